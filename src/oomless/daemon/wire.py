@@ -1,0 +1,149 @@
+"""The lease protocol, version 1: one JSON object a line over the control socket (a first byte ``{`` means it).
+
+A connection is a lease. It opens with ``lease`` (a new one) or ``adopt`` (a shim that outlived its daemon) and
+stays open as long as the tree or slot lives; whoever is at the other end is known by the kernel's word
+(SO_PEERCRED), not by what it says. Fields that a side does not know are ignored; ``v`` is checked on the opening
+message only. All sizes are bytes, all times seconds.
+
+::
+
+    client            daemon
+    lease       --->            a request; the connection itself is its handle, closing it withdraws
+                <---  waiting   0..n times, whenever the reason changes
+                <---  refused   the end; ``code`` is the exit code, ``error`` the line
+                <---  granted   the intent is in the journal: fork may happen now
+    (run execs the shim, which goes on with the same connection; a slot just holds it)
+    started     --->            the root process and what contains it
+    usage       --->            only on rungs without cgroups: bytes and members, about once a second
+                <---  end       end the tree, for this reason
+    ended       --->            the exit record, before the shim exits; nothing is answered
+
+    adopt       --->            after the daemon was restarted
+                <---  adopted, or unknown: not in the journal; the shim goes on by itself
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from oomless.model import ExitRecord
+
+VERSION = 1
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="op"):
+    pass
+
+
+class Lease(_Message, frozen=True, kw_only=True, tag="lease"):
+    """``need``: what to reserve (None: learned or prior). ``limit``: what the tree may not exceed. ``wait``: 0
+    fails fast, None takes the settings' word. ``owner``: ``run``, ``batch:<id>`` or ``governor``. ``parent``: the
+    governed tree it is asked from (checked against lineage). ``group`` with ``group_budget`` and ``group_parallel``
+    bounds a batch as a whole."""
+
+    v: int
+    kind: Literal["tree", "slot"] = "tree"
+    name: str
+    klass: str | None = None
+    argv: tuple[str, ...] = ()
+    cwd: str = "/"
+    need: int | None = None
+    limit: int | None = None
+    processes: int | None = None
+    wait: float | None = None
+    owner: str = "run"
+    parent: str | None = None
+    group: str | None = None
+    group_budget: int | None = None
+    group_parallel: int | None = None
+
+
+class Adopt(_Message, frozen=True, kw_only=True, tag="adopt"):
+    v: int
+    tree: str
+    shim_pid: int
+    shim_start: int
+    root_pid: int
+    root_start: int
+
+
+class Started(_Message, frozen=True, kw_only=True, tag="started"):
+    """``rung`` is what really contains it (the shim may have fallen through, ``why_rung`` says why)."""
+
+    shim_pid: int
+    shim_start: int
+    root_pid: int
+    root_start: int
+    rung: str
+    why_rung: str = ""
+
+
+class Usage(_Message, frozen=True, kw_only=True, tag="usage"):
+    """``members``: pid and start of each, so that the daemon can end them if the shim is killed."""
+
+    used: int
+    members: tuple[tuple[int, int], ...] = ()
+
+
+class Ended(_Message, frozen=True, kw_only=True, tag="ended"):
+    record: ExitRecord
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    tree: str
+    name: str
+    bytes: int
+    pid: int | None = None
+
+
+class Waiting(_Message, frozen=True, kw_only=True, tag="waiting"):
+    reason: str
+    ahead: int = 0
+    holders: tuple[Holder, ...] = ()
+
+
+class Refused(_Message, frozen=True, kw_only=True, tag="refused"):
+    code: int
+    error: str
+
+
+class Granted(_Message, frozen=True, kw_only=True, tag="granted"):
+    """``cgroups``: directories to make and use, by controller (``""``: the v2 tree); empty on the subreaper rung.
+    ``marker``: the value of ``OOMLESS_TREE`` for everything in the tree. ``limit`` and ``processes`` as settled
+    by the settings. ``exits``: the folder for the exit record."""
+
+    tree: str
+    reserved: int
+    limit: int | None
+    processes: int | None
+    rung: str
+    why_rung: str
+    cgroups: dict[str, str]
+    marker: str
+    exits: str
+    reason: str = ""
+
+
+class End(_Message, frozen=True, kw_only=True, tag="end"):
+    reason: str
+
+
+class Adopted(_Message, frozen=True, kw_only=True, tag="adopted"):
+    pass
+
+
+class Unknown(_Message, frozen=True, kw_only=True, tag="unknown"):
+    pass
+
+
+FromClient = Lease | Adopt | Started | Usage | Ended
+FromDaemon = Waiting | Refused | Granted | End | Adopted | Unknown
+
+decode_from_client = msgspec.json.Decoder(FromClient).decode
+decode_from_daemon = msgspec.json.Decoder(FromDaemon).decode
+
+
+def line(message: FromClient | FromDaemon) -> bytes:
+    return msgspec.json.encode(message) + b"\n"

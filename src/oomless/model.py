@@ -1,0 +1,96 @@
+"""The frozen facts that pass between rooms, as msgspec structs (so that each can go to JSON as it is).
+
+Units: bytes and seconds. Times named ``*_at`` are seconds since the epoch (wall clock, for people); durations and
+deadlines are measured on the monotonic clock by whoever needs them. Not here: settings (``config.py``), the
+messages of the lease protocol (``daemon/wire.py``), and what only one room uses.
+
+The shim and the fast commands don't import this module (msgspec is not in the standard library): they write the
+same fields by hand, and ``tests/test_contract.py`` checks that both agree.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+FootprintSource = Literal["cgroup", "pss", "phys_footprint", "rss", "listing"]
+Status = Literal["done", "failed", "refused", "killed", "timeout"]
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Names one process for ever: a bare pid names nobody. ``start`` is in clock ticks since boot."""
+
+    boot_id: str
+    pid: int
+    start: int
+
+
+class Footprint(msgspec.Struct, frozen=True, kw_only=True):
+    """Honest memory, and where the figure is from."""
+
+    bytes: int
+    source: FootprintSource
+
+
+class MachineMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """``available_bytes`` is the OS's own estimate of what can be used without swapping."""
+
+    total_bytes: int
+    available_bytes: int
+
+
+class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of a census. ``command`` is the argument list, or the bare name in brackets where there is none."""
+
+    pid: int
+    ppid: int
+    pgid: int
+    sid: int
+    tty: int
+    start: int
+    uid: int
+    state: str
+    name: str
+    command: tuple[str, ...]
+    rss_bytes: int
+
+
+class Survivor(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that lived on after its tree was to end, and why it could not be ended."""
+
+    pid: int
+    start: int
+    command: str
+    why: str
+
+
+class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a shim writes at the end of its tree: ``<state>/exits/<tree>.json`` and ``run --report FILE``.
+
+    ``exit_code`` is what ``oomless run`` returns (the contract's codes); ``reason`` is one line for people.
+    ``left`` lists who lives on (then ``survivors`` is their number), ``ended`` counts the members that had to be
+    ended after the root was gone.
+    """
+
+    schema: str = "oomless.run/1"
+    tree: str
+    name: str
+    status: Status
+    exit_code: int
+    signal: int | None = None
+    reason: str = ""
+    rung: str
+    why_rung: str = ""
+    peak_bytes: int
+    peak_source: FootprintSource
+    limit_bytes: int | None = None
+    reserved_bytes: int
+    seconds: float
+    survivors: int
+    left: tuple[Survivor, ...] = ()
+    ended: int = 0
+    started_at: float
+    attempts: int = 1
+    stdout: str | None = None
+    stderr: str | None = None

@@ -1,0 +1,45 @@
+"""What every operating system must answer; ``linux.py`` does, ``darwin.py`` and ``listing.py`` will.
+
+Only facts, no verdicts: who is who is decided in ``census/``, what to do about it in ``contain/``. Everything
+here must bear processes that vanish while they are looked at (None, or absent from the answer), never raise.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from oomless.model import Footprint, Identity, MachineMemory, ProcessInfo
+
+
+class Platform(Protocol):
+    name: str
+
+    def boot_id(self) -> str:
+        """Changes at every boot, so that an identity of before it names nobody."""
+        ...
+
+    def identity(self, pid: int) -> Identity | None: ...
+
+    def memory(self) -> MachineMemory: ...
+
+    def headroom(self, pid: int) -> int | None:
+        """Bytes left under the tightest memory limit of the groups that ``pid`` is in; None: no limit."""
+        ...
+
+    def processes(self) -> list[ProcessInfo]:
+        """All processes but kernel threads and zombies."""
+        ...
+
+    def environ(self, pid: int, names: frozenset[str]) -> dict[str, str]:
+        """Those named variables of the process's initial environment, and no others: it holds secrets."""
+        ...
+
+    def cwd(self, pid: int) -> str | None: ...
+
+    def footprint(self, pid: int) -> Footprint | None:
+        """Honest memory of one process; may stall it for milliseconds (9 ms at 500 MB on Linux)."""
+        ...
+
+    def own_memory(self) -> dict[str, int]:
+        """``private_dirty_bytes``, ``uss_bytes``, ``pss_bytes`` of this very process."""
+        ...
