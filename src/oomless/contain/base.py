@@ -1,0 +1,69 @@
+"""What every rung offers the shim; the shim knows no other way to touch a tree.
+
+A rung bounds and ends exactly one tree. It raises OSError from ``make`` and ``enter`` only; everything later must
+bear processes and files that vanish. Standard library only.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Rung(Protocol):
+        name: str
+        #: Where ``peak`` and ``usage`` come from: ``cgroup``, ``pss`` or ``rss``.
+        source: str
+        #: The kernel enforces the memory limit by itself; else the shim polls ``usage``.
+        kernel_limit: bool
+        #: The daemon can reach every member without the shim; else the shim tells it who they are.
+        reachable: bool
+
+        def make(self) -> None:
+            """Prepares the rung before the fork; raises OSError, then another rung is taken."""
+            ...
+
+        def enter(self) -> None:
+            """In the forked child, before exec: from here on it and all that it forks belong to the tree."""
+            ...
+
+        def events(self) -> list[int]:
+            """Descriptors to poll: when one is readable, ``breach`` is worth asking."""
+            ...
+
+        def breach(self) -> str | None:
+            """Why the kernel had to end something in this tree, or None."""
+            ...
+
+        def members(self) -> list[tuple[int, int]]:
+            """Pid and start of everyone alive in the tree, zombies excluded."""
+            ...
+
+        def usage(self) -> int:
+            """Bytes used now."""
+            ...
+
+        def resident(self) -> int:
+            """Sum of RSS where the kernel does not account for the tree: counts shared pages once a process, so
+            it is a cheap upper bound of ``usage``."""
+            ...
+
+        def processes(self) -> int:
+            """How many processes the tree has now."""
+            ...
+
+        def peak(self) -> int:
+            """The most bytes that were used at once, as far as this rung can tell."""
+            ...
+
+        def kill(self) -> None:
+            """One round of SIGKILL for all members; called until nobody is left."""
+            ...
+
+        def remove(self) -> bool:
+            """Takes the rung's own things away; False if they are still in use."""
+            ...
+
+        def close(self) -> None:
+            """Gives up descriptors (in the child and at the end)."""
+            ...

@@ -1,0 +1,72 @@
+"""Starts the command inside its tree: fork, enter the rung, exec. Standard library only.
+
+Everything that fails before exec is told to the shim through a pipe that exec closes: ``stage errno``. The command
+inherits the caller's descriptors as they are, working folder, environment and ignored signals included.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+assert sys.platform == "linux"
+
+from oomless.contain import files, signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomless.contain.base import Rung
+
+#: Raised for governed trees so that the kernel's own OOM killer takes them before an editor (VS Code gives
+#: itself 200 to 300).
+OOM_SCORE_ADJ = 500
+
+
+class StartFailed(OSError):
+    """``stage``: ``enter`` (the rung would not take it) or ``exec``."""
+
+    def __init__(self, stage: str, number: int) -> None:
+        super().__init__(number, os.strerror(number))
+        self.stage = stage
+
+
+def start(command: list[str], rung: Rung, marker: str, same_group: bool, before: frozenset[int]) -> int:
+    """The root's pid, once it has become the command; raises StartFailed."""
+    reader, writer = os.pipe()  # both close on exec
+    pid = os.fork()
+    if pid == 0:
+        _become(command, rung, marker, same_group, before, writer)
+    os.close(writer)
+    try:
+        told = os.read(reader, 64)
+    finally:
+        os.close(reader)
+    if told:
+        os.waitpid(pid, 0)
+        stage, number = told.decode().split()
+        raise StartFailed(stage, int(number))
+    return pid
+
+
+def _become(
+    command: list[str], rung: Rung, marker: str, same_group: bool, before: frozenset[int], writer: int
+) -> None:
+    stage = "enter"
+    try:
+        if not same_group:
+            os.setsid()
+        rung.enter()
+        _raise_oom_score()
+        stage = "exec"
+        signals.restore_in_child(before)
+        os.execvpe(command[0], command, {**os.environ, "OOMLESS_TREE": marker})
+    except OSError as error:
+        os.write(writer, f"{stage} {error.errno or 5}".encode())
+    finally:
+        os._exit(127)
+
+
+def _raise_oom_score() -> None:
+    now = files.read_int("/proc/self/oom_score_adj")
+    if now is not None and now < OOM_SCORE_ADJ:
+        files.try_write("/proc/self/oom_score_adj", str(OOM_SCORE_ADJ))

@@ -1,0 +1,132 @@
+"""How a tree's end is caused, carried out and worded: the pieces that the shim's loop puts together.
+
+Nothing here decides when to end a tree (``shim.py``) or how a rung kills (``rungs.py``). Standard library only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import time
+
+assert sys.platform == "linux"
+
+from oomless.contain import lineage
+from oomless.platform import proc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from oomless.contain.base import Rung
+
+#: After so long of KILL rounds, whoever is left (uninterruptible, another user's) is named and left.
+GIVE_UP_AFTER = 5.0
+
+
+class Cause:
+    """``status`` and ``code`` as in the exit record, ``reason`` one line or "", ``signal`` that ended the root."""
+
+    __slots__ = ("code", "reason", "signal", "status")
+
+    def __init__(self, status: str, code: int, reason: str = "", signal: int | None = None) -> None:
+        self.status = status
+        self.code = code
+        self.reason = reason
+        self.signal = signal
+
+
+def interrupted(number: int) -> Cause:
+    name = signal.Signals(number).name
+    return Cause("killed", 128 + number, f"ended by {name}", number)
+
+
+def verdict(cause: Cause | None, status: int) -> Cause:
+    """What the root's wait status and our own reason to end it amount to. A command that ended by itself within
+    the grace after TERM or HUP keeps its own exit code; after Ctrl-C it is 130 always."""
+    own = exited(status)
+    if cause is None:
+        return own
+    forwarded = cause.signal in (signal.SIGTERM, signal.SIGHUP)
+    return own if forwarded and own.signal is None else cause
+
+
+def exited(status: int) -> Cause:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return Cause("failed", 128 + number, "", number)
+    code = os.WEXITSTATUS(status)
+    return Cause("done" if code == 0 else "failed", code)
+
+
+def not_started(error: OSError, command: str) -> Cause:
+    number = error.errno or 0
+    if getattr(error, "stage", "") != "exec":
+        return Cause("failed", 125, f"cannot contain {command!r}; {error.strerror}; see oomless doctor")
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return Cause("failed", 127, f"cannot run {command!r}; there is no such command; check its name and PATH")
+    return Cause("failed", 126, f"cannot run {command!r}; {error.strerror}; check that it is executable")
+
+
+def signal_all(members: list[tuple[int, int]], number: int) -> None:
+    for pid, start in members:
+        proc.send(pid, start, number)
+
+
+def forward(number: int, group: int | None, root: int, root_start: int | None) -> None:
+    """To the whole group that the root leads (as a terminal would), while the root is there to hold its number;
+    to the root alone where it shares our own group."""
+    if root_start is None:
+        return
+    if group is not None and proc.start_of(root) == root_start:
+        try:
+            os.killpg(group, number)  # ours: the root made it by setsid and is our child, not reaped yet
+            return
+        except (ProcessLookupError, PermissionError):
+            pass
+    proc.send(root, root_start, number)
+
+
+def nobody(own: int, before_us: Container[tuple[int, int]]) -> bool:
+    """No descendant is left. ECHILD is proof: a subreaper has every orphan of its tree as a child. Where we had
+    children before (``exec oomless`` in a shell with jobs), three scans in a row must find none of the tree."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    if not before_us:
+        return False
+    return all(not lineage.descendants(proc.table(), own, before_us) for _ in range(3))
+
+
+def describe(
+    members: list[tuple[int, int]], own: int, before_us: Container[tuple[int, int]]
+) -> list[dict[str, object]]:
+    """Survivors, as in the exit record."""
+    everyone = {*members, *((s.pid, s.start) for s in lineage.walk(own, before_us))}
+    found: list[dict[str, object]] = []
+    for pid, start in sorted(everyone):
+        stat = proc.read_stat(pid)
+        if stat is None or stat.start != start or not stat.alive:
+            continue
+        why = "does not answer SIGKILL (uninterruptible)" if stat.state == "D" else "may not be signalled"
+        command = " ".join(proc.cmdline(pid)) or stat.comm
+        found.append({"pid": pid, "start": start, "command": command[:200], "why": why})
+    return found
+
+
+def remove(rung: Rung) -> None:
+    """A cgroup is busy for some milliseconds after its last member died; 1 s of tries, then the daemon's sweep."""
+    until = time.monotonic() + 1.0
+    while not rung.remove() and time.monotonic() < until:
+        time.sleep(0.005)
+
+
+def say(line: str) -> None:
+    """One line on stderr, if anybody still reads it."""
+    try:
+        os.write(2, (line + "\n").encode())
+    except OSError:
+        pass

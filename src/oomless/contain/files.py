@@ -1,0 +1,87 @@
+"""Small control files of the kernel: read, write, and remove whole cgroup directories, never raising where the
+caller could do nothing. Standard library only."""
+
+from __future__ import annotations
+
+import os
+
+
+def read(path: str) -> str:
+    """The text, or "" if it is gone or not readable."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(fd, 1 << 20).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+
+
+def read_int(path: str) -> int | None:
+    """The number in it, or None ("max", gone, not readable)."""
+    text = read(path).strip()
+    return int(text) if text.lstrip("-").isdigit() else None
+
+
+def read_field(path: str, name: str) -> int | None:
+    """The number behind ``name`` in a file of ``name value`` lines."""
+    for line in read(path).splitlines():
+        key, _, value = line.partition(" ")
+        if key == name and value.strip().isdigit():
+            return int(value)
+    return None
+
+
+def write(path: str, text: str) -> None:
+    """One write, as the kernel wants it; raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def try_write(path: str, text: str) -> bool:
+    try:
+        write(path, text)
+        return True
+    except OSError:
+        return False
+
+
+def subdirectories(path: str) -> list[str]:
+    """``path`` and all directories below it, deepest first."""
+    found: list[str] = []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    found += subdirectories(entry.path)
+    except OSError:
+        pass
+    found.append(path)
+    return found
+
+
+def procs(path: str) -> list[int]:
+    """The pids in a cgroup and in all cgroups below it (nested trees)."""
+    found: list[int] = []
+    for directory in subdirectories(path):
+        found += [int(pid) for pid in read(f"{directory}/cgroup.procs").split()]
+    return found
+
+
+def remove_cgroup(path: str) -> bool:
+    """Removes the directory and those below it; True if it is gone. A cgroup whose last member has just died is
+    busy for a moment longer: the caller tries again."""
+    for directory in subdirectories(path):
+        try:
+            os.rmdir(directory)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return False
+    return True

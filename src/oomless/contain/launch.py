@@ -1,0 +1,89 @@
+"""How a shim is started: its argument list and the specification it reads from an inherited descriptor.
+
+``run`` execs the shim in its own place; a batch or ``Governor`` spawns it with these arguments and descriptors.
+The specification goes through a descriptor and not through arguments, for it names descriptors and files that
+``ps`` should not show; the command's environment is simply the shim's own. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+
+BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot.py")
+
+
+class ShimSpec:
+    """What a shim must know. ``granted`` is the daemon's message as it came (``daemon/wire.py``). ``reports`` are
+    further files for the exit record. ``lifeline_fd``: the read end of a pipe whose write end only the tree's
+    owner holds; at its end of file the shim ends the tree. ``timeout`` in seconds. ``extra``: fields that the
+    record carries along (``stdout``, ``stderr``, ``attempts``). ``mask``: the signals that were blocked before
+    ``exec_shim`` blocked some more, so that the command gets the mask it would have had."""
+
+    __slots__ = (
+        "extra",
+        "granted",
+        "lease_fd",
+        "lifeline_fd",
+        "mask",
+        "name",
+        "quiet",
+        "reports",
+        "state",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        granted: dict[str, object],
+        *,
+        name: str,
+        state: str,
+        lease_fd: int | None = None,
+        lifeline_fd: int | None = None,
+        reports: list[str] | None = None,
+        timeout: float | None = None,
+        extra: dict[str, object] | None = None,
+        quiet: bool = False,
+    ) -> None:
+        self.granted = granted
+        self.name = name
+        self.state = state
+        self.lease_fd = lease_fd
+        self.lifeline_fd = lifeline_fd
+        self.reports = reports or []
+        self.timeout = timeout
+        self.extra = extra or {}
+        self.mask: list[int] | None = None
+        self.quiet = quiet
+
+    def descriptors(self) -> list[int]:
+        """Those that the shim must inherit, besides the specification's own."""
+        return [fd for fd in (self.lease_fd, self.lifeline_fd) if fd is not None]
+
+
+def write_spec(spec: ShimSpec) -> int:
+    """An anonymous file with the specification, at its start; the caller closes it. Inheritable."""
+    data = json.dumps({name: getattr(spec, name) for name in ShimSpec.__slots__}).encode()
+    fd = os.memfd_create("oomless-spec", 0)
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def shim_argv(spec_fd: int, tree: str, command: list[str]) -> list[str]:
+    return [sys.executable, "-I", "-S", "-E", BOOT, str(spec_fd), tree, "--", *command]
+
+
+def exec_shim(spec: ShimSpec, command: list[str]) -> None:
+    """Becomes the shim; returns only by raising OSError. From here on a Ctrl-C waits until the shim can take it:
+    Python would die of it in the middle of its imports."""
+    ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    spec.mask = [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ending)]
+    fd = write_spec(spec)
+    for inherited in spec.descriptors():
+        os.set_inheritable(inherited, True)
+    argv = shim_argv(fd, str(spec.granted["tree"]), command)
+    os.execv(argv[0], argv)

@@ -1,0 +1,116 @@
+"""Ends what is left of a tree whose shim is gone: the daemon's work, after a shim's death and at its own start.
+
+Who belongs to the tree is known, in this order, by its cgroups, by the members that the shim last told of, by
+the mark that all of them inherited (with our installation's random id in it, so that another daemon's trees are
+never touched), and by descent from any of those. Each is signalled by its verified identity. What none of that
+reaches is said in the answer (``gap``), not passed over.
+
+One call of ``step`` is one round and takes a few milliseconds; the caller waits between rounds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+assert sys.platform == "linux"
+
+from oomless.contain import files, lineage
+from oomless.contain.cgroup1 import kill_listed
+from oomless.contain.ladder import SUBREAPER_GAP
+from oomless.contain.rungs import proportional_sum
+from oomless.model import Survivor
+from oomless.platform import proc
+
+QUIET_ROUNDS = 3
+MARK = b"OOMLESS_TREE="
+
+
+class Sweep:
+    """``marker``: the value ``<install>:<tree>[/<nested>]`` of the tree; ``since``: start ticks before which
+    nobody can be a member; ``spare``: identities never touched (the daemon itself)."""
+
+    def __init__(
+        self,
+        marker: str,
+        cgroups: dict[str, str],
+        members: set[tuple[int, int]],
+        since: int,
+        spare: frozenset[tuple[int, int]] = frozenset(),
+    ) -> None:
+        self._install, _, path = marker.partition(":")
+        self._tree = path.rsplit("/", 1)[-1]
+        self._cgroups = cgroups
+        self._known = set(members)
+        self._since = since
+        self._spare = spare
+        self._quiet = 0
+        self._ended: set[tuple[int, int]] = set()
+        self.bytes_freed = 0
+        self.gap = "" if cgroups else SUBREAPER_GAP
+
+    @property
+    def ended(self) -> int:
+        return len(self._ended)
+
+    def step(self) -> bool:
+        """One round of KILL; True once nobody has been found for three rounds and the cgroups are gone."""
+        self._kill_cgroups()
+        living = self._living()
+        if not self._ended and living:
+            self.bytes_freed = proportional_sum(living)
+        for stat in living:
+            self._ended.add((stat.pid, stat.start))
+            proc.kill(stat.pid, stat.start)
+        self._quiet = 0 if living else self._quiet + 1
+        return self._quiet >= QUIET_ROUNDS and all([files.remove_cgroup(p) for p in self._cgroups.values()])
+
+    def left(self) -> tuple[Survivor, ...]:
+        """Who is still there, when the caller gives up."""
+        return tuple(
+            Survivor(
+                pid=stat.pid,
+                start=stat.start,
+                command=(" ".join(proc.cmdline(stat.pid)) or stat.comm)[:200],
+                why="uninterruptible" if stat.state == "D" else "may not be signalled",
+            )
+            for stat in self._living()
+        )
+
+    def _kill_cgroups(self) -> None:
+        for controller, path in self._cgroups.items():
+            if controller == "":
+                files.try_write(f"{path}/cgroup.kill", "1")
+            else:
+                if controller == "pids":
+                    files.try_write(f"{path}/pids.max", "0")
+                kill_listed(path, controller)
+
+    def _living(self) -> list[proc.Stat]:
+        """Members that live now, each once; remembers them, so that their children are found when they are gone."""
+        table = proc.table()
+        grouped = {pid for path in self._cgroups.values() for pid in files.procs(path)}
+        found: dict[int, proc.Stat] = {}
+        for stat in table.values():
+            if (stat.pid, stat.start) in self._known or stat.pid in grouped or self._marked(stat):
+                found[stat.pid] = stat
+                for child in lineage.descendants(table, stat.pid):
+                    found[child.pid] = child
+        living = [s for s in found.values() if s.alive and (s.pid, s.start) not in self._spare]
+        self._known.update((stat.pid, stat.start) for stat in living)
+        return living
+
+    def _marked(self, stat: proc.Stat) -> bool:
+        if stat.start < self._since or not stat.alive or stat.pid == os.getpid():
+            return False
+        return carries(proc.environ(stat.pid), self._install, self._tree)
+
+
+def carries(environ: bytes, install: str, tree: str) -> bool:
+    """Whether an environment block has the mark of this tree, or of one nested in it."""
+    start = 0 if environ.startswith(MARK) else environ.find(b"\0" + MARK) + 1
+    if start == 0 and not environ.startswith(MARK):
+        return False
+    value = environ[start + len(MARK) :].split(b"\0", 1)[0].decode("utf-8", "replace")
+    found, _, path = value.partition(":")
+    return found == install and tree in path.split("/")
