@@ -1,0 +1,182 @@
+"""Leases, trees and admission put together: what the surfaces know as ``CoreProtocol`` (``views.py``).
+
+Wiring only. The parts: ``gate.py`` (admission with a clock), ``registry.py`` (open trees), ``leases.py`` (the
+protocol), ``contain/ladder.py`` (rungs), ``journal/``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from contextlib import suppress
+
+assert sys.platform == "linux"
+
+from oomless.config import Watched
+from oomless.contain.ladder import Ladder
+from oomless.daemon.gate import Gate
+from oomless.daemon.leases import Leases
+from oomless.daemon.logs import Log
+from oomless.daemon.registry import Registry
+from oomless.daemon.tree import Tree
+from oomless.daemon.views import DecisionView, EventView, StatusView, TreeView
+from oomless.errors import JournalError
+from oomless.journal.facts import Decision, TreeRow
+from oomless.journal.store import Journal
+from oomless.paths import Paths
+from oomless.platform.linux import Linux
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Verdict = Literal["admitted", "waiting", "refused", "withdrawn"]
+
+EVENTS_KEPT = 256
+DECISIONS_SHOWN = 20
+KEEP_ROWS = 5000
+
+
+class Core:
+    """Raises JournalError if the journal cannot be opened."""
+
+    def __init__(self, paths: Paths, log: Log) -> None:
+        self._paths = paths
+        self._settings = settings = Watched(paths.config_file)
+        self._log = log
+        self._journal = Journal.open(paths.journal)
+        platform = Linux()
+        self._registry = Registry(paths, self._journal, platform, log, self._freed)
+        self._gate = Gate(platform, settings, self._registry.usage)
+        ladder = Ladder(paths.install_id())
+        self._leases = Leases(self._gate, self._registry, ladder, platform, settings, self._note)
+        self._subscribers: set[asyncio.Queue[EventView]] = set()
+
+    async def start(self) -> None:
+        """Takes over what the daemon before left open."""
+        self._journal.prune(KEEP_ROWS)
+        for tree in self._registry.recover():
+            self._leases.restore(tree)
+
+    async def stop(self) -> None:
+        self._gate.close()
+        await self._registry.stop()
+        self._journal.close()
+
+    async def lease(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer_pid: int) -> None:
+        await self._leases.serve(reader, writer, peer_pid)
+
+    # -- views ---------------------------------------------------------------------------------------------
+
+    def status(self) -> StatusView:
+        self._gate.sample()
+        totals = self._gate.totals()
+        return StatusView(
+            pid=self._registry.own_pid,
+            memory=self._gate.memory,
+            budget_bytes=totals.budget,
+            held_bytes=totals.held_bytes,
+            headroom_bytes=totals.headroom,
+            max_parallel=totals.max_parallel,
+            trees=self._views(),
+            decisions=tuple(
+                DecisionView(at=d.at, tree=d.tree, name=d.name, verdict=d.verdict, reason=d.reason)
+                for d in self._journal.decisions(DECISIONS_SHOWN)
+            ),
+            problem=self._settings.problem,
+        )
+
+    def _views(self) -> tuple[TreeView, ...]:
+        """What is held, then what waits, with the reason that admission gives for each now."""
+        explained = {one.id: one for one in self._gate.explain()}
+        views = [tree.view() for tree in self._registry.trees.values()]
+        views += [
+            TreeView(
+                tree=one.id,
+                name=one.name,
+                klass=one.klass,
+                owner="",
+                state="waiting",
+                parent=one.parent,
+                reserved_bytes=one.need,
+                limit_bytes=one.limit,
+                seconds=round(time.monotonic() - one.since, 3),
+                reason=one.reason,
+            )
+            for one in explained.values()
+            if one.state == "waiting"
+        ]
+        return tuple(views)
+
+    def tree(self, id_or_name: str) -> TreeView | None:
+        found = self._registry.find(id_or_name)
+        if found is not None:
+            return found.view()
+        waiting = next((v for v in self._views() if id_or_name in (v.tree, v.name)), None)
+        row = self._journal.tree(id_or_name) or self._journal.find(id_or_name)
+        return waiting or (ended_view(row) if row is not None else None)
+
+    def open_trees(self) -> int:
+        return len(self._registry.trees)
+
+    async def end(self, id_or_name: str, reason: str) -> bool:
+        tree = self._registry.find(id_or_name)
+        return tree is not None and self._leases.end(tree, reason)
+
+    # -- events --------------------------------------------------------------------------------------------
+
+    def subscribe(self) -> asyncio.Queue[EventView]:
+        queue: asyncio.Queue[EventView] = asyncio.Queue(EVENTS_KEPT)
+        self._subscribers.add(queue)
+        return queue
+
+    def unsubscribe(self, queue: asyncio.Queue[EventView]) -> None:
+        self._subscribers.discard(queue)
+
+    def _publish(self, kind: str, tree: str, name: str, text: str) -> None:
+        event = EventView(at=time.time(), kind=kind, tree=tree, name=name, text=text)
+        for queue in self._subscribers:
+            with suppress(asyncio.QueueEmpty):
+                if queue.full():
+                    queue.get_nowait()
+            queue.put_nowait(event)
+
+    def _note(self, tree: str, name: str, verdict: Verdict, reason: str) -> None:
+        self._publish("decision", tree, name, f"{verdict}: {reason}")
+        try:
+            self._journal.decide(Decision(at=time.time(), tree=tree, name=name, verdict=verdict, reason=reason))
+        except JournalError as error:  # the decision stands; only its history is lost
+            self._log.error(error.line(), tree=tree)
+
+    def _freed(self, tree: Tree, how: str) -> None:
+        self._publish("end", tree.id, tree.intent.name, how)
+        self._gate.end(tree.id)
+
+
+def ended_view(row: TreeRow) -> TreeView:
+    """A tree of the past, from the journal."""
+    record, sweep, intent = row.record, row.sweep, row.intent
+    until = row.ended_at or time.time()
+    left = record.survivors if record else len(sweep.left) if sweep else None
+    return TreeView(
+        tree=intent.tree,
+        name=intent.name,
+        klass=intent.klass,
+        owner=intent.owner,
+        state="ended" if row.ended_at else "running",
+        parent=intent.parent,
+        reserved_bytes=intent.reserved,
+        used_bytes=record.peak_bytes if record else None,
+        limit_bytes=intent.limit,
+        footprint_source=record.peak_source if record else None,
+        rung=row.rung,
+        pid=row.root.pid if row.root else None,
+        start=row.root.start if row.root else None,
+        seconds=record.seconds if record else round(until - intent.intended_at, 3),
+        reason=(record.reason if record else "") or (sweep.reason if sweep else ""),
+        exit_code=record.exit_code if record else None,
+        status=record.status if record else "killed" if sweep else None,
+        survivors=left,
+        command=intent.argv,
+    )

@@ -1,0 +1,93 @@
+"""The client's side of the lease protocol with the standard library alone, for ``run`` and the engines.
+
+The messages are described, typed, in ``wire.py``; here they are plain JSON objects, since msgspec would cost the
+fast path more than the whole rest of it. ``Conversation`` does no I/O beyond its socket and never blocks longer
+than asked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+from oomless.errors import DaemonError, OomlessError, Refused, UsageError
+
+VERSION = 1
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Message = dict[str, object]
+
+
+def parent_tree() -> str | None:
+    """The innermost governed tree that this process runs in, by the mark ``<install>:<tree>[/<nested>]``; the
+    daemon checks it against lineage before it believes it."""
+    mark = os.environ.get("OOMLESS_TREE", "")
+    return mark.rsplit(":", 1)[-1].rsplit("/", 1)[-1] or None
+
+
+def request(**fields: object) -> bytes:
+    """The opening line of a new lease; see ``wire.Lease`` for the fields."""
+    fields.setdefault("parent", parent_tree())
+    given = {name: value for name, value in fields.items() if value is not None}
+    return json.dumps({"op": "lease", "v": VERSION, **given}).encode() + b"\n"
+
+
+def failure(message: Message) -> OomlessError:
+    """The error for a ``refused`` message, with the daemon's wording and exit code."""
+    line = str(message.get("error", "")).removeprefix("oomless: ") or "refused without a reason"
+    code = message.get("code")
+    kind = {75: Refused, 2: UsageError}.get(code if isinstance(code, int) else 125, DaemonError)
+    return kind(line)
+
+
+class Conversation:
+    """One lease connection, blocking. ``fileno`` may be handed to a shim once ``granted`` has come."""
+
+    def __init__(self, path: str) -> None:
+        self._buffer = b""
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.socket.connect(path)
+        except OSError as error:
+            self.socket.close()
+            why = f"{path}: {error.strerror}"
+            raise DaemonError("cannot reach the daemon", why, "try: oomless daemon start") from None
+
+    def ask(self, opening: bytes, on_waiting: Callable[[Message], None], timeout: float | None = None) -> Message:
+        """Sends the request and returns the ``granted`` message; raises what the daemon refused with. ``timeout``
+        bounds each single silence of the daemon in seconds, and is for tests: waiting is the daemon's business."""
+        try:
+            self.socket.settimeout(timeout)
+            self.socket.sendall(opening)
+            while True:
+                message = self.receive()
+                if message.get("op") == "granted":
+                    return message
+                if message.get("op") == "refused":
+                    raise failure(message)
+                if message.get("op") == "waiting":
+                    on_waiting(message)
+        except OSError as error:
+            raise DaemonError("the daemon went away while we asked", str(error), "try again") from None
+
+    def receive(self) -> Message:
+        """The next message; raises DaemonError at the end of the stream or on garbage."""
+        while b"\n" not in self._buffer:
+            part = self.socket.recv(65536)
+            if not part:
+                raise DaemonError("the daemon went away while we asked", "", "try again")
+            self._buffer += part
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        try:
+            message = json.loads(line)
+            if isinstance(message, dict):
+                return message
+        except ValueError:
+            pass
+        raise DaemonError("the daemon answered with something that is not a message", repr(line[:80]), "restart it")
+
+    def close(self) -> None:
+        self.socket.close()

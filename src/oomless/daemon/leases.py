@@ -1,0 +1,308 @@
+"""The daemon's side of the lease protocol (``wire.py``): one coroutine a connection.
+
+Covers: reading and answering messages, and what each means for gate and registry. Does not cover: the rules
+(``admission/``), what happens to trees without a connection (``registry.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+
+assert sys.platform == "linux"
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from oomless.admission.events import Admit, Ask, Refuse, Restore, Wait
+from oomless.config import Settings, Watched, find_project, load
+from oomless.contain.ladder import Ladder, Offer
+from oomless.daemon import wire
+from oomless.daemon.gate import Gate, Request
+from oomless.daemon.registry import Registry
+from oomless.daemon.settle import PRIOR, Settled, settle
+from oomless.daemon.tree import Tree
+from oomless.errors import JournalError, OomlessError
+from oomless.journal.facts import TreeIntent
+from oomless.model import Identity
+from oomless.platform import proc
+from oomless.platform.linux import Linux
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    Verdict = Literal["admitted", "waiting", "refused", "withdrawn"]
+
+
+class Leases:
+    """``note`` records a decision: id, name, verdict, reason."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        registry: Registry,
+        ladder: Ladder,
+        platform: Linux,
+        settings: Watched,
+        note: Callable[[str, str, Verdict, str], None],
+    ) -> None:
+        self._gate = gate
+        self._registry = registry
+        self._ladder = ladder
+        self._platform = platform
+        self._settings = settings
+        self._note = note
+        self._install = registry.paths.install_id()
+        self._boot = platform.boot_id()
+        self._home = str(Path.home())
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer_pid: int) -> None:
+        """One lease connection to its end; never raises for what the other side does."""
+        try:
+            opening = wire.decode_from_client(await reader.readline())
+        except (msgspec.MsgspecError, ValueError) as error:
+            self._refuse(
+                writer, 125, f"oomless: that is not a lease request; {error}; both sides must be one version"
+            )
+            return
+        if isinstance(opening, wire.Lease | wire.Adopt) and opening.v != wire.VERSION:
+            why = f"it speaks version {opening.v} and this daemon {wire.VERSION}"
+            self._refuse(
+                writer, 125, f"oomless: the lease protocol does not match; {why}; oomless daemon stop, then again"
+            )
+        elif isinstance(opening, wire.Lease):
+            await self._new(opening, reader, writer, peer_pid)
+        elif isinstance(opening, wire.Adopt):
+            await self._adopt(opening, reader, writer, peer_pid)
+        else:
+            self._refuse(writer, 125, "oomless: a lease opens with lease or adopt")
+
+    # -- a new lease ---------------------------------------------------------------------------------------
+
+    async def _new(
+        self, lease: wire.Lease, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer_pid: int
+    ) -> None:
+        id = "t" + os.urandom(4).hex()
+        peer = self._platform.identity(peer_pid)
+        if peer is None:
+            return  # gone already
+        try:
+            settled = self._settle(lease)
+        except OomlessError as error:
+            self._refuse(writer, error.exit_code, error.line())
+            return
+        parent = self._parent(lease.parent, peer_pid)
+        request = self._request(id, lease, settled, parent, peer, writer)
+        line = asyncio.ensure_future(reader.readline())
+        self._gate.ask(request)
+        either: list[asyncio.Future[Any]] = [line, request.answer]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not request.answer.done():  # it hung up, or speaks out of turn
+            self._gate.withdraw(id)
+            self._note(id, lease.name, "withdrawn", "it did not wait for the answer")
+            return
+        answer = request.answer.result()
+        if isinstance(answer, Refuse):
+            line.cancel()
+            self._note(id, lease.name, "refused", answer.reason)
+            self._refuse(writer, answer.code, answer.error)
+            return
+        tree = self._admit(answer, lease, settled, parent, peer, writer)
+        if tree is None:
+            line.cancel()
+            return
+        await self._converse(tree, line, reader)
+
+    def _settle(self, lease: wire.Lease) -> Settled:
+        file = find_project(lease.cwd, self._home)
+        project = load(file, project=True) if file else Settings()
+        folder = os.path.dirname(file) if file else ""
+        return settle(lease, self._settings.current(), project, folder, self._gate.memory.total_bytes)
+
+    def _parent(self, claimed: str | None, pid: int) -> Tree | None:
+        """The governed tree that the request comes from, if that is true."""
+        tree = self._registry.trees.get(claimed) if claimed else None
+        return tree if tree is not None and tree.contains(pid, self._leaf(tree.id)) else None
+
+    def _request(
+        self,
+        id: str,
+        lease: wire.Lease,
+        settled: Settled,
+        parent: Tree | None,
+        peer: Identity,
+        writer: asyncio.StreamWriter,
+    ) -> Request:
+        def ceiling(available: int) -> int | None:
+            own = self._platform.headroom(peer.pid)
+            bounds = [b for b in (own, available if settled.extra_headroom else None) if b is not None]
+            return min(bounds) - settled.extra_headroom if bounds else None
+
+        def tell(wait: Wait) -> None:
+            self._note(id, lease.name, "waiting", wait.reason)
+            holders = tuple(self._holder(h.id, h.name, h.bytes) for h in wait.holders)
+            self._send(writer, wire.Waiting(reason=wait.reason, ahead=wait.ahead, holders=holders))
+
+        now = time.monotonic()
+        ask = Ask(
+            id=id,
+            name=lease.name,
+            klass=lease.klass,
+            declared=settled.declared,
+            prior=PRIOR,
+            limit=settled.limit,
+            parent=parent.id if parent else None,
+            group=settled.group,
+            group_budget=settled.group_budget,
+            group_parallel=settled.group_parallel,
+            ceiling=ceiling(self._gate.memory.available_bytes),
+            deadline=now + settled.wait,
+            at=now,
+        )
+        return Request(ask, ceiling, tell)
+
+    def _holder(self, id: str, name: str, size: int) -> wire.Holder:
+        tree = self._registry.trees.get(id)
+        return wire.Holder(tree=id, name=name, bytes=size, pid=tree.root.pid if tree and tree.root else None)
+
+    def _admit(
+        self,
+        admit: Admit,
+        lease: wire.Lease,
+        settled: Settled,
+        parent: Tree | None,
+        peer: Identity,
+        writer: asyncio.StreamWriter,
+    ) -> Tree | None:
+        """The intent goes to the journal before the answer goes out: whatever dies after that is found again."""
+        offer = self._ladder.choose(proc.cgroups(peer.pid))
+        intent = self._intent(admit, lease, settled, parent, peer, offer)
+        tree = Tree(intent, admit.reason)
+        tree.writer = writer
+        try:
+            self._registry.add(tree)
+        except JournalError as error:
+            self._gate.end(admit.id)
+            self._refuse(writer, error.exit_code, error.line())
+            return None
+        self._note(admit.id, lease.name, "admitted", admit.reason)
+        granted = wire.Granted(
+            tree=intent.tree,
+            reserved=intent.reserved,
+            limit=intent.limit,
+            processes=intent.processes,
+            rung=intent.rung,
+            why_rung=offer.why,
+            cgroups=intent.cgroups,
+            marker=intent.marker,
+            exits=self._registry.paths.exits,
+            reason=admit.reason,
+        )
+        self._send(writer, granted)
+        return tree
+
+    def _intent(
+        self,
+        admit: Admit,
+        lease: wire.Lease,
+        settled: Settled,
+        parent: Tree | None,
+        peer: Identity,
+        offer: Offer,
+    ) -> TreeIntent:
+        slot = lease.kind == "slot"
+        return TreeIntent(
+            tree=admit.id,
+            kind=lease.kind,
+            name=lease.name,
+            klass=lease.klass,
+            owner=lease.owner,
+            argv=lease.argv,
+            cwd=lease.cwd,
+            boot_id=self._boot,
+            parent=parent.id if parent else None,
+            group=settled.group,
+            reserved=admit.reserved,
+            limit=settled.limit,
+            processes=lease.processes,
+            rung="" if slot else offer.name,
+            cgroups={} if slot else offer.cgroups(self._leaf(admit.id)),
+            marker=f"{parent.intent.marker}/{admit.id}" if parent else f"{self._install}:{admit.id}",
+            requester=peer,
+            intended_at=time.time(),
+        )
+
+    def _leaf(self, id: str) -> str:
+        return f"oomless-{self._install}-{id}"
+
+    # -- a lease that goes on ------------------------------------------------------------------------------
+
+    async def _adopt(
+        self, adopt: wire.Adopt, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer_pid: int
+    ) -> None:
+        tree = self._registry.trees.get(adopt.tree)
+        shim = self._platform.identity(peer_pid)
+        if tree is None or shim is None or (shim.pid, shim.start) != (adopt.shim_pid, adopt.shim_start):
+            self._send(writer, wire.Unknown())
+            return
+        tree.writer = writer
+        self._send(writer, wire.Adopted())
+        await self._converse(tree, asyncio.ensure_future(reader.readline()), reader)
+
+    async def _converse(self, tree: Tree, line: asyncio.Future[bytes], reader: asyncio.StreamReader) -> None:
+        writer = tree.writer
+        try:
+            while raw := await line:
+                self._take(tree, wire.decode_from_client(raw))
+                line = asyncio.ensure_future(reader.readline())
+        except (msgspec.MsgspecError, ValueError, ConnectionError) as error:
+            self._note(tree.id, tree.intent.name, "withdrawn", f"its shim sent something else: {error}")
+        finally:
+            if tree.writer is writer:
+                self._registry.lease_lost(tree)
+
+    def _take(self, tree: Tree, message: wire.FromClient) -> None:
+        if isinstance(message, wire.Started):
+            shim = Identity(boot_id=self._boot, pid=message.shim_pid, start=message.shim_start)
+            root = Identity(boot_id=self._boot, pid=message.root_pid, start=message.root_start)
+            self._registry.started(tree, shim, root, message.rung, message.why_rung)
+        elif isinstance(message, wire.Usage):
+            tree.used, tree.members = message.used, set(message.members)
+        elif isinstance(message, wire.Ended):
+            self._registry.ended(tree, message.record)
+
+    def end(self, tree: Tree, reason: str) -> bool:
+        if tree.writer is None:
+            return False
+        self._send(tree.writer, wire.End(reason=reason))
+        return True
+
+    def restore(self, tree: Tree) -> None:
+        intent = tree.intent
+        self._gate.restore(
+            Restore(
+                id=intent.tree,
+                name=intent.name,
+                reserved=intent.reserved,
+                parent=intent.parent,
+                group=intent.group,
+                used=tree.used or 0,
+                at=time.monotonic(),
+            )
+        )
+
+    # -- out -----------------------------------------------------------------------------------------------
+
+    def _refuse(self, writer: asyncio.StreamWriter, code: int, error: str) -> None:
+        self._send(writer, wire.Refused(code=code, error=error))
+
+    @staticmethod
+    def _send(writer: asyncio.StreamWriter, message: wire.FromDaemon) -> None:
+        if not writer.is_closing():
+            writer.write(wire.line(message))

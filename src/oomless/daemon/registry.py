@@ -1,0 +1,240 @@
+"""The open trees: from the intent in the journal to the end in the journal, whoever dies in between.
+
+Covers: recovery at the daemon's start, the watch on shims, sweeps, taking in exit records. Does not cover: who is
+admitted (``gate.py``), the conversation with a shim (``leases.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+assert sys.platform == "linux"
+
+import msgspec
+
+from oomless.contain.rungs import proportional_sum
+from oomless.contain.sweep import Sweep
+from oomless.daemon.logs import Log
+from oomless.daemon.tree import Tree
+from oomless.errors import JournalError
+from oomless.journal.facts import OpenTree
+from oomless.journal.store import Journal
+from oomless.model import ExitRecord, Identity, Survivor
+from oomless.paths import Paths
+from oomless.platform import proc
+from oomless.platform.linux import Linux
+
+#: How long a tree that was granted may stay without a shim once its lease is gone.
+START_WITHIN = 10.0
+SWEEP_FOR = 5.0
+ROUND_EVERY = 0.01
+
+
+class Registry:
+    """``freed`` is called with the id of every tree that is over, after the journal has it."""
+
+    def __init__(
+        self, paths: Paths, journal: Journal, platform: Linux, log: Log, freed: Callable[[Tree, str], None]
+    ) -> None:
+        self.paths = paths
+        self.journal = journal
+        self.own_pid = os.getpid()
+        self._log = log
+        self.trees: dict[str, Tree] = {}
+        self._platform = platform
+        self._freed = freed
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._own = frozenset([(self.own_pid, proc.start_of(self.own_pid) or 0)])
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def add(self, tree: Tree) -> None:
+        """Raises JournalError if the intent cannot be written; then nothing may be forked."""
+        self.journal.intend(tree.intent)
+        self.trees[tree.id] = tree
+
+    def started(self, tree: Tree, shim: Identity, root: Identity, rung: str, why_rung: str) -> None:
+        tree.shim, tree.root, tree.rung, tree.why_rung = shim, root, rung, why_rung
+        self._write(lambda: self.journal.started(tree.id, shim, root, rung, why_rung, at=time.time()))
+        if not tree.watch(shim, self.shim_died):
+            self.shim_died(tree)
+
+    def ended(self, tree: Tree, record: ExitRecord) -> None:
+        """The shim's own word. Its cgroups may still be there for some milliseconds: then the rest is swept."""
+        if tree.closed.is_set():
+            return
+        if self._write(lambda: self.journal.ended(tree.id, record, time.time())):
+            _unlink(self._exit_file(tree.id))  # else the next daemon takes it in
+        self._forget(tree, f"{record.status}, exit {record.exit_code}")
+        if any(os.path.exists(path) for path in tree.cgroups.values()):
+            self._spawn(self._sweep(tree, "its groups were still there", close=False))
+
+    def released(self, tree: Tree) -> None:
+        """A slot has no processes: its end is the end of its lease."""
+        if not tree.closed.is_set():
+            self._write(lambda: self.journal.released(tree.id, time.time()))
+            self._forget(tree, "released")
+
+    def lease_lost(self, tree: Tree) -> None:
+        """The connection is gone. A shim comes back by itself; without one nobody holds this tree any more."""
+        tree.writer = None
+        if tree.intent.kind == "slot":
+            self.released(tree)
+        elif tree.shim is None and not tree.closed.is_set():
+            self._spawn(self._bury(tree, "it never started"))
+
+    def shim_died(self, tree: Tree) -> None:
+        tree.unwatch()
+        self._spawn(self._bury(tree, "its shim was killed"))
+
+    async def stop(self) -> None:
+        """Leaves the trees alone."""
+        for tree in self.trees.values():
+            tree.unwatch()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- recovery ------------------------------------------------------------------------------------------
+
+    def recover(self) -> list[Tree]:
+        """Takes over what the journal holds open; returns the trees that live and may adopt themselves."""
+        boot = self._platform.boot_id()
+        living = []
+        for found in self.journal.open_trees():
+            tree = Tree(found.intent, "taken over from the daemon before")
+            tree.shim, tree.root, tree.rung, tree.why_rung = found.shim, found.root, found.rung, found.why_rung
+            self.trees[tree.id] = tree
+            if found.intent.boot_id != boot:
+                self._close_swept(tree, "the machine was restarted", 0, (), None)
+            elif self._resume(tree, found):
+                living.append(tree)
+        return living
+
+    def _resume(self, tree: Tree, found: OpenTree) -> bool:
+        """True if the tree may still live; else its burial is under way."""
+        if found.intent.kind == "slot":
+            self.released(tree)
+            return False
+        if found.shim is not None:
+            if tree.watch(found.shim, self.shim_died):
+                return True
+            self._spawn(self._bury(tree, "its shim was killed while no daemon ran"))
+            return False
+        self._spawn(self._await_start(tree))
+        return True
+
+    async def _await_start(self, tree: Tree) -> None:
+        """Granted by a daemon that died at once: its shim, if there is one, adopts itself within seconds."""
+        await asyncio.sleep(START_WITHIN)
+        if tree.shim is None and not tree.closed.is_set():
+            await self._bury(tree, "it never started")
+
+    # -- ends without a word -------------------------------------------------------------------------------
+
+    async def _bury(self, tree: Tree, reason: str) -> None:
+        """The record on disk is the truth if there is one; else the rest is ended here and named."""
+        if tree.writer is not None:  # its last message may still be on its way through the socket
+            try:
+                await asyncio.wait_for(tree.closed.wait(), 0.2)
+            except TimeoutError:
+                pass
+        if tree.closed.is_set():
+            return
+        record = self._read_record(self._exit_file(tree.id))
+        if record is not None:
+            self.ended(tree, record)
+        else:
+            await self._sweep(tree, reason, close=True)
+
+    async def _sweep(self, tree: Tree, reason: str, close: bool) -> None:
+        since = tree.intent.requester.start
+        sweep = Sweep(tree.intent.marker, tree.cgroups, tree.known_members(), since, self._own)
+        until = time.monotonic() + SWEEP_FOR
+        while not sweep.step() and time.monotonic() < until:
+            await asyncio.sleep(ROUND_EVERY)
+        left = sweep.left()
+        text = f"{reason}; {sweep.ended} ended" + (f"; {len(left)} left" if left else "")
+        if sweep.gap and close and tree.shim is not None:
+            text += f"; {sweep.gap}"
+        for one in left:
+            self._log.warning("left running", tree=tree.id, pid=one.pid, command=one.command, why=one.why)
+        if close:
+            self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed)
+
+    def _close_swept(
+        self, tree: Tree, text: str, ended: int, left: tuple[Survivor, ...], bytes_freed: int | None
+    ) -> None:
+        self._write(lambda: self.journal.swept(tree.id, time.time(), text, ended, left, bytes_freed))
+        self._forget(tree, text)
+
+    def _forget(self, tree: Tree, how: str) -> None:
+        tree.unwatch()
+        tree.closed.set()
+        self.trees.pop(tree.id, None)
+        self._freed(tree, how)
+
+    # -- figures -------------------------------------------------------------------------------------------
+
+    def usage(self) -> list[tuple[str, int]]:
+        """Bytes per open tree, outer ones first. Trees without cgroups tell of themselves, or are measured at their
+        root while their shim is on its way back."""
+        found = []
+        for tree in self.trees.values():
+            memory = self._platform.cgroup_footprint(tree.cgroups) if tree.cgroups else None
+            if memory is not None:
+                tree.used = memory.used
+            elif tree.writer is None and tree.members:
+                stats = [stat for pid, start in tree.members if (stat := proc.read_stat(pid)) and stat.start == start]
+                tree.used = proportional_sum(stats)
+            if tree.used is not None:
+                found.append((tree.id, tree.used))
+        return found
+
+    def find(self, id_or_name: str) -> Tree | None:
+        if id_or_name in self.trees:
+            return self.trees[id_or_name]
+        return next((tree for tree in self.trees.values() if tree.intent.name == id_or_name), None)
+
+    def _write(self, write: Callable[[], object]) -> bool:
+        """A journal that cannot be written (a full disk) must not keep the memory of what is gone reserved: the
+        row stays open, and the next daemon closes it by the same evidence."""
+        try:
+            write()
+            return True
+        except JournalError as error:
+            self._log.error(error.line())
+            return False
+
+    def _exit_file(self, id: str) -> str:
+        return f"{self.paths.exits}/{id}.json"
+
+    def _read_record(self, path: str) -> ExitRecord | None:
+        raw = proc.read_file(path)
+        try:
+            return msgspec.json.decode(raw, type=ExitRecord) if raw else None
+        except msgspec.MsgspecError as error:
+            self._log.warning(f"an exit record cannot be read: {error}", path=path)
+            return None
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._log.error(f"a sweep failed: {task.exception()!r}")
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass

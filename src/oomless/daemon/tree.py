@@ -1,0 +1,109 @@
+"""One governed tree as the daemon knows it while it runs: facts that change, and the watch on its shim.
+
+Not here: what is decided about it (``core.py``) and how it is ended when its shim is gone (``contain/sweep.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+
+assert sys.platform == "linux"
+
+from typing import TYPE_CHECKING
+
+from oomless.daemon.views import TreeView
+from oomless.platform import proc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomless.journal.facts import TreeIntent
+    from oomless.model import Identity
+
+
+class Tree:
+    """``writer``: the lease connection, None while the shim is on its way back. ``members``: the last that a shim
+    without cgroups told of. ``closed`` is set once its end is in the journal."""
+
+    def __init__(self, intent: TreeIntent, reason: str) -> None:
+        self.intent = intent
+        self.reason = reason
+        self.shim: Identity | None = None
+        self.root: Identity | None = None
+        self.rung = intent.rung
+        self.why_rung = ""
+        self.used: int | None = None
+        self.members: set[tuple[int, int]] = set()
+        self.writer: asyncio.StreamWriter | None = None
+        self.closed = asyncio.Event()
+        self._pidfd: int | None = None
+
+    @property
+    def id(self) -> str:
+        return self.intent.tree
+
+    @property
+    def cgroups(self) -> dict[str, str]:
+        """Only if its shim really took them (it may have fallen through to another rung)."""
+        return {} if self.rung == "subreaper" else self.intent.cgroups
+
+    def watch(self, who: Identity, died: Callable[[Tree], None]) -> bool:
+        """Calls ``died`` when that process is gone; False if it is already."""
+        self.unwatch()
+        fd = proc.open_verified(who.pid, who.start)
+        if fd is None:
+            return False
+        self._pidfd = fd
+        asyncio.get_running_loop().add_reader(fd, died, self)
+        return True
+
+    def unwatch(self) -> None:
+        if self._pidfd is not None:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def known_members(self) -> set[tuple[int, int]]:
+        known = set(self.members)
+        if self.root is not None:
+            known.add((self.root.pid, self.root.start))
+        return known
+
+    def contains(self, pid: int, leaf: str) -> bool:
+        """Whether ``pid`` runs inside: by its cgroups, or by descent from the shim. The mark in its environment
+        alone proves nothing: a tmux server started in here hands it to strangers."""
+        if any(leaf in path.split("/") for path in proc.cgroups(pid).values()):
+            return True
+        shim = self.shim.pid if self.shim is not None else self.intent.requester.pid
+        while pid > 1:
+            stat = proc.read_stat(pid)
+            if stat is None:
+                return False
+            pid = stat.ppid
+            if pid == shim:
+                return True
+        return False
+
+    def view(self, reason: str = "") -> TreeView:
+        intent = self.intent
+        return TreeView(
+            tree=intent.tree,
+            name=intent.name,
+            klass=intent.klass,
+            owner=intent.owner,
+            state="running",
+            parent=intent.parent,
+            reserved_bytes=intent.reserved,
+            used_bytes=self.used,
+            limit_bytes=intent.limit,
+            footprint_source="cgroup" if "memory" in self.cgroups or self.rung == "cgroup2" else "pss",
+            rung=self.rung,
+            pid=self.root.pid if self.root else None,
+            start=self.root.start if self.root else None,
+            seconds=round(time.time() - intent.intended_at, 3),
+            reason=reason or self.reason,
+            command=intent.argv,
+        )
