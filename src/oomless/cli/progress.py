@@ -1,0 +1,167 @@
+"""How a batch shows itself on stderr while it runs: bars on a terminal, a line for each end otherwise.
+
+Not here: the result (``batch.py``). Both views are fed with the engine's events, and the bars with what each tree
+uses, once a second.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, ExitStack
+from types import TracebackType
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from oomless.cli.output import console, printable
+from oomless.engine.base import Event, Finished
+from oomless.engine.jobs import Job
+from oomless.units import format_duration, format_size
+
+#: Rows of the live display; what is beyond them is counted.
+ROWS_RUNNING = 16
+ROWS_WAITING = 4
+
+
+def ended_line(finished: Finished) -> str:
+    """``done  name  exit 0  peak 120 MB  3.2 s``"""
+    result = finished.result
+    parts = [f"{result.status:7}", result.name, f"exit {result.exit_code}"]
+    if result.status != "refused":
+        parts += [f"peak {format_size(result.peak_bytes)}", format_duration(result.seconds)]
+    if result.attempts > 1:
+        parts.append(f"{result.attempts} attempts")
+    if result.survivors != 0:
+        parts.append("survivors unknown" if result.survivors is None else f"{result.survivors} SURVIVORS")
+    if finished.earlier:
+        parts.append("in an earlier run")
+    if result.reason:
+        parts.append(result.reason)
+    return printable("  ".join(parts))
+
+
+class Lines(AbstractContextManager["Lines"]):
+    """Waiting is told only while nothing of the batch runs: otherwise its own jobs are the reason."""
+
+    live = False
+
+    def __init__(self, jobs: tuple[Job, ...]) -> None:
+        self._jobs = jobs
+        self._console = console(stderr=True)
+        self._running: set[int] = set()
+        self._said = ""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def event(self, event: Event) -> None:
+        name = self._jobs[event.seq].name
+        if event.kind == "running":
+            self._running.add(event.seq)
+        elif event.kind == "retry":
+            self._running.discard(event.seq)
+            self.note(f"retry    {name}  attempt {event.attempt} ended: {event.text}")
+        elif event.kind == "finished" and event.finished is not None:
+            self._running.discard(event.seq)
+            self.note(ended_line(event.finished))
+        elif not self._running and event.text != self._said:
+            self._said = event.text
+            self.note(f"waiting  {name}  {event.text}")
+
+    def used(self, by_tree: dict[str, int]) -> None:
+        """Figures without an end are not for a log."""
+
+    def note(self, text: str) -> None:
+        self._console.print(printable(text), soft_wrap=True)
+
+
+class _Row:
+    """A job that runs or waits."""
+
+    def __init__(self, job: Job, event: Event) -> None:
+        self.job = job
+        self.event = event
+        self.since = time.monotonic()
+
+
+class Bars(AbstractContextManager["Bars"]):
+    live = True
+
+    def __init__(self, jobs: tuple[Job, ...]) -> None:
+        self._jobs = jobs
+        self._rows: dict[int, _Row] = {}
+        self._used: dict[str, int] = {}
+        self._done = 0
+        self._began = time.monotonic()
+        self._console = console(stderr=True)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Bars:
+        live = Live(get_renderable=self._render, console=self._console, transient=True, redirect_stdout=False)
+        self._stack.enter_context(live)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def event(self, event: Event) -> None:
+        if event.kind == "finished" and event.finished is not None:
+            self._rows.pop(event.seq, None)
+            self._done += 1
+            self.note(ended_line(event.finished))
+        elif event.kind == "retry":
+            self._rows.pop(event.seq, None)
+            self.note(f"retry    {self._jobs[event.seq].name}  attempt {event.attempt} ended: {event.text}")
+        else:
+            row = self._rows.get(event.seq)
+            if row is None or row.event.kind != event.kind:
+                self._rows[event.seq] = _Row(self._jobs[event.seq], event)
+            else:
+                row.event = event
+
+    def used(self, by_tree: dict[str, int]) -> None:
+        self._used = by_tree
+
+    def note(self, text: str) -> None:
+        self._console.print(printable(text), soft_wrap=True)
+
+    def _render(self) -> Group:
+        """Called from the display's own thread: looks at copies."""
+        rows = list(self._rows.values())
+        running = [row for row in rows if row.event.kind == "running"]
+        waiting = [row for row in rows if row.event.kind == "waiting"]
+        return Group(self._overall(), self._jobs_table(running, waiting))
+
+    def _overall(self) -> Table:
+        grid = Table.grid(padding=(0, 2))
+        total = len(self._jobs)
+        elapsed = format_duration(time.monotonic() - self._began)
+        grid.add_row(ProgressBar(total=total, completed=self._done, width=40), f"{self._done} of {total}", elapsed)
+        return grid
+
+    def _jobs_table(self, running: list[_Row], waiting: list[_Row]) -> Table:
+        grid = Table.grid(padding=(0, 2))
+        for row in running[:ROWS_RUNNING]:
+            used = self._used.get(row.event.tree)
+            size = "" if used is None else format_size(used)
+            expected = row.job.memory or row.job.expect
+            if expected:
+                size = f"{size or '?'} of {format_size(expected)}"
+            bar = ProgressBar(total=expected, completed=used or 0, width=20) if expected else ""
+            grid.add_row("running", row.job.name, bar, size, format_duration(time.monotonic() - row.since))
+        for row in waiting[:ROWS_WAITING]:
+            grid.add_row("waiting", row.job.name, "", "", Text(printable(row.event.text), overflow="ellipsis"))
+        more = max(0, len(running) - ROWS_RUNNING) + max(0, len(waiting) - ROWS_WAITING)
+        if more:
+            grid.add_row("", f"and {more} more")
+        return grid
+
+
+View = Lines | Bars

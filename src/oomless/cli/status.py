@@ -1,0 +1,108 @@
+"""``oomless status``: what runs governed and what waits, and with ``--why`` the reason of each decision.
+
+Starts no daemon: without one, nothing is governed. The facts are the daemon's (``daemon/views.py``).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from oomless.cli.output import console, guard, print_json, printable
+from oomless.daemon.client import Client
+from oomless.daemon.views import DecisionView, StatusView, TreeView
+from oomless.errors import UsageError
+from oomless.paths import Paths
+from oomless.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+@guard()
+def command(
+    name: Annotated[str | None, typer.Argument(help="One tree only, by id or name; also one that has ended.")] = None,
+    why: Annotated[bool, typer.Option("--why", help="The reason of each, and the last decisions.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show what runs and what waits."""
+    client = Client(Paths(), start=False)
+    view = client.status()
+    if name is not None:
+        view = _only(view, client.tree(name), name)
+    if json:
+        print_json(view)
+    else:
+        show(console(), view, why)
+
+
+def _only(view: StatusView, tree: TreeView | None, name: str) -> StatusView:
+    if tree is None:
+        why = "no daemon runs" if view.pid is None else ""
+        raise UsageError(f"there is no tree {name!r}", why, "oomless status shows all that run and wait")
+    decisions = tuple(decision for decision in view.decisions if decision.tree == tree.tree)
+    return msgspec.structs.replace(view, trees=(tree,), decisions=decisions)
+
+
+def show(out: Console, view: StatusView, why: bool) -> None:
+    if view.pid is None:
+        out.print("no daemon runs, so nothing is governed; oomless run starts one")
+        return
+    out.print(printable(headline(view)), soft_wrap=True)
+    if view.problem:
+        out.print(f"settings: {printable(view.problem)}", soft_wrap=True)
+    if view.trees:
+        out.print(_table(view.trees, why))
+    if why and view.decisions:
+        out.print("last decisions:")
+        for decision in view.decisions:
+            out.print(f"  {printable(_decided(decision))}", soft_wrap=True)
+
+
+def headline(view: StatusView) -> str:
+    """``2 run, 1 waits; 812 MB held of a budget of 2.00 GB; 5.20 GB available, of which 512 MB stay free``"""
+    counts = {state: sum(tree.state == state for tree in view.trees) for state in ("running", "waiting")}
+    held = f"{format_size(view.held_bytes)} held"
+    if view.budget_bytes is not None:
+        held += f" of a budget of {format_size(view.budget_bytes)}"
+    room = f"{format_size(view.memory.available_bytes)} available"
+    running, waiting = counts["running"], counts["waiting"]
+    verbs = f"{running} run{'s' * (running == 1)}, {waiting} wait{'s' * (waiting == 1)}"
+    return f"{verbs}; {held}; {room}, of which {format_size(view.headroom_bytes)} stay free"
+
+
+def _table(trees: tuple[TreeView, ...], why: bool) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("TREE", no_wrap=True)
+    table.add_column("NAME", overflow="fold")
+    table.add_column("STATE", no_wrap=True)
+    for title in ("USED", "RESERVED", "LIMIT", "TIME", "PID"):
+        table.add_column(title, justify="right", no_wrap=True)
+    if why:
+        table.add_column("WHY", overflow="fold", min_width=20)
+    for tree in trees:
+        table.add_row(*_row(tree), *([printable(tree.reason)] if why else []))
+    return table
+
+
+def _row(tree: TreeView) -> list[str]:
+    sizes = [_size(tree.used_bytes), _size(tree.reserved_bytes), _size(tree.limit_bytes)]
+    state = f"ended ({tree.status})" if tree.state == "ended" and tree.status else tree.state
+    pid = "-" if tree.pid is None else str(tree.pid)
+    return [printable(tree.tree), printable(tree.name), state, *sizes, format_duration(tree.seconds), pid]
+
+
+def _size(size: int | None) -> str:
+    return "-" if size is None else format_size(size)
+
+
+def _decided(decision: DecisionView) -> str:
+    when = time.strftime("%H:%M:%S", time.localtime(decision.at))
+    return f"{when} {decision.name} ({decision.tree}) {decision.verdict}: {decision.reason}"

@@ -1,0 +1,272 @@
+"""The contract of containment, run on every rung that this machine offers to this user, without a daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import trees
+from helpers import alive, wait_for, wait_gone
+from oomless.contain.ladder import Ladder, Offer
+from oomless.contain.launch import ShimSpec, shim_argv, write_spec
+from oomless.model import ExitRecord
+from oomless.platform import proc
+
+TAG = "test" + os.urandom(3).hex()
+OFFERS = [offer for offer in Ladder(TAG).offers(proc.cgroups("self")) if offer.usable]
+PYTHON = [sys.executable, "-I", "-S"]
+TREE = [*PYTHON, trees.__file__]
+
+THREE_CHILDREN = """
+import os, time
+for _ in range(3):
+    if os.fork() == 0:
+        held = bytearray(80_000_000)
+        time.sleep(30)
+        os._exit(0)
+time.sleep(30)
+"""
+FORKS = """
+import os, time
+while True:
+    try:
+        if os.fork() == 0:
+            time.sleep(30)
+            os._exit(0)
+    except OSError:
+        pass
+    time.sleep(0.02)
+"""
+SURROUNDINGS = """
+import json, os
+descriptors = sorted(map(int, os.listdir("/proc/self/fd")))
+print(json.dumps([descriptors, os.environ["OOMLESS_TREE"], os.getcwd()]))
+"""
+
+
+class Run:
+    """A shim around ``command``, started by us; ``finish`` returns its record."""
+
+    def __init__(self, folder: Path, offer: Offer, command: list[str], **options: object) -> None:
+        self.tree = "x" + os.urandom(4).hex()
+        self.folder = folder
+        limit, processes = options.pop("limit", None), options.pop("processes", None)
+        self.cgroups = offer.cgroups(f"oomless-{TAG}-{self.tree}")
+        granted: dict[str, object] = {
+            "tree": self.tree,
+            "reserved": 1,
+            "limit": limit,
+            "processes": processes,
+            "rung": offer.name,
+            "why_rung": "",
+            "cgroups": self.cgroups,
+            "marker": f"{TAG}:{self.tree}",
+            "exits": str(folder),
+        }
+        lifeline = options.pop("lifeline_fd", None)
+        spec = ShimSpec(granted, name="try", state=str(folder), lifeline_fd=lifeline, **options)  # type: ignore[arg-type]
+        fd = write_spec(spec)
+        argv = shim_argv(fd, self.tree, command)
+        passed = [fd, *spec.descriptors()]
+        self.process = subprocess.Popen(
+            argv, pass_fds=passed, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        os.close(fd)
+
+    def finish(self, timeout: float = 20) -> ExitRecord:
+        self.out, self.err = self.process.communicate(timeout=timeout)
+        record = msgspec.json.decode((self.folder / f"{self.tree}.json").read_bytes(), type=ExitRecord)
+        assert record.exit_code == self.process.returncode
+        assert not [path for path in self.cgroups.values() if os.path.exists(path)]
+        return record
+
+
+def read_roster(path: Path) -> dict[str, tuple[int, int]]:
+    if not path.exists():
+        return {}
+    rows = [line.split() for line in path.read_text().splitlines()]
+    return {kind: (int(pid), int(start)) for kind, pid, start in rows}
+
+
+@pytest.fixture(params=OFFERS, ids=[offer.name for offer in OFFERS])
+def offer(request: pytest.FixtureRequest) -> Offer:
+    found = request.param
+    assert isinstance(found, Offer)
+    return found
+
+
+@pytest.fixture
+def roster(tmp_path: Path) -> Path:
+    return tmp_path / "roster"
+
+
+def test_the_exit_code_is_the_commands_own(offer: Offer, tmp_path: Path) -> None:
+    record = Run(tmp_path, offer, ["sh", "-c", "echo out; echo err >&2; exit 7"]).finish()
+    assert (record.exit_code, record.status, record.rung) == (7, "failed", offer.name)
+
+
+def test_output_is_the_commands_own(offer: Offer, tmp_path: Path) -> None:
+    run = Run(tmp_path, offer, ["sh", "-c", "echo out; echo err >&2"])
+    assert run.finish().status == "done"
+    assert (run.out, run.err) == ("out\n", "err\n")
+
+
+def test_a_signal_becomes_128_and_its_number(offer: Offer, tmp_path: Path) -> None:
+    record = Run(tmp_path, offer, ["sh", "-c", "kill -USR1 $$"]).finish()
+    assert (record.exit_code, record.signal) == (128 + signal.SIGUSR1, signal.SIGUSR1)
+
+
+def test_nothing_is_left_when_the_root_ends(offer: Offer, tmp_path: Path, roster: Path) -> None:
+    record = Run(tmp_path, offer, [*TREE, str(roster), "5"]).finish()
+    members = read_roster(roster)
+    assert set(members) == {*trees.KINDS, "root"}
+    assert [kind for kind, who in members.items() if alive(*who)] == []
+    assert (record.exit_code, record.survivors, record.ended) == (5, 0, len(trees.KINDS))
+
+
+def test_every_kind_survives_a_plain_killpg(roster: Path) -> None:
+    """Without us: what the test above ends is really out of reach of the usual way."""
+    root = subprocess.Popen([*TREE, str(roster), "stay"], start_new_session=True, stdin=subprocess.DEVNULL)
+    try:
+        assert wait_for(lambda: "root" in read_roster(roster), 20)
+        os.killpg(root.pid, signal.SIGTERM)
+        root.wait(20)
+        members = read_roster(roster)
+        assert sorted(k for k, who in members.items() if alive(*who)) == sorted(trees.KINDS)
+        away = {"setsid", "own-group", "double-fork", "wiped-environment"}
+        os.killpg(root.pid, signal.SIGKILL)  # the plain ones hold the group's number
+        for kind in set(trees.KINDS) - away:
+            assert wait_gone(*members[kind], 5)
+        assert {k for k, who in members.items() if alive(*who)} == away
+    finally:
+        for who in read_roster(roster).values():
+            proc.kill(*who)
+            wait_gone(*who, 5)
+
+
+def test_a_tree_over_its_limit_is_ended(offer: Offer, tmp_path: Path) -> None:
+    eater = Run(tmp_path, offer, [*PYTHON, "-c", "x = bytearray(10**9)"], limit=300_000_000)
+    sibling = Run(
+        tmp_path, offer, [*PYTHON, "-c", "x = bytearray(10**8); import sys; sys.exit(9)"], limit=300_000_000
+    )
+    record = eater.finish()
+    assert (record.exit_code, record.status, record.survivors) == (137, "killed", 0)
+    assert "memory limit" in record.reason
+    assert eater.err.count("\n") == 1
+    assert record.reason in eater.err
+    if offer.bases:
+        assert record.peak_bytes <= 1.02 * 300_000_000
+        assert record.peak_source == "cgroup"
+    assert sibling.finish().exit_code == 9
+
+
+def test_a_limit_counts_the_whole_tree(offer: Offer, tmp_path: Path) -> None:
+    """Three children of 80 MB each, none of which is over 150 MB alone."""
+    record = Run(tmp_path, offer, [*PYTHON, "-c", THREE_CHILDREN], limit=150_000_000).finish()
+    assert (record.exit_code, record.survivors) == (137, 0)
+
+
+def test_a_time_out_ends_the_tree(offer: Offer, tmp_path: Path, roster: Path) -> None:
+    record = Run(tmp_path, offer, [*TREE, str(roster), "stay"], timeout=2.0).finish()
+    assert (record.exit_code, record.status, record.survivors) == (124, "timeout", 0)
+    assert not any(alive(*who) for who in read_roster(roster).values())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_shim_ends_the_tree(offer: Offer, tmp_path: Path, roster: Path, number: int) -> None:
+    run = Run(tmp_path, offer, [*TREE, str(roster), "stay"])
+    assert wait_for(lambda: "root" in read_roster(roster), 20)
+    run.process.send_signal(number)
+    record = run.finish()
+    assert (record.exit_code, record.survivors) == (128 + number, 0)
+    assert not any(alive(*who) for who in read_roster(roster).values())
+
+
+def test_a_command_that_ends_on_sigterm_keeps_its_exit_code(offer: Offer, tmp_path: Path, roster: Path) -> None:
+    code = f"trap 'exit 5' TERM; echo root $$ 0 >> {roster}; while :; do sleep 0.05; done"
+    run = Run(tmp_path, offer, ["sh", "-c", code])
+    assert wait_for(roster.exists, 20)
+    run.process.terminate()
+    assert run.finish().exit_code == 5
+
+
+def test_the_end_of_the_lifeline_is_the_end_of_the_tree(offer: Offer, tmp_path: Path, roster: Path) -> None:
+    reader, writer = os.pipe()
+    run = Run(tmp_path, offer, [*TREE, str(roster), "stay"], lifeline_fd=reader)
+    os.close(reader)
+    assert wait_for(lambda: "root" in read_roster(roster), 20)
+    os.close(writer)
+    record = run.finish()
+    assert (record.status, record.survivors, record.reason) == ("killed", 0, "its owner is gone")
+
+
+def test_a_tree_that_fills_its_process_limit_is_ended(offer: Offer, tmp_path: Path) -> None:
+    record = Run(tmp_path, offer, [*PYTHON, "-c", FORKS], processes=12).finish()
+    assert (record.exit_code, record.survivors) == (137, 0)
+    assert "limit of 12" in record.reason
+
+
+@pytest.mark.parametrize(("command", "code"), [("/no/such/thing", 127), ("/etc/passwd", 126)])
+def test_what_cannot_run_says_so(offer: Offer, tmp_path: Path, command: str, code: int) -> None:
+    run = Run(tmp_path, offer, [command])
+    assert run.finish().exit_code == code
+    assert run.err.startswith(f"oomless: try: cannot run '{command}'; ")
+
+
+def test_the_environment_and_descriptors_are_passed_on(offer: Offer, tmp_path: Path) -> None:
+    run = Run(tmp_path, offer, [*PYTHON, "-c", SURROUNDINGS])
+    run.finish()
+    descriptors, marker, cwd = json.loads(run.out)
+    assert descriptors == [0, 1, 2, 3]  # 3: the listing's own
+    assert (marker, cwd) == (f"{TAG}:{run.tree}", os.getcwd())
+
+
+def test_signals_arrive_as_without_us(offer: Offer, tmp_path: Path) -> None:
+    """Blocked and ignored signals of the command: none, though Python ignores SIGPIPE and the shim blocks four."""
+    run = Run(tmp_path, offer, ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"])
+    run.finish()
+    plain = subprocess.run(["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"], capture_output=True, text=True)
+    assert run.out == plain.stdout
+
+
+def test_a_rung_that_cannot_be_made_falls_through_with_a_reason(tmp_path: Path) -> None:
+    broken = Offer("cgroup2+cgroup1", True, "", {"": "/proc/no/such/place", "memory": "/proc/none"})
+    record = Run(tmp_path, broken, ["true"]).finish()
+    assert (record.exit_code, record.rung) == (0, "subreaper")
+    assert record.why_rung.startswith("fell through from cgroup2+cgroup1: ")
+
+
+def test_children_from_before_the_shim_are_not_of_the_tree(offer: Offer, tmp_path: Path) -> None:
+    """``sleep & exec oomless run``: the shell's own job is our child then, and none of our business."""
+    tree = "x" + os.urandom(4).hex()
+    granted: dict[str, object] = {
+        "tree": tree,
+        "reserved": 1,
+        "limit": None,
+        "processes": None,
+        "rung": offer.name,
+        "why_rung": "",
+        "cgroups": offer.cgroups(f"oomless-{TAG}-{tree}"),
+        "marker": f"{TAG}:{tree}",
+        "exits": str(tmp_path),
+    }
+    fd = write_spec(ShimSpec(granted, name="try", state=str(tmp_path)))
+    script = 'sleep 60 >&- 2>&- & echo $!; exec "$@"'
+    argv = ["sh", "-c", script, "sh", *shim_argv(fd, tree, ["sh", "-c", "setsid sleep 60 >&- 2>&- & exit 3"])]
+    done = subprocess.run(argv, pass_fds=[fd], capture_output=True, text=True, timeout=20)
+    os.close(fd)
+    before = int(done.stdout)
+    start = proc.start_of(before)
+    assert start is not None, "the job from before was ended"
+    assert alive(before, start)
+    proc.kill(before, start)
+    assert wait_gone(before, start, 5)
+    record = msgspec.json.decode((tmp_path / f"{tree}.json").read_bytes(), type=ExitRecord)
+    assert (record.exit_code, record.survivors, record.ended) == (3, 0, 1)
