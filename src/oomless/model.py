@@ -27,10 +27,12 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Footprint(msgspec.Struct, frozen=True, kw_only=True):
-    """Honest memory, and where the figure is from."""
+    """Honest memory, and where the figure is from. ``private_bytes``: what would be free if the process ended
+    (its unique set), where the same reading tells."""
 
     bytes: int
     source: FootprintSource
+    private_bytes: int | None = None
 
 
 class MachineMemory(msgspec.Struct, frozen=True, kw_only=True):

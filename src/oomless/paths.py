@@ -67,13 +67,15 @@ class Paths:
         return os.path.join(self.state, "tokens", surface)
 
     def socket(self) -> str:
-        """The socket that a daemon started now binds: the runtime folder if it is ours and short enough."""
+        """The socket that a daemon started now binds: the runtime folder if it is ours and short enough. Its name
+        carries the installation's id: daemons with state folders of their own may share a runtime folder."""
+        name = f"{self.install_id()}.sock"
         for folder in (self.runtime and os.path.join(self.runtime, "oomless"), self.state):
-            if folder and len(folder) + len("/daemon.sock") < SOCKET_PATH_MAX:
+            if folder and len(os.fsencode(folder)) + 1 + len(name) < SOCKET_PATH_MAX:
                 parent = folder if folder == self.state else self.runtime
                 if os.path.isdir(parent) and os.access(parent, os.W_OK):
-                    return os.path.join(folder, "daemon.sock")
-        return f"/tmp/oomless-{os.getuid()}-{self.install_id()}/daemon.sock"
+                    return os.path.join(folder, name)
+        return f"/tmp/oomless-{os.getuid()}-{self.install_id()}/{name}"
 
     def make(self) -> None:
         """Makes the state folder and its parts, 0700; raises StateUnwritable."""

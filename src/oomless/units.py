@@ -14,6 +14,8 @@ _SIZES = {
     "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12, "tb": 10**12,
     "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30, "ti": 2**40, "tib": 2**40,
 }  # fmt: skip
+#: Seconds, some 31 years: more overflows the clocks that it is added to, and ``9`` 400 times is infinite.
+LONGEST = 1e9
 _DURATIONS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -45,7 +47,10 @@ def parse_duration(text: str, what: str = "the duration") -> float:
     """Seconds (float, >= 0) of ``10m``, ``1.5h``, ``30``; raises UsageError naming ``what``."""
     try:
         number, unit = _split(text)
-        return number * _DURATIONS[unit]
+        seconds = number * _DURATIONS[unit]
+        if seconds > LONGEST:
+            raise ValueError(text)
+        return seconds
     except (ValueError, KeyError):
         raise UsageError(f"{what} {text!r} is not a duration", "", "write it as 30s, 10m or 2h") from None
 

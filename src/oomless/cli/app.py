@@ -6,14 +6,13 @@ dispatched before this module is loaded (``__init__.py``).
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Annotated
 
 import typer
 
 from oomless import __version__
-from oomless.cli import config, daemon, output, run
+from oomless.cli import batch, config, daemon, demo, doctor, run, scan, status
 
 app = typer.Typer(
     help="Runs AI coding agents without running out of memory.",
@@ -48,13 +47,13 @@ def run_command(context: typer.Context) -> None:
     sys.exit(run.main(context.args))
 
 
-def _add(name: str, module: str) -> None:
-    """The module's ``command``, with everything of ours that it raises as one line."""
-    found = importlib.import_module(f"oomless.cli.{module}")
-    app.command(name)(output.guard()(found.command))
-
-
-for _name in ("batch", "scan", "status", "doctor", "demo"):
-    _add(_name, _name)
+for _name, _command in (
+    ("batch", batch.command),
+    ("scan", scan.command),
+    ("status", status.command),
+    ("doctor", doctor.command),
+    ("demo", demo.demo),
+):
+    app.command(_name)(_command)
 app.add_typer(daemon.app, name="daemon")
 app.add_typer(config.app, name="config")

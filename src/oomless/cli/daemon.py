@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Annotated
 
 import msgspec
 import typer
+
+assert sys.platform == "linux"
 
 from oomless.cli.output import console, guard, print_json, printable
 from oomless.daemon import logs as log_file

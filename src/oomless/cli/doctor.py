@@ -20,6 +20,7 @@ import typer
 from rich.table import Table
 
 from oomless.cli import output
+from oomless.config import load
 from oomless.contain.ladder import Ladder, Offer
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
 from oomless.errors import ContainmentError
@@ -81,6 +82,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     gaps: tuple[str, ...]
 
 
+@output.guard()
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -104,11 +106,12 @@ def examine(paths: Paths) -> Report:
     platform = current()
     memory = platform.memory()
     tag = paths.install_id()
-    offers = Ladder(tag).offers(proc.cgroups("self"))
-    chosen = next(offer for offer in offers if offer.usable)
+    ladder, cgroups = Ladder(tag), proc.cgroups("self")
+    offers = ladder.offers(cgroups)
+    chosen = ladder.choose(cgroups, load(paths.config_file).rung)
     rungs = []
     for offer in offers:
-        facts = Rung(name=offer.name, usable=offer.usable, chosen=offer is chosen, why=offer.why)
+        facts = Rung(name=offer.name, usable=offer.usable, chosen=offer.name == chosen.name, why=offer.why)
         if offer.usable:
             record = trial(offer, tag)
             facts = msgspec.structs.replace(

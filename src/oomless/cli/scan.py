@@ -165,6 +165,10 @@ def _totals(report: ScanReport) -> str:
     servers = [group for group in report.groups if group.kind == "server"]
     copies = sum(group.instances for group in servers)
     return (
-        f"{len(rows)} processes, {total} ({sources}): {sessions} sessions,"
-        f" {copies} server instances of {len(servers)} servers"
+        f"{_count(len(rows), 'process', 'processes')}, {total} ({sources}): {_count(sessions, 'session')},"
+        f" {_count(copies, 'server instance')} of {_count(len(servers), 'server')}"
     )
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or f'{one}s'}"

@@ -5,11 +5,14 @@ Starts no daemon: without one, nothing is governed. The facts are the daemon's (
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
+
+assert sys.platform == "linux"
 
 from oomless.cli.output import console, guard, print_json, printable
 from oomless.daemon.client import Client

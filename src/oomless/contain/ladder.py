@@ -62,8 +62,14 @@ class Ladder:
             Offer("subreaper", True, f"works everywhere; {SUBREAPER_GAP}"),
         ]
 
-    def choose(self, cgroups: dict[str, str]) -> Offer:
-        return next(offer for offer in self.offers(cgroups) if offer.usable)
+    def choose(self, cgroups: dict[str, str], wanted: str = "auto") -> Offer:
+        """The best usable one, or the one that the settings want; if that is not to be had, the best all the same,
+        and the offer says so."""
+        usable = [offer for offer in self.offers(cgroups) if offer.usable]
+        best = next((offer for offer in usable if offer.name == wanted), usable[0])
+        if wanted not in ("auto", best.name):
+            best.why = f"{wanted} is wanted by the settings and not to be had; {best.why}"
+        return best
 
     def _one(self, controller: str, cgroups: dict[str, str]) -> tuple[str, str]:
         """Base folder of a v1 controller (or "") and why."""

@@ -38,7 +38,7 @@ def descendants(table: dict[int, proc.Stat], root: int, skip: Container[tuple[in
 
 
 def children_of(pid: int) -> list[int]:
-    """Direct children by the kernel's own list, or by the table where the kernel keeps none (CONFIG_PROC_CHILDREN)."""
+    """Direct children by the kernel's own list, or by the table where it keeps none (CONFIG_PROC_CHILDREN)."""
     try:
         tasks = os.listdir(f"/proc/{pid}/task")
     except OSError:

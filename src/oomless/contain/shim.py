@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from oomless.contain.base import Rung
 
 GRACE = 1.0
-REPORT_EVERY = 1.0
+#: A young tree is still forking: reports come faster at first, so that less of it is unknown if we are killed.
+REPORT_FIRST, REPORT_EVERY = 0.1, 1.0
 #: A tree that sits at its process limit for so long is ended.
 FULL_FOR = 1.0
 
@@ -66,6 +67,7 @@ class Shim:
         self.full_since: float | None = None
         self.pace = Pace(self.limit) if self.limit else None
         self.look_at = self.report_at = self.began
+        self.report_pause = REPORT_FIRST
 
     # -- start ---------------------------------------------------------------------------------------------
 
@@ -221,7 +223,8 @@ class Shim:
         elif self._polled() and now >= self.look_at:
             self._poll_limits(now)
         if not self.rung.reachable and now >= self.report_at:
-            self.report_at = now + REPORT_EVERY
+            self.report_at = now + self.report_pause
+            self.report_pause = min(REPORT_EVERY, self.report_pause * 2)
             members = self.rung.members()
             self.link.send({"op": "usage", "used": self.rung.usage(), "members": members}, now)
 

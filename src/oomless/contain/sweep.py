@@ -63,7 +63,10 @@ class Sweep:
             self._ended.add((stat.pid, stat.start))
             proc.kill(stat.pid, stat.start)
         self._quiet = 0 if living else self._quiet + 1
-        return self._quiet >= QUIET_ROUNDS and all([files.remove_cgroup(p) for p in self._cgroups.values()])
+        if self._quiet < QUIET_ROUNDS:
+            return False
+        removed = [files.remove_cgroup(path) for path in self._cgroups.values()]
+        return all(removed)
 
     def left(self) -> tuple[Survivor, ...]:
         """Who is still there, when the caller gives up."""

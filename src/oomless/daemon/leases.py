@@ -181,7 +181,7 @@ class Leases:
         writer: asyncio.StreamWriter,
     ) -> Tree | None:
         """The intent goes to the journal before the answer goes out: whatever dies after that is found again."""
-        offer = self._ladder.choose(proc.cgroups(peer.pid))
+        offer = self._ladder.choose(proc.cgroups(peer.pid), self._settings.current().rung)
         intent = self._intent(admit, lease, settled, parent, peer, offer)
         tree = Tree(intent, admit.reason)
         tree.writer = writer

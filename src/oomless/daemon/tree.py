@@ -14,6 +14,7 @@ assert sys.platform == "linux"
 
 from typing import TYPE_CHECKING
 
+from oomless.contain import files
 from oomless.daemon.views import TreeView
 from oomless.platform import proc
 
@@ -87,6 +88,11 @@ class Tree:
                 return True
         return False
 
+    def _count(self) -> int | None:
+        if not self.cgroups:
+            return len(self.members) if self.members else None
+        return max((len(files.procs(path)) for path in self.cgroups.values()), default=None)
+
     def view(self, reason: str = "") -> TreeView:
         intent = self.intent
         return TreeView(
@@ -98,6 +104,7 @@ class Tree:
             parent=intent.parent,
             reserved_bytes=intent.reserved,
             used_bytes=self.used,
+            processes=self._count(),
             limit_bytes=intent.limit,
             footprint_source="cgroup" if "memory" in self.cgroups or self.rung == "cgroup2" else "pss",
             rung=self.rung,

@@ -1,0 +1,27 @@
+"""The operating system behind one Protocol (``base.Platform``); this module only picks this machine's file.
+
+Nothing is loaded before ``current()`` is called: the shim imports ``platform.proc`` through this package.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomless.platform.base import Platform
+
+
+def current() -> Platform:
+    """The platform that this program runs on; raises UnsupportedPlatform."""
+    if sys.platform == "linux":
+        from oomless.platform.linux import Linux
+
+        return Linux()
+    from oomless.errors import UnsupportedPlatform
+
+    raise UnsupportedPlatform(
+        f"oomless does not run on {sys.platform}",
+        "it reads processes from Linux's /proc so far",
+        "run it on Linux",
+    )

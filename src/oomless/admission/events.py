@@ -1,0 +1,135 @@
+"""What admission is told (events) and what it answers (actions), as frozen structs.
+
+Sizes are bytes. Times (``at``, ``deadline``) are seconds on whatever monotonic clock the caller keeps; an event
+without ``at`` happens at the time of the last one that had it. Not here: what is remembered (``state.py``).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """``budget``: what all together may use (None: no fixed cap). ``headroom``: what stays free of the memory that
+    is available. ``max_parallel``: places (None: as memory allows). ``starvation``: after so many seconds of
+    waiting nobody younger goes first."""
+
+    budget: int | None = None
+    headroom: int = 0
+    max_parallel: int | None = None
+    starvation: float = 30.0
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """May this start? ``declared`` is the user's word, ``prior`` the estimate without it. ``limit`` is what it may
+    not exceed (told on, not judged by). ``parent``: the held tree that it is asked from. ``ceiling``: bytes left
+    under the requester's own ancestor cgroups (None: no limit there). ``deadline`` at or before ``at`` fails fast,
+    None waits for ever."""
+
+    id: str
+    name: str
+    klass: str | None = None
+    declared: int | None = None
+    prior: int = 0
+    limit: int | None = None
+    parent: str | None = None
+    group: str | None = None
+    group_budget: int | None = None
+    group_parallel: int | None = None
+    ceiling: int | None = None
+    deadline: float | None = None
+    at: float
+
+    @property
+    def need(self) -> int:
+        return self.prior if self.declared is None else self.declared
+
+
+class Withdraw(msgspec.Struct, frozen=True, kw_only=True):
+    """Whoever waited is gone."""
+
+    id: str
+
+
+class Restore(msgspec.Struct, frozen=True, kw_only=True):
+    """A tree that runs already (adopted after a restart): held at once, without question."""
+
+    id: str
+    name: str
+    reserved: int
+    parent: str | None = None
+    group: str | None = None
+    used: int = 0
+    at: float
+
+
+class Use(msgspec.Struct, frozen=True, kw_only=True):
+    """Measured memory of a held tree, trees nested in it included. In one round of samples tell parents before
+    what is nested in them, and all of them before ``Observe``: any other order errs on the safe side."""
+
+    id: str
+    used: int
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """A held tree is gone. What it freed counts from the next ``Observe`` on, where no budget is set."""
+
+    id: str
+    at: float
+
+
+class Observe(msgspec.Struct, frozen=True, kw_only=True):
+    """Fresh figures: the OS's available memory, and ceilings by ask id (one not named keeps its last figure)."""
+
+    available: int
+    at: float
+    ceilings: dict[str, int] = {}
+
+
+class Configure(msgspec.Struct, frozen=True, kw_only=True):
+    policy: Policy
+
+
+class Tick(msgspec.Struct, frozen=True, kw_only=True):
+    """Time has passed."""
+
+    at: float
+
+
+Event = Ask | Withdraw | Restore | Use | End | Observe | Configure | Tick
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds what: the larger of reservation and use, with everything that is nested in it."""
+
+    id: str
+    name: str
+    bytes: int
+
+
+class Admit(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    reserved: int
+    reason: str
+
+
+class Wait(msgspec.Struct, frozen=True, kw_only=True):
+    """Sent when it is queued and when the reason changes in kind or in who holds, not with every byte.
+    ``ahead``: how many older ones wait too."""
+
+    id: str
+    reason: str
+    ahead: int
+    holders: tuple[Holder, ...]
+
+
+class Refuse(msgspec.Struct, frozen=True, kw_only=True):
+    """``code`` is the exit code, ``error`` the whole line for stderr, ``reason`` its middle for the record."""
+
+    id: str
+    code: int
+    error: str
+    reason: str
+
+
+Action = Admit | Wait | Refuse

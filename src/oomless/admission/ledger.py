@@ -1,0 +1,118 @@
+"""Adds up what is promised and used by the held trees. Covers nesting; the inequalities are in ``policy.py``.
+
+Trees nest (a governed command that calls ``oomless run`` again), and so do their cgroups: the use of a nested tree
+is part of its parent's. So a tree is expected to reach ``max(reserved, used + what its nested ones will still
+grow)``, and only outermost trees are added up. For trees without nested ones that is ``max(reserved, used)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from oomless.admission.events import Ask, Holder
+from oomless.admission.state import Held
+
+
+class Node:
+    """One held tree with its sums. ``places``: a tree and the first tree nested in it share one."""
+
+    __slots__ = ("expected", "growth", "held", "nested", "places", "used")
+
+    def __init__(self, held: Held) -> None:
+        self.held = held
+        self.nested: list[Node] = []
+        self.used = self.expected = self.growth = 0
+        self.places = 1
+
+    def add_up(self) -> None:
+        """Needs the sums of the nested ones. A parent measured before its nested ones cannot use less than they."""
+        held, nested = self.held, self.nested
+        if not nested:
+            self.used = held.used
+            self.expected = held.reserved if held.reserved > held.used else held.used
+        else:
+            self.used = max(held.used, sum(n.used for n in nested))
+            self.expected = max(held.reserved, self.used + sum(n.growth for n in nested))
+            self.places = sum(n.places for n in nested)
+        self.growth = self.expected - self.used
+
+    @property
+    def free(self) -> int:
+        """What is left of the reservation for further nested trees."""
+        return max(0, self.held.reserved - self.used - sum(n.growth for n in self.nested))
+
+
+class Sums:
+    """The totals over some outermost trees; ``members`` are they and everything nested in them."""
+
+    __slots__ = ("expected", "growth", "holders", "members", "places", "used")
+
+    def __init__(self, roots: list[Node]) -> None:
+        self.expected = sum(n.expected for n in roots)
+        self.growth = sum(n.growth for n in roots)
+        self.used = sum(n.used for n in roots)
+        self.places = sum(n.places for n in roots)
+        largest_first = sorted(roots, key=lambda n: -n.expected)
+        self.holders = tuple(Holder(id=n.held.id, name=n.held.name, bytes=n.expected) for n in largest_first)
+        self.members = frozenset(n.held.id for n in outermost_first(roots))
+
+
+class Charge:
+    """What an ask adds to one total: bytes and places."""
+
+    __slots__ = ("bytes", "places")
+
+    def __init__(self, size: int, places: int) -> None:
+        self.bytes, self.places = size, places
+
+
+class Ledger:
+    """All sums over one set of held trees; made anew when the set changes (0.3 ms at 200 trees)."""
+
+    __slots__ = ("_sums", "nodes")
+
+    def __init__(self, held: Mapping[str, Held]) -> None:
+        self.nodes = {id: Node(one) for id, one in held.items()}
+        roots: list[Node] = []
+        for node in self.nodes.values():
+            parent = self.nodes.get(node.held.parent or "")
+            (roots if parent is None else parent.nested).append(node)
+        for node in reversed(outermost_first(roots)):
+            node.add_up()
+        self._sums: dict[str | None, Sums] = {None: Sums(roots)}
+
+    def sums(self, group: str | None = None) -> Sums:
+        """Over one group, or over everything."""
+        if group not in self._sums:
+            inside = [n for n in self.nodes.values() if n.held.group == group]
+            roots = [n for n in inside if all(a.held.group != group for a in self.ancestors(n.held.parent))]
+            self._sums[group] = Sums(roots)
+        return self._sums[group]
+
+    def ancestors(self, parent: str | None) -> list[Node]:
+        """The held trees around a tree with that parent, innermost first."""
+        found = []
+        node = self.nodes.get(parent or "")
+        while node is not None:
+            found.append(node)
+            node = self.nodes.get(node.held.parent or "")
+        return found
+
+    def charge(self, ask: Ask, around: list[Node], group: str | None = None) -> Charge:
+        """What the ask adds to the totals of a group or of everything, ``around`` being its ancestors: only what
+        no reservation around it covers, and no place if it is the only one nested in its parent."""
+        charge, size = Charge(ask.need, 1), ask.need
+        places = 1 if not around or around[0].nested else 0
+        for node in around:
+            size = max(0, size - node.free)
+            if group is None or node.held.group == group:
+                charge = Charge(size, places)
+        return charge
+
+
+def outermost_first(roots: list[Node]) -> list[Node]:
+    """Every node under these, each before what is nested in it."""
+    order = list(roots)
+    for node in order:
+        order.extend(node.nested)
+    return order

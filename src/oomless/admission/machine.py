@@ -1,0 +1,274 @@
+"""``step``: one event in, the next state and the actions out. Covers the queue: oldest first, younger ones that fit
+may go ahead, nobody ahead of one that has waited too long, deadlines, and telling those who wait why.
+
+Not here: the inequalities (``policy.py``), their wording (``explain.py``), clocks and sockets (``daemon/core``).
+Errors: ValueError for an id that is known already. Unknown ids are no error: ends and withdrawals cross with
+admissions on their way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from oomless.admission.events import (
+    Action,
+    Admit,
+    Ask,
+    Configure,
+    End,
+    Event,
+    Observe,
+    Policy,
+    Refuse,
+    Restore,
+    Tick,
+    Use,
+    Wait,
+    Withdraw,
+)
+from oomless.admission.explain import admission, error_line, reason
+from oomless.admission.ledger import Ledger
+from oomless.admission.policy import Room, excused, failures, impossible
+from oomless.admission.state import Block, Held, State, Waiting
+
+#: The command contract's code for "refused for lack of memory".
+REFUSED = 75
+
+
+def initial(policy: Policy, available: int, at: float = 0.0) -> State:
+    """Nothing held, nobody waiting."""
+    return State(policy=policy, available=available, now=at)
+
+
+def step(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
+    work = _Work(state, getattr(event, "at", None))
+    if _TAKE[type(event)](work, event):
+        work.settle()
+    return work.state(), tuple(work.actions)
+
+
+def next_deadline(state: State) -> float | None:
+    """When a ``Tick`` is due at the latest."""
+    return min((w.ask.deadline for w in state.queue if w.ask.deadline is not None), default=None)
+
+
+class _Work:
+    """A copy of a state in the course of being changed by one event."""
+
+    def __init__(self, state: State, at: float | None) -> None:
+        self.before = state
+        self.policy, self.available, self.grown = state.policy, state.available, state.grown
+        self.now = state.now if at is None else max(state.now, at)
+        self.held = state.held
+        self.queue = list(state.queue)
+        self.actions: list[Action] = []
+
+    def state(self) -> State:
+        return State(
+            policy=self.policy,
+            available=self.available,
+            grown=self.grown,
+            now=self.now,
+            held=self.held,
+            queue=tuple(self.queue),
+        )
+
+    # Events: each returns whether somebody may have got room or has to be told something.
+
+    def ask(self, event: Ask) -> bool:
+        if event.id in self.held or any(w.ask.id == event.id for w in self.queue):
+            raise ValueError(f"the id {event.id!r} is known already")
+        # An asker's ceiling is measured now, the other figures were at the last observation.
+        ceiling = None if event.ceiling is None else event.ceiling + self.grown
+        self.queue.append(Waiting(ask=event, ceiling=ceiling))
+        return True
+
+    def withdraw(self, event: Withdraw) -> bool:
+        count = len(self.queue)
+        self.queue = [w for w in self.queue if w.ask.id != event.id]
+        return len(self.queue) < count
+
+    def restore(self, event: Restore) -> bool:
+        if any(w.ask.id == event.id for w in self.queue):
+            raise ValueError(f"the id {event.id!r} is waiting and cannot be restored")
+        if event.id not in self.held:
+            self.hold(
+                Held(
+                    id=event.id,
+                    name=event.name,
+                    reserved=event.reserved,
+                    used=event.used,
+                    parent=event.parent,
+                    group=event.group,
+                    since=self.now,
+                    reason="it ran already when the daemon started",
+                )
+            )
+        return True
+
+    def use(self, event: Use) -> bool:
+        old = self.held.get(event.id)
+        if old is None or old.used == event.used:
+            return False
+        if old.parent not in self.held:
+            self.grown += max(0, event.used - old.used)
+        self.held = {**self.held, event.id: replace(old, used=event.used)}
+        # Growth makes no room for anybody, and is most of what is reported.
+        return event.used < old.used
+
+    def end(self, event: End) -> bool:
+        if event.id in self.held:
+            self.held = {id: one for id, one in self.held.items() if id != event.id}
+        return True
+
+    def observe(self, event: Observe) -> bool:
+        self.available = event.available
+        self.queue = [self._observed(w, event.ceilings) for w in self.queue]
+        self.grown = 0
+        return True
+
+    def _observed(self, waiting: Waiting, ceilings: dict[str, int]) -> Waiting:
+        old = waiting.ceiling
+        new = ceilings.get(waiting.ask.id, None if old is None else old - self.grown)
+        return waiting if new == old else replace(waiting, ceiling=new)
+
+    def configure(self, event: Configure) -> bool:
+        self.policy = event.policy
+        return True
+
+    def tick(self, event: Tick) -> bool:
+        return True
+
+    # The queue
+
+    def settle(self) -> None:
+        """Admits all that may go, refuses what cannot wait longer, and tells the others."""
+        if not self.queue:
+            return
+        self._refuse_where(lambda w: impossible(self.policy, w.ask))
+        while True:
+            while self._admit_all(excuse=False) or self._admit_all(excuse=True):
+                pass
+            # An ask that leaves the queue may have been in the way of others: look again.
+            if not self._refuse_where(lambda w: w.block if self._expired(w.ask) else None):
+                break
+        self._tell()
+
+    def hold(self, one: Held) -> None:
+        """Takes it in; a parent that is nested in it (two restored in a circle) is not taken for one."""
+        outer = one.parent
+        while outer is not None and outer != one.id:
+            outer = self.held[outer].parent if outer in self.held else None
+        if outer == one.id:
+            one = replace(one, parent=None)
+        self.held = {**self.held, one.id: one}
+
+    def _expired(self, ask: Ask) -> bool:
+        return ask.deadline is not None and ask.deadline <= self.now
+
+    def _admit_all(self, *, excuse: bool) -> bool:
+        """One walk over the queue, oldest first. With ``excuse``, nested asks are let in where everybody waits for
+        a nested one; that comes second, lest it be used while another of them would have fitted."""
+        if excuse and all(w.ask.parent not in self.held for w in self.queue):
+            return False
+        ledger, closed, left = Ledger(self.held), dict[str, Waiting](), list[Waiting]()
+        waited_in = self._waited_in(ledger, left, self.queue) if excuse else None
+        for place, waiting in enumerate(self.queue):
+            ask, room = waiting.ask, self._room(waiting)
+            nested = ask.parent in self.held
+            failed = list(failures(ledger, self.policy, ask, room))
+            block = next((b for b in failed if not excused(ledger, ask, b, waited_in)), None)
+            if block is None and not nested:
+                block = self._turn(waiting, closed, ledger)
+            if block is None:
+                self._admit(waiting, admission(ledger, self.policy, ask, room, failed))
+                ledger = Ledger(self.held)
+                waited_in = self._waited_in(ledger, left, self.queue[place + 1 :]) if excuse else None
+                continue
+            if block.kind != "turn" and self.now - ask.at >= self.policy.starvation:
+                closed.setdefault(block.scope, waiting)
+            left.append(waiting if waiting.block == block else replace(waiting, block=block))
+        admitted = len(left) < len(self.queue)
+        self.queue = left
+        return admitted
+
+    def _room(self, waiting: Waiting) -> Room:
+        ceiling = waiting.ceiling
+        return Room(self.available - self.grown, None if ceiling is None else ceiling - self.grown)
+
+    def _turn(self, waiting: Waiting, closed: dict[str, Waiting], ledger: Ledger) -> Block | None:
+        """The older one that has waited too long to be passed by this one, if there is one in its way."""
+        for scope in ("machine", f"group {waiting.ask.group}", "ceiling"):
+            first = closed.get(scope)
+            if first is not None and (scope != "ceiling" or waiting.ceiling is not None):
+                group = waiting.ask.group if scope.startswith("group") else None
+                return Block(
+                    kind="turn",
+                    group=group,
+                    charge=waiting.ask.need,
+                    holders=ledger.sums(group).holders,
+                    first=first.ask.id,
+                    first_name=first.ask.name,
+                )
+        return None
+
+    def _waited_in(self, ledger: Ledger, *queues: list[Waiting]) -> frozenset[str]:
+        """The held trees in which somebody waits and will go on waiting."""
+        parents = {w.ask.parent for queue in queues for w in queue if not self._expired(w.ask)}
+        return frozenset(node.held.id for parent in parents for node in ledger.ancestors(parent))
+
+    def _admit(self, waiting: Waiting, why: str) -> None:
+        ask = waiting.ask
+        self.hold(
+            Held(
+                id=ask.id,
+                name=ask.name,
+                klass=ask.klass,
+                reserved=ask.need,
+                limit=ask.limit,
+                parent=ask.parent,
+                group=ask.group,
+                group_budget=ask.group_budget,
+                group_parallel=ask.group_parallel,
+                since=self.now,
+                reason=why,
+            )
+        )
+        self.actions.append(Admit(id=ask.id, reserved=ask.need, reason=why))
+
+    def _refuse_where(self, blocked: Callable[[Waiting], Block | None]) -> bool:
+        left = []
+        for waiting in self.queue:
+            ask, block = waiting.ask, blocked(waiting)
+            if block is None:
+                left.append(waiting)
+                continue
+            why = reason(block, ask, self.policy)
+            line = error_line(block, ask, self.policy, self.now - ask.at)
+            self.actions.append(Refuse(id=ask.id, code=REFUSED, error=line, reason=why))
+        refused = len(left) < len(self.queue)
+        self.queue = left
+        return refused
+
+    def _tell(self) -> None:
+        for place, waiting in enumerate(self.queue):
+            block = waiting.block
+            if block is not None and waiting.told != block.key():
+                self.queue[place] = replace(waiting, told=block.key())
+                why = reason(block, waiting.ask, self.policy)
+                self.actions.append(Wait(id=waiting.ask.id, reason=why, ahead=place, holders=block.holders))
+
+
+_TAKE: dict[type, Callable[[_Work, Any], bool]] = {
+    Ask: _Work.ask,
+    Withdraw: _Work.withdraw,
+    Restore: _Work.restore,
+    Use: _Work.use,
+    End: _Work.end,
+    Observe: _Work.observe,
+    Configure: _Work.configure,
+    Tick: _Work.tick,
+}

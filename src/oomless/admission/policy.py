@@ -1,0 +1,131 @@
+"""The inequalities of admission and what excuses an ask from them, as pure functions over a ledger.
+
+An ask may start when each of these holds, for the machine and (the first two) for every group that it is in:
+
+* count:     places taken + 1 <= places
+* budget:    sum(max(reserved, used)) + need <= budget
+* available: sum(max(reserved - used, 0)) + need <= available - headroom
+* ceiling:   the same with what is left under the requester's own ancestor cgroups
+
+and when nobody older has waited too long to be passed (``machine.py``). How nested trees are charged is in
+``ledger.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+
+from oomless.admission.events import Ask, Policy
+from oomless.admission.ledger import Ledger, Node
+from oomless.admission.state import Block
+
+
+class Room:
+    """The memory that one ask may count on, growth since the last observation taken off."""
+
+    __slots__ = ("available", "ceiling")
+
+    def __init__(self, available: int, ceiling: int | None) -> None:
+        self.available, self.ceiling = available, ceiling
+
+
+def impossible(policy: Policy, ask: Ask) -> Block | None:
+    """A declared need above a fixed budget can never run. An estimate is only an estimate: that one may try."""
+    for group, budget in ((ask.group, ask.group_budget), (None, policy.budget)):
+        if budget is not None and ask.declared is not None and ask.declared > budget:
+            return Block(kind="never", group=group, charge=ask.declared, total=budget)
+    return None
+
+
+def failures(ledger: Ledger, policy: Policy, ask: Ask, room: Room) -> Iterator[Block]:
+    """Each inequality that does not hold, those of groups first: an ask that its group keeps waiting has no claim
+    on the machine yet."""
+    around = ledger.ancestors(ask.parent)
+    for group, budget, places in _groups(ask, around):
+        yield from _count(ledger, ask, around, group, places)
+        yield from _budget(ledger, ask, around, group, budget)
+    yield from _count(ledger, ask, around, None, policy.max_parallel)
+    yield from _budget(ledger, ask, around, None, policy.budget)
+    yield from _memory(ledger, ask, around, policy.headroom, room)
+
+
+def excused(ledger: Ledger, ask: Ask, block: Block, waited_in: Set[str] | None) -> bool:
+    """True where waiting would be for nothing.
+
+    With nobody inside that scope, one ask may go whatever its size. A nested ask may also go when everything held
+    there waits for a nested one itself (``waited_in``, None: not looked at), because nobody would make room. Then
+    the count needs no excuse: the innermost of those trees has its place to give."""
+    members = ledger.sums(block.group).members
+    if not members:
+        return True
+    if waited_in is None or block.kind == "count":
+        return False
+    own = {node.held.id for node in ledger.ancestors(ask.parent)}
+    return bool(own) and all(id in waited_in or id in own for id in members)
+
+
+def _groups(ask: Ask, around: list[Node]) -> Iterator[tuple[str, int | None, int | None]]:
+    """The ask's own group and those of the trees around it: what is nested in a batch's job is in the batch."""
+    seen = set()
+    if ask.group is not None:
+        seen.add(ask.group)
+        yield ask.group, ask.group_budget, ask.group_parallel
+    for node in around:
+        held = node.held
+        if held.group is not None and held.group not in seen:
+            seen.add(held.group)
+            yield held.group, held.group_budget, held.group_parallel
+
+
+def _count(ledger: Ledger, ask: Ask, around: list[Node], group: str | None, places: int | None) -> Iterator[Block]:
+    if places is None:
+        return
+    sums, charge = ledger.sums(group), ledger.charge(ask, around, group)
+    if charge.places and sums.places + charge.places > places:
+        yield Block(
+            kind="count", group=group, charge=charge.places, taken=sums.places, total=places, holders=sums.holders
+        )
+
+
+def _budget(ledger: Ledger, ask: Ask, around: list[Node], group: str | None, budget: int | None) -> Iterator[Block]:
+    if budget is None:
+        return
+    sums, charge = ledger.sums(group), ledger.charge(ask, around, group)
+    if sums.expected + charge.bytes > budget and not _covered(around, charge.bytes):
+        yield Block(
+            kind="budget",
+            group=group,
+            charge=charge.bytes,
+            taken=sums.expected,
+            total=budget,
+            holders=sums.holders,
+        )
+
+
+def _memory(ledger: Ledger, ask: Ask, around: list[Node], headroom: int, room: Room) -> Iterator[Block]:
+    sums, charge = ledger.sums(), ledger.charge(ask, around)
+    if _covered(around, charge.bytes):
+        return
+    if sums.growth + charge.bytes > room.available - headroom:
+        yield Block(
+            kind="available",
+            charge=charge.bytes,
+            taken=sums.growth,
+            total=room.available,
+            headroom=headroom,
+            holders=sums.holders,
+        )
+    if room.ceiling is not None and sums.growth + charge.bytes > room.ceiling - headroom:
+        yield Block(
+            kind="ceiling",
+            charge=charge.bytes,
+            taken=sums.growth,
+            total=room.ceiling,
+            headroom=headroom,
+            holders=sums.holders,
+        )
+
+
+def _covered(around: list[Node], charge: int) -> bool:
+    """A nested ask inside a reservation that was granted promises nothing new, however short memory is by now."""
+    return bool(around) and charge == 0

@@ -1,0 +1,79 @@
+"""What admission remembers between two events. Nothing here decides; ``machine.step`` makes the next state.
+
+A state is never changed after it was made: ``held`` is a dict only for speed and is copied to be changed.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from oomless.admission.events import Ask, Holder, Policy
+
+Kind = Literal["never", "count", "budget", "available", "ceiling", "turn"]
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """Admitted and not ended. ``used`` is the last measured figure, trees nested in it included."""
+
+    id: str
+    name: str
+    klass: str | None = None
+    reserved: int
+    used: int = 0
+    limit: int | None = None
+    parent: str | None = None
+    group: str | None = None
+    group_budget: int | None = None
+    group_parallel: int | None = None
+    since: float
+    reason: str
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True):
+    """One inequality that does not hold: ``taken + charge <= total - headroom``, in bytes or (count) in places.
+
+    ``charge`` is the need less what an enclosing reservation covers. ``group`` None: the whole machine. ``turn``
+    means that all would hold, but ``first`` has waited too long to be passed."""
+
+    kind: Kind
+    group: str | None = None
+    charge: int
+    taken: int = 0
+    total: int = 0
+    headroom: int = 0
+    holders: tuple[Holder, ...] = ()
+    first: str = ""
+    first_name: str = ""
+
+    @property
+    def scope(self) -> str:
+        """Whom it concerns: one group, all under a ceiling, or everybody."""
+        if self.group is not None:
+            return f"group {self.group}"
+        return "ceiling" if self.kind == "ceiling" else "machine"
+
+    def key(self) -> tuple[str, str, str, frozenset[str]]:
+        """Equal as long as there is nothing new to say, however the bytes wobble."""
+        return (self.kind, self.scope, self.first, frozenset([h.id for h in self.holders]))
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """Queued. ``ceiling`` is as of the last observation, ``told`` the key of the last ``Wait`` sent."""
+
+    ask: Ask
+    ceiling: int | None
+    block: Block | None = None
+    told: tuple[str, str, str, frozenset[str]] | None = None
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """``available`` is the last observed figure; ``grown`` is what held trees were measured to have taken since."""
+
+    policy: Policy
+    available: int
+    grown: int = 0
+    now: float = 0.0
+    held: dict[str, Held] = {}
+    queue: tuple[Waiting, ...] = ()

@@ -1,0 +1,119 @@
+"""What an argument list runs: the program, the script of an interpreter, the package of a launcher.
+
+Pure text work. Which of these names a known program is the catalog's business (``catalog.py``); what must not be
+shown of an argument list is in ``redact.py``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox"})
+
+_NODE_VALUES = frozenset(
+    {"-r", "--require", "--import", "--loader", "--experimental-loader", "-C", "--conditions", "--env-file"}
+)
+_PYTHON_VALUES = frozenset({"-W", "-X", "--check-hash-based-pycs"})
+_INLINE = frozenset({"-e", "--eval", "-p", "--print", "-c"})
+#: Editors built on Electron run their helpers' scripts by themselves, as node would.
+_ELECTRON = frozenset({"code", "code-insiders", "codium", "cursor", "windsurf", "electron"})
+#: Options of npx, npm exec, bunx and uvx that take a value; those of the first set name the package itself.
+_PACKAGE_OPTIONS = frozenset({"-p", "--package", "--from"})
+_LAUNCHER_VALUES = frozenset({"--with", "--python", "-w", "--workspace", "--index", "--index-url", "--cache", "-c"})
+
+
+class Command(NamedTuple):
+    """``path`` is the first argument and ``program`` its base name; ``script`` or ``module`` is what an
+    interpreter was given to run; ``arguments`` are those of the script, if there is one, else of the program."""
+
+    program: str
+    path: str
+    script: str
+    module: str
+    arguments: tuple[str, ...]
+
+
+def base(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def split_title(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Node programs and Electron's children overwrite their arguments with one line, blanks between:
+    ``npm exec PACKAGE``, ``/usr/share/code/code --type=zygote``. A path with blanks in it stays whole."""
+    if len(argv) != 1 or " " not in argv[0]:
+        return argv
+    path, dash, options = argv[0].partition(" -")
+    if dash and path.startswith("/"):
+        return (path, *f"-{options}".split())
+    return argv if argv[0].startswith("/") else tuple(argv[0].split())
+
+
+def parse(argv: tuple[str, ...]) -> Command:
+    argv = split_title(argv)
+    path = argv[0].removeprefix("-") if argv else ""
+    program, rest = base(path), argv[1:]
+    if program.startswith("python"):
+        return _interpreted(program, path, rest, _PYTHON_VALUES)
+    if program in ("node", "nodejs"):
+        return _interpreted(program, path, rest, _NODE_VALUES)
+    if program in ("bun", "deno") and rest[:1] != ("x",):
+        return _interpreted(program, path, rest[1:] if rest[:1] == ("run",) else rest, _NODE_VALUES)
+    if program in _ELECTRON or "Helper" in program:
+        found = _interpreted(program, path, rest, _NODE_VALUES)
+        if found.script.endswith((".js", ".mjs", ".cjs")):
+            return found
+    return Command(program, path, "", "", rest)
+
+
+def _interpreted(program: str, path: str, rest: tuple[str, ...], with_value: frozenset[str]) -> Command:
+    """Finds the script behind the interpreter's own options."""
+    at = 0
+    while at < len(rest):
+        word = rest[at]
+        if word == "-m" and at + 1 < len(rest) and program.startswith("python"):
+            return Command(program, path, "", rest[at + 1], rest[at + 2 :])
+        if word in _INLINE:
+            break
+        if not word.startswith("-"):
+            return Command(program, path, word, "", rest[at + 1 :])
+        at += 2 if word in with_value else 1
+    return Command(program, path, "", "", rest)
+
+
+def launched(arguments: tuple[str, ...], subcommands: int = 0) -> str:
+    """The package that a launcher was asked for, without its version; empty if it names none. The first
+    ``subcommands`` words (``exec``) are passed over."""
+    rest, at = arguments[subcommands:], 0
+    while at < len(rest):
+        word = rest[at]
+        option, equals, value = word.partition("=")
+        if option in _PACKAGE_OPTIONS:
+            return unversioned(value if equals else "".join(rest[at + 1 : at + 2]))
+        if not word.startswith("-"):
+            return unversioned(word)
+        at += 2 if word in _LAUNCHER_VALUES else 1
+    return ""
+
+
+def unversioned(package: str) -> str:
+    """``@scope/name@1.2`` -> ``@scope/name``, ``name[extra]==1.2`` -> ``name``."""
+    name = package[:1] + package[1:].partition("@")[0]
+    for mark in ("[", "=", "<", ">", "~", "!"):
+        name = name.partition(mark)[0]
+    return name.strip()
+
+
+def package_of(path: str) -> str:
+    """The npm package that a script path lies in: the last ``node_modules/NAME`` (or ``@scope/NAME``) of it."""
+    _, found, tail = path.rpartition("node_modules/")
+    parts = tail.split("/") if found else []
+    if len(parts) < 2 or parts[0] == ".bin":
+        return ""
+    return "/".join(parts[:2]) if parts[0].startswith("@") else parts[0]
+
+
+def describe(command: Command) -> str:
+    """A short name for what runs, where no catalog knows it: package, module, script, or program."""
+    script = base(command.script)
+    stem = script.rpartition(".")[0] or script
+    return package_of(command.script) or command.module or stem or command.program or "?"

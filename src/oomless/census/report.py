@@ -1,0 +1,127 @@
+"""The object that ``oomless scan --json`` prints, field for field, and how it is made from an attribution.
+
+Covers types and sums. The attribution itself is in ``attribute.py``, warnings are in ``findings.py``, the table
+for people is in ``cli/scan.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from oomless.census.attribute import Attributed, Verdict
+from oomless.census.catalog import Kind
+from oomless.census.findings import Finding, findings
+from oomless.census.redact import command_line
+from oomless.model import Footprint, FootprintSource, MachineMemory
+
+
+class ProcessRow(msgspec.Struct, frozen=True, kw_only=True):
+    """``start`` is in clock ticks since boot; secrets in ``command`` are masked. ``bytes_recoverable``: what
+    would be free if it ended, 0 where that cannot be read."""
+
+    pid: int
+    ppid: int
+    start: int | None
+    uid: int
+    command: str
+    kind: Kind
+    verdict: Verdict
+    confidence: float
+    host: str | None
+    session: str | None
+    server: str | None
+    footprint_bytes: int
+    footprint_source: FootprintSource
+    rss_bytes: int
+    bytes_recoverable: int
+    evidence: tuple[str, ...]
+
+
+class GroupRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Every listed process is in exactly one group; a server's wrappers and children are in the server's."""
+
+    kind: Kind
+    name: str
+    instances: int
+    processes: int
+    footprint_bytes: int
+
+
+class ScanReport(msgspec.Struct, frozen=True, kw_only=True):
+    schema: str = "oomless.scan/1"
+    memory: MachineMemory
+    processes: tuple[ProcessRow, ...]
+    groups: tuple[GroupRow, ...]
+    findings: tuple[Finding, ...]
+
+
+def build(attributed: Iterable[Attributed], footprints: Mapping[int, Footprint], memory: MachineMemory) -> ScanReport:
+    """Processes without a footprint have ended since the snapshot, and are left out."""
+    alive = [one for one in attributed if one.process.pid in footprints]
+    return ScanReport(
+        memory=memory,
+        processes=tuple(_row(one, footprints[one.process.pid]) for one in alive),
+        groups=_groups(alive, footprints),
+        findings=findings(memory),
+    )
+
+
+def _row(one: Attributed, footprint: Footprint) -> ProcessRow:
+    process = one.process
+    return ProcessRow(
+        pid=process.pid,
+        ppid=process.ppid,
+        start=process.start,
+        uid=process.uid,
+        command=command_line(process.command),
+        kind=one.kind,
+        verdict=one.verdict,
+        confidence=one.confidence,
+        host=one.host,
+        session=one.session,
+        server=one.server,
+        footprint_bytes=footprint.bytes,
+        footprint_source=footprint.source,
+        rss_bytes=process.rss_bytes,
+        bytes_recoverable=footprint.private_bytes or 0,
+        evidence=one.evidence,
+    )
+
+
+def _groups(alive: list[Attributed], footprints: Mapping[int, Footprint]) -> tuple[GroupRow, ...]:
+    members: dict[tuple[Kind, str], list[Attributed]] = {}
+    for one in alive:
+        members.setdefault(_group_key(one), []).append(one)
+    rows = (
+        GroupRow(
+            kind=kind,
+            name=name,
+            instances=len({_instance(one) for one in group}),
+            processes=len(group),
+            footprint_bytes=sum(footprints[one.process.pid].bytes for one in group),
+        )
+        for (kind, name), group in members.items()
+    )
+    return tuple(sorted(rows, key=lambda row: (-row.footprint_bytes, row.kind, row.name)))
+
+
+def _group_key(one: Attributed) -> tuple[Kind, str]:
+    """Servers by name; what a governed tree runs by the tree's name; the rest by host or program."""
+    if one.server is not None:
+        return "server", one.server
+    if one.kind == "session":
+        return "session", one.host or ""
+    if one.tree is not None and one.kind in ("subagent", "launcher", "other"):
+        return "subagent", one.tree
+    return one.kind, one.program or one.host or "?"
+
+
+def _instance(one: Attributed) -> int:
+    """The pid that stands for the copy: a server's root, a governed tree's root, else the process itself."""
+    if one.server is not None and one.instance is not None:
+        return one.instance
+    if one.tree is not None and one.tree_root is not None and one.kind in ("subagent", "launcher", "other"):
+        return one.tree_root
+    return one.process.pid

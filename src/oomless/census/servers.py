@@ -1,0 +1,140 @@
+"""MCP server instances: which processes together are one server, wrappers and helpers included.
+
+``npx PACKAGE`` stays in the table as launcher, shell and server: one instance of three processes, named after the
+server. A server is known by the catalog, or by the marks that its host gives to stdio servers and to nothing
+else. Pure. Who owns the instance is decided in ``attribute.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from oomless.census.catalog import Kind, Known
+from oomless.census.command import SHELLS, describe, parse
+from oomless.census.lineage import Lineage
+from oomless.census.snapshot import Marks
+
+
+class Instance(msgspec.Struct, frozen=True, kw_only=True):
+    """``root`` is the topmost process of it, ``serving`` the one that is the server itself (the root, while a
+    launcher is still loading it). ``by`` is the evidence."""
+
+    name: str
+    root: int
+    serving: int
+    by: str
+
+
+class Servers:
+    """All instances of one snapshot, from the known processes, their marks and the roots of sessions.
+    ``barriers``: protected processes and shims, which belong to no server."""
+
+    def __init__(
+        self,
+        lineage: Lineage,
+        known: Mapping[int, Known],
+        marks: Mapping[int, Marks],
+        sessions: Collection[int],
+        barriers: Collection[int],
+    ) -> None:
+        self._lineage, self._known, self._marks = lineage, known, marks
+        self._sessions = frozenset(sessions)
+        self._ends = self._sessions | frozenset(barriers)
+        self._by_root: dict[int, Instance] = {}
+        for pid in sorted(lineage.by_pid):
+            self._note(pid)
+
+    def of(self, pid: int) -> Instance | None:
+        """The instance that ``pid`` is part of, as server, wrapper or child of it; the outermost, so that a
+        server that starts another is one instance."""
+        found = self._by_root.get(pid)
+        if pid in self._ends:
+            return None
+        for above in self._lineage.ancestors(pid):
+            if above in self._ends:
+                break
+            found = self._by_root.get(above, found)
+        return found
+
+    def kind(self, pid: int, instance: Instance) -> Kind:
+        """What ``pid`` is within its instance."""
+        if pid == instance.serving:
+            return "server"
+        known = self._known.get(pid)
+        if known is not None:
+            return known.program.kind
+        return "launcher" if pid in self._lineage.chain(instance.serving, instance.root) else "other"
+
+    def _note(self, pid: int) -> None:
+        if pid in self._ends:
+            return
+        known = self._known.get(pid)
+        if known is not None and known.program.kind == "server":
+            self._add(self._climb(pid), known.program.name, pid, f"catalog: {known.program.name}, {known.by}")
+        elif known is not None and known.serves:
+            by = f"catalog: {known.program.name} was asked for {known.launches}"
+            self._add(self._climb(pid), known.serves, pid, by)
+        elif self._marked_as_server(pid):
+            self._by_marks(pid)
+
+    def _add(self, root: int, name: str, serving: int, by: str) -> None:
+        """The innermost server of a chain of wrappers is the one that serves."""
+        before = self._by_root.get(root)
+        if before is None or before.serving in self._lineage.chain(serving, root):
+            self._by_root[root] = Instance(name=name, root=root, serving=serving, by=by)
+
+    def _climb(self, pid: int) -> int:
+        """The topmost wrapper above a server."""
+        top = pid
+        for above in self._lineage.ancestors(pid):
+            if above in self._ends or not self._wraps(above, top):
+                break
+            top = above
+        return top
+
+    def _wraps(self, pid: int, below: int) -> bool:
+        """A launcher wraps what it started, a server its second process, and a shell only what a launcher or a
+        host had it start: a tool shell, where the user's agent works, belongs to the session."""
+        known, inner = self._known.get(pid), self._known.get(below)
+        if known is not None:
+            same = inner is not None and known.program.name == inner.program.name
+            return known.program.kind == "launcher" or same
+        if parse(self._lineage.by_pid[pid].command).program not in SHELLS:
+            return False
+        above = self._lineage.parent(pid)
+        if above in self._sessions:
+            return self._marks[pid].host_pid != above
+        started = self._known.get(above) if above is not None else None
+        return started is not None and started.program.kind == "launcher"
+
+    def _marked_as_server(self, pid: int) -> bool:
+        """Claude Code gives its stdio servers its own process group and the project's folder, and no CLAUDE_PID;
+        its tool shells and hooks get a group of their own and CLAUDE_PID (observed with 2.1.330)."""
+        above = self._lineage.parent(pid)
+        if above is None or above not in self._sessions or pid in self._by_root:
+            return False
+        marks, child, host = self._marks[pid], self._lineage.by_pid[pid], self._lineage.by_pid[above]
+        known = self._known.get(pid)
+        if known is not None and known.program.kind != "launcher":
+            return False
+        return marks.project and bool(marks.session) and marks.host_pid != above and child.pgid == host.pgid
+
+    def _by_marks(self, root: int) -> None:
+        """Names the server after the first process below its wrappers."""
+        serving = root
+        while self._is_wrapper(serving) and len(below := self._lineage.children(serving)) == 1:
+            serving = below[0]
+        known = self._known.get(root)
+        command = parse(self._lineage.by_pid[serving].command)
+        name = known.launches if known is not None and known.launches else describe(command)
+        if root not in self._by_root:
+            by = "environment marks: those that Claude Code gives to its stdio servers"
+            self._by_root[root] = Instance(name=name, root=root, serving=serving, by=by)
+
+    def _is_wrapper(self, pid: int) -> bool:
+        known = self._known.get(pid)
+        if known is not None:
+            return known.program.kind == "launcher"
+        return parse(self._lineage.by_pid[pid].command).program in SHELLS

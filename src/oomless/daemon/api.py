@@ -1,0 +1,130 @@
+"""What is answered: control on the Unix socket (``/v1``) and the surfaces on 127.0.0.1.
+
+::
+
+    Unix socket   GET /v1/status   GET /v1/daemon   GET /v1/trees/<id or name>
+                  POST /v1/trees/<id or name>/end {"reason"}   POST /v1/stop
+    127.0.0.1     GET /status   GET /events   GET /health      (read token)
+                  /hooks/<host>...   /mcp/<server>...          (their own tokens; handlers register themselves)
+
+Not here: HTTP itself (``http.py``), the tokens (``surfaces.py``) and whatever the answers are about (``core.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+
+import msgspec
+
+from oomless.daemon.message import Handler, Request, Response, as_json, failure
+from oomless.daemon.surfaces import Tokens, judge
+from oomless.daemon.views import Answer, CoreProtocol, DaemonView, EndRequest, EventView
+
+
+def unquote(text: str) -> str:
+    """Percent-decoding; raises ValueError. ``urllib.parse`` would do the same for 0.3 MB."""
+    first, *rest = text.split("%")
+    raw = first.encode("latin-1")
+    for part in rest:
+        if len(part) < 2 or not part[:2].isalnum():
+            raise ValueError(text)
+        raw += bytes.fromhex(part[:2]) + part[2:].encode("latin-1")
+    return raw.decode("utf-8")
+
+
+class Control:
+    """``/v1``, for peers whose uid has been checked. ``stop`` must return before anything ends."""
+
+    def __init__(self, core: CoreProtocol, describe: Callable[[], DaemonView], stop: Callable[[], None]) -> None:
+        self._core = core
+        self._describe = describe
+        self._stop = stop
+
+    async def __call__(self, request: Request) -> Response:
+        match (request.method, *request.path.split("/")[1:]):
+            case ("GET", "v1", "status"):
+                return as_json(self._core.status())
+            case ("GET", "v1", "daemon"):
+                return as_json(self._describe())
+            case ("POST", "v1", "stop"):
+                # The answer is written before the loop comes to this.
+                asyncio.get_running_loop().call_soon(self._stop)
+                return as_json(Answer(ok=True))
+            case ("GET", "v1", "trees", name):
+                return self._tree(name)
+            case ("POST", "v1", "trees", name, "end"):
+                return await self._end(name, request.body)
+            case (_, "v1", "status" | "daemon" | "stop") | (_, "v1", "trees", _) | (_, "v1", "trees", _, "end"):
+                return failure(405, f"{request.method} is not for this")
+        return failure(404, f"there is no {request.path}")
+
+    def _tree(self, quoted: str) -> Response:
+        name = _name(quoted)
+        found = self._core.tree(name) if name else None
+        return as_json(found) if found else failure(404, f"there is no tree {name or quoted!r}")
+
+    async def _end(self, quoted: str, body: bytes) -> Response:
+        name = _name(quoted)
+        try:
+            asked = msgspec.json.decode(body, type=EndRequest) if body else EndRequest()
+        except msgspec.DecodeError as error:
+            return failure(400, f"the body is not understood: {error}")
+        if name and await self._core.end(name, asked.reason):
+            return as_json(Answer(ok=True))
+        return failure(404, f"there is no open tree {name or quoted!r}")
+
+
+def _name(quoted: str) -> str | None:
+    try:
+        return unquote(quoted)
+    except ValueError:
+        return None
+
+
+class Loopback:
+    """The surfaces on 127.0.0.1. ``hooks`` and ``mcp`` map the second part of the path to its handler."""
+
+    def __init__(self, core: CoreProtocol, tokens: Tokens) -> None:
+        self.port = 0
+        self.hooks: dict[str, Handler] = {}
+        self.mcp: dict[str, Handler] = {}
+        self._core = core
+        self._tokens = tokens
+
+    async def __call__(self, request: Request) -> Response:
+        verdict = judge(request.path, request.headers, self._tokens, self.port)
+        if verdict.status != 200:
+            return failure(verdict.status, verdict.error)
+        if verdict.surface == "hooks":
+            return await self._registered(self.hooks, "host", request)
+        if verdict.surface == "mcp":
+            return await self._registered(self.mcp, "server", request)
+        return self._read(request)
+
+    async def _registered(self, handlers: dict[str, Handler], kind: str, request: Request) -> Response:
+        handler = handlers.get("/".join(request.path.split("/")[2:3]))
+        return await handler(request) if handler else failure(404, f"no such {kind}")
+
+    def _read(self, request: Request) -> Response:
+        if request.path not in ("/status", "/events", "/health"):
+            return failure(404, f"there is no {request.path}")
+        if request.method not in ("GET", "HEAD"):
+            return failure(405, "this surface is read-only")
+        if request.path == "/status":
+            return as_json(self._core.status())
+        if request.path == "/health":
+            return as_json(Answer(ok=True))
+        return Response(content_type="text/event-stream", stream=events(self._core))
+
+
+async def events(core: CoreProtocol) -> AsyncGenerator[bytes, None]:
+    """Server-sent events; the first bytes, a comment, say that nothing from then on is missed."""
+    queue: asyncio.Queue[EventView] = core.subscribe()
+    try:
+        yield b": listening\n\n"
+        while True:
+            event = await queue.get()
+            yield b"event: %b\ndata: %b\n\n" % (event.kind.encode(), msgspec.json.encode(event))
+    finally:
+        core.unsubscribe(queue)

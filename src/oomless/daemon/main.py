@@ -1,0 +1,288 @@
+"""oomlessd's own life: it detaches, wins the lock or names the winner, serves until it is told to stop, cleans up.
+
+Covers: the process (double fork, session, descriptors, log, signals), ``daemon.json`` and the answer to whoever is
+waiting for it. Not here: how it is asked for (``spawn.py``), listening (``server.py``), and all that it is for
+(``core.py``). Nothing here wakes up by itself: an idle daemon sleeps in one epoll_wait.
+
+asyncio is imported late: before that, ``ssl`` is made unavailable, for OpenSSL would cost 2.7 MB and is never used.
+"""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "linux"
+
+import gc
+import os
+import resource
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from oomless import __version__, config
+from oomless.daemon import spawn
+from oomless.daemon.logs import Log, rotate
+from oomless.errors import DaemonError, OomlessError, StateUnwritable
+from oomless.paths import Paths
+from oomless.platform import current, proc
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from oomless.daemon.server import Server
+    from oomless.daemon.views import CoreProtocol, DaemonView
+
+#: How long a loser waits until the winner answers, or until one that is stopping is gone.
+WINNER_SECONDS = 10.0
+
+
+class Ready:
+    """The one answer to whoever started us; they may be gone by then."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def say(self, line: bytes) -> None:
+        if self._fd < 0:
+            return
+        try:
+            os.write(self._fd, line)
+        except OSError:
+            pass  # A closed pipe: the caller was interrupted. The daemon stays, the next one will find it.
+        os.close(self._fd)
+        self._fd = -1
+
+
+def main(argv: list[str]) -> int:
+    match argv:
+        case []:
+            ready_fd = os.dup(1)
+        case ["--ready-fd", number] if number.isdecimal():
+            ready_fd = int(number)
+        case _:
+            os.write(2, b"usage: python -I -m oomless.daemon [--ready-fd N]\n")
+            return 2
+    detach()
+    return begin(Paths(), Log(), Ready(ready_fd), ready_fd)
+
+
+def begin(paths: Paths, log: Log, ready: Ready, ready_fd: int) -> int:
+    try:
+        paths.make()
+        redirect(paths.log, ready_fd)
+        prepare(log)
+        settings = config.load(paths.config_file)
+        winner = take_place(paths)
+        if winner:
+            ready.say(spawn.success_line(winner.socket))
+            return 0
+        rotate(paths.log)  # Not earlier: a winner would go on writing to the file that a loser has renamed.
+        open_log(paths.log)
+        run(paths, log, ready, settings.daemon.port)
+    except OomlessError as error:
+        log.error(error.line(), exit_code=error.exit_code)
+        ready.say(spawn.failure_line(error))
+        return error.exit_code
+    return 0
+
+
+def detach() -> None:
+    """Nobody's child, no terminal, no working directory. The second fork gives up the leadership of the session, with
+    which opening a terminal could make it ours again."""
+    for step in (os.setsid, lambda: None):
+        if os.fork():
+            os._exit(0)
+        step()
+    os.chdir("/")
+    os.umask(0o077)
+
+
+def redirect(log: str, ready_fd: int) -> None:
+    """Standard input from nowhere, output to the log, and no other descriptor of whoever started us but the one for
+    the answer: an inherited pipe would keep its reader waiting as long as we live."""
+    open_log(log)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != ready_fd:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass  # The listing's own descriptor, closed already.
+    os.set_inheritable(ready_fd, False)
+
+
+def open_log(path: str) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateUnwritable(f"cannot write {path}", error.strerror or str(error), "make it writable") from None
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    if fd > 2:
+        os.close(fd)
+
+
+def prepare(log: Log) -> None:
+    """Whatever the starter's limits, signals and cgroup were, they are not the daemon's."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for line in spawn.leave_governed_tree():
+        log.warning(line)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("-100")
+    except OSError:
+        pass  # Lowering it needs CAP_SYS_RESOURCE (proc(5)): an ordinary user's daemon stays as it is.
+
+
+def take_place(paths: Paths) -> spawn.DaemonFile | None:
+    """None: the lock is ours, until we end (the descriptor stays open). Else the daemon that has it and answers."""
+    try:
+        lock = os.open(paths.daemon_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise StateUnwritable(f"cannot write {paths.daemon_lock}", why, "make it writable") from None
+    deadline, told = time.monotonic() + WINNER_SECONDS, False
+    while not spawn.take_lock(lock, 0):
+        found = spawn.DaemonFile.read(paths.daemon_file)
+        if found and found.alive():
+            if found.accepts():
+                os.close(lock)
+                return found
+            if not told:  # Its socket was deleted: told so, it listens anew.
+                proc.send(found.pid, found.start, signal.SIGHUP)
+                told = True
+        if time.monotonic() > deadline:
+            who = f"pid {found.pid}" if found and found.alive() else "another process"
+            why = f"{who} holds {paths.daemon_lock}"
+            raise DaemonError("a daemon is there and does not answer", why, "end it and try again")
+        time.sleep(0.02)
+    return None
+
+
+def run(paths: Paths, log: Log, ready: Ready, port: int) -> None:
+    sys.modules["ssl"] = None  # type: ignore[assignment]
+    import asyncio
+
+    from oomless.daemon.core import Core
+
+    asyncio.run(live(paths, Core(paths, log), log, ready, port))
+
+
+async def live(paths: Paths, core: CoreProtocol, log: Log, ready: Ready, port: int) -> None:
+    """From the journal's opening to the last line of the log."""
+    import asyncio
+
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    loop.set_exception_handler(lambda _, context: report(log, context))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = build(paths, core, log, stop)
+    try:
+        await core.start()
+        await server.open(port)
+        reload = Reload(paths, server, log)
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        announce(paths, server)
+        log.info("ready", pid=os.getpid(), socket=server.path, url=server.url, version=__version__)
+        ready.say(spawn.success_line(server.path))
+        gc.collect()
+        gc.freeze()  # What lives now lives for good: no collection has to touch (and copy) its pages again.
+        await stop.wait()
+        await reload.settle()
+    finally:
+        # In this order: who reads the file and finds no socket would take us for one that needs a SIGHUP.
+        remove(paths.daemon_file)
+        server.close()
+        await core.stop()
+    log.info("stopped", pid=os.getpid())
+
+
+def build(paths: Paths, core: CoreProtocol, log: Log, stop: asyncio.Event) -> Server:
+    from oomless.daemon.api import Control, Loopback
+    from oomless.daemon.server import Server
+    from oomless.daemon.surfaces import load_tokens
+
+    loopback = Loopback(core, load_tokens(paths))
+    control = Control(core, lambda: describe(paths, core, server), stop.set)
+    server = Server(paths, core, control, loopback, log)
+    return server
+
+
+def describe(paths: Paths, core: CoreProtocol, server: Server) -> DaemonView:
+    from oomless.daemon.views import DaemonView, TokenFiles
+
+    memory = current().own_memory()
+    return DaemonView(
+        pid=os.getpid(),
+        socket=server.path,
+        url=server.url,
+        token_files=TokenFiles(hooks=paths.token("hooks"), mcp=paths.token("mcp"), read=paths.token("read")),
+        open_trees=core.open_trees(),
+        private_dirty_bytes=memory["private_dirty_bytes"],
+        uss_bytes=memory["uss_bytes"],
+        pss_bytes=memory["pss_bytes"],
+        version=__version__,
+    )
+
+
+class Reload:
+    """SIGHUP: says in the log what is wrong with the settings (they are read again whenever they change anyway), and
+    looks whether the socket is still there."""
+
+    def __init__(self, paths: Paths, server: Server, log: Log) -> None:
+        self._paths, self._server, self._log = paths, server, log
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self) -> None:
+        import asyncio
+
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._again())
+
+    async def _again(self) -> None:
+        try:
+            if await self._server.reopen_if_lost():
+                announce(self._paths, self._server)
+            config.load(self._paths.config_file)
+            self._log.info("settings read again")
+        except OomlessError as error:
+            self._log.error(error.line())
+
+    async def settle(self) -> None:
+        if self._task:
+            await self._task
+
+
+def announce(paths: Paths, server: Server) -> None:
+    """``daemon.json``, at once whole: readers see the old one or the new one."""
+    pid = os.getpid()
+    me = spawn.DaemonFile(pid, proc.start_of(pid) or 0, proc.boot_id(), server.path, server.url, __version__)
+    draft = f"{paths.daemon_file}.{pid}"
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(me.encode())
+        os.replace(draft, paths.daemon_file)
+    except OSError as error:
+        remove(draft)
+        why = error.strerror or str(error)
+        raise StateUnwritable(f"cannot write {paths.daemon_file}", why, "free disk space") from None
+
+
+def remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def report(log: Log, context: dict[str, Any]) -> None:
+    """What asyncio found that nobody handles, with its traceback: the log is for us, not for users."""
+    import traceback
+
+    error = context.get("exception")
+    trace = "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else None
+    log.error(str(context.get("message")), trace=trace)

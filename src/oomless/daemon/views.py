@@ -1,0 +1,143 @@
+"""What the daemon shows of itself, as frozen structs that go to JSON as they are, and what it expects of its
+core.
+
+``StatusView`` and ``DaemonView`` are the objects that ``oomless status --json`` and ``oomless daemon status
+--json`` print. ``CoreProtocol`` is all that the surfaces know of ``core.py``. Not here: the lease protocol
+(``wire.py``)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal, Protocol
+
+import msgspec
+
+from oomless.model import MachineMemory
+
+TreeState = Literal["running", "waiting", "ended"]
+
+
+class TreeView(msgspec.Struct, frozen=True, kw_only=True):
+    """One tree or slot. ``pid`` and ``start`` are its root's; ``seconds`` it has run or waited so far;
+    ``reason`` is why it waits, runs or ended."""
+
+    tree: str
+    name: str
+    klass: str | None = msgspec.field(default=None, name="class")
+    owner: str
+    state: TreeState
+    parent: str | None = None
+    reserved_bytes: int
+    used_bytes: int | None = None
+    processes: int | None = None
+    limit_bytes: int | None = None
+    footprint_source: str | None = None
+    rung: str | None = None
+    pid: int | None = None
+    start: int | None = None
+    seconds: float
+    reason: str = ""
+    exit_code: int | None = None
+    status: str | None = None
+    survivors: int | None = None
+    command: tuple[str, ...] = ()
+
+
+class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
+    """``verdict``: ``admitted``, ``waiting``, ``refused`` or ``withdrawn``."""
+
+    at: float
+    tree: str
+    name: str
+    verdict: str
+    reason: str
+
+
+class StatusView(msgspec.Struct, frozen=True, kw_only=True):
+    """``held_bytes`` is what admission counts for all trees together, ``problem`` what is wrong with the
+    settings that were read last. ``pid`` is None when no daemon runs; then only ``memory`` says anything."""
+
+    schema: str = "oomless.status/1"
+    pid: int | None
+    memory: MachineMemory
+    budget_bytes: int | None = None
+    held_bytes: int = 0
+    headroom_bytes: int = 0
+    max_parallel: int | None = None
+    trees: tuple[TreeView, ...] = ()
+    decisions: tuple[DecisionView, ...] = ()
+    problem: str | None = None
+
+
+class TokenFiles(msgspec.Struct, frozen=True, kw_only=True):
+    hooks: str
+    mcp: str
+    read: str
+
+
+class DaemonView(msgspec.Struct, frozen=True, kw_only=True):
+    """The memory figures are the daemon's own reading of itself. Everything is None when none runs."""
+
+    schema: str = "oomless.daemon/1"
+    pid: int | None = None
+    socket: str | None = None
+    url: str | None = None
+    token_files: TokenFiles | None = None
+    open_trees: int | None = None
+    private_dirty_bytes: int | None = None
+    uss_bytes: int | None = None
+    pss_bytes: int | None = None
+    version: str | None = None
+
+
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision or an end as it happens; ``kind`` is ``decision`` or ``end``."""
+
+    at: float
+    kind: str
+    tree: str
+    name: str
+    text: str
+
+
+class EndRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of ``POST /v1/trees/<id>/end``."""
+
+    reason: str = "asked for"
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What routes without a view answer: ``ok``, or what went wrong."""
+
+    ok: bool
+    error: str | None = None
+
+
+class CoreProtocol(Protocol):
+    """Leases, trees and admission (``core.py``), as far as the surfaces use them."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        """Leaves the trees alone; they adopt themselves to the next daemon. Also called after a failed start."""
+        ...
+
+    async def lease(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer_pid: int) -> None:
+        """Serves one lease connection to its end; nothing of it has been consumed."""
+        ...
+
+    def status(self) -> StatusView: ...
+
+    def tree(self, id_or_name: str) -> TreeView | None: ...
+
+    async def end(self, id_or_name: str, reason: str) -> bool:
+        """False if there is no such open tree."""
+        ...
+
+    def open_trees(self) -> int: ...
+
+    def subscribe(self) -> asyncio.Queue[EventView]:
+        """Bounded; the oldest is dropped when nobody takes them."""
+        ...
+
+    def unsubscribe(self, queue: asyncio.Queue[EventView]) -> None: ...

@@ -1,0 +1,196 @@
+"""A batch file: JSON Lines, one job a line, each field checked before anything runs.
+
+Covers: reading the file or standard input, the fields of a job, and what is wrong with a line, named by file
+and line. Not here: running jobs (``local.py``), and where their results are kept (``store.py``).
+
+A line is ``{"name", "command": [...], "class"?, "memory"?, "expect"?, "timeout"?, "retries"?, "env"?,
+"cwd"?}``. Empty lines and lines that start with ``#`` are skipped.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from oomless.errors import BatchFileError, UsageError
+from oomless.units import parse_duration, parse_size
+
+#: More than any machine has, and it still fits the 64 bits of every reader of our JSON.
+_SIZE_MAX = 2**60
+_SECONDS_MAX = 10 * 365 * 86400.0
+_FIX = "correct the line, or use --keep-going to run the others"
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """``memory`` reserves and limits, ``expect`` only reserves; ``retries`` are further attempts."""
+
+    line: int
+    name: str
+    command: tuple[str, ...]
+    klass: str | None = None
+    memory: int | None = None
+    expect: int | None = None
+    timeout: float | None = None
+    retries: int = 0
+    env: dict[str, str] = {}
+    cwd: str | None = None
+
+
+class BatchFile(msgspec.Struct, frozen=True, kw_only=True):
+    """``source`` is the absolute path, or ``-``. ``broken``: the error of each line that is no job."""
+
+    source: str
+    content: bytes
+    jobs: tuple[Job, ...]
+    broken: tuple[BatchFileError, ...]
+
+
+def load(path: str) -> BatchFile:
+    """Raises BatchFileError only if the file as a whole cannot be read."""
+    try:
+        if path == "-":
+            content = sys.stdin.buffer.read()
+        else:
+            with open(path, "rb") as file:
+                content = file.read()
+    except OSError as error:
+        raise BatchFileError(f"cannot read the batch file {path}", error.strerror or str(error)) from None
+    jobs, broken = parse(content, "<stdin>" if path == "-" else path)
+    source = path if path == "-" else os.path.abspath(path)
+    return BatchFile(source=source, content=content, jobs=tuple(jobs), broken=tuple(broken))
+
+
+def parse(content: bytes, source: str) -> tuple[list[Job], list[BatchFileError]]:
+    jobs: list[Job] = []
+    broken: list[BatchFileError] = []
+    lines: dict[str, int] = {}
+    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not raw.strip() or raw.lstrip().startswith(b"#"):
+            continue
+        try:
+            job = _job(number, _object(raw))
+            if job.name in lines:
+                raise _wrong(f"the name {job.name!r} is already that of line {lines[job.name]}")
+        except UsageError as error:
+            broken.append(BatchFileError(f"{source}:{number}: {error.what}", error.why, error.todo))
+            continue
+        lines[job.name] = number
+        jobs.append(job)
+    return jobs, broken
+
+
+def _wrong(what: str, why: str = "", todo: str = _FIX) -> UsageError:
+    return UsageError(what, why, todo)
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(raw.decode())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _wrong("the line is not JSON", str(error).removeprefix("JSON is malformed: ")) from None
+    if not isinstance(found, dict):
+        raise _wrong("the line is not a JSON object", "", 'write {"name": "...", "command": ["...", "..."]}')
+    return found
+
+
+def _job(number: int, fields: dict[str, Any]) -> Job:
+    for key in fields:
+        if key not in _FIELDS:
+            raise _unknown(key)
+    if "command" not in fields:
+        raise _wrong("no command", "", 'add "command": ["program", "argument"]')
+    checked = {
+        "klass" if key == "class" else key: _FIELDS[key](key, value)
+        for key, value in fields.items()
+        if value is not None or key == "command"
+    }
+    return Job(line=number, **{"name": f"job-{number}", **checked})
+
+
+def _unknown(key: str) -> UsageError:
+    close = difflib.get_close_matches(key, _FIELDS, n=1)
+    todo = f"did you mean {close[0]!r}?" if close else _FIX
+    return _wrong(f"unknown key {key!r}", f"a job has {', '.join(_FIELDS)}", todo)
+
+
+def _text(key: str, value: object) -> str:
+    """A string that can be a name on one line, or a path."""
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise _wrong(f"{key!r} is not a line of text: {_shown(value)}")
+    return value
+
+
+def _argument(key: str, value: object) -> str:
+    """What the kernel takes as an argument or in an environment: any string without NUL."""
+    if not isinstance(value, str):
+        raise _wrong(f"{key!r} holds something that is not a string: {_shown(value)}", "", "write it in quotes")
+    if "\0" in value:
+        raise _wrong(f"{key!r} holds a NUL character: {_shown(value)}")
+    return value
+
+
+def _command(key: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        todo = 'write ["program", "argument"], or ["sh", "-c", "..."] for a shell\'s line'
+        raise _wrong(f"the command is not a list of strings: {_shown(value)}", "", todo)
+    command = tuple(_argument(key, part) for part in value)
+    if not command[0]:
+        raise _wrong("the command's first string, the program, is empty")
+    return command
+
+
+def _size(key: str, value: object) -> int:
+    size = parse_size(value, key) if isinstance(value, str) else value
+    if isinstance(size, bool) or not isinstance(size, int | float) or not 0 < size <= _SIZE_MAX:
+        todo = 'write it as "512MB", or as a number of bytes'
+        raise _wrong(f"{key} is not an amount of memory: {_shown(value)}", "", todo)
+    return int(size)
+
+
+def _timeout(key: str, value: object) -> float:
+    seconds = parse_duration(value, key) if isinstance(value, str) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _SECONDS_MAX:
+        todo = 'write it as "10m", or as a number of seconds'
+        raise _wrong(f"{key} is not a duration above zero: {_shown(value)}", "", todo)
+    return float(seconds)
+
+
+def _retries(key: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1000:
+        raise _wrong(f"{key} is not a number of further attempts: {_shown(value)}", "", "write 0 to 1000")
+    return value
+
+
+def _env(key: str, value: object) -> dict[str, str]:
+    """Values are never shown: they may be secrets."""
+    if not isinstance(value, dict):
+        raise _wrong(f"{key} is not an object", "", 'write "env": {"NAME": "value"}')
+    for name, text in value.items():
+        if not name or "=" in name or "\0" in name:
+            raise _wrong(f"{key} has a variable without a usable name: {name!r}")
+        if not isinstance(text, str) or "\0" in text:
+            raise _wrong(f"{key} has a value that is not a string without NUL: that of {name!r}")
+    return value
+
+
+def _shown(value: object) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+_FIELDS: dict[str, Callable[[str, object], Any]] = {
+    "name": _text,
+    "command": _command,
+    "class": _text,
+    "memory": _size,
+    "expect": _size,
+    "timeout": _timeout,
+    "retries": _retries,
+    "env": _env,
+    "cwd": _text,
+}

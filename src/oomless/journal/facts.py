@@ -1,0 +1,85 @@
+"""The rows of the journal as frozen facts. How they are stored is ``schema.py``'s and ``store.py``'s business.
+
+Times are seconds since the epoch. No fact holds an environment: those have secrets in them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from oomless.model import ExitRecord, Identity, Survivor
+
+
+class TreeIntent(msgspec.Struct, frozen=True, kw_only=True):
+    """What is written before anything is forked: enough to find a tree again though nobody reported it.
+
+    ``requester`` becomes the shim of a ``run`` by exec; ``rung`` is the one intended; ``argv`` names leftovers."""
+
+    tree: str
+    kind: Literal["tree", "slot"] = "tree"
+    name: str
+    klass: str | None = None
+    owner: str
+    argv: tuple[str, ...] = ()
+    cwd: str = "/"
+    boot_id: str
+    parent: str | None = None
+    group: str | None = None
+    reserved: int
+    limit: int | None = None
+    processes: int | None = None
+    rung: str
+    cgroups: dict[str, str]
+    marker: str
+    requester: Identity
+    intended_at: float
+
+
+class OpenTree(msgspec.Struct, frozen=True, kw_only=True):
+    """A tree that nobody reported the end of. ``shim`` and ``root`` are None until it has started; ``rung`` is what
+    really contains it, and until then what was intended."""
+
+    intent: TreeIntent
+    shim: Identity | None = None
+    root: Identity | None = None
+    rung: str
+    why_rung: str = ""
+    started_at: float | None = None
+
+
+class SweepRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A tree ended by the daemon because its shim was gone: how many were ended, who could not be."""
+
+    tree: str
+    at: float
+    reason: str
+    ended: int
+    left: tuple[Survivor, ...] = ()
+    bytes_freed: int | None = None
+
+
+class TreeRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about one tree. ``ended_at`` None: open. ``record`` is its shim's word (None for a slot, and where
+    the shim was killed), ``sweep`` the newest one."""
+
+    intent: TreeIntent
+    shim: Identity | None = None
+    root: Identity | None = None
+    rung: str
+    why_rung: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+    record: ExitRecord | None = None
+    sweep: SweepRow | None = None
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What admission said, and why. ``tree`` is the id of the request: one that never ran has no tree."""
+
+    at: float
+    tree: str
+    name: str
+    verdict: Literal["admitted", "waiting", "refused", "withdrawn"]
+    reason: str

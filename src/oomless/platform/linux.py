@@ -1,0 +1,142 @@
+"""Linux behind ``base.Platform``: machine memory, footprints, the process table as typed facts.
+
+Covers: ``/proc`` with types. Reading it raw is in ``proc.py`` (standard library, shared with the shim),
+control groups in ``cgroup.py``. Used by the daemon: no psutil here and nothing of the command line.
+
+A footprint is PSS from ``smaps_rollup``. The kernel walks the page tables for it and holds the memory map's
+lock, so it stalls its target: 0.2 ms at 10 MB, 9 ms at 500 MB. It is read on demand only. Pages that are
+swapped out are not in it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+assert sys.platform == "linux"
+
+from oomless.errors import UnsupportedPlatform
+from oomless.model import Footprint, Identity, MachineMemory, ProcessInfo
+from oomless.platform import cgroup, proc
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_PRIVATE = ("Private_Clean", "Private_Dirty", "Private_Hugetlb")
+
+
+class Linux:
+    """Stateless but for the boot id and the mount points, which are read once."""
+
+    name = "linux"
+
+    def __init__(self) -> None:
+        self._boot_id = proc.boot_id()
+        self._mounts = cgroup.mounts()
+
+    def boot_id(self) -> str:
+        return self._boot_id
+
+    def identity(self, pid: int) -> Identity | None:
+        start = proc.start_of(pid)
+        return None if start is None else Identity(boot_id=self._boot_id, pid=pid, start=start)
+
+    def memory(self) -> MachineMemory:
+        found = _kilobytes(proc.read_file("/proc/meminfo") or b"")
+        try:
+            return MachineMemory(total_bytes=found["MemTotal"], available_bytes=found["MemAvailable"])
+        except KeyError:
+            raise UnsupportedPlatform(
+                "cannot tell how much memory is free", "/proc/meminfo does not say", "mount /proc"
+            ) from None
+
+    def headroom(self, pid: int) -> int | None:
+        return cgroup.headroom(pid, self._mounts)
+
+    def processes(self) -> list[ProcessInfo]:
+        found = []
+        for pid, stat in proc.table().items():
+            info = _info(pid, stat) if stat.alive else None
+            if info is not None:
+                found.append(info)
+        return found
+
+    def environ(self, pid: int, names: frozenset[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for entry in proc.environ(pid).split(b"\0"):
+            name, equals, value = entry.partition(b"=")
+            if equals and (key := name.decode("utf-8", "replace")) in names:
+                found.setdefault(key, value.decode("utf-8", "replace"))
+        return found
+
+    def cwd(self, pid: int) -> str | None:
+        try:
+            return os.readlink(f"/proc/{pid}/cwd")
+        except OSError:
+            return None
+
+    def footprint(self, pid: int) -> Footprint | None:
+        found = _kilobytes(proc.read_file(f"/proc/{pid}/smaps_rollup") or b"")
+        if "Pss" in found:
+            return Footprint(bytes=found["Pss"], source="pss", private_bytes=_private(found))
+        # Not ours to read (proc(5): ptrace access), or no memory at all: kernel threads and zombies.
+        stat = proc.read_stat(pid)
+        if stat is None or not stat.alive or _is_kernel(stat, proc.cmdline(pid)):
+            return None
+        return Footprint(bytes=stat.rss_pages * _PAGE, source="rss")
+
+    def cgroup_footprint(self, folders: Mapping[str, str]) -> cgroup.GroupMemory | None:
+        """Use and peak of a governed tree, from its cgroup folders by controller as the lease names them."""
+        return cgroup.footprint(folders)
+
+    def own_memory(self) -> dict[str, int]:
+        found = _kilobytes(proc.read_file("/proc/self/smaps_rollup") or b"")
+        return {
+            "private_dirty_bytes": found.get("Private_Dirty", 0),
+            "uss_bytes": _private(found),
+            "pss_bytes": found.get("Pss", 0),
+        }
+
+
+def _info(pid: int, stat: proc.Stat) -> ProcessInfo | None:
+    command = proc.cmdline(pid)
+    if _is_kernel(stat, command):
+        return None
+    try:
+        # The owner of the folder is the effective user, dumpable or not (fs/proc/base.c, task_dump_owner).
+        uid = os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+    return ProcessInfo(
+        pid=pid,
+        ppid=stat.ppid,
+        pgid=stat.pgid,
+        sid=stat.sid,
+        tty=stat.tty,
+        start=stat.start,
+        uid=uid,
+        state=stat.state,
+        name=stat.comm,
+        command=tuple(command) or (f"[{stat.comm}]",),
+        rss_bytes=stat.rss_pages * _PAGE,
+    )
+
+
+def _is_kernel(stat: proc.Stat, command: list[str]) -> bool:
+    """A kernel thread has no memory of its own and no arguments. Being below pid 2 is no sign of one: inside
+    a PID namespace that is an ordinary process."""
+    return not command and stat.rss_pages == 0
+
+
+def _kilobytes(raw: bytes) -> dict[str, int]:
+    """``Name:   12 kB`` lines as bytes; others are passed over."""
+    found = {}
+    for line in raw.decode("ascii", "replace").splitlines():
+        name, _, rest = line.partition(":")
+        value, _, unit = rest.strip().partition(" ")
+        if unit == "kB" and value.isdigit():
+            found[name] = int(value) * 1024
+    return found
+
+
+def _private(found: Mapping[str, int]) -> int:
+    return sum(found.get(name, 0) for name in _PRIVATE)

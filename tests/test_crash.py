@@ -1,0 +1,211 @@
+"""Who is left when daemon, shim or both are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import trees
+from helpers import alive, run_oomless, wait_for, wait_gone
+from oomless.daemon import spawn
+from oomless.daemon.client import Client
+from oomless.journal.store import Journal
+from oomless.paths import Paths
+from oomless.platform import proc
+from test_contain import TREE, read_roster
+from test_run import finish, open_trees, running, start
+
+
+@pytest.fixture
+def roster(tmp_path: Path) -> Path:
+    return tmp_path / "roster"
+
+
+@pytest.fixture
+def tree(roster: Path) -> subprocess.Popen[str]:
+    """A stubborn governed tree; its shim is the process returned."""
+    process = start("--name", "tree", "--expect", "50MB", "--", *TREE, str(roster), "stay")
+    assert wait_for(lambda: "root" in read_roster(roster) and running("tree"), 30)
+    return process
+
+
+def kill_daemon() -> None:
+    found = spawn.running(Paths())
+    assert found
+    assert proc.kill(found.pid, found.start) == proc.SENT
+    assert wait_gone(found.pid, found.start, 10)
+
+
+def kill(shim: subprocess.Popen[str]) -> None:
+    """Its members still hold the pipes: so wait for the process, not for their ends."""
+    shim.kill()
+    shim.wait(10)
+    for pipe in (shim.stdout, shim.stderr):
+        assert pipe
+        pipe.close()
+
+
+def gone(roster: Path, seconds: float) -> list[str]:
+    """Kinds that live on after so long."""
+    return [kind for kind, who in read_roster(roster).items() if not wait_gone(*who, seconds)]
+
+
+def open_rows() -> list[str]:
+    journal = Journal.open(Paths().journal)
+    try:
+        return [row.intent.name for row in journal.open_trees()]
+    finally:
+        journal.close()
+
+
+def use_rung(name: str) -> None:
+    settings = Path(os.environ["XDG_CONFIG_HOME"]) / "oomless" / "config.toml"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(f'rung = "{name}"\n')
+
+
+def test_a_tree_outlives_the_daemon_and_is_adopted(tree: subprocess.Popen[str], roster: Path) -> None:
+    kill_daemon()
+    assert all(alive(*who) for who in read_roster(roster).values())
+    run_oomless("daemon", "start")
+    found = running("tree")
+    assert found
+    assert found.reserved_bytes == 50_000_000
+    assert wait_for(lambda: Client(Paths(), start=False).end("tree", "enough"), 10)  # adopted: it can be told
+    code, _, err = finish(tree)
+    assert code == 137
+    assert "enough" in err
+    assert gone(roster, 0) == []
+    assert wait_for(lambda: not open_trees(), 5)
+
+
+def test_an_end_without_a_daemon_is_known_to_the_next(tree: subprocess.Popen[str], roster: Path) -> None:
+    kill_daemon()
+    tree.send_signal(signal.SIGTERM)
+    assert finish(tree)[0] == 143
+    assert gone(roster, 0) == []
+    assert open_rows() == ["tree"]
+    run_oomless("daemon", "start")
+    assert open_trees() == ()
+    ended = Client(Paths(), start=False).tree("tree")
+    assert ended
+    assert (ended.exit_code, ended.survivors) == (143, 0)
+    assert os.listdir(Paths().exits) == []
+
+
+def test_a_killed_shim_is_swept_within_two_seconds(tree: subprocess.Popen[str], roster: Path) -> None:
+    kill(tree)
+    assert gone(roster, 2) == []
+    assert wait_for(lambda: not open_trees(), 5)
+    ended = Client(Paths(), start=False).tree("tree")
+    assert ended
+    assert "shim was killed" in ended.reason
+    assert ended.survivors == 0
+
+
+def test_a_killed_shim_without_cgroups_is_swept_by_lineage(roster: Path) -> None:
+    """The wiped one was seen by the shim before it died, so it is reached too; what could not be is said."""
+    use_rung("subreaper")
+    process = start("--name", "tree", "--", *TREE, str(roster), "stay")
+    assert wait_for(lambda: "root" in read_roster(roster) and running("tree"), 30)
+    everyone = len(trees.KINDS) + 1
+    assert wait_for(lambda: (found := running("tree")) and found.processes == everyone, 10)  # the shim has told
+    kill(process)
+    assert gone(roster, 2) == []
+    assert wait_for(lambda: not open_trees(), 5)
+    ended = Client(Paths(), start=False).tree("tree")
+    assert ended
+    assert "cannot be told from others" in ended.reason
+
+
+@pytest.mark.parametrize("rung", ["auto", "subreaper"])
+def test_both_killed_the_next_start_sweeps(roster: Path, rung: str) -> None:
+    use_rung(rung)
+    process = start("--name", "tree", "--", *TREE, str(roster), "stay")
+    assert wait_for(lambda: "root" in read_roster(roster) and running("tree"), 30)
+    kill_daemon()
+    kill(process)
+    members = read_roster(roster)
+    assert any(alive(*who) for who in members.values())
+    run_oomless("daemon", "start")
+    left = gone(roster, 5)
+    if rung == "subreaper":  # nobody remembers it, nothing marks it: the gap that doctor names
+        assert left in ([], ["wiped-environment"])
+        for kind in left:
+            proc.kill(*members[kind])
+            assert wait_gone(*members[kind], 5)
+    else:
+        assert left == []
+    assert wait_for(lambda: not open_trees(), 10)
+    run_oomless("daemon", "stop")
+    assert open_rows() == []
+
+
+def test_a_requester_that_dies_before_its_shim_leaves_no_row(tmp_path: Path) -> None:
+    """Granted, and gone before anything was forked: the row is closed, the reservation free."""
+    from oomless.daemon.lease import Conversation, request
+
+    conversation = Conversation(spawn.ensure(Paths()))
+    granted = conversation.ask(request(name="ghost", argv=["x"], cwd="/", need=10**9), lambda message: None, 10)
+    assert [tree.name for tree in open_trees()] == ["ghost"]
+    conversation.close()
+    assert wait_for(lambda: not open_trees(), 5)
+    assert not any(os.path.exists(path) for path in granted["cgroups"].values())  # type: ignore[attr-defined]
+
+
+def test_a_sweep_touches_only_its_own_id(tree: subprocess.Popen[str], roster: Path, tmp_path: Path) -> None:
+    """Another installation's daemon beside ours, started and swept, changes nothing here."""
+    other = {"XDG_STATE_HOME": str(tmp_path / "s"), "XDG_RUNTIME_DIR": str(tmp_path)}
+    (tmp_path / "s").mkdir()
+    assert run_oomless("run", "--", "true", env=other).returncode == 0
+    assert run_oomless("daemon", "stop", env=other).returncode == 0
+    assert all(alive(*who) for who in read_roster(roster).values())
+    tree.send_signal(signal.SIGTERM)
+    finish(tree)
+    assert gone(roster, 0) == []
+
+
+def test_a_lease_of_another_version_is_told_so() -> None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as plain:
+        plain.connect(spawn.ensure(Paths()))
+        plain.sendall(b'{"op":"lease","v":99,"name":"future"}\n')
+        answer = json.loads(plain.makefile().readline())
+    assert (answer["op"], answer["code"]) == ("refused", 125)
+    assert "version 99" in answer["error"]
+
+
+def test_a_full_journal_refuses_before_anything_is_forked(tmp_path: Path) -> None:
+    """The disk is full (as root: a real one of 512 KiB): one line, 125, nothing ran, and later it works again."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: a tmpfs is mounted")
+    state = tmp_path / "disk"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k,mode=700", "none", str(state)], check=True)
+    env = {"XDG_STATE_HOME": str(state)}
+    try:
+        assert run_oomless("run", "--", "true", env=env).returncode == 0
+        filler = state / "filler"
+        with pytest.raises(OSError, match="No space"):
+            filler.write_bytes(b"x" * 600_000)
+        ran = tmp_path / "ran"
+        for _ in range(20):  # the write-ahead log has some room of its own
+            done = run_oomless("run", "--", "touch", str(ran), env=env)
+            if done.returncode:
+                break
+            ran.unlink()
+        assert done.returncode == 125
+        assert done.stderr.count("\n") == 1
+        assert "full" in done.stderr
+        assert not ran.exists()
+        filler.unlink()
+        assert run_oomless("run", "--", "true", env=env).returncode == 0
+    finally:
+        run_oomless("daemon", "stop", env=env)
+        subprocess.run(["umount", str(state)], check=True)

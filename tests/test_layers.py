@@ -1,0 +1,185 @@
+"""The two rules of ARCHITECTURE.md on imports: rooms import downward only, and the shim and the fast commands load
+nothing outside the standard library."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parent.parent / "src"
+
+
+def levels() -> dict[str, int]:
+    """The rooms of ARCHITECTURE.md from the top down; modules that share an entry share a level."""
+    text = (SRC.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    listed = text.partition("## Rooms")[2].split("```")[1].strip()
+    found: dict[str, int] = {}
+    level = 0
+    for line in listed.splitlines():
+        first = re.match(r"(\w+)(/|\.py)", line)
+        level -= 1 if first else 0
+        if first and first[2] == "/":
+            found[first[1]] = level
+        elif first or "model" in found:
+            found |= dict.fromkeys(re.findall(r"(\w+)\.py", line), level)
+    return found
+
+
+LEVEL = levels()
+
+STANDARD_ONLY = ("errors", "units", "paths", "platform.proc", "daemon.lease", "daemon.spawn", "cli", "cli.run")
+STANDARD_ONLY_ROOM, NOT_IN_IT = "contain", "contain.sweep"
+
+
+def module_file(src: Path, module: str) -> Path | None:
+    path = src.joinpath(*module.split("."))
+    for candidate in (path / "__init__.py", path.with_suffix(".py")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def module_name(src: Path, path: Path) -> str:
+    parts = path.relative_to(src).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def statements(node: ast.AST, deep: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports below ``node``; unless ``deep``, only those that run when the module is loaded."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif deep:
+            yield from statements(child, deep)
+        elif is_type_checking(child):
+            assert isinstance(child, ast.If)
+            for other in child.orelse:
+                yield from statements(other, deep)
+        elif not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from statements(child, deep)
+
+
+def imported(src: Path, path: Path, *, deep: bool) -> set[str]:
+    """Names of the modules that a file imports, absolute; submodules of ours named by ``from x import y`` too."""
+    found: set[str] = set()
+    package = module_name(src, path) if path.name == "__init__.py" else module_name(src, path).rpartition(".")[0]
+    for node in statements(ast.parse(path.read_text(encoding="utf-8"), str(path)), deep):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+            continue
+        base = node.module or ""
+        if node.level:
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*above, *([node.module] if node.module else [])])
+        found.add(base)
+        found |= {f"{base}.{a.name}" for a in node.names if module_file(src, f"{base}.{a.name}")}
+    return found
+
+
+def upward(src: Path) -> list[str]:
+    """Every import that points up; the package itself and ``__main__`` hand out what is above and are exempt."""
+    wrong = []
+    for path in sorted((src / "oomless").rglob("*.py")):
+        module = module_name(src, path)
+        room = module.split(".")[1] if "." in module else ""
+        if room in ("", "__main__"):
+            continue
+        assert room in LEVEL, f"{room} has no level in ARCHITECTURE.md"
+        for name in sorted(imported(src, path, deep=True)):
+            other = name.split(".")[1] if name.startswith("oomless.") else ""
+            if other and LEVEL[other] > LEVEL[room]:
+                wrong.append(f"{module} imports {name}")
+    return wrong
+
+
+def foreign(src: Path, module: str) -> list[str]:
+    """What loading ``module`` loads that is neither ours nor of the standard library, each with who imports it."""
+    found, seen, todo = [], set(), [module]
+    while todo:
+        name = todo.pop()
+        path = module_file(src, name)
+        if path is None or name in seen:
+            continue
+        seen.add(name)
+        todo += [name.rpartition(".")[0]] if "." in name else []
+        for other in sorted(imported(src, path, deep=False)):
+            if other.split(".")[0] == "oomless":
+                todo.append(other)
+            elif other.split(".")[0] not in sys.stdlib_module_names:
+                found.append(f"{name} imports {other}")
+    return found
+
+
+def standard_only() -> list[str]:
+    room = [module_name(SRC, path) for path in sorted((SRC / "oomless" / STANDARD_ONLY_ROOM).glob("*.py"))]
+    rest = [f"oomless.{name}" for name in STANDARD_ONLY]
+    return [name for name in rest + room if name != f"oomless.{NOT_IN_IT}" and module_file(SRC, name)]
+
+
+def test_levels_are_those_of_the_page() -> None:
+    assert LEVEL["cli"] > LEVEL["governor"] > LEVEL["contain"] > LEVEL["platform"] > LEVEL["model"]
+    assert LEVEL["model"] == LEVEL["config"] == LEVEL["paths"] == LEVEL["errors"]
+    assert "output" not in LEVEL
+
+
+def test_rooms_import_downward() -> None:
+    assert upward(SRC) == []
+
+
+@pytest.mark.parametrize("module", standard_only())
+def test_standard_library_only(module: str) -> None:
+    assert foreign(SRC, module) == []
+
+
+def make(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = folder / "oomless" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def test_an_import_that_points_up_is_found(tmp_path: Path) -> None:
+    src = make(
+        tmp_path,
+        {
+            "__init__.py": "def f():\n    from oomless import governor\n",
+            "governor.py": "from oomless.daemon import client",
+            "daemon/__init__.py": "",
+            "daemon/client.py": "import os\n",
+            "census/__init__.py": "",
+            "census/who.py": "def f():\n    from ..daemon import client\n",
+            "platform/proc.py": "import oomless.census.who\n",
+        },
+    )
+    assert upward(src) == [
+        "oomless.census.who imports oomless.daemon",
+        "oomless.census.who imports oomless.daemon.client",
+        "oomless.platform.proc imports oomless.census.who",
+    ]
+
+
+def test_a_foreign_import_is_found_through_others(tmp_path: Path) -> None:
+    src = make(
+        tmp_path,
+        {
+            "__init__.py": "",
+            "contain/__init__.py": "try:\n    import rich\nexcept ImportError:\n    pass\n",
+            "contain/shim.py": "from typing import TYPE_CHECKING\nimport os.path\nfrom oomless import model\n"
+            "if TYPE_CHECKING:\n    import typer\ndef f():\n    import httptools\n",
+            "model.py": "import msgspec\n",
+        },
+    )
+    assert sorted(foreign(src, "oomless.contain.shim")) == [
+        "oomless.contain imports rich",
+        "oomless.model imports msgspec",
+    ]

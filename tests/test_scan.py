@@ -1,0 +1,353 @@
+"""``oomless scan`` on real processes: a stand-in for a host with servers, a governed tree, churn, other users' files.
+
+The stand-ins are Python under other names; each reports its pid and ends when the test closes the lifeline.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from helpers import alive, wait_gone
+from oomless.cli import output, scan
+from oomless.daemon.client import Client
+from oomless.daemon.views import StatusView, TreeView
+from oomless.model import MachineMemory
+from oomless.paths import Paths
+from oomless.platform import proc
+from oomless.platform.linux import Linux
+
+PUPPET = """
+import json, os, subprocess
+plan = json.loads(os.environ["PUPPET"])
+lifeline, reports = int(os.environ["LIFELINE"]), int(os.environ["REPORTS"])
+children = []
+for child in plan["children"]:
+    environ = {**os.environ, "PUPPET": json.dumps(child), **child["env"]}
+    tool = environ.get("CLAUDE_PID") == "mine"  # tool shells get a session of their own, servers do not
+    if tool:
+        environ["CLAUDE_PID"] = str(os.getpid())
+    children.append(subprocess.Popen(child["argv"], executable=os.environ["PUPPET_PYTHON"], env=environ,
+                                     cwd=child["cwd"], close_fds=False, start_new_session=tool))
+os.write(reports, f"{plan['label']} {os.getpid()}\\n".encode())
+os.read(lifeline, 1)
+for child in children:
+    child.wait()
+"""
+
+Plan = dict[str, Any]
+Rows = dict[str, dict[str, Any]]
+
+
+def plan(label: str, argv: list[str], *children: Plan, env: dict[str, str] | None = None, cwd: str = "/") -> Plan:
+    return {"label": label, "argv": argv, "children": list(children), "env": env or {}, "cwd": cwd}
+
+
+def labels(one: Plan) -> set[str]:
+    return {one["label"]}.union(*map(labels, one["children"]))
+
+
+class Stage:
+    """Starts trees of stand-ins and knows each by its label."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pids: dict[str, int] = {}
+        self.started: list[subprocess.Popen[bytes]] = []
+        self.lifeline, self.keep = os.pipe()
+        self.reports, self.reporter = os.pipe()
+        for fd in (self.lifeline, self.reporter):
+            os.set_inheritable(fd, True)
+
+    def script(self, path: str) -> str:
+        """A file below the test's folder that holds the stand-in's code."""
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(PUPPET)
+        return str(file)
+
+    def start(self, one: Plan) -> int:
+        """Starts the tree and returns when all of it has reported; the pid of its root."""
+        environ = {
+            **os.environ,
+            "PUPPET": json.dumps(one),
+            "PUPPET_PYTHON": os.path.realpath(sys.executable),
+            "PYTHONHOME": sys.base_prefix,
+            "LIFELINE": str(self.lifeline),
+            "REPORTS": str(self.reporter),
+            **one["env"],
+        }
+        process = subprocess.Popen(
+            one["argv"],
+            executable=os.path.realpath(sys.executable),
+            env=environ,
+            cwd=one["cwd"],
+            pass_fds=(self.lifeline, self.reporter),
+        )
+        self.started.append(process)
+        expected, heard = labels(one), b""
+        while not expected <= self.pids.keys():
+            assert select.select([self.reports], [], [], 20)[0], f"only {sorted(self.pids)} reported"
+            heard += os.read(self.reports, 4096)
+            lines, _, heard = heard.rpartition(b"\n")
+            self.pids.update((label, int(pid)) for label, pid in (x.split() for x in lines.decode().splitlines()))
+        return process.pid
+
+    def close(self) -> None:
+        identities = [(pid, start) for pid in self.pids.values() if (start := proc.start_of(pid)) is not None]
+        os.close(self.keep)
+        for process in self.started:
+            process.wait()
+        for pid, start in identities:
+            assert wait_gone(pid, start, 10)
+        for fd in (self.lifeline, self.reports, self.reporter):
+            os.close(fd)
+
+
+@pytest.fixture
+def stage(house: Path) -> Iterator[Stage]:
+    made = Stage(house)
+    yield made
+    made.close()
+
+
+app = typer.Typer()
+app.command()(output.guard()(scan.command))
+
+
+def run(*args: str, expect: int = 0) -> str:
+    result = CliRunner().invoke(app, list(args), catch_exceptions=False)
+    assert result.exit_code == expect, result.output
+    return result.output
+
+
+def rows(stage: Stage) -> Rows:
+    """The rows of ``scan --json`` for our stand-ins, by label."""
+    found = {row["pid"]: row for row in json.loads(run("--json"))["processes"]}
+    return {label: found[pid] for label, pid in stage.pids.items() if pid in found}
+
+
+def session(stage: Stage, mark: str = "5e55-1") -> Plan:
+    """A host with a tool shell, a server behind npx, and a server of its own."""
+    marks = {"CLAUDECODE": "1", "CLAUDE_CODE_SESSION_ID": mark, "CLAUDE_PROJECT_DIR": "/"}
+    stage.script("exec")
+    server = plan("server", ["node", stage.script("_npx/1/node_modules/.bin/mcp-server-memory")])
+    shell = plan("wrapper", ["sh", "-c", PUPPET], server)
+    package = ["npm", "exec", "@modelcontextprotocol/server-memory", "--token", "hunter2hunter2"]
+    npx = plan("npx", package, shell, env=marks, cwd=str(stage.folder))
+    flow = plan("flow", ["node", stage.script("g/node_modules/flow-nexus/cli.js"), "mcp", "start"], env=marks)
+    job = plan("job", ["make", "-c", PUPPET])
+    tool = plan("tool", ["bash", "-c", PUPPET], job, env={**marks, "CLAUDE_PID": "mine"})
+    return plan("host", ["claude", "-c", PUPPET], npx, flow, tool)
+
+
+class TestHosts:
+    def test_a_session_with_its_servers_and_shells(self, stage: Stage) -> None:
+        stage.start(session(stage))
+        found = rows(stage)
+        assert {label: row["kind"] for label, row in found.items()} == {
+            "host": "session",
+            "npx": "launcher",
+            "wrapper": "launcher",
+            "server": "server",
+            "flow": "server",
+            "tool": "tool-shell",
+            "job": "other",
+        }
+        assert {row["session"] for row in found.values()} == {"5e55-1"}
+        assert {row["host"] for row in found.values()} == {"claude-code"}
+        assert {row["verdict"] for row in found.values()} == {"owned"}
+        assert {found[label]["server"] for label in ("npx", "wrapper", "server")} == {"server-memory"}
+        assert (found["flow"]["server"], found["job"]["server"]) == ("flow-nexus", None)
+
+    def test_the_figures_are_the_processes_own(self, stage: Stage) -> None:
+        stage.start(plan("host", ["claude", "-c", f"data = bytearray(40_000_000)\n{PUPPET}"]))
+        found = rows(stage)["host"]
+        assert found["footprint_source"] == "pss"
+        assert 40_000_000 < found["bytes_recoverable"] <= found["footprint_bytes"] <= found["rss_bytes"] < 90e6
+        assert found["start"] == proc.start_of(found["pid"])
+        assert (found["ppid"], found["uid"]) == (os.getpid(), os.geteuid())
+
+    def test_no_secret_leaves_a_command_line_or_an_environment(self, stage: Stage) -> None:
+        one = session(stage)
+        one["env"]["ANTHROPIC_API_KEY"] = "hunter2hunter2"
+        stage.start(one)
+        found = rows(stage)["npx"]
+        assert found["command"].endswith("--token ***")
+        assert "hunter2" not in run("--json") + run()
+
+    def test_a_server_whose_host_was_killed_is_unknown_not_owned(self, stage: Stage) -> None:
+        stage.start(session(stage))
+        host = stage.pids["host"]
+        start = proc.start_of(host)
+        assert start is not None
+        assert proc.kill(host, start) == proc.SENT
+        stage.started[0].wait()
+        found = rows(stage)
+        assert found.keys() == {"npx", "wrapper", "server", "flow"}
+        assert {row["verdict"] for row in found.values()} == {"unknown"}
+        assert all(row["confidence"] < 0.5 for row in found.values())
+
+    def test_two_sessions_and_their_copies(self, stage: Stage) -> None:
+        before = json.loads(run("--json"))["groups"]
+        stage.start(session(stage))
+        first = dict(stage.pids)
+        stage.pids.clear()
+        stage.start(session(stage, "5e55-2"))
+        assert {row["session"] for row in rows(stage).values()} == {"5e55-2"}
+        after = json.loads(run("--json"))["groups"]
+
+        def instances(groups: list[dict[str, Any]], name: str) -> int:
+            return sum(g["instances"] for g in groups if (g["kind"], g["name"]) == ("server", name))
+
+        for name in ("flow-nexus", "server-memory"):
+            assert instances(after, name) == instances(before, name) + 2
+        stage.pids.update({f"first {label}": pid for label, pid in first.items()})
+
+
+class TestGoverned:
+    @pytest.fixture
+    def govern(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+        """Has the daemon say that one tree is open, with this root."""
+
+        def say(pid: int) -> None:
+            tree = TreeView(
+                tree="t1", name="fix-tests", owner="run", state="running", reserved_bytes=1, pid=pid,
+                start=proc.start_of(pid), seconds=1.0,
+            )  # fmt: skip
+            memory = Linux().memory()
+            monkeypatch.setattr(Client, "status", lambda self: StatusView(pid=1, memory=memory, trees=(tree,)))
+
+        return say
+
+    def test_descendants_and_whoever_carries_the_marker(self, stage: Stage, govern: Callable[[int], None]) -> None:
+        mark = {"OOMLESS_TREE": f"{Paths().install_id()}:t1/t2"}
+        root = stage.start(plan("root", ["job", "-c", PUPPET], plan("child", ["part", "-c", PUPPET])))
+        stage.start(plan("marked", ["stray", "-c", PUPPET], env=mark))
+        stage.start(plan("other", ["stray", "-c", PUPPET], env={"OOMLESS_TREE": "00000000:t1"}))
+        govern(root)
+        found = rows(stage)
+        assert {label: row["kind"] for label, row in found.items()} == {
+            "root": "subagent",
+            "child": "other",
+            "marked": "other",
+        }
+        assert {row["verdict"] for row in found.values()} == {"owned"}
+        assert all("fix-tests (t1)" in row["evidence"][0] for row in found.values())
+        assert "tree fix-tests" in run()
+
+    def test_without_a_daemon_nothing_is_governed_and_none_is_started(self, stage: Stage) -> None:
+        stage.start(plan("root", ["job", "-c", PUPPET], env={"OOMLESS_TREE": f"{Paths().install_id()}:t1"}))
+        assert rows(stage) == {}
+        assert not os.path.exists(Paths().daemon_file)
+
+    def test_a_real_run(self) -> None:
+        code = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
+        command = [sys.executable, "-m", "oomless", "run", "--memory", "100MB", "--name", "real", "--"]
+        with subprocess.Popen(
+            [*command, sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as shim:
+            assert shim.stdout is not None
+            assert shim.stdin is not None
+            pid = int(shim.stdout.readline())
+            found = {row["pid"]: row for row in json.loads(run("--json"))["processes"]}
+            shim.stdin.close()
+        assert shim.returncode == 0
+        assert (found[pid]["kind"], found[pid]["verdict"], found[pid]["confidence"]) == ("subagent", "owned", 1.0)
+        assert (found[shim.pid]["kind"], found[shim.pid]["verdict"]) == ("launcher", "owned")
+
+
+class TestOutput:
+    def test_the_table_for_people(self, stage: Stage) -> None:
+        stage.start(session(stage))
+        text = run()
+        line = next(x for x in text.splitlines() if x.split()[:1] == [str(stage.pids["flow"])])
+        assert line.split()[1] == "server"
+        assert "flow-nexus: node" in line
+        assert "claude-code 5e55-1" in line
+        assert line.rstrip().endswith("owned")
+        assert " pss" in line
+        assert "processes, " in text
+        assert "memory: " in text
+        order = [int(x.split()[0]) for x in text.splitlines() if x.split()[:1] and x.split()[0].isdigit()]
+        assert order.index(stage.pids["host"]) < order.index(stage.pids["flow"])
+
+    def test_with_nothing_around_it_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Linux, "processes", lambda self: [])
+        assert run().startswith("no governed tree, known host or server runs here\nmemory: ")
+
+    @pytest.mark.parametrize(
+        ("available", "fail_on", "code"),
+        [
+            (50, "warning", 0),
+            (10, None, 0),
+            (10, "warning", 1),
+            (10, "critical", 0),
+            (1, "critical", 1),
+            (1, "warning", 1),
+        ],
+    )
+    def test_findings_decide_the_exit_code_only_if_asked(
+        self, monkeypatch: pytest.MonkeyPatch, available: int, fail_on: str | None, code: int
+    ) -> None:
+        memory = MachineMemory(total_bytes=100 * 10**9, available_bytes=available * 10**9)
+        monkeypatch.setattr(Linux, "memory", lambda self: memory)
+        args = ["--json"] + (["--fail-on", fail_on] if fail_on else [])
+        report = json.loads(run(*args, expect=code))
+        assert report["memory"] == {"total_bytes": 100 * 10**9, "available_bytes": available * 10**9}
+        assert [finding["rule"] for finding in report["findings"]] == (["memory-in-use"] if available < 20 else [])
+
+    def test_the_finding_is_shown_with_its_evidence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        memory = MachineMemory(total_bytes=100 * 10**9, available_bytes=4 * 10**9)
+        monkeypatch.setattr(Linux, "memory", lambda self: memory)
+        line = run().splitlines()[-1]
+        assert line.startswith("critical: 96% of the machine's memory is in use (96.00 GB of 100.00 GB in use")
+
+    def test_an_unknown_severity_is_a_usage_error(self) -> None:
+        run("--fail-on", "panic", expect=2)
+
+
+class TestRaces:
+    def test_processes_that_come_and_go_are_no_error(self) -> None:
+        churn = "for i in $(seq 150); do sh -c ':' & sh -c ':'; done; wait"
+        with subprocess.Popen(["bash", "-c", churn]) as shell:
+            scans = 0
+            while shell.poll() is None or scans < 2:
+                json.loads(run("--json"))
+                scans += 1
+
+    def test_a_process_that_ends_between_table_and_footprint_is_left_out(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pid = stage.start(plan("host", ["claude", "-c", PUPPET]))
+        start = proc.start_of(pid)
+        assert start is not None
+        real = Linux.footprint
+
+        def footprint(self: Linux, asked: int) -> object:
+            if asked == pid and alive(pid, start):
+                proc.kill(pid, start)
+                assert wait_gone(pid, start, 10)
+            return real(self, asked)
+
+        monkeypatch.setattr(Linux, "footprint", footprint)
+        assert rows(stage) == {}
+
+    def test_what_is_not_ours_to_read_is_rss_and_says_so(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        pid = stage.start(plan("host", ["claude", "-c", PUPPET]))
+        real, denied = proc.read_file, (f"/proc/{pid}/smaps_rollup", f"/proc/{pid}/environ")
+        monkeypatch.setattr(proc, "read_file", lambda path: None if path in denied else real(path))
+        found = rows(stage)["host"]
+        assert (found["footprint_source"], found["bytes_recoverable"]) == ("rss", 0)
+        assert found["footprint_bytes"] == found["rss_bytes"] > 0
+        assert found["session"] == f"{pid}:{found['start']}"
