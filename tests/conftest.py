@@ -63,6 +63,8 @@ def stop_daemon(record: Path) -> None:
     try:
         found = json.loads(record.read_bytes())
         pid, start = int(found["pid"]), int(found["start"])
+        if found["boot_id"] != proc.boot_id():
+            return
     except (OSError, ValueError, KeyError, TypeError):
         return
     for number in (signal.SIGTERM, signal.SIGKILL):

@@ -254,6 +254,25 @@ def test_two_trees_that_wait_for_nested_ones_do_not_wait_for_each_other() -> Non
     assert m.waiting == ["qc"]
 
 
+def test_the_excuse_is_for_nested_asks_only() -> None:
+    m = Machine(budget=GB)
+    m.ask("p", 500 * MB)
+    m.ask("top", 900 * MB)
+    assert admitted(m.ask("c", 600 * MB, parent="p")) == ["c"]
+    assert m.waiting == ["top"]
+
+
+def test_the_excuse_is_from_memory_and_not_from_the_count() -> None:
+    m = Machine(budget=GB, max_parallel=1)
+    m.ask("p", GB)
+    m.ask("c", MB, parent="p")
+    m.ask("d", MB, parent="p")
+    m(Use(id="p", used=GB))
+    assert m.waiting == ["d"]
+    assert admitted(m.ask("g", 500 * MB, parent="c")) == ["g"]
+    assert m.waiting == ["d"]
+
+
 def test_nested_that_fits_a_reservation_is_admitted_however_short_memory_is() -> None:
     m = Machine(available=2 * GB)
     m.ask("p", GB)

@@ -72,7 +72,7 @@ class World:
     """Feeds events, follows the actions with books of its own, and checks each step."""
 
     def __init__(self, policy: Policy) -> None:
-        self.policy, self.now, self.available, self.grown = policy, 0.0, 25, 0
+        self.policy, self.now, self.available, self.grown = policy, 0.0, 15, 0
         self.state: State = initial(policy, self.available)
         self.held: dict[str, Held] = {}
         self.asks: dict[str, Ask] = {}
@@ -243,7 +243,7 @@ def run(world: World, steps: list[Any]) -> None:
                 world.withdrawn.add(id)
             world.feed(Withdraw(id=id))
         elif kind == "observe":
-            observe(world, pick % 40, at)
+            observe(world, pick % 25, at)
         elif kind == "configure":
             world.policy = policy
             world.feed(Configure(policy=policy))

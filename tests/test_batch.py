@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from oomless.platform import proc
 
 PYTHON = sys.executable
 TIMEOUT = 60
-ARGV = [PYTHON, "-c", "import typer; from oomless.cli.batch import command; typer.run(command)"]
+ARGV = [PYTHON, "-m", "oomless", "batch"]
 
 
 class Fifo:
@@ -55,6 +56,7 @@ class Scene:
         self.folder = folder
         self.file = folder / "batch.jsonl"
         self.runs = folder / "runs"
+        self._processes: list[subprocess.Popen[str]] = []
         self.started, self.go = Fifo(folder / "started"), Fifo(folder / "go")
 
     def shell(self, name: str, script: str, **more: object) -> dict[str, object]:
@@ -71,7 +73,17 @@ class Scene:
     def start(self, *options: str, file: str = "batch.jsonl") -> subprocess.Popen[str]:
         argv = [*ARGV, file, *options]
         pipe = subprocess.PIPE
-        return subprocess.Popen(argv, cwd=self.folder, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        process = subprocess.Popen(argv, cwd=self.folder, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        self._processes.append(process)
+        return process
+
+    def close(self) -> None:
+        """Nobody goes on, whatever failed; the jobs that wait see the end of their FIFO."""
+        for process in self._processes:
+            process.kill()
+            process.communicate()
+        self.started.close()
+        self.go.close()
 
     def run(self, *options: str) -> subprocess.CompletedProcess[str]:
         return finish(self.start(*options))
@@ -84,12 +96,7 @@ class Scene:
 
 
 def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    try:
-        out, err = process.communicate("", timeout=TIMEOUT)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+    out, err = process.communicate("", timeout=TIMEOUT)
     assert "Traceback" not in err
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -123,12 +130,24 @@ def await_identity(seq: int) -> dict[str, Any]:
     return intent(only_batch(), seq)
 
 
+def tree_pid(tree: str) -> int | None:
+    view = Client(Paths(), start=False).tree(tree)
+    return view.pid if view else None
+
+
+def read_until(fd: int, wanted: list[bytes]) -> None:
+    """Reads until all of it has been shown."""
+    shown, until = b"", time.monotonic() + TIMEOUT
+    while not all(text in shown for text in wanted):
+        assert select.select([fd], [], [], max(0.0, until - time.monotonic()))[0], shown[-2000:]
+        shown += os.read(fd, 65536)
+
+
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
     made = Scene(tmp_path)
     yield made
-    made.started.close()
-    made.go.close()
+    made.close()
 
 
 # -- results -------------------------------------------------------------------------------------------------
@@ -175,26 +194,16 @@ def test_bars_on_a_terminal(scene: Scene) -> None:
     environ = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     process = subprocess.Popen(argv, cwd=scene.folder, stderr=theirs, stdout=subprocess.PIPE, env=environ)
     os.close(theirs)
-    shown = b""
     try:
-        # The figure of the running job and the reason of the one that waits come within seconds.
-        for wanted in (b"MB of 100 MB", b"waiting  beta", b"0 of 2"):
-            while wanted not in shown:
-                assert select.select([ours], [], [], TIMEOUT)[0], shown
-                shown += os.read(ours, 65536)
+        read_until(ours, [b"B of 100 MB", b"waiting  beta  1 of 1 places", b"0 of 2"])
         scene.go.release()
-        while select.select([ours], [], [], TIMEOUT)[0]:
-            try:
-                shown += os.read(ours, 65536)
-            except OSError:  # EIO: the other side is closed
-                break
+        read_until(ours, [b"done     alpha  exit 0", b"2 of 2"])
         out, _ = process.communicate(timeout=TIMEOUT)
     finally:
         os.close(ours)
         if process.poll() is None:
             process.kill()
             process.communicate()
-    assert b"done     alpha  exit 0" in shown
     assert [job["status"] for job in json.loads(out)["jobs"]] == ["done", "done"]
 
 
@@ -401,7 +410,8 @@ def test_resume_after_sigkill_of_the_command(scene: Scene, case: str) -> None:
         assert "1 of its jobs still run" in again.stderr
     resumed = scene.start("--resume", "--json", "--max-parallel", "1", "--joblog", "log")
     if case != "has ended":
-        assert wait_for(lambda: "\n1\t" in (scene.folder / "log").read_text(), TIMEOUT)
+        log = scene.folder / "log"
+        assert wait_for(lambda: log.exists() and "\n1\t" in log.read_text(), TIMEOUT)
         scene.go.release()
     found = answer(finish(resumed))
     assert [(job["status"], job["attempts"]) for job in found["jobs"]] == [("done", 1)] * 3
@@ -449,6 +459,8 @@ def test_sigkill_of_the_daemon_in_mid_batch(scene: Scene) -> None:
     scene.write(*(scene.gated(name) for name in "abcd"))
     process = scene.start("--json", "--max-parallel", "1")
     scene.started.line()
+    tree = await_identity(0)["tree"]
+    assert wait_for(lambda: tree_pid(tree), TIMEOUT)  # else the next daemon waits 10 s for the shim to start
     first = spawn.running(Paths())
     assert first is not None
     assert proc.kill(first.pid, first.start) == proc.SENT

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from oomless.journal.store import Journal
 from oomless.paths import Paths
 from oomless.platform import proc
 from test_contain import TREE, read_roster
-from test_run import finish, open_trees, running, start
+from test_run import RUN, finish, open_trees, running, start
+
+OOMLESS = " ".join(RUN[:-1])
 
 
 @pytest.fixture
@@ -209,3 +212,20 @@ def test_a_full_journal_refuses_before_anything_is_forked(tmp_path: Path) -> Non
     finally:
         run_oomless("daemon", "stop", env=env)
         subprocess.run(["umount", str(state)], check=True)
+
+
+@pytest.mark.parametrize("rung", ["auto", "subreaper"])
+def test_a_daemon_born_inside_a_tree_is_not_of_the_tree(tmp_path: Path, rung: str) -> None:
+    """A command in the tree finds no daemon and starts one: it must not end with the tree, nor count as left."""
+    use_rung(rung)
+    report = tmp_path / "report.json"
+    daemon = f'kill -9 $(python3 -c \'import json; print(json.load(open("{Paths().daemon_file}"))["pid"])\')'
+    done = run_oomless(
+        "run", "--report", str(report), "--", "sh", "-c", f"{daemon}; sleep 0.2; {OOMLESS} daemon start"
+    )
+    assert done.returncode == 0
+    record = json.loads(report.read_text())
+    assert (record["survivors"], record["ended"]) == (0, 0)
+    assert record["seconds"] < 5
+    assert spawn.running(Paths())
+    assert run_oomless("run", "--", "true").returncode == 0

@@ -23,7 +23,7 @@ from oomless.demo import acts, chart, governed, show, sizing, svg, verdict
 from oomless.demo.agent import write
 from oomless.demo.measure import AGENT_FILE, MARK, Watch
 from oomless.demo.record import ACTS, ActName, ActRecord, Check, DemoRecord, Point
-from oomless.demo.replay import replay
+from oomless.demo.replay import prepare, replay
 from oomless.demo.sizing import MB, Plan, make_plan
 from oomless.demo.stage import Act, Stage
 from oomless.engine.jobs import parse
@@ -163,14 +163,27 @@ class TestSizing:
     def test_the_machine_is_asked_before_anything_starts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         little = MachineMemory(total_bytes=10**9, available_bytes=10**8)
         monkeypatch.setattr(Linux, "memory", lambda self: little)
-        monkeypatch.setattr(Stage, "__enter__", lambda self: pytest.fail("started"))
         with pytest.raises(Refused, match="100 MB are available"):
-            replay(5, 120 * MB, 2.5, show.Lines(Console(quiet=True), 5))
+            prepare(5, 120 * MB, 2.5)
 
     def test_a_memory_limit_above_counts_as_well(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Linux, "headroom", lambda self, pid: 5 * 10**7)
         with pytest.raises(Refused, match="50 MB are available"):
-            replay(5, 120 * MB, 2.5, show.Lines(Console(quiet=True), 5))
+            prepare(5, 120 * MB, 2.5)
+
+    def test_shrunk_agents_are_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Stop(Exception):
+            pass
+
+        def stop(stage: Stage) -> ActRecord:
+            raise Stop
+
+        monkeypatch.setattr(acts, "parallel", stop)
+        monkeypatch.setattr(Linux, "headroom", lambda self, pid: 10**9)
+        out = io.StringIO()
+        with pytest.raises(Stop):
+            replay(prepare(5, 120 * MB, 2.5), show.Lines(Console(file=out), 5))
+        assert "instead of 120 MB: more is not free" in out.getvalue()
 
 
 class TestChart:
@@ -391,7 +404,7 @@ class Report(show.Lines):
 
 acts.LINGER = 0.1
 try:
-    replay.replay(5, 12 * 10**6, float(sys.argv[1]), Report(Console(), 5))
+    replay.replay(replay.prepare(5, 12 * 10**6, float(sys.argv[1])), Report(Console(), 5))
 except OomlessError as error:
     sys.exit(error.exit_code)
 """

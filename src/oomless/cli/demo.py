@@ -62,15 +62,16 @@ def demo(
 def _replay(agents: int, agent_bytes: int, seconds: float, as_json: bool) -> DemoRecord:
     """Bars on a terminal, lines elsewhere; with ``--json`` bars on stderr or nothing."""
     if sys.platform == "linux":
-        from oomless.demo.replay import replay
+        from oomless.demo.replay import prepare, replay
 
+        plan = prepare(agents, agent_bytes, seconds)
         out = console(stderr=as_json)
         out.quiet = as_json and not out.is_terminal
         out.print(show.title(agents), style="bold")
         if not out.is_terminal:
-            return replay(agents, agent_bytes, seconds, show.Lines(out, agents))
+            return replay(plan, show.Lines(out, agents))
         with show.bars(out) as progress:
-            return replay(agents, agent_bytes, seconds, show.Bars(progress, agents))
+            return replay(plan, show.Bars(progress, agents))
     raise UnsupportedPlatform(f"the demo does not run on {sys.platform}", "", "run it on Linux")
 
 

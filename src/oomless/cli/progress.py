@@ -137,7 +137,13 @@ class Bars(AbstractContextManager["Bars"]):
         rows = list(self._rows.values())
         running = [row for row in rows if row.event.kind == "running"]
         waiting = [row for row in rows if row.event.kind == "waiting"]
-        return Group(self._overall(), self._jobs_table(running, waiting))
+        parts = [
+            self._overall(),
+            self._running_table(running[:ROWS_RUNNING]),
+            self._waiting_table(waiting[:ROWS_WAITING]),
+        ]
+        more = max(0, len(running) - ROWS_RUNNING) + max(0, len(waiting) - ROWS_WAITING)
+        return Group(*parts, *([f"and {more} more"] if more else []))
 
     def _overall(self) -> Table:
         grid = Table.grid(padding=(0, 2))
@@ -146,9 +152,9 @@ class Bars(AbstractContextManager["Bars"]):
         grid.add_row(ProgressBar(total=total, completed=self._done, width=40), f"{self._done} of {total}", elapsed)
         return grid
 
-    def _jobs_table(self, running: list[_Row], waiting: list[_Row]) -> Table:
+    def _running_table(self, rows: list[_Row]) -> Table:
         grid = Table.grid(padding=(0, 2))
-        for row in running[:ROWS_RUNNING]:
+        for row in rows:
             used = self._used.get(row.event.tree)
             size = "" if used is None else format_size(used)
             expected = row.job.memory or row.job.expect
@@ -156,11 +162,13 @@ class Bars(AbstractContextManager["Bars"]):
                 size = f"{size or '?'} of {format_size(expected)}"
             bar = ProgressBar(total=expected, completed=used or 0, width=20) if expected else ""
             grid.add_row("running", row.job.name, bar, size, format_duration(time.monotonic() - row.since))
-        for row in waiting[:ROWS_WAITING]:
-            grid.add_row("waiting", row.job.name, "", "", Text(printable(row.event.text), overflow="ellipsis"))
-        more = max(0, len(running) - ROWS_RUNNING) + max(0, len(waiting) - ROWS_WAITING)
-        if more:
-            grid.add_row("", f"and {more} more")
+        return grid
+
+    def _waiting_table(self, rows: list[_Row]) -> Table:
+        grid = Table.grid(padding=(0, 2))
+        for row in rows:
+            reason = Text(printable(row.event.text), no_wrap=True, overflow="ellipsis")
+            grid.add_row("waiting", row.job.name, reason)
         return grid
 
 

@@ -6,6 +6,7 @@ Nothing here decides when to end a tree (``shim.py``) or how a rung kills (``run
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import sys
@@ -89,23 +90,36 @@ def forward(number: int, group: int | None, root: int, root_start: int | None) -
     proc.send(root, root_start, number)
 
 
-def nobody(own: int, before_us: Container[tuple[int, int]]) -> bool:
-    """No descendant is left. ECHILD is proof: a subreaper has every orphan of its tree as a child. Where we had
-    children before (``exec oomless`` in a shell with jobs), three scans in a row must find none of the tree."""
+def daemon_below(state: str) -> set[tuple[int, int]]:
+    """The daemon, if ``daemon.json`` names one that lives: a command in the tree may have started it, and then it is
+    our descendant (it left the cgroup by itself, but nobody leaves a subreaper). It serves others and is spared."""
+    try:
+        with open(f"{state}/daemon.json", encoding="utf-8") as file:
+            found = json.load(file)
+        who = int(found["pid"]), int(found["start"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    is_it = proc.start_of(who[0]) == who[1] and "oomless.daemon" in proc.cmdline(who[0])
+    return {who} if is_it else set()
+
+
+def nobody(own: int, strangers: Container[tuple[int, int]]) -> bool:
+    """No descendant is left. ECHILD is proof: a subreaper has every orphan of its tree as a child. With
+    strangers below us (jobs of a shell that did ``exec oomless``), three scans in a row must find none of it."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return True
-    if not before_us:
+    if not strangers:
         return False
-    return all(not lineage.descendants(proc.table(), own, before_us) for _ in range(3))
+    return all(not lineage.descendants(proc.table(), own, strangers) for _ in range(3))
 
 
 def describe(
-    members: list[tuple[int, int]], own: int, before_us: Container[tuple[int, int]]
+    members: list[tuple[int, int]], own: int, strangers: Container[tuple[int, int]]
 ) -> list[dict[str, object]]:
     """Survivors, as in the exit record."""
-    everyone = {*members, *((s.pid, s.start) for s in lineage.walk(own, before_us))}
+    everyone = {*members, *((s.pid, s.start) for s in lineage.walk(own, strangers))}
     found: list[dict[str, object]] = []
     for pid, start in sorted(everyone):
         stat = proc.read_stat(pid)

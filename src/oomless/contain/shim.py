@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 GRACE = 1.0
 #: A young tree is still forking: reports come faster at first, so that less of it is unknown if we are killed.
 REPORT_FIRST, REPORT_EVERY = 0.1, 1.0
+#: poll(2) takes milliseconds in an int: 24 days.
+LONGEST_PAUSE = 86400.0
 #: A tree that sits at its process limit for so long is ended.
 FULL_FOR = 1.0
 
@@ -51,7 +53,8 @@ class Shim:
         self.signals = SignalFd(spec["mask"])
         self.same_group = any(os.isatty(fd) for fd in (0, 1, 2))
         proc.become_subreaper()
-        self.before_us = frozenset((s.pid, s.start) for s in lineage.walk(self.pid))
+        #: Never of the tree: our children from before, and a daemon that a command in the tree started.
+        self.strangers = {(s.pid, s.start) for s in lineage.walk(self.pid)}
         self.link = Link(spec["lease_fd"], spec["state"], self.began)
         self.limit: int | None = self.granted["limit"]
         self.processes: int | None = self.granted["processes"]
@@ -74,7 +77,7 @@ class Shim:
     def start(self) -> None:
         """Raises StartFailed, once even the last rung has failed."""
         paths: dict[str, str] = self.granted["cgroups"]
-        self.rung = build(self.granted["rung"], paths, self.limit, self.processes, self.before_us)
+        self.rung = build(self.granted["rung"], paths, self.limit, self.processes, self.strangers)
         try:
             self.rung.make()
             self._fork()
@@ -88,7 +91,7 @@ class Shim:
         self.why_rung = f"fell through from {self.rung.name}: {error.strerror}"
         self.rung.close()
         self.rung.remove()
-        self.rung = Subreaper(self.before_us)
+        self.rung = Subreaper(self.strangers)
 
     def _fork(self) -> None:
         marker: str = self.granted["marker"]
@@ -142,7 +145,7 @@ class Shim:
         else:
             due.append(time.monotonic() + 0.01)
         times = [at for at in due if at is not None]
-        return max(0.0, min(times) - time.monotonic()) * 1000 if times else None
+        return min(LONGEST_PAUSE, max(0.0, min(times) - time.monotonic())) * 1000 if times else None
 
     def _polled(self) -> bool:
         return (self.pace is not None and not self.rung.kernel_limit) or self.processes is not None
@@ -179,6 +182,7 @@ class Shim:
             proc.send(self.root, self.root_start, signal.SIGCONT)
 
     def _root_gone(self) -> None:
+        self.strangers |= ending.daemon_below(self.spec["state"])
         if self.kill_at is None:
             others = self.rung.members()
             self.ended = len(others)
@@ -258,7 +262,8 @@ class Shim:
         if self.root_status is None:
             return False
         self._reap()
-        if ending.nobody(self.pid, self.before_us) and not self.rung.members():
+        self.strangers |= ending.daemon_below(self.spec["state"])
+        if ending.nobody(self.pid, self.strangers) and not self.rung.members():
             return True
         return self.kill_at is not None and time.monotonic() > self.kill_at + ending.GIVE_UP_AFTER
 
@@ -286,7 +291,7 @@ class Shim:
             self.rung.usage()
         self.watch()
         cause = self._verdict()
-        left = ending.describe(self.rung.members(), self.pid, self.before_us)
+        left = ending.describe(self.rung.members(), self.pid, self.strangers)
         return self._finish(cause, left)
 
     def _verdict(self) -> ending.Cause:

@@ -19,17 +19,18 @@ from oomless.platform.base import Platform
 from oomless.units import format_size
 
 
-def replay(agents: int, agent_bytes: int, seconds: float, report: Report) -> DemoRecord:
-    """Raises Refused before anything starts if the machine is too full, and Interrupted on a signal; either
-    way nothing is left."""
-    here = platform.current()
-    plan = make_plan(agents, agent_bytes, seconds, available(here))
+def prepare(agents: int, agent_bytes: int, seconds: float) -> Plan:
+    """Raises Refused if the machine is too full for it, UsageError if the figures show nothing."""
+    return make_plan(agents, agent_bytes, seconds, available(platform.current()))
+
+
+def replay(plan: Plan, report: Report) -> DemoRecord:
+    """Raises Interrupted on a signal; however it ends, nothing is left."""
     if plan.shrunk_from is not None:
         report.note(
-            f"agents of {format_size(plan.agent_bytes)} instead of {format_size(plan.shrunk_from)}: "
-            f"{format_size(available(here))} are free"
+            f"agents of {format_size(plan.agent_bytes)} instead of {format_size(plan.shrunk_from)}: more is not free"
         )
-    with Stage(plan, here, report) as stage, governed.Throwaway(stage) as home:
+    with Stage(plan, platform.current(), report) as stage, governed.Throwaway(stage) as home:
         return _perform(stage, home, plan)
 
 
