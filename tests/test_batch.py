@@ -241,6 +241,13 @@ def test_two_at_a_time(scene: Scene, options: tuple[str, str]) -> None:
     assert [job["status"] for job in found["jobs"]] == ["done"] * 5
 
 
+def test_in_the_order_of_the_file(scene: Scene) -> None:
+    names = [f"job{number:02}" for number in range(20)]
+    scene.write(*(scene.shell(name, "true") for name in names))
+    scene.json("--max-parallel", "1")
+    assert scene.ran() == names
+
+
 def test_a_job_that_can_never_fit_is_refused(scene: Scene) -> None:
     scene.write(scene.shell("big", "true", memory="300MB", retries=3), scene.shell("small", "true", memory="50MB"))
     found = by_name(scene.json("--budget", "100MB", code=1))

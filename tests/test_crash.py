@@ -219,10 +219,9 @@ def test_a_daemon_born_inside_a_tree_is_not_of_the_tree(tmp_path: Path, rung: st
     """A command in the tree finds no daemon and starts one: it must not end with the tree, nor count as left."""
     use_rung(rung)
     report = tmp_path / "report.json"
-    daemon = f'kill -9 $(python3 -c \'import json; print(json.load(open("{Paths().daemon_file}"))["pid"])\')'
-    done = run_oomless(
-        "run", "--report", str(report), "--", "sh", "-c", f"{daemon}; sleep 0.2; {OOMLESS} daemon start"
-    )
+    pid = f"import json; print(json.load(open('{Paths().daemon_file}'))['pid'])"
+    script = f'kill -9 $({sys.executable} -c "{pid}"); {OOMLESS} daemon start'
+    done = run_oomless("run", "--report", str(report), "--", "sh", "-c", script)
     assert done.returncode == 0
     record = json.loads(report.read_text())
     assert (record["survivors"], record["ended"]) == (0, 0)

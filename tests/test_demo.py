@@ -18,7 +18,7 @@ from rich.console import Console
 
 from helpers import run_oomless, wait_for, wait_gone
 from oomless import platform
-from oomless.cli.demo import demo
+from oomless.cli.demo import command
 from oomless.demo import acts, chart, governed, show, sizing, svg, verdict
 from oomless.demo.agent import write
 from oomless.demo.measure import AGENT_FILE, MARK, Watch
@@ -467,7 +467,7 @@ def test_the_whole_demo_with_small_agents(house: Path) -> None:
 
 def test_only_the_synthetic_form_exists(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        demo()
+        command()
     assert caught.value.code == 2
     assert capsys.readouterr().err == (
         "oomless: the demo has no other form than --synthetic yet; use: oomless demo --synthetic\n"
@@ -478,6 +478,6 @@ def test_an_svg_that_cannot_be_written_is_told_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        demo(synthetic=True, svg_file=str(tmp_path / "no" / "such.svg"))
+        command(synthetic=True, svg_file=str(tmp_path / "no" / "such.svg"))
     assert caught.value.code == 2
     assert "such.svg; name a file" in capsys.readouterr().err

@@ -50,10 +50,10 @@ def commands(command: Any, above: str = "oomless") -> Iterator[str]:
 def test_every_command_is_in_the_readme() -> None:
     import typer.main
 
-    from oomless.cli.app import app
+    from oomless.cli.app import build
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = {"oomless run", *commands(typer.main.get_command(app))}
+    found = {"oomless run", *commands(typer.main.get_command(build()))}
     assert len(found) > 1
     missing = [line for line in sorted(found) if not re.search(rf"\b{line}\b", readme)]
     assert missing == []

@@ -30,7 +30,7 @@ import msgspec
 from oomless.daemon import wire
 from oomless.engine.capture import Stdio
 from oomless.engine.launch import Order, Shim, check_folder, conclude, not_started, spawn_shim
-from oomless.engine.lease import Lease, ask
+from oomless.engine.lease import Door, Lease
 from oomless.errors import CommandNotFound, NotRunnable, StateUnwritable, UsageError
 from oomless.model import ExitRecord, FootprintSource, Status
 from oomless.paths import Paths
@@ -101,6 +101,7 @@ class Governor:
             raise UsageError(f"max_parallel is {max_parallel}", "", "use 1 or more, or None")
         self._parallel = max_parallel
         self._paths = paths or Paths()
+        self._door = Door(self._paths)
         self._group = f"governor-{os.urandom(6).hex()}"
         self._folder: str | None = None
         self._tasks: set[asyncio.Task[Result]] = set()
@@ -186,7 +187,7 @@ class Governor:
             group_budget=self._budget,
             group_parallel=self._parallel,
         )
-        lease = await ask(self._paths, request, _ignore)
+        lease = await self._door.ask(request, _ignore)
         fd = _hold(lease.connection.detach())
         self._slots.add(fd)
         try:
@@ -205,7 +206,7 @@ class Governor:
     async def _govern(self, order: Order, input: bytes | str | None, capture: bool) -> Result:
         try:
             check_folder(order.cwd)
-            lease = await ask(self._paths, order.request(), _ignore)
+            lease = await self._door.ask(order.request(), _ignore)
             data = input.encode() if isinstance(input, str) else input
             try:
                 with Stdio(data, capture) as stdio:

@@ -1,23 +1,46 @@
 """The ``oomless`` command. ``run`` is dispatched before typer, rich or msgspec are imported (they take longer to load
-than all of ``run``); everything else is in ``app.py``, one file per command."""
+than all of ``run``); everything else is in ``app.py``, one file per command. What typer itself finds wrong comes out
+as one line like every other error."""
 
 from __future__ import annotations
 
+import os
 import sys
 
-from oomless.errors import UnsupportedPlatform
+from oomless.errors import OomlessError, UnsupportedPlatform, UsageError
 
 
 def main() -> None:
-    if sys.platform != "linux":
-        error = UnsupportedPlatform(f"{sys.platform} is not supported", "only Linux is, so far", "run it on Linux")
-        sys.stderr.write(error.line() + "\n")
-        sys.exit(error.exit_code)
     argv = sys.argv[1:]
+    if sys.platform != "linux":
+        _fail(UnsupportedPlatform(f"{sys.platform} is not supported", "only Linux is, so far", "run it on Linux"))
     if argv[:1] == ["run"]:
         from oomless.cli.run import main as run
 
         sys.exit(run(argv[1:]))
-    from oomless.cli.app import app
+    sys.exit(_typer(argv))
 
-    app(prog_name="oomless")
+
+def _typer(argv: list[str]) -> int:
+    from oomless.cli.app import COMMANDS, build
+
+    wanted = argv[0] if argv and "_OOMLESS_COMPLETE" not in os.environ else None
+    try:
+        code = build(wanted)(argv or ["--help"], prog_name="oomless", standalone_mode=False)
+    except Exception as error:
+        if type(error).__name__ == "Abort":  # Ctrl-C outside a command of ours
+            return 130
+        # click has moved into typer (0.29), and with it the classes: what makes a usage error is its message.
+        if not hasattr(error, "format_message"):
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stderr.write(error.format_message() + "\n")
+            return 2
+        words = " ".join(["oomless", *[word for word in argv[:1] if word in COMMANDS], "--help"])
+        _fail(UsageError(error.format_message().rstrip("."), "", f"see {words}"))
+    return code if isinstance(code, int) else 0
+
+
+def _fail(error: OomlessError) -> None:
+    sys.stderr.write(error.line() + "\n")
+    sys.exit(error.exit_code)

@@ -1,25 +1,51 @@
 """The typer application: which commands there are and in which order ``--help`` shows them.
 
-Each command is a file of its own beside this one. ``run`` is listed here for help and completion only; it is
-dispatched before this module is loaded (``__init__.py``).
+Each command is a file of its own beside this one, loaded only if it is the one that is wanted: all of them together
+take a quarter of a second. ``run`` is listed here for help and completion only; it is dispatched before this module
+is loaded (``__init__.py``).
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Annotated
 
 import typer
 
 from oomless import __version__
-from oomless.cli import batch, config, daemon, demo, doctor, run, scan, status
+from oomless.cli import run
 
-app = typer.Typer(
-    help="Runs AI coding agents without running out of memory.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+#: Name, and whether its module has a group of commands (``app``) or one (``command``).
+COMMANDS = {
+    "batch": False,
+    "scan": False,
+    "status": False,
+    "doctor": False,
+    "demo": False,
+    "daemon": True,
+    "config": True,
+}
+
+
+def build(wanted: str | None = None) -> typer.Typer:
+    """The application with that command only, or, for help and completion, with all."""
+    app = typer.Typer(
+        help="Runs AI coding agents without running out of memory.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    untouched = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    app.command("run", add_help_option=False, context_settings=untouched)(_run)
+    for name in [wanted] if wanted in COMMANDS else COMMANDS:
+        module = importlib.import_module(f"oomless.cli.{name}")
+        if COMMANDS[name]:
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(module.command)
+    return app
 
 
 def _version(asked: bool) -> None:
@@ -28,8 +54,7 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def root(
+def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
@@ -37,23 +62,6 @@ def root(
     """Runs AI coding agents without running out of memory."""
 
 
-@app.command(
-    "run",
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
-)
-def run_command(context: typer.Context) -> None:
+def _run(context: typer.Context) -> None:
     """Run a command governed: admitted, bounded, and nothing of it left."""
     sys.exit(run.main(context.args))
-
-
-for _name, _command in (
-    ("batch", batch.command),
-    ("scan", scan.command),
-    ("status", status.command),
-    ("doctor", doctor.command),
-    ("demo", demo.demo),
-):
-    app.command(_name)(_command)
-app.add_typer(daemon.app, name="daemon")
-app.add_typer(config.app, name="config")

@@ -21,7 +21,7 @@ from oomless.units import parse_size
 
 
 @guard()
-def demo(
+def command(
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Small Python agents; the only form there is so far.")
     ] = False,

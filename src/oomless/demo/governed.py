@@ -76,7 +76,7 @@ class Throwaway:
 
     def __init__(self, stage: Stage) -> None:
         self.environ = stage.environ
-        self._paths = Paths(self.environ)
+        self.paths = Paths(self.environ)
         self._daemon: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
@@ -96,7 +96,7 @@ class Throwaway:
 
     def daemon(self) -> int | None:
         """The pid of its daemon, once there is one."""
-        raw = proc.read_file(self._paths.daemon_file)
+        raw = proc.read_file(self.paths.daemon_file)
         if raw:
             facts = msgspec.json.decode(raw, type=dict[str, object])
             pid, start = facts.get("pid"), facts.get("start")
@@ -194,5 +194,12 @@ class Batch:
                 self._act.stage.report.note(f"{job.name}: {job.status}, exit code {job.exit_code}")
 
     def _last_error(self) -> str:
-        lines = (proc.read_file(self._err) or b"").decode("utf-8", "replace").strip().splitlines()
-        return lines[-1].removeprefix("oomless: ") if lines else "it said nothing"
+        """With the last line of the daemon's log, which goes with the folder."""
+        said = last_line(self._err).removeprefix("oomless: ") or "it said nothing"
+        logged = last_line(self._home.paths.log)
+        return f"{said}; the daemon's last word: {logged}" if logged else said
+
+
+def last_line(path: str) -> str:
+    lines = (proc.read_file(path) or b"").decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else ""

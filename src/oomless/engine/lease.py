@@ -42,32 +42,49 @@ class Lease:
         self.connection.close()
 
 
-async def ask(paths: Paths, request: wire.Lease, on_waiting: Waiting) -> Lease:
-    """Returns once the lease is granted; raises what the daemon refuses with, or DaemonError when one daemon
-    after the other dies. Cancelling it withdraws the request."""
-    request = msgspec.structs.replace(request, parent=request.parent or parent_tree())
-    last: Exception | None = None
-    for turn in range(DAEMONS):
-        if turn:
-            await asyncio.sleep(0.05 * 2**turn)
-        path = await asyncio.to_thread(spawn.ensure, paths)
-        try:
-            return await _converse(path, wire.line(request), on_waiting)
-        except (OSError, _Lost) as error:
-            last = error
-    raise DaemonError("the daemon went away while we asked", str(last), "see: oomless daemon logs")
+class Door:
+    """Where one batch or ``Governor`` asks; requests arrive at the daemon in the order of the calls."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._turn = asyncio.Lock()
+
+    async def ask(self, request: wire.Lease, on_waiting: Waiting) -> Lease:
+        """Returns once the lease is granted; raises what the daemon refuses with, or DaemonError when one daemon
+        after the other dies. Cancelling it withdraws the request."""
+        request = msgspec.structs.replace(request, parent=request.parent or parent_tree())
+        last: Exception | None = None
+        for turn in range(DAEMONS):
+            if turn:
+                await asyncio.sleep(0.05 * 2**turn)
+            try:
+                return await _converse(await self._open(wire.line(request)), on_waiting)
+            except (OSError, _Lost) as error:
+                last = error
+        raise DaemonError("the daemon went away while we asked", str(last), "see: oomless daemon logs")
+
+    async def _open(self, opening: bytes) -> socket.socket:
+        """A connection on which the request is under way."""
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            path = await asyncio.to_thread(spawn.ensure, self._paths)
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            try:
+                await loop.sock_connect(connection, path)
+                await loop.sock_sendall(connection, opening)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
 
 
 class _Lost(Exception):
     """The connection ended without an answer."""
 
 
-async def _converse(path: str, opening: bytes, on_waiting: Waiting) -> Lease:
+async def _converse(connection: socket.socket, on_waiting: Waiting) -> Lease:
     loop = asyncio.get_running_loop()
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        await loop.sock_connect(connection, path)
-        await loop.sock_sendall(connection, opening)
         buffer = b""
         while True:
             while b"\n" not in buffer:

@@ -20,7 +20,7 @@ import msgspec
 
 from oomless.engine.base import Event, Finished, Plan, Tell, result_of
 from oomless.engine.launch import Ending, Order, Shim, check_folder, conclude, not_started, spawn_shim
-from oomless.engine.lease import FOREVER, Lease, ask
+from oomless.engine.lease import FOREVER, Door, Lease
 from oomless.engine.store import Intent, Store
 from oomless.errors import OomlessError, StateUnwritable
 from oomless.paths import Paths
@@ -37,6 +37,7 @@ class Local:
 
     def __init__(self, paths: Paths, plan: Plan, store: Store, tell: Tell, cwd: str) -> None:
         self._paths, self._plan, self._store, self._tell, self._cwd = paths, plan, store, tell, cwd
+        self._door = Door(paths)
         self._gate = asyncio.Semaphore(ASKING)
         self._asks: set[asyncio.Task[Lease]] = set()
         self._running: set[Shim] = set()
@@ -123,8 +124,7 @@ class Local:
             if self._interrupted:
                 return None
             task = asyncio.ensure_future(
-                ask(
-                    self._paths,
+                self._door.ask(
                     order.request(),
                     lambda waiting: self._tell(Event(seq=seq, kind="waiting", text=waiting.reason)),
                 )
