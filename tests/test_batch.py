@@ -17,8 +17,11 @@ from typing import Any
 import pytest
 
 from helpers import alive, wait_for, wait_gone
+from oomless.cli.progress import Lines
 from oomless.daemon import spawn
 from oomless.daemon.client import Client
+from oomless.engine.base import Event
+from oomless.engine.jobs import Job
 from oomless.paths import Paths
 from oomless.platform import proc
 
@@ -187,6 +190,27 @@ def test_lines_on_stderr_and_a_table_on_stdout(scene: Scene) -> None:
     assert table[3] == "1 done, 1 failed"
 
 
+def test_waiting_is_told_only_while_nothing_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = tuple(Job(line=n, name=f"job-{n}", command=("true",)) for n in (1, 2))
+    view = Lines(jobs)
+    view.event(Event(seq=0, kind="waiting", text="somebody else's"))
+    view.event(Event(seq=0, kind="waiting", text="somebody else's"))
+    view.event(Event(seq=0, kind="running"))
+    view.event(Event(seq=1, kind="waiting", text="job-1's"))
+    assert capsys.readouterr().err == "waiting  job-1  somebody else's\n"
+
+
+def test_nobody_reads_the_lines(scene: Scene) -> None:
+    scene.write(scene.shell("a", "true"), scene.shell("b", "true"))
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [*ARGV, "batch.jsonl", "--json", "--max-parallel", "1"]
+    done = subprocess.run(argv, cwd=scene.folder, stdout=subprocess.PIPE, stderr=writer, timeout=TIMEOUT, check=False)
+    os.close(writer)
+    assert done.returncode == 0
+    assert [job["status"] for job in json.loads(done.stdout)["jobs"]] == ["done", "done"]
+
+
 def test_bars_on_a_terminal(scene: Scene) -> None:
     scene.write(scene.gated("alpha", memory="100MB"), scene.shell("beta", "true", memory="100MB"))
     ours, theirs = pty.openpty()
@@ -289,7 +313,7 @@ def test_retries(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("job", "code", "reason"),
     [
-        ({"command": ["no-such-command-here"]}, 127, "no such command"),
+        ({"command": ["no-such-command-here"], "env": {"PATH": "/usr/bin:/bin"}}, 127, "no such command"),
         ({"command": ["./batch.jsonl"]}, 126, "Permission denied"),
         ({"command": ["true"], "cwd": "missing"}, 127, "does not exist"),
         ({"command": ["true"], "cwd": "batch.jsonl"}, 126, "cannot be entered"),

@@ -7,6 +7,10 @@ Nothing is imported here: the shim and the fast commands start from this package
 __version__ = "0.1.0"
 __all__ = ["Governor", "__version__"]
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomless.governor import Governor
+
 
 def __getattr__(name: str) -> object:
     if name == "Governor":

@@ -10,7 +10,7 @@ import time
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -41,6 +41,14 @@ def ended_line(finished: Finished) -> str:
     if result.reason:
         parts.append(result.reason)
     return printable("  ".join(parts))
+
+
+def _say(to: Console, text: str) -> None:
+    """Whoever read it may be gone (``2>&1 | head``): the jobs matter more."""
+    try:
+        to.print(printable(text), soft_wrap=True)
+    except OSError:
+        pass
 
 
 class Lines(AbstractContextManager["Lines"]):
@@ -77,7 +85,7 @@ class Lines(AbstractContextManager["Lines"]):
         """Figures without an end are not for a log."""
 
     def note(self, text: str) -> None:
-        self._console.print(printable(text), soft_wrap=True)
+        _say(self._console, text)
 
 
 class _Row:
@@ -130,7 +138,7 @@ class Bars(AbstractContextManager["Bars"]):
         self._used = by_tree
 
     def note(self, text: str) -> None:
-        self._console.print(printable(text), soft_wrap=True)
+        _say(self._console, text)
 
     def _render(self) -> Group:
         """Called from the display's own thread: looks at copies."""

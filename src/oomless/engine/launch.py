@@ -32,7 +32,6 @@ from oomless.platform import proc
 #: Longer than a daemon waits for the shim of a granted tree (10 s) and sweeps (5 s).
 SWEPT_WITHIN = 20.0
 
-
 #: Descriptors for standard input, output and error; None: our own.
 Standard = tuple[int, int | None, int | None]
 
@@ -157,8 +156,13 @@ def spawn_shim(state: str, lease: Lease, order: Order, stdio: Standard, lifeline
     finally:
         os.close(fd)
         lease.close()
-    # Our own child keeps its number until we wait for it, so both of these name it.
-    return Shim(tree, child.pid, proc.start_of(child.pid) or 0, os.pidfd_open(child.pid), child)
+    try:
+        # Our own child keeps its number until we wait for it, so both of these name it.
+        return Shim(tree, child.pid, proc.start_of(child.pid) or 0, os.pidfd_open(child.pid), child)
+    except OSError as error:  # no descriptor left: a shim that we cannot watch must not go on
+        child.terminate()
+        child.wait()
+        raise ContainmentError(f"cannot watch {order.name}", error.strerror or str(error)) from None
 
 
 def _popen(argv: list[str], order: Order, stdio: Standard, passed: list[int]) -> subprocess.Popen[bytes]:

@@ -22,7 +22,7 @@ from oomless.engine.base import Event, Finished, Plan, Tell, result_of
 from oomless.engine.launch import Ending, Order, Shim, check_folder, conclude, not_started, spawn_shim
 from oomless.engine.lease import FOREVER, Door, Lease
 from oomless.engine.store import Intent, Store
-from oomless.errors import OomlessError, StateUnwritable
+from oomless.errors import ContainmentError, OomlessError, StateUnwritable
 from oomless.paths import Paths
 from oomless.platform import proc
 
@@ -152,6 +152,8 @@ class Local:
             files += [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
             files += [self._store.open_output(seq, kind) for kind in ("out", "err")]
             shim = spawn_shim(self._paths.state, lease, order, (files[0], files[1], files[2]))
+        except OSError as error:  # no descriptor left
+            raise ContainmentError(f"cannot start {order.name}", error.strerror or str(error)) from None
         finally:
             lease.close()
             for fd in files:

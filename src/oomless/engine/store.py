@@ -129,7 +129,10 @@ class Store:
             why = f"{living} of its jobs still run, for its command was killed"
             raise UsageError("this batch was not finished", why, "take them over with --resume")
         for name in names:
-            os.unlink(os.path.join(self.folder, name))
+            try:
+                os.unlink(os.path.join(self.folder, name))
+            except OSError as error:
+                raise _unwritable(os.path.join(self.folder, name), error) from None
 
     def forget(self, seq: int) -> None:
         """Drops the record of an attempt that does not count."""
