@@ -106,7 +106,7 @@ class Scene:
                 start_new_session=True,
             )
 
-    def _place(self, kind: str) -> Path:
+    def place(self, kind: str) -> Path:
         self._count += 1
         return self.folder / f"{self._count:04}-{kind}.out"
 
@@ -119,12 +119,12 @@ class Scene:
 
     def run(self, kind: str, rng: random.Random) -> Work:
         """``oomless run`` of a tree: stubborn, leaving, forking, growing, nested, waiting or beside a job."""
-        out = self._place(kind)
+        out = self.place(kind)
         roster = out.with_suffix(".roster")
         options = ["--expect", "60MB", "--name", out.stem]
         tree = [*PYTHON, trees.__file__, str(roster), "stay", *kinds(rng)]
         if kind == "leaves":
-            tree[4] = str(rng.choice((0, 5)))
+            tree[5] = str(rng.choice((0, 5)))
         if kind in ("forks", "grows"):
             tree = [*PYTHON, soak_tree.__file__, str(roster), kind]
             options[:2] = ["--memory", "150MB"]
@@ -139,7 +139,7 @@ class Scene:
         return self._add(argv, out, {out.stem: roster})
 
     def batch(self, rng: random.Random) -> Work:
-        out = self._place("batch")
+        out = self.place("batch")
         file, runs = out.with_suffix(".jsonl"), out.with_suffix(".runs")
         rosters, lines = {}, []
         for number in range(rng.randint(2, 4)):
@@ -198,7 +198,7 @@ class Scene:
             found.members.append(who)
 
     def tree_of(self, who: Who) -> tuple[Work, str] | None:
-        """The command and the name of the tree that a shim or a member is of: each has the roster in its arguments."""
+        """The command and the name of the tree that a shim or a member is of: its arguments have the roster."""
         argv = proc.cmdline(who[0])
         for work in self.works:
             for name, roster in work.rosters.items():

@@ -3,9 +3,9 @@
     python -I -S soak_tree.py ROSTER forks|grows
     python -I -S soak_tree.py FOLDER bystander FIFO
 
-The first two write ``kind pid start`` to ROSTER as those of ``trees.py`` do, ignore SIGTERM and end by themselves. The
-bystander is of nobody's tree: it writes its identity to ``FOLDER/PID`` and the number of every signal that reaches it
-to ``FOLDER/PID.signals``, and ends when nobody holds the FIFO open for writing any more.
+The first two write ``kind pid start`` to ROSTER as those of ``trees.py`` do, ignore SIGTERM and end by themselves.
+The bystander is of nobody's tree: it writes its identity to ``FOLDER/PID`` and the number of every signal that
+reaches it to ``FOLDER/PID.signals``, and ends when nobody holds the FIFO open for writing any more.
 """
 
 from __future__ import annotations

@@ -105,6 +105,13 @@ def test_a_ceiling_of_the_asker_counts_like_available_memory_and_is_renewed() ->
     assert admitted(m(Observe(available=100 * GB, at=2.0, ceilings={"b": 800 * MB}))) == ["b"]
 
 
+def test_a_ceiling_is_measured_when_it_is_asked() -> None:
+    m = Machine()
+    m.ask("a", 500 * MB)
+    m(Use(id="a", used=500 * MB))
+    assert admitted(m.ask("b", 600 * MB, ceiling=600 * MB)) == ["b"]
+
+
 def test_places() -> None:
     m = Machine(max_parallel=2)
     m.ask("a", MB)
@@ -258,7 +265,7 @@ def test_the_excuse_is_for_nested_asks_only() -> None:
     m = Machine(budget=GB)
     m.ask("p", 500 * MB)
     m.ask("top", 900 * MB)
-    assert admitted(m.ask("c", 600 * MB, parent="p")) == ["c"]
+    assert admitted(m.ask("c", None, prior=1200 * MB, parent="p")) == ["c"]
     assert m.waiting == ["top"]
 
 
@@ -271,6 +278,15 @@ def test_the_excuse_is_from_memory_and_not_from_the_count() -> None:
     assert m.waiting == ["d"]
     assert admitted(m.ask("g", 500 * MB, parent="c")) == ["g"]
     assert m.waiting == ["d"]
+
+
+def test_a_tree_whose_nested_ask_fails_fast_is_not_stuck() -> None:
+    m = Machine(budget=GB)
+    m.ask("p", 500 * MB)
+    m.ask("q", 500 * MB)
+    m.ask("pc", 600 * MB, parent="p")
+    assert admitted(m.ask("qc", 600 * MB, parent="q", at=1.0, deadline=1.0)) == ["qc"], "p is: it waits for ever"
+    assert m.waiting == ["pc"]
 
 
 def test_nested_that_fits_a_reservation_is_admitted_however_short_memory_is() -> None:

@@ -28,15 +28,19 @@ GIVE_UP_AFTER = 5.0
 
 
 class Cause:
-    """``status`` and ``code`` as in the exit record, ``reason`` one line or "", ``signal`` that ended the root."""
+    """``status`` and ``code`` as in the exit record, ``reason`` one line or "", ``signal`` that ended the root,
+    ``at_once``: no grace, KILL comes first."""
 
-    __slots__ = ("code", "reason", "signal", "status")
+    __slots__ = ("at_once", "code", "reason", "signal", "status")
 
-    def __init__(self, status: str, code: int, reason: str = "", signal: int | None = None) -> None:
+    def __init__(
+        self, status: str, code: int, reason: str = "", signal: int | None = None, at_once: bool = False
+    ) -> None:
         self.status = status
         self.code = code
         self.reason = reason
         self.signal = signal
+        self.at_once = at_once
 
 
 def interrupted(number: int) -> Cause:

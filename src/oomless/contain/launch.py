@@ -18,9 +18,11 @@ BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot.py")
 class ShimSpec:
     """What a shim must know. ``granted`` is the daemon's message as it came (``daemon/wire.py``). ``reports`` are
     further files for the exit record. ``lifeline_fd``: the read end of a pipe whose write end only the tree's
-    owner holds; at its end of file the shim ends the tree. ``timeout`` in seconds. ``extra``: fields that the
-    record carries along (``stdout``, ``stderr``, ``attempts``). ``mask``: the signals that were blocked before
-    ``exec_shim`` blocked some more, so that the command gets the mask it would have had."""
+    owner holds; at its end of file the shim ends the tree; ``owner`` (pid, start) does the same for a process that
+    cannot hold a pipe. ``same_group``: the command stays in our process group, terminal or not. ``timeout`` in
+    seconds. ``extra``: fields that the record carries along (``stdout``, ``stderr``, ``attempts``). ``mask``: the
+    signals that were blocked before ``exec_shim`` blocked some more, so that the command gets the mask it would
+    have had."""
 
     __slots__ = (
         "extra",
@@ -29,8 +31,10 @@ class ShimSpec:
         "lifeline_fd",
         "mask",
         "name",
+        "owner",
         "quiet",
         "reports",
+        "same_group",
         "state",
         "timeout",
     )
@@ -43,6 +47,8 @@ class ShimSpec:
         state: str,
         lease_fd: int | None = None,
         lifeline_fd: int | None = None,
+        owner: tuple[int, int] | None = None,
+        same_group: bool = False,
         reports: list[str] | None = None,
         timeout: float | None = None,
         extra: dict[str, object] | None = None,
@@ -53,6 +59,8 @@ class ShimSpec:
         self.state = state
         self.lease_fd = lease_fd
         self.lifeline_fd = lifeline_fd
+        self.owner = owner
+        self.same_group = same_group
         self.reports = reports or []
         self.timeout = timeout
         self.extra = extra or {}

@@ -1,12 +1,13 @@
 """The shim: owns one tree from its first fork until nobody of it is left.
 
-Covers: starting the command, forwarding signals, the time-out, the limits that the kernel does not enforce, the
-owner's lifeline, and the end: TERM, grace, KILL, verify, record. Does not cover: how a rung bounds and kills
-(``rungs.py``), the connection (``link.py``), the sweep when the shim itself was killed (``sweep.py``), admission.
+Covers: starting the command, forwarding signals, the owner's death, and the end: TERM, grace, KILL, verify, record.
+Does not cover: how a rung bounds and kills (``rungs.py``), whether a bound is passed (``bounds.py``), the connection
+(``link.py``), tool shells, whose background outlives the root (``toolshell.py``), the sweep when the shim itself was
+killed (``sweep.py``).
 
 One thread, one poll, no handlers, standard library only: the shim must stay below 5 MB and die with nothing
-undone. On a terminal it stays in the command's process group, so that job control is the shell's as always;
-elsewhere the command gets a session of its own.
+undone. On a terminal, or where it is told so, it stays in the command's process group, so that job control is the
+caller's as always; elsewhere the command gets a session of its own.
 """
 
 from __future__ import annotations
@@ -21,12 +22,11 @@ import time
 assert sys.platform == "linux"
 
 from oomless.contain import child, ending, lineage, record
-from oomless.contain.limit import Pace
+from oomless.contain.bounds import Bounds
 from oomless.contain.link import Link
 from oomless.contain.rungs import Subreaper, build
 from oomless.contain.signals import SI_USER, SignalFd
 from oomless.platform import proc
-from oomless.units import format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ GRACE = 1.0
 REPORT_FIRST, REPORT_EVERY = 0.1, 1.0
 #: poll(2) takes milliseconds in an int: 24 days.
 LONGEST_PAUSE = 86400.0
-#: A tree that sits at its process limit for so long is ended.
-FULL_FOR = 1.0
 
 
 class Shim:
@@ -51,13 +49,12 @@ class Shim:
         self.pid = os.getpid()
         self.started_at, self.began = time.time(), time.monotonic()
         self.signals = SignalFd(spec["mask"])
-        self.same_group = any(os.isatty(fd) for fd in (0, 1, 2))
+        self.same_group = spec["same_group"] or any(os.isatty(fd) for fd in (0, 1, 2))
         proc.become_subreaper()
         #: Never of the tree: our children from before, and a daemon that a command in the tree started.
         self.strangers = {(s.pid, s.start) for s in lineage.walk(self.pid)}
         self.link = Link(spec["lease_fd"], spec["state"], self.began)
-        self.limit: int | None = self.granted["limit"]
-        self.processes: int | None = self.granted["processes"]
+        self.bounds = Bounds(self.granted["limit"], self.granted["processes"], spec["timeout"], self.began)
         self.rung: Rung
         self.why_rung: str = self.granted["why_rung"]
         self.root = 0
@@ -67,9 +64,7 @@ class Shim:
         self.kill_at: float | None = None
         self.biggest = 0
         self.ended = 0
-        self.full_since: float | None = None
-        self.pace = Pace(self.limit) if self.limit else None
-        self.look_at = self.report_at = self.began
+        self.report_at = self.began
         self.report_pause = REPORT_FIRST
 
     # -- start ---------------------------------------------------------------------------------------------
@@ -77,7 +72,8 @@ class Shim:
     def start(self) -> None:
         """Raises StartFailed, once even the last rung has failed."""
         paths: dict[str, str] = self.granted["cgroups"]
-        self.rung = build(self.granted["rung"], paths, self.limit, self.processes, self.strangers)
+        bounds = self.bounds
+        self.rung = build(self.granted["rung"], paths, bounds.memory, bounds.processes, self.strangers)
         try:
             self.rung.make()
             self._fork()
@@ -107,48 +103,57 @@ class Shim:
     def watch(self) -> None:
         """Returns when the root is gone and nobody else is left (or can be reached)."""
         poll = select.poll()
-        lifeline: int | None = self.spec["lifeline_fd"]
-        fixed = [self.signals.fd, *self.rung.events()] + ([lifeline] if lifeline is not None else [])
+        owner = self._owner_fd()
+        fixed = [self.signals.fd, *self.rung.events()] + ([owner] if owner is not None else [])
         for fd in fixed:
             poll.register(fd, select.POLLIN | select.POLLPRI)
-        if lifeline is not None:
-            os.set_inheritable(lifeline, False)
-        watched: int | None = None
-        while not self._over():
-            if self.link.fd != watched:
-                if watched is not None:
-                    poll.unregister(watched)
-                watched = self.link.fd
-                if watched is not None:
-                    poll.register(watched, select.POLLIN)
+        linked: int | None = None
+        while not self.over():
+            linked = self._follow(poll, linked)
             ready = {fd for fd, _ in poll.poll(self._pause())}
             now = time.monotonic()
             self._handle_signals()
-            if lifeline in ready and self.cause is None:
-                poll.unregister(lifeline)
-                self._end(now, "killed", 137, "its owner is gone", GRACE)
-            if watched in ready:
+            if owner in ready:
+                poll.unregister(owner)
+                owner = None
+                self.owner_gone(now)
+            if linked in ready:
                 for message in self.link.receive(now):
                     self._obey(message, now)
             self._look(now)
 
+    def _owner_fd(self) -> int | None:
+        """Readable when the tree's owner is gone: its lifeline pipe, or the pidfd of its process."""
+        lifeline: int | None = self.spec["lifeline_fd"]
+        if lifeline is not None:
+            os.set_inheritable(lifeline, False)
+            return lifeline
+        if self.spec["owner"] is None:
+            return None
+        pid, start = self.spec["owner"]
+        fd = proc.open_verified(pid, start)
+        if fd is None:
+            self.owner_gone(time.monotonic())
+        return fd
+
+    def _follow(self, poll: select.poll, linked: int | None) -> int | None:
+        """Polls the lease connection that there is now, instead of the one before."""
+        if self.link.fd != linked:
+            if linked is not None:
+                poll.unregister(linked)
+            if self.link.fd is not None:
+                poll.register(self.link.fd, select.POLLIN)
+        return self.link.fd
+
     def _pause(self) -> float | None:
         """Milliseconds until something is due; None: only events."""
-        due = [self.link.retry_at, self.kill_at]
-        if self.root_status is None and self.cause is None:
-            if self.spec["timeout"] is not None:
-                due.append(self.began + self.spec["timeout"])
-            if self._polled():
-                due.append(self.look_at)
-            if not self.rung.reachable:
-                due.append(self.report_at)
-        else:
+        due = [at for at in (self.link.retry_at, self.kill_at) if at is not None]
+        if self.kill_at is not None or (self.root_status is not None and self.final()):
             due.append(time.monotonic() + 0.01)
-        times = [at for at in due if at is not None]
-        return min(LONGEST_PAUSE, max(0.0, min(times) - time.monotonic())) * 1000 if times else None
-
-    def _polled(self) -> bool:
-        return (self.pace is not None and not self.rung.kernel_limit) or self.processes is not None
+        else:
+            due += self.bounds.due(self.rung)
+            due += [] if self.rung.reachable else [self.report_at]
+        return min(LONGEST_PAUSE, max(0.0, min(due) - time.monotonic())) * 1000 if due else None
 
     def _handle_signals(self) -> None:
         for number, code in self.signals.read():
@@ -157,7 +162,7 @@ class Shim:
             elif number == signal.SIGINT and self.same_group and code != SI_USER:
                 continue  # Ctrl-C on a terminal: the command has it already, and may live on
             else:
-                self._forward(number, code)
+                self.signalled(number, code)
 
     def _reap(self) -> None:
         while True:
@@ -173,7 +178,7 @@ class Shim:
             self.biggest = max(self.biggest, usage.ru_maxrss * 1024)
             if pid == self.root and self.root_status is None:
                 self.root_status = status
-                self._root_gone()
+                self.root_gone()
 
     def _stopped(self, pid: int) -> None:
         """The command suspended itself: on a terminal the shell must see its job stop, and that job is us."""
@@ -181,7 +186,40 @@ class Shim:
             os.kill(self.pid, signal.SIGSTOP)
             proc.send(self.root, self.root_start, signal.SIGCONT)
 
-    def _root_gone(self) -> None:
+    def _obey(self, message: dict[str, Any], now: float) -> None:
+        if message.get("op") == "end" and self.cause is None:
+            reason = str(message.get("reason", "ended by request"))
+            self.end(now, ending.Cause("killed", 137, reason))
+        elif message.get("op") == "unknown":
+            self.link.give_up()
+        elif message.get("op") == "adopted":
+            self.link.send(self._started(), now)
+
+    def _look(self, now: float) -> None:
+        if self.link.retry_at is not None and now >= self.link.retry_at:
+            self.link.reconnect({"tree": self.granted["tree"], **self._who()}, now)
+        if self.cause is None and (self.root_status is None or not self.final()):
+            cause = self.bounds.passed(self.rung, now)
+            if cause is not None:
+                self.end(now, cause)
+            elif not self.rung.reachable and now >= self.report_at:
+                self._report(now)
+        if self.kill_at is not None and now >= self.kill_at:
+            self.kill()
+
+    def _report(self, now: float) -> None:
+        self.report_at = now + self.report_pause
+        self.report_pause = min(REPORT_EVERY, self.report_pause * 2)
+        members = self.rung.members()
+        self.link.send({"op": "usage", "used": self.rung.usage(), "members": members}, now)
+
+    # -- how it ends (a tool shell's differs) --------------------------------------------------------------
+
+    def final(self) -> bool:
+        """Whether the root's end is the tree's."""
+        return True
+
+    def root_gone(self) -> None:
         self.strangers |= ending.daemon_below(self.spec["state"])
         if self.kill_at is None:
             others = self.rung.members()
@@ -190,75 +228,31 @@ class Shim:
                 ending.signal_all(others, signal.SIGTERM)
             self.kill_at = time.monotonic() + GRACE
 
-    def _forward(self, number: int, code: int) -> None:
-        now = time.monotonic()
+    def owner_gone(self, now: float) -> None:
+        if self.cause is None and self.root_status is None:
+            self.end(now, ending.Cause("killed", 137, "its owner is gone"))
+
+    def signalled(self, number: int, code: int) -> None:
+        """Passed on, and the end of the tree after the grace."""
         if not (self.same_group and code != SI_USER):
             group = None if self.same_group else self.root
             ending.forward(number, group, self.root, self.root_start if self.root_status is None else None)
         if self.cause is None and self.root_status is None:
             self.cause = ending.interrupted(number)
-            self.kill_at = now + GRACE
+            self.kill_at = time.monotonic() + GRACE
 
-    def _obey(self, message: dict[str, Any], now: float) -> None:
-        if message.get("op") == "end" and self.cause is None:
-            self._end(now, "killed", 137, str(message.get("reason", "ended by request")), GRACE)
-        elif message.get("op") == "unknown":
-            self.link.give_up()
-        elif message.get("op") == "adopted":
-            self.link.send(self._started(), now)
-
-    # -- limits, time, reports -----------------------------------------------------------------------------
-
-    def _look(self, now: float) -> None:
-        if self.link.retry_at is not None and now >= self.link.retry_at:
-            adopt = {"tree": self.granted["tree"], **self._who()}
-            self.link.reconnect(adopt, now)
-        if self.cause is None and self.root_status is None:
-            self._look_at_limits(now)
-        if self.kill_at is not None and now >= self.kill_at:
-            self.rung.kill()
-
-    def _look_at_limits(self, now: float) -> None:
-        kernel = self.rung.breach() if self.limit else None
-        if kernel:
-            self._end(now, "killed", 137, self._memory_reason(self.rung.peak(), kernel), 0.0)
-        elif self.spec["timeout"] is not None and now >= self.began + self.spec["timeout"]:
-            self._end(now, "timeout", 124, f"ran out of time ({self.spec['timeout']:g} s)", GRACE)
-        elif self._polled() and now >= self.look_at:
-            self._poll_limits(now)
-        if not self.rung.reachable and now >= self.report_at:
-            self.report_at = now + self.report_pause
-            self.report_pause = min(REPORT_EVERY, self.report_pause * 2)
-            members = self.rung.members()
-            self.link.send({"op": "usage", "used": self.rung.usage(), "members": members}, now)
-
-    def _poll_limits(self, now: float) -> None:
-        self.look_at = now + 0.25
-        if self.pace is not None and not self.rung.kernel_limit:
-            used = self.rung.resident()
-            if used > self.pace.limit:
-                used = self.rung.usage()
-            self.look_at = now + self.pace.seconds(now, used)
-            if used > self.pace.limit:
-                self._end(now, "killed", 137, self._memory_reason(used, "found by polling"), 0.0)
-        if self.processes is not None:
-            count = self.rung.processes()
-            self.full_since = (self.full_since or now) if count >= self.processes else None
-            if self.full_since is not None and now - self.full_since >= FULL_FOR:
-                reason = f"{count} processes, at its limit of {self.processes} for {FULL_FOR:g} s"
-                self._end(now, "killed", 137, reason, 0.0)
-
-    def _memory_reason(self, used: int, how: str) -> str:
-        return f"used {format_size(used)} of its {format_size(self.limit or 0)} memory limit ({how})"
-
-    def _end(self, now: float, status: str, code: int, reason: str, grace: float) -> None:
-        """Starts the end of the tree: TERM now (unless there is no grace), KILL when the grace is over."""
-        self.cause = ending.Cause(status, code, reason)
-        self.kill_at = now + grace
-        if grace:
+    def end(self, now: float, cause: ending.Cause) -> None:
+        """Starts the end of the tree: TERM now, KILL when the grace is over, or at once."""
+        self.cause = cause
+        self.kill_at = now if cause.at_once else now + GRACE
+        if not cause.at_once:
             ending.signal_all(self.rung.members(), signal.SIGTERM)
 
-    def _over(self) -> bool:
+    def kill(self) -> None:
+        """One round, repeated until nobody is left."""
+        self.rung.kill()
+
+    def over(self) -> bool:
         if self.root_status is None:
             return False
         self._reap()
@@ -290,16 +284,10 @@ class Shim:
         if not self.rung.reachable:
             self.rung.usage()
         self.watch()
-        cause = self._verdict()
+        kernel = self.bounds.kernel(self.rung) if self.cause is None else None
+        cause = kernel or ending.verdict(self.cause, self.root_status or 0)
         left = ending.describe(self.rung.members(), self.pid, self.strangers)
         return self._finish(cause, left)
-
-    def _verdict(self) -> ending.Cause:
-        """A limit that the kernel enforced may come to light only after the root has died of it."""
-        kernel = self.rung.breach() if self.limit and self.cause is None else None
-        if kernel:
-            return ending.Cause("killed", 137, self._memory_reason(self.rung.peak(), kernel))
-        return ending.verdict(self.cause, self.root_status or 0)
 
     def _finish(self, cause: ending.Cause, left: list[dict[str, object]]) -> int:
         facts = self._record(cause, left)
@@ -331,7 +319,7 @@ class Shim:
             "why_rung": self.why_rung,
             "peak_bytes": peak,
             "peak_source": source,
-            "limit_bytes": self.limit,
+            "limit_bytes": self.bounds.memory,
             "reserved_bytes": self.granted["reserved"],
             "seconds": round(time.monotonic() - self.began, 3),
             "survivors": len(left),
@@ -344,8 +332,7 @@ class Shim:
 
 def main(argv: list[str]) -> None:
     """``boot.py SPEC_FD TREE -- COMMAND...``"""
-    spec_fd = int(argv[1])
-    with open(spec_fd, encoding="utf-8") as file:
+    with open(int(argv[1]), encoding="utf-8") as file:
         spec = json.load(file)
     try:
         code = Shim(spec, argv[4:]).run()
