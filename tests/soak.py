@@ -70,6 +70,7 @@ class Soak:
         if code:
             self.checks.found("stuck", f"daemon stop: exit {code}; {err}")
         self.scene.dismiss(set())
+        self.scene.close()
         self.seconds = time.monotonic() - self.began
 
     def round(self, show: Show) -> None:
@@ -132,7 +133,9 @@ class Show:
         elif time.monotonic() - self.said >= SAY_EVERY:
             self.said = time.monotonic()
             seconds = self.said - soak.began
-            self.console.print(f"soak: {soak.struck()} of {soak.wanted} faults, {soak.line()}, {seconds:.0f} s")
+            self.console.print(
+                f"soak: {soak.struck()} of {soak.wanted} faults, {soak.line()}, {seconds:.0f} s", soft_wrap=True
+            )
 
 
 def report(soak: Soak, file: str | None) -> None:
@@ -153,7 +156,13 @@ def report(soak: Soak, file: str | None) -> None:
         console.print(line, soft_wrap=True)
     console.print(f"{soak.struck()} faults in {soak.rounds} rounds and {soak.seconds:.0f} s, seed {soak.seed}")
     if file:
-        facts = {"seed": soak.seed, "seconds": round(soak.seconds, 1), "rounds": soak.rounds, "faults": soak.faults}
+        facts = {
+            "seed": soak.seed,
+            "folder": str(soak.scene.folder),
+            "seconds": round(soak.seconds, 1),
+            "rounds": soak.rounds,
+            "faults": soak.faults,
+        }
         answer = {"schema": "oomless.soak/1", **facts, **asdict(soak.tally)}
         Path(file).write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
 
@@ -185,7 +194,7 @@ def guarded(work: Callable[[], int], install: Callable[[], str]) -> int:
             status = ended
             break
     left = end_everybody()
-    wait_for(lambda: all([files.remove_cgroup(path) for path in cgroups(install())]), 2)
+    wait_for(lambda: all(map(files.remove_cgroup, cgroups(install()))), 2)
     code = os.waitstatus_to_exitcode(status)
     if left and code in (0, 1):
         print(f"soak: {left} processes were left after the last round", file=sys.stderr)

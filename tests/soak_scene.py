@@ -86,6 +86,10 @@ class Scene:
         self.works: list[Work] = []
         self._count = 0
 
+    def close(self) -> None:
+        """The bystanders end with this."""
+        os.close(self._lifeline)
+
     def use_rung(self, rung: str) -> None:
         settings = Path(self.paths.config_file)
         settings.parent.mkdir(exist_ok=True)
@@ -110,7 +114,7 @@ class Scene:
         self._count += 1
         return self.folder / f"{self._count:04}-{kind}.out"
 
-    def _add(self, argv: list[str], out: Path, rosters: dict[str, Path], batch: Path | None = None) -> Work:
+    def add(self, argv: list[str], out: Path, rosters: dict[str, Path], batch: Path | None = None) -> Work:
         process = self.spawn(argv, out)
         who = process.pid, proc.start_of(process.pid) or 0
         work = Work(out.stem, process, who, out, rosters, batch)
@@ -136,7 +140,7 @@ class Scene:
         if kind == "beside":
             before = [sys.executable, soak_tree.__file__, str(self.folder / "by"), str(self.fifo)]
             argv = ["sh", "-c", JOB_BEFORE, "sh", *before, *argv]
-        return self._add(argv, out, {out.stem: roster})
+        return self.add(argv, out, {out.stem: roster})
 
     def batch(self, rng: random.Random) -> Work:
         out = self.place("batch")
@@ -151,7 +155,7 @@ class Scene:
             lines.append({"name": name, "command": command, "expect": "40MB", "retries": rng.choice((0, 0, 2))})
         file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         argv = [*OOMLESS, "batch", "--json", "--max-parallel", str(rng.randint(1, 3)), str(file)]
-        return self._add(argv, out, rosters, file)
+        return self.add(argv, out, rosters, file)
 
     def bystander(self, **env: str) -> None:
         """Returns when it watches."""

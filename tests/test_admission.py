@@ -572,3 +572,78 @@ def test_a_state_is_not_changed_by_a_step_from_it() -> None:
     step(after, End(id="a", at=1.0))
     assert before.held == {}
     assert after.held["a"].used == 0
+
+
+# What is held and takes no place (tool shells, servers)
+
+
+def placeless(id: str, reserved: int = 0, **more: Any) -> Restore:
+    return Restore(id=id, name=id, reserved=reserved, place=False, at=0.0, **more)
+
+
+def test_what_takes_no_place_does_not_count_under_the_caps() -> None:
+    m = Machine(max_parallel=2)
+    for id in ("s1", "s2", "s3"):
+        m(placeless(id))
+    assert admitted(m.ask("a", MB)) == ["a"]
+    assert admitted(m.ask("b", MB)) == ["b"]
+    (wait,) = m.ask("c", MB)
+    assert isinstance(wait, Wait)
+    assert "2 of 2 places are taken" in wait.reason
+    assert {h.id for h in wait.holders} == {"a", "b"}
+    assert totals(m.state).places == 2
+    m(placeless("s4"))
+    assert admitted(m(End(id="a", at=1.0))) == ["c"]
+
+
+def test_its_memory_counts_all_the_same() -> None:
+    m = Machine(budget=10 * MB)
+    m(placeless("s", 8 * MB))
+    assert admitted(m.ask("a", 2 * MB)) == ["a"]
+    (wait,) = m.ask("b", MB)
+    assert isinstance(wait, Wait)
+    assert {h.id for h in wait.holders} == {"a", "s"}
+    assert totals(m.state).held_bytes == 10 * MB
+
+
+def test_a_tree_keeps_its_place_when_what_takes_none_is_nested_in_it() -> None:
+    m = Machine(max_parallel=1)
+    m.ask("a", MB)
+    m(placeless("s", parent="a"))
+    assert totals(m.state).places == 1
+    assert not admitted(m.ask("b", MB))
+    assert admitted(m.ask("in-a", MB, parent="a")) == ["in-a"]
+    assert totals(m.state).places == 1
+
+
+def test_an_ask_inside_a_tool_shell_takes_the_place_that_its_shell_has_not() -> None:
+    m = Machine(max_parallel=2)
+    m(placeless("shell"))
+    assert admitted(m.ask("a", MB, parent="shell")) == ["a"]
+    assert totals(m.state).places == 1
+    assert admitted(m.ask("b", MB, parent="shell")) == ["b"]
+    assert totals(m.state).places == 2
+    assert not admitted(m.ask("c", MB, parent="shell"))
+    assert not admitted(m.ask("d", MB))
+
+
+def test_one_may_start_when_only_servers_are_held() -> None:
+    """A server makes room for nobody by waiting for it."""
+    m = Machine(available=10 * MB)
+    m(placeless("server", 8 * MB))
+    (admit,) = m.ask("a", 50 * MB)
+    assert isinstance(admit, Admit)
+    assert admit.reason == "only tool shells and servers are held, so one may start"
+    assert not admitted(m.ask("b", MB))
+
+
+def test_what_started_without_asking_says_so_and_a_refusal_whether_it_is_for_ever() -> None:
+    m = Machine(budget=10 * MB, max_parallel=1)
+    m(Restore(id="r", name="r", klass="subagent", reserved=MB, reason="it did not ask", at=0.0))
+    (held,) = explain(m.state)
+    assert (held.klass, held.reason) == ("subagent", "it did not ask")
+    (never,) = m.ask("a", 11 * MB)
+    (later,) = m.ask("b", MB, deadline=0.0)
+    assert isinstance(never, Refuse)
+    assert isinstance(later, Refuse)
+    assert (never.never, later.never) == (True, False)

@@ -130,7 +130,7 @@ class World:
         return self.expected(h) - self.used(h)
 
     def places(self, h: Held) -> int:
-        return max(1, sum(self.places(c) for c in self.children(h.id)))
+        return max(int(h.place), sum(self.places(c) for c in self.children(h.id)))
 
     def around(self, parent: str | None) -> list[Held]:
         found = []
@@ -147,7 +147,8 @@ class World:
 
     def members(self, group: str | None) -> set[str]:
         tops = {h.id for h in self.roots(group)}
-        return {id for id, h in self.held.items() if id in tops or any(a.id in tops for a in self.around(h.parent))}
+        inside = {id for id, h in self.held.items() if id in tops or any(a.id in tops for a in self.around(h.parent))}
+        return {id for id in inside if self.held[id].place}
 
     # What must hold
 
@@ -213,7 +214,7 @@ class World:
     def check_after(self, event: Event) -> None:
         assert set(self.state.held) == set(self.held)
         assert [w.ask.id for w in self.state.queue] == self.open
-        assert not self.open or self.held, "somebody waits though nothing is held"
+        assert not self.open or any(h.place for h in self.held.values()), "somebody waits though nothing is held"
         if isinstance(event, Use):
             return  # growth is looked at with the next observation
         starved: list[Ask] = []
@@ -250,9 +251,12 @@ def run(world: World, steps: list[Any]) -> None:
         elif kind == "tick":
             world.feed(Tick(at=at))
         else:
-            id = f"t{number}"
-            world.held[id] = Held(id=id, name=id, reserved=pick % 9, used=pick % 7, since=0, reason="")
-            world.feed(Restore(id=id, name=id, reserved=pick % 9, used=pick % 7, at=at))
+            id, size, used, place = f"t{number}", pick % 9, pick % 7, bool(pick % 2)
+            around = one if pick % 3 == 0 and held else None
+            world.held[id] = Held(
+                id=id, name=id, reserved=size, used=used, parent=around, place=place, since=0, reason=""
+            )
+            world.feed(Restore(id=id, name=id, reserved=size, used=used, parent=around, place=place, at=at))
 
 
 def ask_one(world: World, id: str, draw: dict[str, Any], parent: str | None, at: float) -> None:

@@ -4,16 +4,18 @@ Nothing is imported here: the shim and the fast commands start from this package
 ``Governor`` is loaded when it is first asked for (see ``governor.py``).
 """
 
+import sys
+
 __version__ = "0.1.0"
 __all__ = ["Governor", "__version__"]
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
+if TYPE_CHECKING and sys.platform == "linux":
     from oomless.governor import Governor
 
 
 def __getattr__(name: str) -> object:
-    if name == "Governor":
+    if name == "Governor" and sys.platform == "linux":
         from oomless.governor import Governor
 
         return Governor

@@ -71,7 +71,8 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a shim writes at the end of its tree: ``<state>/exits/<tree>.json`` and ``run --report FILE``.
 
     ``exit_code`` is what ``oomless run`` returns (the contract's codes); ``reason`` is one line for people.
-    ``left`` lists who lives on (then ``survivors`` is their number), ``ended`` counts the members that had to be
+    ``left`` lists who lives on against our will (``survivors`` is their number), ``left_running`` who was spared
+    because it detached on purpose, ``ended`` counts the members that had to be
     ended after the root was gone.
     """
 
@@ -91,6 +92,7 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     survivors: int
     left: tuple[Survivor, ...] = ()
+    left_running: tuple[Survivor, ...] = ()
     ended: int = 0
     started_at: float
     attempts: int = 1

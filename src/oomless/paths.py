@@ -37,6 +37,11 @@ class Paths:
         return os.path.join(self.state, "daemon.json")
 
     @property
+    def port_file(self) -> str:
+        """The port on 127.0.0.1 that the daemon had last: settings of hosts name it."""
+        return os.path.join(self.state, "port")
+
+    @property
     def daemon_lock(self) -> str:
         """Held (flock) by the daemon as long as it lives."""
         return os.path.join(self.state, "daemon.lock")

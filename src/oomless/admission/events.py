@@ -52,14 +52,18 @@ class Withdraw(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Restore(msgspec.Struct, frozen=True, kw_only=True):
-    """A tree that runs already (adopted after a restart): held at once, without question."""
+    """What runs already (adopted after a restart, or started without asking): held at once, without question.
+    ``place`` False: it takes none under the caps on count (a tool shell, a server)."""
 
     id: str
     name: str
+    klass: str | None = None
     reserved: int
     parent: str | None = None
     group: str | None = None
     used: int = 0
+    place: bool = True
+    reason: str = "it ran already when the daemon started"
     at: float
 
 
@@ -124,12 +128,14 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refuse(msgspec.Struct, frozen=True, kw_only=True):
-    """``code`` is the exit code, ``error`` the whole line for stderr, ``reason`` its middle for the record."""
+    """``code`` is the exit code, ``error`` the whole line for stderr, ``reason`` its middle for the record.
+    ``never``: it cannot run under these settings, however long it waits."""
 
     id: str
     code: int
     error: str
     reason: str
+    never: bool = False
 
 
 Action = Admit | Wait | Refuse

@@ -85,9 +85,11 @@ def admission(ledger: Ledger, policy: Policy, ask: Ask, room: Room, failed: list
     """Why it may start; ``failed`` are the inequalities that it was excused from."""
     sums, around = ledger.sums(), ledger.ancestors(ask.parent)
     charge = ledger.charge(ask, around).bytes
-    if any(not block.holders for block in failed):
-        group = next(block.group for block in failed if not block.holders)
-        return f"nothing {'else is held' if group is None else 'of its group is held'}, so one may start"
+    alone = next((block for block in failed if not ledger.sums(block.group).members), None)
+    if alone is not None and alone.holders:
+        return "only tool shells and servers are held, so one may start"
+    if alone is not None:
+        return f"nothing {'else is held' if alone.group is None else 'of its group is held'}, so one may start"
     if failed:
         return "everything that is held waits for a nested one, so one may start"
     if around and charge == 0:

@@ -14,7 +14,8 @@ from oomless.admission.state import Held
 
 
 class Node:
-    """One held tree with its sums. ``places``: a tree and the first tree nested in it share one."""
+    """One held tree with its sums. ``places``: a tree and the first tree nested in it share one; one that takes none
+    of its own (``Held.place``) has those of what is nested in it."""
 
     __slots__ = ("expected", "growth", "held", "nested", "places", "used")
 
@@ -22,7 +23,7 @@ class Node:
         self.held = held
         self.nested: list[Node] = []
         self.used = self.expected = self.growth = 0
-        self.places = 1
+        self.places = int(held.place)
 
     def add_up(self) -> None:
         """Needs the sums of the nested ones. A parent measured before its nested ones cannot use less than they."""
@@ -33,7 +34,7 @@ class Node:
         else:
             self.used = max(held.used, sum(n.used for n in nested))
             self.expected = max(held.reserved, self.used + sum(n.growth for n in nested))
-            self.places = sum(n.places for n in nested)
+            self.places = max(self.places, sum(n.places for n in nested))
         self.growth = self.expected - self.used
 
     @property
@@ -43,9 +44,10 @@ class Node:
 
 
 class Sums:
-    """The totals over some outermost trees; ``members`` are they and everything nested in them."""
+    """The totals over some outermost trees; ``members`` are they and everything nested in them, but for what takes no
+    place: a server is there as long as its session and makes room for nobody."""
 
-    __slots__ = ("expected", "growth", "holders", "members", "places", "used")
+    __slots__ = ("expected", "growth", "holders", "members", "placed", "places", "used")
 
     def __init__(self, roots: list[Node]) -> None:
         self.expected = sum(n.expected for n in roots)
@@ -53,8 +55,13 @@ class Sums:
         self.used = sum(n.used for n in roots)
         self.places = sum(n.places for n in roots)
         largest_first = sorted(roots, key=lambda n: -n.expected)
-        self.holders = tuple(Holder(id=n.held.id, name=n.held.name, bytes=n.expected) for n in largest_first)
-        self.members = frozenset(n.held.id for n in outermost_first(roots))
+        self.holders = tuple(holder(n) for n in largest_first)
+        self.placed = tuple(holder(n) for n in largest_first if n.places)
+        self.members = frozenset(n.held.id for n in outermost_first(roots) if n.held.place)
+
+
+def holder(node: Node) -> Holder:
+    return Holder(id=node.held.id, name=node.held.name, bytes=node.expected)
 
 
 class Charge:
@@ -101,10 +108,11 @@ class Ledger:
     def charge(self, ask: Ask, around: list[Node], group: str | None = None) -> Charge:
         """What the ask adds to the totals of a group or of everything, ``around`` being its ancestors: only what
         no reservation around it covers, and no place if it is the only one nested in its parent."""
-        charge, size = Charge(ask.need, 1), ask.need
-        places = 1 if not around or around[0].nested else 0
+        charge, size, places = Charge(ask.need, 1), ask.need, 1
         for node in around:
             size = max(0, size - node.free)
+            nested = sum(n.places for n in node.nested)
+            places = max(int(node.held.place), nested + places) - node.places
             if group is None or node.held.group == group:
                 charge = Charge(size, places)
         return charge

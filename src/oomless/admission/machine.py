@@ -99,12 +99,14 @@ class _Work:
                 Held(
                     id=event.id,
                     name=event.name,
+                    klass=event.klass,
                     reserved=event.reserved,
                     used=event.used,
                     parent=event.parent,
                     group=event.group,
+                    place=event.place,
                     since=self.now,
-                    reason="it ran already when the daemon started",
+                    reason=event.reason,
                 )
             )
         return True
@@ -248,7 +250,9 @@ class _Work:
                 continue
             why = reason(block, ask, self.policy)
             line = error_line(block, ask, self.policy, self.now - ask.at)
-            self.actions.append(Refuse(id=ask.id, code=REFUSED, error=line, reason=why))
+            self.actions.append(
+                Refuse(id=ask.id, code=REFUSED, error=line, reason=why, never=block.kind == "never")
+            )
         refused = len(left) < len(self.queue)
         self.queue = left
         return refused

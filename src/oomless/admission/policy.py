@@ -83,7 +83,7 @@ def _count(ledger: Ledger, ask: Ask, around: list[Node], group: str | None, plac
     sums, charge = ledger.sums(group), ledger.charge(ask, around, group)
     if charge.places and sums.places + charge.places > places:
         yield Block(
-            kind="count", group=group, charge=charge.places, taken=sums.places, total=places, holders=sums.holders
+            kind="count", group=group, charge=charge.places, taken=sums.places, total=places, holders=sums.placed
         )
 
 

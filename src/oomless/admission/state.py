@@ -15,7 +15,8 @@ Kind = Literal["never", "count", "budget", "available", "ceiling", "turn"]
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """Admitted and not ended. ``used`` is the last measured figure, trees nested in it included."""
+    """Admitted and not ended. ``used`` is the last measured figure, trees nested in it included. ``place`` False: it
+    takes no place of its own under the caps on count."""
 
     id: str
     name: str
@@ -27,6 +28,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None = None
     group_budget: int | None = None
     group_parallel: int | None = None
+    place: bool = True
     since: float
     reason: str
 

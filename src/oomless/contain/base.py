@@ -60,6 +60,10 @@ if TYPE_CHECKING:
             """One round of SIGKILL for all members; called until nobody is left."""
             ...
 
+        def release(self, pids: list[int]) -> None:
+            """Lets those go: they are not of the tree any more."""
+            ...
+
         def remove(self) -> bool:
             """Takes the rung's own things away; False if they are still in use."""
             ...

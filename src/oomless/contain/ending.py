@@ -70,9 +70,16 @@ def not_started(error: OSError, command: str) -> Cause:
     number = error.errno or 0
     if getattr(error, "stage", "") != "exec":
         return Cause("failed", 125, f"cannot contain {command!r}; {error.strerror}; see oomless doctor")
-    if number in (errno.ENOENT, errno.ENOTDIR):
+    if number in (errno.ENOENT, errno.ENOTDIR) or not exists(command):
         return Cause("failed", 127, f"cannot run {command!r}; there is no such command; check its name and PATH")
     return Cause("failed", 126, f"cannot run {command!r}; {error.strerror}; check that it is executable")
+
+
+def exists(command: str) -> bool:
+    """Whether there is such a file: a folder on PATH that cannot be searched makes exec say EACCES for one that is
+    not anywhere, where a shell says that there is none."""
+    folders = [""] if "/" in command else os.get_exec_path()
+    return any(os.path.isfile(os.path.join(folder, command)) for folder in folders)
 
 
 def signal_all(members: list[tuple[int, int]], number: int) -> None:

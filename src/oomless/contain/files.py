@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 def read(path: str) -> str:
     """The text, or "" if it is gone or not readable."""
@@ -85,3 +89,12 @@ def remove_cgroup(path: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def release(paths: Iterable[str], pids: list[int]) -> None:
+    """Moves processes from a tree's groups to the groups around it, where they would have been without us."""
+    for path in paths:
+        inside = set(procs(path))
+        for pid in pids:
+            if pid in inside:
+                try_write(f"{os.path.dirname(path)}/cgroup.procs", str(pid))

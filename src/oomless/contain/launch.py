@@ -67,6 +67,10 @@ class ShimSpec:
         self.mask: list[int] | None = None
         self.quiet = quiet
 
+    def fields(self) -> dict[str, object]:
+        """As the shim reads it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
     def descriptors(self) -> list[int]:
         """Those that the shim must inherit, besides the specification's own."""
         return [fd for fd in (self.lease_fd, self.lifeline_fd) if fd is not None]
@@ -74,7 +78,7 @@ class ShimSpec:
 
 def write_spec(spec: ShimSpec) -> int:
     """An anonymous file with the specification, at its start; the caller closes it. Inheritable."""
-    data = json.dumps({name: getattr(spec, name) for name in ShimSpec.__slots__}).encode()
+    data = json.dumps(spec.fields()).encode()
     fd = os.memfd_create("oomless-spec", 0)
     os.write(fd, data)
     os.lseek(fd, 0, os.SEEK_SET)

@@ -112,6 +112,9 @@ class Cgroups:
         for controller, path in self._paths.items():
             kill_listed(path, controller)
 
+    def release(self, pids: list[int]) -> None:
+        files.release(self._paths.values(), pids)
+
     def remove(self) -> bool:
         removed = [files.remove_cgroup(path) for path in self._paths.values()]
         return all(removed)
@@ -172,6 +175,9 @@ class Subreaper:
 
     def kill(self) -> None:
         lineage.kill_descendants(self._own, self._skip)
+
+    def release(self, pids: list[int]) -> None:
+        pass
 
     def remove(self) -> bool:
         return True

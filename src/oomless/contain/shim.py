@@ -50,6 +50,8 @@ class Shim:
         self.started_at, self.began = time.time(), time.monotonic()
         self.signals = SignalFd(spec["mask"])
         self.same_group = spec["same_group"] or any(os.isatty(fd) for fd in (0, 1, 2))
+        if spec["lifeline_fd"] is not None:
+            os.set_inheritable(spec["lifeline_fd"], False)
         proc.become_subreaper()
         #: Never of the tree: our children from before, and a daemon that a command in the tree started.
         self.strangers = {(s.pid, s.start) for s in lineage.walk(self.pid)}
@@ -66,6 +68,7 @@ class Shim:
         self.ended = 0
         self.report_at = self.began
         self.report_pause = REPORT_FIRST
+        self.front: int | None = None
 
     # -- start ---------------------------------------------------------------------------------------------
 
@@ -107,12 +110,19 @@ class Shim:
         fixed = [self.signals.fd, *self.rung.events()] + ([owner] if owner is not None else [])
         for fd in fixed:
             poll.register(fd, select.POLLIN | select.POLLPRI)
+        front = self.front
+        if front is not None:
+            poll.register(front, 0)  # POLLERR comes unasked: nobody reads any more
         linked: int | None = None
         while not self.over():
             linked = self._follow(poll, linked)
             ready = {fd for fd, _ in poll.poll(self._pause())}
             now = time.monotonic()
             self._handle_signals()
+            if front is not None and (front in ready or self.front is None):
+                poll.unregister(front)
+                front = None
+                self.front_gone()
             if owner in ready:
                 poll.unregister(owner)
                 owner = None
@@ -126,7 +136,6 @@ class Shim:
         """Readable when the tree's owner is gone: its lifeline pipe, or the pidfd of its process."""
         lifeline: int | None = self.spec["lifeline_fd"]
         if lifeline is not None:
-            os.set_inheritable(lifeline, False)
             return lifeline
         if self.spec["owner"] is None:
             return None
@@ -219,6 +228,9 @@ class Shim:
         """Whether the root's end is the tree's."""
         return True
 
+    def front_gone(self) -> None:
+        """Only a tool shell has a front."""
+
     def root_gone(self) -> None:
         self.strangers |= ending.daemon_below(self.spec["state"])
         if self.kill_at is None:
@@ -290,7 +302,7 @@ class Shim:
         return self._finish(cause, left)
 
     def _finish(self, cause: ending.Cause, left: list[dict[str, object]]) -> int:
-        facts = self._record(cause, left)
+        facts = record.compose(self, cause, left)
         self.rung.close()
         ending.remove(self.rung)
         name, exits = self.granted["tree"], self.granted["exits"]
@@ -303,31 +315,8 @@ class Shim:
         self.link.last({"op": "ended", "record": facts})
         return cause.code
 
-    def _record(self, cause: ending.Cause, left: list[dict[str, object]]) -> dict[str, object]:
-        peak, source = self.rung.peak(), self.rung.source
-        if self.biggest > peak and source != "cgroup":
-            peak, source = self.biggest, "rss"
-        return {
-            "schema": "oomless.run/1",
-            "tree": self.granted["tree"],
-            "name": self.spec["name"],
-            "status": cause.status,
-            "exit_code": cause.code,
-            "signal": cause.signal,
-            "reason": cause.reason,
-            "rung": self.rung.name,
-            "why_rung": self.why_rung,
-            "peak_bytes": peak,
-            "peak_source": source,
-            "limit_bytes": self.bounds.memory,
-            "reserved_bytes": self.granted["reserved"],
-            "seconds": round(time.monotonic() - self.began, 3),
-            "survivors": len(left),
-            "left": left,
-            "ended": self.ended,
-            "started_at": self.started_at,
-            **self.spec["extra"],
-        }
+    def record_extra(self) -> dict[str, object]:
+        return {}
 
 
 def main(argv: list[str]) -> None:

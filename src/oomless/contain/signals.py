@@ -21,13 +21,13 @@ _RECORD = 128
 
 
 class SignalFd:
-    """Blocks SIGCHLD and those of SIGINT, SIGTERM and SIGHUP that the caller did not ignore (``nohup``)."""
+    """Blocks SIGCHLD and those of ``ending`` that the caller did not ignore (``nohup``)."""
 
-    def __init__(self, blocked_before: list[int] | None = None) -> None:
+    def __init__(self, blocked_before: list[int] | None = None, ending: tuple[signal.Signals, ...] = ENDING) -> None:
         """``blocked_before``: what was blocked, if whoever exec'd us had blocked these already."""
         import _ctypes
 
-        wanted = [s for s in ENDING if signal.getsignal(s) is not signal.SIG_IGN] + [signal.SIGCHLD]
+        wanted = [s for s in ending if signal.getsignal(s) is not signal.SIG_IGN] + [signal.SIGCHLD]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
         self.before = frozenset(before if blocked_before is None else blocked_before)
         mask = bytearray(_RECORD)

@@ -15,7 +15,7 @@ import sys
 
 assert sys.platform == "linux"
 
-from oomless.contain import files, lineage
+from oomless.contain import files, lineage, spare
 from oomless.contain.cgroup1 import kill_listed
 from oomless.contain.ladder import SUBREAPER_GAP
 from oomless.contain.rungs import proportional_sum
@@ -28,7 +28,8 @@ MARK = b"OOMLESS_TREE="
 
 class Sweep:
     """``marker``: the value ``<install>:<tree>[/<nested>]`` of the tree; ``since``: start ticks before which
-    nobody can be a member; ``spare``: identities never touched (the daemon itself)."""
+    nobody can be a member; ``never``: identities not to be touched (the daemon itself). ``shell_sid``: for a
+    tool shell, the process session that it leads; who detached from that on purpose is spared and let go (``left_running``)."""
 
     def __init__(
         self,
@@ -36,14 +37,17 @@ class Sweep:
         cgroups: dict[str, str],
         members: set[tuple[int, int]],
         since: int,
-        spare: frozenset[tuple[int, int]] = frozenset(),
+        never: frozenset[tuple[int, int]] = frozenset(),
+        shell_sid: int | None = None,
     ) -> None:
         self._install, _, path = marker.partition(":")
         self._tree = path.rsplit("/", 1)[-1]
         self._cgroups = cgroups
         self._known = set(members)
         self._since = since
-        self._spare = spare
+        self._never = never
+        self._sid = shell_sid
+        self._detached: dict[tuple[int, int], str] = {}
         self._quiet = 0
         self._ended: set[tuple[int, int]] = set()
         self.bytes_freed = 0
@@ -55,7 +59,8 @@ class Sweep:
 
     def step(self) -> bool:
         """One round of KILL; True once nobody has been found for three rounds and the cgroups are gone."""
-        self._kill_cgroups()
+        if self._sid is None:
+            self._kill_cgroups()
         living = self._living()
         if not self._ended and living:
             self.bytes_freed = proportional_sum(living)
@@ -65,20 +70,20 @@ class Sweep:
         self._quiet = 0 if living else self._quiet + 1
         if self._quiet < QUIET_ROUNDS:
             return False
+        files.release(self._cgroups.values(), [pid for pid, _ in self._detached])
         removed = [files.remove_cgroup(path) for path in self._cgroups.values()]
         return all(removed)
 
     def left(self) -> tuple[Survivor, ...]:
         """Who is still there, when the caller gives up."""
         return tuple(
-            Survivor(
-                pid=stat.pid,
-                start=stat.start,
-                command=(" ".join(proc.cmdline(stat.pid)) or stat.comm)[:200],
-                why="uninterruptible" if stat.state == "D" else "may not be signalled",
-            )
-            for stat in self._living()
+            named(stat, "uninterruptible" if stat.state == "D" else "may not be signalled") for stat in self._living()
         )
+
+    def left_running(self) -> tuple[Survivor, ...]:
+        """Who was spared and lives."""
+        stats = ((proc.read_stat(pid), start, why) for (pid, start), why in self._detached.items())
+        return tuple(named(stat, why) for stat, start, why in stats if stat and stat.start == start and stat.alive)
 
     def _kill_cgroups(self) -> None:
         for controller, path in self._cgroups.items():
@@ -99,14 +104,21 @@ class Sweep:
                 found[stat.pid] = stat
                 for child in lineage.descendants(table, stat.pid):
                     found[child.pid] = child
-        living = [s for s in found.values() if s.alive and (s.pid, s.start) not in self._spare]
+        living = [s for s in found.values() if s.alive and (s.pid, s.start) not in self._never]
         self._known.update((stat.pid, stat.start) for stat in living)
-        return living
+        if self._sid is not None:
+            self._detached |= spare.spared([(s.pid, s.start) for s in living], self._sid, table)
+        return [s for s in living if (s.pid, s.start) not in self._detached]
 
     def _marked(self, stat: proc.Stat) -> bool:
         if stat.start < self._since or not stat.alive or stat.pid == os.getpid():
             return False
         return carries(proc.environ(stat.pid), self._install, self._tree)
+
+
+def named(stat: proc.Stat, why: str) -> Survivor:
+    command = " ".join(proc.cmdline(stat.pid)) or stat.comm
+    return Survivor(pid=stat.pid, start=stat.start, command=command[:200], why=why)
 
 
 def carries(environ: bytes, install: str, tree: str) -> bool:

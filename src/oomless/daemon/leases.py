@@ -27,7 +27,7 @@ from oomless.daemon.registry import Registry
 from oomless.daemon.settle import PRIOR, Settled, settle
 from oomless.daemon.tree import Tree
 from oomless.errors import JournalError, OomlessError
-from oomless.journal.facts import TreeIntent
+from oomless.journal.facts import Session, TreeIntent
 from oomless.model import Identity
 from oomless.platform import proc
 from oomless.platform.linux import Linux
@@ -98,6 +98,9 @@ class Leases:
             self._refuse(writer, error.exit_code, error.line())
             return
         parent = self._parent(lease.parent, peer_pid)
+        if lease.kind in ("shell", "server"):
+            await self._attend(id, lease, settled, parent, peer, reader, writer)
+            return
         request = self._request(id, lease, settled, parent, peer, writer)
         line = asyncio.ensure_future(reader.readline())
         self._gate.ask(request)
@@ -118,6 +121,28 @@ class Leases:
             line.cancel()
             return
         await self._converse(tree, line, reader)
+
+    async def _attend(
+        self,
+        id: str,
+        lease: wire.Lease,
+        settled: Settled,
+        parent: Tree | None,
+        peer: Identity,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """A host's tool shell or server: contained and bounded, never kept waiting, and not counted as a subagent."""
+        session = belongs_to(lease, self._boot, peer.pid)
+        if session is None:
+            self._refuse(writer, 125, "oomless: that session is not an ancestor; the command runs as it is")
+            return
+        admit = Admit(id=id, reserved=0, reason=f"a {lease.kind} of a running session")
+        tree = self._admit(admit, lease, settled, parent, peer, writer, session)
+        if tree is None:
+            return
+        self.restore(tree)
+        await self._converse(tree, asyncio.ensure_future(reader.readline()), reader)
 
     def _settle(self, lease: wire.Lease) -> Settled:
         file = find_project(lease.cwd, self._home)
@@ -179,10 +204,11 @@ class Leases:
         parent: Tree | None,
         peer: Identity,
         writer: asyncio.StreamWriter,
+        session: Session | None = None,
     ) -> Tree | None:
         """The intent goes to the journal before the answer goes out: whatever dies after that is found again."""
         offer = self._ladder.choose(proc.cgroups(peer.pid), self._settings.current().rung)
-        intent = self._intent(admit, lease, settled, parent, peer, offer)
+        intent = self._intent(admit, lease, settled, parent, peer, offer, session)
         tree = Tree(intent, admit.reason)
         tree.writer = writer
         try:
@@ -191,7 +217,8 @@ class Leases:
             self._gate.end(admit.id)
             self._refuse(writer, error.exit_code, error.line())
             return None
-        self._note(admit.id, lease.name, "admitted", admit.reason)
+        if session is None:  # a tool shell is not a decision
+            self._note(admit.id, lease.name, "admitted", admit.reason)
         granted = wire.Granted(
             tree=intent.tree,
             reserved=intent.reserved,
@@ -215,6 +242,7 @@ class Leases:
         parent: Tree | None,
         peer: Identity,
         offer: Offer,
+        session: Session | None,
     ) -> TreeIntent:
         slot = lease.kind == "slot"
         return TreeIntent(
@@ -236,6 +264,7 @@ class Leases:
             marker=f"{parent.intent.marker}/{admit.id}" if parent else f"{self._install}:{admit.id}",
             requester=peer,
             intended_at=time.time(),
+            session=session,
         )
 
     def _leaf(self, id: str) -> str:
@@ -293,6 +322,7 @@ class Leases:
                 parent=intent.parent,
                 group=intent.group,
                 used=tree.used or 0,
+                place=intent.kind in ("tree", "slot"),
                 at=time.monotonic(),
             )
         )
@@ -306,3 +336,18 @@ class Leases:
     def _send(writer: asyncio.StreamWriter, message: wire.FromDaemon) -> None:
         if not writer.is_closing():
             writer.write(wire.line(message))
+
+
+def belongs_to(lease: wire.Lease, boot: str, peer: int) -> Session | None:
+    """The session that a tool shell or server says it is of, if that process really is above it."""
+    if lease.session_pid is None or lease.session_start is None:
+        return None
+    owner = Identity(boot_id=boot, pid=lease.session_pid, start=lease.session_start)
+    if proc.start_of(owner.pid) != owner.start:
+        return None
+    own = stat = proc.read_stat(peer)
+    while stat is not None and stat.pid > 1:
+        if stat.pid == owner.pid:
+            return Session(owner=owner, sid=own.sid) if own is not None else None
+        stat = proc.read_stat(stat.ppid)
+    return None

@@ -31,6 +31,7 @@ from oomless.platform.linux import Linux
 
 #: How long a tree that was granted may stay without a shim once its lease is gone.
 START_WITHIN = 10.0
+START_LOOK = 0.1
 SWEEP_FOR = 5.0
 ROUND_EVERY = 0.01
 
@@ -90,7 +91,20 @@ class Registry:
 
     def shim_died(self, tree: Tree) -> None:
         tree.unwatch()
-        self._spawn(self._bury(tree, "its shim was killed"))
+        self._spawn(self._shim_gone(tree, "its shim was killed"))
+
+    async def _shim_gone(self, tree: Tree, reason: str) -> None:
+        """A tool shell whose keeper was killed goes on as it would have without us, as long as its session does."""
+        session = tree.intent.session
+        if tree.intent.kind == "shell" and session is not None:
+            await self._last_word(tree)
+            if tree.closed.is_set() or tree.watch(session.owner, self.session_died):
+                return
+        await self._bury(tree, reason)
+
+    def session_died(self, tree: Tree) -> None:
+        tree.unwatch()
+        self._spawn(self._bury(tree, "its session is gone"))
 
     async def stop(self) -> None:
         """Leaves the trees alone."""
@@ -124,14 +138,18 @@ class Registry:
         if found.shim is not None:
             if tree.watch(found.shim, self.shim_died):
                 return True
-            self._spawn(self._bury(tree, "its shim was killed while no daemon ran"))
+            self._spawn(self._shim_gone(tree, "its shim was killed while no daemon ran"))
             return False
         self._spawn(self._await_start(tree))
         return True
 
     async def _await_start(self, tree: Tree) -> None:
-        """Granted by a daemon that died at once: its shim, if there is one, adopts itself within seconds."""
-        await asyncio.sleep(START_WITHIN)
+        """Granted by a daemon that died at once: its shim, if there is one, adopts itself within seconds, unless it
+        has ended already and its record is there."""
+        until = time.monotonic() + START_WITHIN
+        while time.monotonic() < until and tree.shim is None and not tree.closed.is_set():
+            await self._last_word(tree)
+            await asyncio.sleep(START_LOOK)
         if tree.shim is None and not tree.closed.is_set():
             await self._bury(tree, "it never started")
 
@@ -139,22 +157,26 @@ class Registry:
 
     async def _bury(self, tree: Tree, reason: str) -> None:
         """The record on disk is the truth if there is one; else the rest is ended here and named."""
-        if tree.writer is not None:  # its last message may still be on its way through the socket
+        await self._last_word(tree)
+        if not tree.closed.is_set():
+            await self._sweep(tree, reason, close=True)
+
+    async def _last_word(self, tree: Tree) -> None:
+        """The shim's last message may still be on its way through the socket, or its record on disk."""
+        if tree.writer is not None:
             try:
                 await asyncio.wait_for(tree.closed.wait(), 0.2)
             except TimeoutError:
                 pass
-        if tree.closed.is_set():
-            return
-        record = self._read_record(self._exit_file(tree.id))
+        record = None if tree.closed.is_set() else self._read_record(self._exit_file(tree.id))
         if record is not None:
             self.ended(tree, record)
-        else:
-            await self._sweep(tree, reason, close=True)
 
     async def _sweep(self, tree: Tree, reason: str, close: bool) -> None:
         since = tree.intent.requester.start
-        sweep = Sweep(tree.intent.marker, tree.cgroups, tree.known_members(), since, self._own)
+        session = tree.intent.session if tree.intent.kind == "shell" else None
+        sid = session.sid if session is not None else None
+        sweep = Sweep(tree.intent.marker, tree.cgroups, tree.known_members(), since, self._own, sid)
         until = time.monotonic() + SWEEP_FOR
         while not sweep.step() and time.monotonic() < until:
             await asyncio.sleep(ROUND_EVERY)
@@ -165,12 +187,18 @@ class Registry:
         for one in left:
             self._log.warning("left running", tree=tree.id, pid=one.pid, command=one.command, why=one.why)
         if close:
-            self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed)
+            self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed, sweep.left_running())
 
     def _close_swept(
-        self, tree: Tree, text: str, ended: int, left: tuple[Survivor, ...], bytes_freed: int | None
+        self,
+        tree: Tree,
+        text: str,
+        ended: int,
+        left: tuple[Survivor, ...],
+        freed: int | None,
+        running: tuple[Survivor, ...] = (),
     ) -> None:
-        self._write(lambda: self.journal.swept(tree.id, time.time(), text, ended, left, bytes_freed))
+        self._write(lambda: self.journal.swept(tree.id, time.time(), text, ended, left, freed, running))
         self._forget(tree, text)
 
     def _forget(self, tree: Tree, how: str) -> None:

@@ -21,7 +21,7 @@ from oomless.daemon.api import Control, Loopback
 from oomless.daemon.http import HttpProtocol
 from oomless.daemon.logs import Log
 from oomless.daemon.views import CoreProtocol
-from oomless.errors import DaemonError
+from oomless.errors import DaemonError, StateUnwritable
 from oomless.paths import Paths
 
 FIRST_BYTE_SECONDS = 10.0
@@ -117,15 +117,32 @@ class Server:
 
     async def open(self, port: int) -> None:
         """Raises DaemonError or StateUnwritable."""
+        last = 0 if port else remembered_port(self._paths.port_file)
+        self._tcp = await self._listen_again(last) or await self._listen(port)
+        self.loopback.port = self._tcp.sockets[0].getsockname()[1]
+        if self.loopback.port != last:
+            remember_port(self._paths.port_file, self.loopback.port)
+        await self._open_unix()
+
+    async def _listen(self, port: int) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         try:
-            self._tcp = await loop.create_server(lambda: HttpProtocol(self.loopback), "127.0.0.1", port)
+            return await loop.create_server(lambda: HttpProtocol(self.loopback), "127.0.0.1", port)
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)
             todo = f"set port = 0 under [daemon] in {self._paths.config_file}, or end what uses it"
             raise DaemonError(f"cannot listen on port {port} of 127.0.0.1", why, todo) from None
-        self.loopback.port = self._tcp.sockets[0].getsockname()[1]
-        await self._open_unix()
+
+    async def _listen_again(self, last: int) -> asyncio.Server | None:
+        """On the port of the daemon before, which settings of hosts name; None if there is none or it is taken."""
+        if not last:
+            return None
+        try:
+            return await self._listen(last)
+        except DaemonError as error:
+            again = "another one is used; install the hosts' hooks again, they name the old one"
+            self._log.warning(f"{error.what}; {error.why}; {again}", port=last)
+            return None
 
     async def _open_unix(self) -> None:
         path = self._paths.socket()
@@ -162,6 +179,27 @@ class Server:
         except OSError:
             return False
         return (found.st_dev, found.st_ino) == self._inode
+
+
+def remembered_port(path: str) -> int:
+    """0 if there is none, or what is there is no port of an ordinary program."""
+    try:
+        with open(path, encoding="ascii") as file:
+            text = file.read(16).strip()
+    except (OSError, UnicodeDecodeError):
+        return 0
+    return int(text) if text.isdecimal() and 1024 <= int(text) <= 65535 else 0
+
+
+def remember_port(path: str, port: int) -> None:
+    """Whole or not at all; raises StateUnwritable."""
+    draft = f"{path}.{os.getpid()}"
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(b"%d\n" % port)
+        os.replace(draft, path)
+    except OSError as error:
+        raise StateUnwritable(f"cannot write {path}", error.strerror or str(error), "free disk space") from None
 
 
 def bind(path: str) -> socket.socket:

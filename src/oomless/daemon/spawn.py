@@ -11,11 +11,11 @@ means that the daemon died, and then its log says why.
 
 from __future__ import annotations
 
+import _socket
 import fcntl
 import json
 import os
 import select
-import socket
 import sys
 import time
 
@@ -62,13 +62,15 @@ class DaemonFile:
         return stat is not None and stat.start == self.start and stat.alive and proc.boot_id() == self.boot_id
 
     def accepts(self) -> bool:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
             probe.settimeout(5)
-            try:
-                probe.connect(self.socket)
-            except OSError:
-                return False
+            probe.connect(self.socket)
             return True
+        except OSError:
+            return False
+        finally:
+            probe.close()
 
 
 def running(paths: Paths) -> DaemonFile | None:
@@ -77,8 +79,8 @@ def running(paths: Paths) -> DaemonFile | None:
     return found if found and found.alive() and found.accepts() else None
 
 
-def ensure(paths: Paths) -> str:
-    """The socket of the running daemon, started if none answers. Raises StateUnwritable, DaemonError,
+def ensure(paths: Paths, seconds: float = START_SECONDS) -> str:
+    """The socket of the running daemon, started if none answers within ``seconds``. Raises StateUnwritable, DaemonError,
     or UsageError for settings that the daemon cannot use."""
     found = running(paths)
     if found:
@@ -86,11 +88,11 @@ def ensure(paths: Paths) -> str:
     paths.make()
     lock = _open(paths.start_lock, os.O_RDWR)
     try:
-        if not take_lock(lock, START_SECONDS):
+        if not take_lock(lock, seconds):
             raise DaemonError("another command has been starting the daemon too long", paths.start_lock, "try again")
         # Whoever held the lock before us may have started one.
         found = running(paths)
-        return found.socket if found else _start(paths)
+        return found.socket if found else _start(paths, seconds)
     finally:
         os.close(lock)
 
@@ -131,14 +133,14 @@ def environment(paths: Paths, environ: dict[str, str]) -> dict[str, str]:
     return kept
 
 
-def _start(paths: Paths) -> str:
+def _start(paths: Paths, seconds: float) -> str:
     answer, ready = os.pipe()
     try:
         try:
             child = _spawn(paths, ready)
         finally:
             os.close(ready)
-        text = _read_answer(answer, START_SECONDS)
+        text = _read_answer(answer, seconds)
     finally:
         os.close(answer)
     _reap(child, text == _TIMEOUT)
@@ -218,7 +220,7 @@ def understand(answer: str, log: str) -> str:
     if kind == "ok" and rest:
         return rest
     if answer == _TIMEOUT:
-        raise DaemonError("the daemon did not answer", f"no word in {START_SECONDS:.0f} s", f"see {log}")
+        raise DaemonError("the daemon did not answer", "no word in time", f"see {log}")
     code, _, text = rest.partition(" ")
     if kind == "error" and code.isdigit():
         raise (UsageError if int(code) == UsageError.exit_code else DaemonError)(*text.split("\t")[:3])

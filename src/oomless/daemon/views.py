@@ -18,10 +18,12 @@ TreeState = Literal["running", "waiting", "ended"]
 
 
 class TreeView(msgspec.Struct, frozen=True, kw_only=True):
-    """One tree or slot. ``pid`` and ``start`` are its root's; ``seconds`` it has run or waited so far;
-    ``reason`` is why it waits, runs or ended."""
+    """One tree or slot, or (``kind`` subagent) one inside a host's own process, which has no processes of its own.
+    ``pid`` and ``start`` are its root's; ``seconds`` it has run or waited so far; ``reason`` is why it waits, runs
+    or ended."""
 
     tree: str
+    kind: str = "tree"
     name: str
     klass: str | None = msgspec.field(default=None, name="class")
     owner: str
@@ -53,6 +55,32 @@ class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class SessionView(msgspec.Struct, frozen=True, kw_only=True):
+    """One session of a host. ``sessions`` are the host's ids for it, newest last (``/clear`` gives a new one to the same
+    process). ``pid`` and ``start`` are None until it is registered: then only its subagents are known."""
+
+    host: str
+    sessions: tuple[str, ...]
+    pid: int | None = None
+    start: int | None = None
+    cwd: str = ""
+    seconds: float = 0.0
+    subagents_running: int = 0
+    subagents_waiting: int = 0
+
+
+class LeftRunningView(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that outlived its session and was left alone, and why. Only those that still live are listed."""
+
+    pid: int
+    start: int
+    command: str
+    why: str
+    host: str
+    session: str
+    since: float
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """``held_bytes`` is what admission counts for all trees together, ``problem`` what is wrong with the
     settings that were read last. ``pid`` is None when no daemon runs; then only ``memory`` says anything."""
@@ -65,6 +93,8 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     headroom_bytes: int = 0
     max_parallel: int | None = None
     trees: tuple[TreeView, ...] = ()
+    sessions: tuple[SessionView, ...] = ()
+    left_running: tuple[LeftRunningView, ...] = ()
     decisions: tuple[DecisionView, ...] = ()
     problem: str | None = None
 
@@ -104,6 +134,18 @@ class EndRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Body of ``POST /v1/trees/<id>/end``."""
 
     reason: str = "asked for"
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of ``POST /v1/sessions``: a host's session and the process that it runs in. ``source`` is the host's word for
+    how it began."""
+
+    host: str
+    session: str
+    pid: int
+    start: int
+    cwd: str = ""
+    source: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

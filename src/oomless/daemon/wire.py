@@ -41,10 +41,12 @@ class Lease(_Message, frozen=True, kw_only=True, tag="lease"):
     """``need``: what to reserve (None: learned or prior). ``limit``: what the tree may not exceed. ``wait``: 0
     fails fast, None takes the settings' word. ``owner``: ``run``, ``batch:<id>`` or ``governor``. ``parent``: the
     governed tree it is asked from (checked against lineage). ``group`` with ``group_budget`` and ``group_parallel``
-    bounds a batch as a whole."""
+    bounds a batch as a whole. A ``shell`` or
+    ``server`` is never kept waiting; ``session``, ``session_pid`` and ``session_start`` name the host's session that
+    it belongs to and the process it ends with (checked: it must be an ancestor)."""
 
     v: int
-    kind: Literal["tree", "slot"] = "tree"
+    kind: Literal["tree", "slot", "shell", "server"] = "tree"
     name: str
     klass: str | None = None
     argv: tuple[str, ...] = ()
@@ -58,6 +60,9 @@ class Lease(_Message, frozen=True, kw_only=True, tag="lease"):
     group: str | None = None
     group_budget: int | None = None
     group_parallel: int | None = None
+    session: str | None = None
+    session_pid: int | None = None
+    session_start: int | None = None
 
 
 class Adopt(_Message, frozen=True, kw_only=True, tag="adopt"):

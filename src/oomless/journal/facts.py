@@ -12,13 +12,21 @@ import msgspec
 from oomless.model import ExitRecord, Identity, Survivor
 
 
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """The process that a tool shell or a server belongs to, and the process session (setsid) that its shell leads:
+    what is in another one has detached on purpose."""
+
+    owner: Identity
+    sid: int
+
+
 class TreeIntent(msgspec.Struct, frozen=True, kw_only=True):
     """What is written before anything is forked: enough to find a tree again though nobody reported it.
 
     ``requester`` becomes the shim of a ``run`` by exec; ``rung`` is the one intended; ``argv`` names leftovers."""
 
     tree: str
-    kind: Literal["tree", "slot"] = "tree"
+    kind: Literal["tree", "slot", "shell", "server"] = "tree"
     name: str
     klass: str | None = None
     owner: str
@@ -35,6 +43,7 @@ class TreeIntent(msgspec.Struct, frozen=True, kw_only=True):
     marker: str
     requester: Identity
     intended_at: float
+    session: Session | None = None
 
 
 class OpenTree(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +66,7 @@ class SweepRow(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     ended: int
     left: tuple[Survivor, ...] = ()
+    left_running: tuple[Survivor, ...] = ()
     bytes_freed: int | None = None
 
 
@@ -83,3 +93,27 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     verdict: Literal["admitted", "waiting", "refused", "withdrawn"]
     reason: str
+
+
+class HostSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A host's session as its own hook registered it: the host's id and the process that it runs in. One process may
+    have several ids, one after another."""
+
+    host: str
+    session: str
+    process: Identity
+    cwd: str
+    at: float
+
+
+class ReapRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done about what a dead session left: who was ended, who could not be (``left``), and who was left alone
+    (``left_running``), each with the reason. ``bytes_freed`` is the proportional set of those that were ended."""
+
+    host: str
+    session: str
+    at: float
+    ended: tuple[Survivor, ...] = ()
+    left: tuple[Survivor, ...] = ()
+    left_running: tuple[Survivor, ...] = ()
+    bytes_freed: int = 0

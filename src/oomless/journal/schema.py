@@ -13,7 +13,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         CREATE TABLE trees (
             seq INTEGER PRIMARY KEY,
             tree TEXT NOT NULL UNIQUE,
-            kind TEXT NOT NULL CHECK (kind IN ('tree', 'slot')),
+            kind TEXT NOT NULL CHECK (kind IN ('tree', 'slot', 'shell', 'server')),
             name TEXT NOT NULL,
             klass TEXT,
             owner TEXT NOT NULL,
@@ -29,6 +29,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             cgroups TEXT NOT NULL,
             marker TEXT NOT NULL,
             requester TEXT NOT NULL,
+            session TEXT,
             intended_at REAL NOT NULL,
             shim TEXT,
             root TEXT,
@@ -61,6 +62,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             reason TEXT NOT NULL,
             ended INTEGER NOT NULL,
             left_alive TEXT NOT NULL,
+            left_running TEXT NOT NULL DEFAULT '[]',
             bytes_freed INTEGER
         )
         """,
@@ -68,6 +70,35 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX trees_open ON trees (seq) WHERE ended_at IS NULL",
         "CREATE INDEX trees_name ON trees (name)",
         "CREATE INDEX decisions_name ON decisions (name)",
+    ),
+    (
+        """
+        CREATE TABLE sessions (
+            seq INTEGER PRIMARY KEY,
+            host TEXT NOT NULL,
+            session TEXT NOT NULL,
+            boot_id TEXT NOT NULL,
+            pid INTEGER NOT NULL,
+            start INTEGER NOT NULL,
+            cwd TEXT NOT NULL,
+            at REAL NOT NULL,
+            ended_at REAL,
+            UNIQUE (host, session, boot_id, pid, start)
+        )
+        """,
+        """
+        CREATE TABLE reaps (
+            seq INTEGER PRIMARY KEY,
+            host TEXT NOT NULL,
+            session TEXT NOT NULL,
+            at REAL NOT NULL,
+            ended TEXT NOT NULL,
+            left_alive TEXT NOT NULL,
+            left_running TEXT NOT NULL,
+            bytes_freed INTEGER NOT NULL
+        )
+        """,
+        "CREATE INDEX sessions_open ON sessions (seq) WHERE ended_at IS NULL",
     ),
 )
 

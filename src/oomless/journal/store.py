@@ -15,14 +15,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from oomless.errors import JournalError
-from oomless.journal.facts import Decision, OpenTree, SweepRow, TreeIntent, TreeRow
+from oomless.journal.facts import Decision, OpenTree, Session, SweepRow, TreeIntent, TreeRow
 from oomless.journal.opening import journal_error, open_database
 from oomless.model import ExitRecord, Identity, Survivor
 
 _T = TypeVar("_T")
 _TREES = (
     "SELECT tree, kind, name, klass, owner, argv, cwd, boot_id, parent, in_group, reserved, limit_bytes, processes,"
-    " rung, cgroups, marker, requester, intended_at, shim, root, contained_by, why_rung, started_at, ended_at, record"
+    " rung, cgroups, marker, requester, intended_at, shim, root, contained_by, why_rung, started_at, ended_at, record,"
+    " session"
     " FROM trees "
 )
 
@@ -47,8 +48,8 @@ class Journal:
         """To be called before anything is forked."""
         self._write(
             "INSERT INTO trees (tree, kind, name, klass, owner, argv, cwd, boot_id, parent, in_group, reserved,"
-            " limit_bytes, processes, rung, cgroups, marker, requester, intended_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " limit_bytes, processes, rung, cgroups, marker, requester, intended_at, session)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 intent.tree,
                 intent.kind,
@@ -68,6 +69,7 @@ class Journal:
                 intent.marker,
                 _json(intent.requester),
                 intent.intended_at,
+                _json(intent.session) if intent.session else None,
             ),
         )
 
@@ -95,6 +97,7 @@ class Journal:
         ended: int,
         left: tuple[Survivor, ...] = (),
         bytes_freed: int | None = None,
+        left_running: tuple[Survivor, ...] = (),
     ) -> bool:
         """Ends a tree whose shim is gone; it does not come back as open, and who is left is named. False: no such
         tree."""
@@ -103,8 +106,9 @@ class Journal:
             if not cursor.rowcount:
                 return False
             db.execute(
-                "INSERT INTO sweeps (tree, at, reason, ended, left_alive, bytes_freed) VALUES (?, ?, ?, ?, ?, ?)",
-                (tree, at, reason, ended, _json(left), bytes_freed),
+                "INSERT INTO sweeps (tree, at, reason, ended, left_alive, bytes_freed, left_running)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (tree, at, reason, ended, _json(left), bytes_freed, _json(left_running)),
             )
             return True
 
@@ -206,14 +210,22 @@ class Journal:
 
     def _sweep(self, tree: str) -> SweepRow | None:
         rows = self._read(
-            "SELECT at, reason, ended, left_alive, bytes_freed FROM sweeps WHERE tree = ? ORDER BY seq DESC LIMIT 1",
+            "SELECT at, reason, ended, left_alive, bytes_freed, left_running FROM sweeps WHERE tree = ?"
+            " ORDER BY seq DESC LIMIT 1",
             tree,
         )
         if not rows:
             return None
-        at, reason, ended, left, bytes_freed = rows[0]
-        survivors = self._parse(left, tuple[Survivor, ...])
-        return SweepRow(tree=tree, at=at, reason=reason, ended=ended, left=survivors, bytes_freed=bytes_freed)
+        at, reason, ended, left, bytes_freed, running = rows[0]
+        return SweepRow(
+            tree=tree,
+            at=at,
+            reason=reason,
+            ended=ended,
+            left=self._parse(left, tuple[Survivor, ...]),
+            left_running=self._parse(running, tuple[Survivor, ...]),
+            bytes_freed=bytes_freed,
+        )
 
     def _row(self, row: tuple[Any, ...]) -> TreeRow:
         intent = TreeIntent(
@@ -235,6 +247,7 @@ class Journal:
             marker=row[15],
             requester=self._parse(row[16], Identity),
             intended_at=row[17],
+            session=self._parse(row[25], Session) if row[25] else None,
         )
         return TreeRow(
             intent=intent,

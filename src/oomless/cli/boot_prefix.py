@@ -1,0 +1,10 @@
+"""Starts ``prefix.py``: ``python -I -S -E boot_prefix.py shell|server LINE``. As small as ``contain/boot.py``, and for
+the same reason: it is compiled anew each time."""
+
+import sys
+
+sys.path.insert(0, __file__.rsplit("/", 3)[0])
+
+from oomless.cli.prefix import main
+
+main(sys.argv)

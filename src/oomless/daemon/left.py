@@ -1,0 +1,135 @@
+"""What a session leaves when its process dies, and whom of that we may end: pure, over readings of the process table.
+
+``Memory`` looks at the table once a second while the session lives, because descent cannot be seen any more afterwards:
+whoever loses its parent is below init. ``judge`` says who of those is spared. Not here: reading the facts and ending
+processes (``clearing.py``), when it is done (``sessions.py``), and what our own trees leave (``contain/spare.py``).
+
+What a host starts falls in two. A *tool shell* is a direct child that leads a process session of its own; commands left
+in its background stay in that session. Whatever left it, or ignores SIGHUP, was asked to outlive the session. A *server*
+is any other direct child. As this session is only watched, a listening socket spares as well: someone may be using it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Container, Mapping
+
+assert sys.platform == "linux"
+
+import msgspec
+
+from oomless.platform.proc import Stat
+
+#: Pid and start time.
+Who = tuple[int, int]
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """How a process descends from the session's: ``above`` are those in between, the direct child first. ``shell_sid``:
+    the process session of the tool shell that it is below (or is), None below a server."""
+
+    above: tuple[Who, ...]
+    shell_sid: int | None
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """One process after its session's death. ``protected``: the title of the editor, terminal or multiplexer that it
+    is, or "". ``host``: it is a program that runs agents itself."""
+
+    sid: int
+    leads: bool = False
+    ignores_hangup: bool = False
+    listens: bool = False
+    protected: str = ""
+    host: bool = False
+
+
+class Memory:
+    """The living descendants of one process, also those that lost their parents since they were first seen."""
+
+    def __init__(self, root: Who) -> None:
+        self.root = root
+        self.traces: dict[Who, Trace] = {}
+        self._ours: set[Who] = set()
+
+    def look(self, table: Mapping[int, Stat], ours: Container[Who] = ()) -> None:
+        """``ours``: shims and requesters of governed trees; they and what is below them are not this memory's."""
+        children: dict[int, list[Stat]] = {}
+        for stat in table.values():
+            children.setdefault(stat.ppid, []).append(stat)
+        old, self.traces = self.traces, {}
+        root = table.get(self.root[0])
+        if root is not None and root.start == self.root[1]:
+            for child in children.get(root.pid, ()):
+                self._take(child, Trace(above=(), shell_sid=child.sid if child.sid == child.pid else None), children)
+        # Longest ago first: who was seen with its parents has the fuller line.
+        for who, trace in old.items():
+            stat = table.get(who[0])
+            if who not in self.traces and stat is not None and stat.start == who[1]:
+                self._take(stat, trace, children)
+        self._take_shell_mates(table, children)
+        self._ours = {who for who in self._ours if who in self.traces}
+        self._ours |= {who for who, t in self.traces.items() if who in ours or any(a in ours for a in t.above)}
+
+    def _take(self, stat: Stat, trace: Trace, children: Mapping[int, list[Stat]]) -> None:
+        todo = [(stat, trace)]
+        while todo:
+            stat, trace = todo.pop()
+            who = (stat.pid, stat.start)
+            if who in self.traces or who == self.root:
+                continue
+            self.traces[who] = trace
+            below = Trace(above=(*trace.above, who), shell_sid=trace.shell_sid)
+            # Entries are read one after another: a parent that is younger than its child is a stranger.
+            todo += [(child, below) for child in children.get(stat.pid, ()) if child.start >= stat.start]
+
+    def _take_shell_mates(self, table: Mapping[int, Stat], children: Mapping[int, list[Stat]]) -> None:
+        """Whoever is in the process session of a tool shell descends from it: there is no way into one but by birth,
+        and its number is not used again while anybody is in it, which we have seen to be so without a break."""
+        shells = {
+            trace.shell_sid: (trace.above or (who,))[0]
+            for who, trace in self.traces.items()
+            if trace.shell_sid is not None and table[who[0]].sid == trace.shell_sid
+        }
+        for stat in table.values():
+            shell = shells.get(stat.sid)
+            if shell is not None and (stat.pid, stat.start) not in self.traces and stat.start >= shell[1]:
+                self._take(stat, Trace(above=(shell,), shell_sid=stat.sid), children)
+
+    def candidates(self, table: Mapping[int, Stat]) -> dict[Who, Stat]:
+        """Of those remembered at the last look, the living ones that are not in a tree of ours."""
+        found = {}
+        for who in self.traces:
+            stat = table.get(who[0])
+            if who not in self._ours and stat is not None and stat.start == who[1] and stat.alive:
+                found[who] = stat
+        return found
+
+
+def judge(traces: Mapping[Who, Trace], facts: Mapping[Who, Facts]) -> dict[Who, str]:
+    """Who of those that ``facts`` are known of is spared, and why. The others may be ended."""
+    spared = {who: why for who, fact in facts.items() if (why := _own_reason(traces[who], fact))}
+    for who in facts:
+        if who not in spared:
+            above = next((one for one in traces[who].above if one in spared), None)
+            if above is not None:
+                spared[who] = f"started by {above[0]}, which is left running"
+    for who, fact in facts.items():
+        if fact.listens:
+            # A wrapper in between would hand our signal on; the shell or server at the top is not one to keep.
+            for above in traces[who].above[1:]:
+                if above in facts:
+                    spared.setdefault(above, f"{who[0]} below it listens on a port")
+    return spared
+
+
+def _own_reason(trace: Trace, fact: Facts) -> str:
+    if fact.protected:
+        return f"{fact.protected} is never ended"
+    if fact.host and fact.leads:
+        return "it runs agents in the background"
+    if trace.shell_sid is not None and fact.sid != trace.shell_sid:
+        return "it started a process session of its own (setsid)"
+    if fact.ignores_hangup:
+        return "it ignores SIGHUP (nohup)"
+    return "it listens on a port" if fact.listens else ""
