@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from oomless.daemon.views import EventView, StatusView, TreeView
+from oomless.daemon.message import Handler
+from oomless.daemon.views import EventView, Registration, StatusView, TreeView
 from oomless.model import MachineMemory
 
 TREE = TreeView(
@@ -18,6 +19,7 @@ class FakeCore:
         self.ended: list[tuple[str, str]] = []
         self.queues: list[asyncio.Queue[EventView]] = []
         self.unsubscribed = asyncio.Event()
+        self.registered: list[Registration] = []
 
     async def start(self) -> None:
         pass
@@ -43,6 +45,13 @@ class FakeCore:
 
     def open_trees(self) -> int:
         return 1
+
+    def hooks(self) -> dict[str, Handler]:
+        return {}
+
+    def register(self, asked: Registration) -> bool:
+        self.registered.append(asked)
+        return asked.pid == TREE.pid
 
     def subscribe(self) -> asyncio.Queue[EventView]:
         self.queues.append(asyncio.Queue())

@@ -32,7 +32,17 @@ def levels() -> dict[str, int]:
 
 LEVEL = levels()
 
-STANDARD_ONLY = ("errors", "units", "paths", "platform.proc", "daemon.lease", "daemon.spawn", "cli", "cli.run")
+STANDARD_ONLY = (
+    "errors",
+    "units",
+    "paths",
+    "platform.proc",
+    "daemon.lease",
+    "daemon.spawn",
+    "cli",
+    "cli.run",
+    "cli.hook",
+)
 STANDARD_ONLY_ROOM, NOT_IN_IT = "contain", "contain.sweep"
 
 

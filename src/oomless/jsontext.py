@@ -19,7 +19,7 @@ from oomless.errors import UsageError
 
 Path = tuple[str | int, ...]
 _SPACE = re.compile(r"[ \t\r\n]*")
-_value_at = json.JSONDecoder().raw_decode
+_value_at = json.JSONDecoder(parse_int=float).raw_decode
 
 
 class _Mistake(ValueError):

@@ -54,13 +54,15 @@ def read(path: str, limit: int) -> UserFile:
         return UserFile(path=path, real=real)
     except OSError as error:
         raise UsageError(f"cannot read {path}", error.strerror or str(error)) from None
-    with open(fd, "rb", buffering=0) as file:
+    try:
         state = os.fstat(fd)
         if not stat.S_ISREG(state.st_mode):
             raise UsageError(f"cannot read {path}", "it is not a regular file")
         raw = b""
-        while len(raw) <= limit and (piece := file.read(limit + 1 - len(raw))):
+        while len(raw) <= limit and (piece := os.read(fd, limit + 1 - len(raw))):
             raw += piece
+    finally:
+        os.close(fd)
     if len(raw) > limit:
         raise UsageError(f"cannot read {path}", f"it is larger than {limit // 2**20} MiB")
     mode, owner = stat.S_IMODE(state.st_mode), (state.st_uid, state.st_gid)

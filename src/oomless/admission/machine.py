@@ -250,9 +250,7 @@ class _Work:
                 continue
             why = reason(block, ask, self.policy)
             line = error_line(block, ask, self.policy, self.now - ask.at)
-            self.actions.append(
-                Refuse(id=ask.id, code=REFUSED, error=line, reason=why, never=block.kind == "never")
-            )
+            self.actions.append(Refuse(id=ask.id, code=REFUSED, error=line, reason=why, never=block.kind == "never"))
         refused = len(left) < len(self.queue)
         self.queue = left
         return refused

@@ -1,5 +1,5 @@
-"""The ``oomless`` command. ``run`` is dispatched before typer, rich or msgspec are imported (they take longer to load
-than all of ``run``); everything else is in ``app.py``, one file per command. What typer itself finds wrong comes out
+"""The ``oomless`` command. ``run`` and ``hook`` are dispatched before typer, rich or msgspec are imported (they take
+longer to load than all of these); everything else is in ``app.py``, one file per command. What typer itself finds wrong comes out
 as one line like every other error."""
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ def main() -> None:
         from oomless.cli.run import main as run
 
         sys.exit(run(argv[1:]))
+    if argv[:1] == ["hook"]:
+        from oomless.cli.hook import main as hook
+
+        sys.exit(hook(argv[1:]))
     sys.exit(_typer(argv))
 
 

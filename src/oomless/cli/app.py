@@ -23,6 +23,8 @@ COMMANDS = {
     "status": False,
     "doctor": False,
     "demo": False,
+    "install": False,
+    "uninstall": False,
     "daemon": True,
     "config": True,
 }

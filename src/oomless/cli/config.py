@@ -1,7 +1,9 @@
-"""``oomless config``: the settings in effect and where each is from, and whether the files are in order."""
+"""``oomless config``: the settings in effect and where each is from, whether the files are in order, and taking over
+the ones that the incident's report recommends (``config_import.py``)."""
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from typing import Annotated
@@ -9,15 +11,17 @@ from typing import Annotated
 import msgspec
 import typer
 
-from oomless import config
+from oomless import config, config_import, userfile
+from oomless.cli.consent import agreed
 from oomless.cli.output import console, fail, guard, print_json, printable
-from oomless.errors import ConfigError
+from oomless.errors import ConfigError, UsageError
 from oomless.paths import Paths
+from oomless.tomlfile import MAX_BYTES
 from oomless.units import format_duration, format_size
 
 SCHEMA = "oomless.config/1"
 
-app = typer.Typer(help="Show and check the settings.", no_args_is_help=True)
+app = typer.Typer(help="Show, check and import the settings.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -33,6 +37,18 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     ok: bool
     files: tuple[str, ...]
     problem: str | None = None
+
+
+class Imported(msgspec.Struct, frozen=True, kw_only=True):
+    """``imported``: the value of ``max_parallel_subagents`` that ``settings`` has now, if the file says one."""
+
+    schema: str = SCHEMA
+    file: str
+    settings: str
+    imported: int | None
+    changed: bool
+    skipped: tuple[config_import.Skipped, ...]
+    note: str = config_import.IGNORED_BY_CLAUDE
 
 
 @app.command()
@@ -73,6 +89,59 @@ def check(
         console().print(f"no mistakes in {printable(' and '.join(files))}", soft_wrap=True)
     else:
         console().print(f"no settings file: defaults apply ({printable(Paths().config_file)})", soft_wrap=True)
+
+
+@app.command("import")
+@guard()
+def import_(
+    file: Annotated[Path, typer.Argument(help="The JSON file with maxParallelSubagents and its like.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
+    json: Json = False,
+) -> None:
+    """Take over what has an effect of the settings for Claude Code that it does not read itself."""
+    source = userfile.read(str(file), MAX_BYTES)
+    if source.raw is None:
+        raise UsageError(f"there is no file {file}")
+    incident = config_import.read(source.text(), str(file))
+    target = userfile.read(Paths().config_file, MAX_BYTES)
+    config.load(target.path)  # A broken file is not edited.
+    old = new = target.text()
+    if incident.max_parallel_subagents is not None:
+        new = config_import.with_setting(old, target.path, incident.max_parallel_subagents)
+    report = Imported(
+        file=str(file),
+        settings=target.path,
+        imported=incident.max_parallel_subagents,
+        changed=new != old,
+        skipped=incident.skipped,
+    )
+    if not json:
+        _say_import(report)
+    if report.changed:
+        userfile.check_writable(target)
+        diff = list(difflib.unified_diff(old.splitlines(), new.splitlines(), target.path, target.path, lineterm=""))
+        if not agreed(diff, yes=yes, json=json):
+            raise typer.Exit(1)
+        userfile.replace(target, target.encode(new), backup=False)
+    if json:
+        print_json(report)
+    elif report.changed:
+        console().print(f"written to {printable(target.path)}", soft_wrap=True)
+
+
+def _say_import(report: Imported) -> None:
+    out = console()
+    out.print(f"{printable(report.file)}: {report.note}", soft_wrap=True)
+    for skipped in report.skipped:
+        out.print(f"  {skipped.key} has no effect and is not imported: {skipped.why}", soft_wrap=True)
+    if report.imported is not None:
+        name = f"{config_import.SETTING} = {report.imported}"
+        where = printable(report.settings)
+        out.print(
+            f"  maxParallelSubagents: {name}{'' if report.changed else ', as it is'} in {where}", soft_wrap=True
+        )
+    elif not report.changed:
+        out.print("  there is nothing to import", soft_wrap=True)
 
 
 def _files() -> list[str]:

@@ -1,8 +1,9 @@
 """``oomless doctor``: the containment ladder of this machine, what is chosen and why, and a kill that is tried.
 
 The trial starts a small tree of its own with the ways in which processes slip away (own session, own group, double
-fork, wiped environment, SIGTERM ignored), kills its root, and counts who is left. Not here: the ladder itself
-(``contain/ladder.py``).
+fork, wiped environment, SIGTERM ignored), kills its root, and counts who is left. Then each host: whether oomless is
+installed in it as it should be. Not here: the ladder itself (``contain/ladder.py``) and the look at hosts
+(``hosts/claude_check.py``).
 """
 
 from __future__ import annotations
@@ -19,11 +20,16 @@ import msgspec
 import typer
 from rich.table import Table
 
+assert sys.platform == "linux"
+
 from oomless.cli import output
+from oomless.cli.install import read_token
 from oomless.config import load
 from oomless.contain.ladder import Ladder, Offer
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
+from oomless.daemon import spawn
 from oomless.errors import ContainmentError
+from oomless.hosts import claude_check
 from oomless.model import ExitRecord
 from oomless.paths import Paths
 from oomless.platform import current, proc
@@ -80,13 +86,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     available_bytes: int
     rungs: tuple[Rung, ...]
     gaps: tuple[str, ...]
+    hosts: tuple[claude_check.HostView, ...]
 
 
 @output.guard()
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show how trees are contained here and why, and try a kill.
+    """Show how trees are contained here and why, try a kill, and look at hosts.
 
     Every rung that this machine offers is tried on a small tree with the known ways to escape. Exit 1 if one
     left a survivor.
@@ -124,7 +131,14 @@ def examine(paths: Paths) -> Report:
         available_bytes=memory.available_bytes,
         rungs=tuple(rungs),
         gaps=tuple(gaps(chosen)),
+        hosts=(look_at_claude(paths),),
     )
+
+
+def look_at_claude(paths: Paths) -> claude_check.HostView:
+    running = spawn.running(paths)
+    daemon = claude_check.Daemon(url=running.url if running else None, token=read_token(paths))
+    return claude_check.check(paths, os.environ, os.getcwd(), daemon)
 
 
 def trial(offer: Offer, tag: str) -> ExitRecord:
@@ -184,3 +198,14 @@ def show(report: Report) -> None:
     console.print(table)
     for gap in report.gaps:
         console.print(f"- {gap}", highlight=False)
+    for host in report.hosts:
+        show_host(host)
+
+
+def show_host(host: claude_check.HostView) -> None:
+    console = output.console()
+    version = f"{host.program} {host.version or 'does not tell its version'}" if host.program else "not on PATH"
+    says = f"{host.host}: {version}; hooks: {host.hooks}, prefix: {host.prefix} in {host.settings}"
+    console.print(output.printable(says), soft_wrap=True)
+    for line in (*host.problems, *host.notes):
+        console.print(f"- {output.printable(line)}", soft_wrap=True)

@@ -4,6 +4,7 @@
 
     Unix socket   GET /v1/status   GET /v1/daemon   GET /v1/trees/<id or name>
                   POST /v1/trees/<id or name>/end {"reason"}   POST /v1/stop
+                  POST /v1/sessions {"host", "session", "pid", "start", "cwd", "source"}
     127.0.0.1     GET /status   GET /events   GET /health      (read token)
                   /hooks/<host>...   /mcp/<server>...          (their own tokens; handlers register themselves)
 
@@ -19,7 +20,7 @@ import msgspec
 
 from oomless.daemon.message import Handler, Request, Response, as_json, failure
 from oomless.daemon.surfaces import Tokens, judge
-from oomless.daemon.views import Answer, CoreProtocol, DaemonView, EndRequest, EventView
+from oomless.daemon.views import Answer, CoreProtocol, DaemonView, EndRequest, EventView, Registration
 
 
 def unquote(text: str) -> str:
@@ -55,7 +56,13 @@ class Control:
                 return self._tree(name)
             case ("POST", "v1", "trees", name, "end"):
                 return await self._end(name, request.body)
-            case (_, "v1", "status" | "daemon" | "stop") | (_, "v1", "trees", _) | (_, "v1", "trees", _, "end"):
+            case ("POST", "v1", "sessions"):
+                return self._register(request.body)
+            case (
+                (_, "v1", "status" | "daemon" | "stop" | "sessions")
+                | (_, "v1", "trees", _)
+                | (_, "v1", "trees", _, "end")
+            ):
                 return failure(405, f"{request.method} is not for this")
         return failure(404, f"there is no {request.path}")
 
@@ -63,6 +70,15 @@ class Control:
         name = _name(quoted)
         found = self._core.tree(name) if name else None
         return as_json(found) if found else failure(404, f"there is no tree {name or quoted!r}")
+
+    def _register(self, body: bytes) -> Response:
+        try:
+            asked = msgspec.json.decode(body, type=Registration)
+        except msgspec.DecodeError as error:
+            return failure(400, f"the body is not understood: {error}")
+        if self._core.register(asked):
+            return as_json(Answer(ok=True))
+        return failure(409, f"there is no process {asked.pid} that started at {asked.start}")
 
     async def _end(self, quoted: str, body: bytes) -> Response:
         name = _name(quoted)
@@ -87,7 +103,7 @@ class Loopback:
 
     def __init__(self, core: CoreProtocol, tokens: Tokens) -> None:
         self.port = 0
-        self.hooks: dict[str, Handler] = {}
+        self.hooks: dict[str, Handler] = core.hooks()
         self.mcp: dict[str, Handler] = {}
         self._core = core
         self._tokens = tokens

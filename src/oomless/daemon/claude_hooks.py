@@ -1,9 +1,10 @@
 """Claude Code's hooks: its JSON to typed events, and our decision to its JSON. Pure, and no I/O.
 
-As of 2.1.330. A subagent is the tool ``Agent`` (``Task`` in older versions and still in some lists). In the background,
-which is the default, PostToolUse comes at once and names the agent, about when SubagentStart does; in the foreground it
-comes when the agent has finished. SubagentStart carries no ``tool_use_id``, fires again for a resumed agent and for each
-message of a teammate, and cannot be refused. What these events mean for reservations is in ``subagents.py``.
+As of 2.1.330. A subagent is the tool ``Agent`` (``Task`` in older versions and still in some lists). In the
+background, which is the default, PostToolUse comes at once and names the agent, about when SubagentStart does; in
+the foreground it comes when the agent has finished. SubagentStart carries no ``tool_use_id``, fires again for a
+resumed agent and for each message of a teammate, and cannot be refused. What these events mean for reservations is
+in ``subagents.py``.
 
 An admitted request is answered with ``{}`` and not with ``allow``: that would skip the user's own permission rules.
 """
@@ -47,7 +48,7 @@ class _Response(msgspec.Struct, frozen=True, kw_only=True):
     """``status``: async_launched (in the background), completed, or remote_launched (not on this machine)."""
 
     status: str = ""
-    agentId: str | None = None  # noqa: N815  the host's own word
+    agentId: str | None = None
 
 
 class _Name(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,9 +145,7 @@ def _subagent_start(hook: _Hook) -> HostEvent:
 
 
 def _subagent_stop(hook: _Hook) -> HostEvent:
-    return Finished(
-        session=_needed(hook.session_id, "session_id"), agent=_needed(hook.agent_id or "", "agent_id")
-    )
+    return Finished(session=_needed(hook.session_id, "session_id"), agent=_needed(hook.agent_id or "", "agent_id"))
 
 
 def _sign_of_life(hook: _Hook) -> HostEvent:

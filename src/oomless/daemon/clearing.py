@@ -1,7 +1,8 @@
-"""Ends what a dead session left, as far as ``left.py`` allows: TERM, a second's grace, KILL, and proof that it is gone.
+"""Ends what a dead session left, as far as ``left.py`` allows: TERM, a second's grace, KILL, and proof that it is
+gone.
 
-Covers: reading the facts about each candidate, signals through verified identities, rounds until nobody is left, and the
-account of it. Everything is looked at anew in each round, for what is being ended may still fork.
+Covers: reading the facts about each candidate, signals through verified identities, rounds until nobody is left, and
+the account of it. Everything is looked at anew in each round, for what is being ended may still fork.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 
 assert sys.platform == "linux"
 
@@ -50,7 +52,6 @@ class Clearing:
         self._memory = memory
         self._governed = governed
         self._roots = roots
-        self._catalog = catalog.load()
         self._facts: dict[Who, Facts] = {}
         self._commands: dict[Who, str] = {}
         self._spared: dict[Who, str] = {}
@@ -80,12 +81,11 @@ class Clearing:
                 self._facts[who] = self._read(stat, argv)
                 self._commands[who] = (command_line(argv) or stat.comm)[:_COMMAND_KEPT]
         traces = self._memory.traces
-        for who, why in judge(traces, {who: f for who, f in self._facts.items() if who in traces}).items():
-            self._spared.setdefault(who, why)
+        self._spared = judge(traces, {who: f for who, f in self._facts.items() if who in traces}, self._spared)
         return {who: stat for who, stat in found.items() if who not in self._spared}
 
     def _read(self, stat: proc.Stat, argv: tuple[str, ...]) -> Facts:
-        known = self._catalog.recognise(argv) if argv else None
+        known = known_programs().recognise(argv) if argv else None
         program = known.program if known is not None else None
         return Facts(
             sid=stat.sid,
@@ -125,6 +125,11 @@ class Clearing:
         return Survivor(pid=who[0], start=who[1], command=self._commands.get(who, ""), why=why)
 
 
+@cache
+def known_programs() -> catalog.Catalog:
+    return catalog.load()
+
+
 def _lives(table: dict[int, proc.Stat], who: Who) -> bool:
     stat = table.get(who[0])
     return stat is not None and stat.start == who[1] and stat.alive
@@ -134,10 +139,10 @@ def listens(pid: int) -> bool:
     """Whether it holds a listening TCP socket, in whatever network namespace it is. Unreadable counts as yes."""
     try:
         names = os.listdir(f"/proc/{pid}/fd")
-    except FileNotFoundError:
-        return False
     except PermissionError:
         return True
+    except OSError:
+        return False  # gone
     sockets = set()
     for name in names:
         try:

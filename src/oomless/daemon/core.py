@@ -1,7 +1,8 @@
 """Leases, trees and admission put together: what the surfaces know as ``CoreProtocol`` (``views.py``).
 
 Wiring only. The parts: ``gate.py`` (admission with a clock), ``registry.py`` (open trees), ``leases.py`` (the
-protocol), ``contain/ladder.py`` (rungs), ``journal/``.
+protocol), ``sessions.py`` (hosts' processes), ``hooks.py`` (what runs inside those), ``contain/ladder.py`` (rungs),
+``journal/``.
 """
 
 from __future__ import annotations
@@ -13,16 +14,25 @@ from contextlib import suppress
 
 assert sys.platform == "linux"
 
+from msgspec.structs import replace
+
 from oomless.config import Watched
 from oomless.contain.ladder import Ladder
+from oomless.daemon.claude_hooks import ClaudeHooks
 from oomless.daemon.gate import Gate
+from oomless.daemon.hooks import Around, Hooks
 from oomless.daemon.leases import Leases
 from oomless.daemon.logs import Log
+from oomless.daemon.message import Handler
 from oomless.daemon.registry import Registry
+from oomless.daemon.sessions import Sessions, Trees
+from oomless.daemon.settle import Settled
 from oomless.daemon.tree import Tree
-from oomless.daemon.views import DecisionView, EventView, StatusView, TreeView
-from oomless.errors import JournalError
+from oomless.daemon.views import DecisionView, EventView, Registration, StatusView, TreeView
+from oomless.daemon.wire import Lease
+from oomless.errors import JournalError, OomlessError
 from oomless.journal.facts import Decision, TreeRow
+from oomless.journal.sessions import SessionRows
 from oomless.journal.store import Journal
 from oomless.paths import Paths
 from oomless.platform.linux import Linux
@@ -52,20 +62,50 @@ class Core:
         ladder = Ladder(paths.install_id())
         self._leases = Leases(self._gate, self._registry, ladder, platform, settings, self._note)
         self._subscribers: set[asyncio.Queue[EventView]] = set()
+        trees = Trees(lambda pid: self._around(pid) is not None, self._registry.roots)
+        rows = SessionRows(self._journal)
+        self._sessions = Sessions(rows, platform.boot_id(), trees, log, lambda id: self._hooks.session_gone(id))
+        around = Around(self._around, platform.headroom)
+        self._hooks = Hooks(
+            ClaudeHooks(), self._gate, self._sessions, settings, self._settle, around, self._note, self._over
+        )
 
     async def start(self) -> None:
         """Takes over what the daemon before left open."""
         self._journal.prune(KEEP_ROWS)
         for tree in self._registry.recover():
             self._leases.restore(tree)
+        self._sessions.recover()
 
     async def stop(self) -> None:
+        self._hooks.close()
         self._gate.close()
+        await self._sessions.stop()
         await self._registry.stop()
         self._journal.close()
 
     async def lease(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer_pid: int) -> None:
         await self._leases.serve(reader, writer, peer_pid)
+
+    # -- hosts ---------------------------------------------------------------------------------------------
+
+    def hooks(self) -> dict[str, Handler]:
+        return {ClaudeHooks.host: self._hooks}
+
+    def register(self, asked: Registration) -> bool:
+        return self._sessions.register(asked)
+
+    def _around(self, pid: int) -> str | None:
+        tree = self._registry.around(pid)
+        return tree.id if tree is not None else None
+
+    def _settle(self, lease: Lease) -> Settled:
+        """A broken file of a project's must not keep its agents from starting: then the user's settings hold."""
+        try:
+            return self._leases.settle(lease)
+        except OomlessError as error:
+            self._log.warning(f"a project's settings are passed over; {error.line()}", cwd=lease.cwd)
+            return self._leases.settle(replace(lease, cwd="/"))
 
     # -- views ---------------------------------------------------------------------------------------------
 
@@ -80,6 +120,8 @@ class Core:
             headroom_bytes=totals.headroom,
             max_parallel=totals.max_parallel,
             trees=self._views(),
+            sessions=self._hooks.sessions(),
+            left_running=self._sessions.left_running(),
             decisions=tuple(
                 DecisionView(at=d.at, tree=d.tree, name=d.name, verdict=d.verdict, reason=d.reason)
                 for d in self._journal.decisions(DECISIONS_SHOWN)
@@ -91,12 +133,15 @@ class Core:
         """What is held, then what waits, with the reason that admission gives for each now."""
         explained = {one.id: one for one in self._gate.explain()}
         views = [tree.view() for tree in self._registry.trees.values()]
+        views += self._hooks.views()
+        inside = {one.id: self._hooks.owner(one) for one in self._hooks.subagents}
         views += [
             TreeView(
                 tree=one.id,
+                kind="subagent" if one.id in inside else "tree",
                 name=one.name,
                 klass=one.klass,
-                owner="",
+                owner=inside.get(one.id, ""),
                 state="waiting",
                 parent=one.parent,
                 reserved_bytes=one.need,
@@ -113,9 +158,9 @@ class Core:
         found = self._registry.find(id_or_name)
         if found is not None:
             return found.view()
-        waiting = next((v for v in self._views() if id_or_name in (v.tree, v.name)), None)
+        inside = next((v for v in self._views() if id_or_name in (v.tree, v.name)), None)
         row = self._journal.tree(id_or_name) or self._journal.find(id_or_name)
-        return waiting or (ended_view(row) if row is not None else None)
+        return inside or (ended_view(row) if row is not None else None)
 
     def open_trees(self) -> int:
         return len(self._registry.trees)
@@ -150,8 +195,11 @@ class Core:
             self._log.error(error.line(), tree=tree)
 
     def _freed(self, tree: Tree, how: str) -> None:
-        self._publish("end", tree.id, tree.intent.name, how)
-        self._gate.end(tree.id)
+        self._over(tree.id, tree.intent.name, how)
+
+    def _over(self, id: str, name: str, how: str) -> None:
+        self._publish("end", id, name, how)
+        self._gate.end(id)
 
 
 def ended_view(row: TreeRow) -> TreeView:

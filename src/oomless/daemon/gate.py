@@ -34,6 +34,17 @@ class Request:
         self.answer: asyncio.Future[events.Admit | events.Refuse] = asyncio.get_running_loop().create_future()
 
 
+def ceiling(headroom: Callable[[], int | None], extra: int) -> Callable[[int], int | None]:
+    """What one requester may count on when so much is available: no more than is left under the limits above it
+    (``headroom``), and less what its project wants free beyond the user's own headroom (``extra``)."""
+
+    def figure(available: int) -> int | None:
+        bounds = [b for b in (headroom(), available if extra else None) if b is not None]
+        return min(bounds) - extra if bounds else None
+
+    return figure
+
+
 class Gate:
     """``usage`` yields (id, bytes) of everything that is held, parents before what is nested in them."""
 

@@ -11,8 +11,8 @@ import msgspec
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """A subagent is about to be started, if we let it. ``use`` names the request among those of its session, ``within``
-    the subagent that asks (None: the session itself), ``kind`` the type of agent."""
+    """A subagent is about to be started, if we let it. ``use`` names the request among those of its session,
+    ``within`` the subagent that asks (None: the session itself), ``kind`` the type of agent."""
 
     session: str
     use: str
@@ -38,8 +38,8 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Began(msgspec.Struct, frozen=True, kw_only=True):
-    """A subagent runs: one that asked, or one that never does (a resumed agent, a teammate). May be told again for the
-    same one."""
+    """A subagent runs: one that asked, or one that never does (a resumed agent, a teammate). May be told again for
+    the same one."""
 
     session: str
     agent: str

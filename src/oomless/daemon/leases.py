@@ -20,14 +20,15 @@ import msgspec
 
 from oomless.admission.events import Admit, Ask, Refuse, Restore, Wait
 from oomless.config import Settings, Watched, find_project, load
-from oomless.contain.ladder import Ladder, Offer
+from oomless.contain.ladder import Ladder
 from oomless.daemon import wire
-from oomless.daemon.gate import Gate, Request
+from oomless.daemon.gate import Gate, Request, ceiling
+from oomless.daemon.intents import belongs_to, intent_of, leaf
 from oomless.daemon.registry import Registry
 from oomless.daemon.settle import PRIOR, Settled, settle
 from oomless.daemon.tree import Tree
 from oomless.errors import JournalError, OomlessError
-from oomless.journal.facts import Session, TreeIntent
+from oomless.journal.facts import Session
 from oomless.model import Identity
 from oomless.platform import proc
 from oomless.platform.linux import Linux
@@ -93,7 +94,7 @@ class Leases:
         if peer is None:
             return  # gone already
         try:
-            settled = self._settle(lease)
+            settled = self.settle(lease)
         except OomlessError as error:
             self._refuse(writer, error.exit_code, error.line())
             return
@@ -144,7 +145,8 @@ class Leases:
         self.restore(tree)
         await self._converse(tree, asyncio.ensure_future(reader.readline()), reader)
 
-    def _settle(self, lease: wire.Lease) -> Settled:
+    def settle(self, lease: wire.Lease) -> Settled:
+        """Under the user's settings and those of the project that it is asked from; raises ConfigError."""
         file = find_project(lease.cwd, self._home)
         project = load(file, project=True) if file else Settings()
         folder = os.path.dirname(file) if file else ""
@@ -153,7 +155,7 @@ class Leases:
     def _parent(self, claimed: str | None, pid: int) -> Tree | None:
         """The governed tree that the request comes from, if that is true."""
         tree = self._registry.trees.get(claimed) if claimed else None
-        return tree if tree is not None and tree.contains(pid, self._leaf(tree.id)) else None
+        return tree if tree is not None and tree.contains(pid, leaf(self._install, tree.id)) else None
 
     def _request(
         self,
@@ -164,10 +166,7 @@ class Leases:
         peer: Identity,
         writer: asyncio.StreamWriter,
     ) -> Request:
-        def ceiling(available: int) -> int | None:
-            own = self._platform.headroom(peer.pid)
-            bounds = [b for b in (own, available if settled.extra_headroom else None) if b is not None]
-            return min(bounds) - settled.extra_headroom if bounds else None
+        room = ceiling(lambda: self._platform.headroom(peer.pid), settled.extra_headroom)
 
         def tell(wait: Wait) -> None:
             self._note(id, lease.name, "waiting", wait.reason)
@@ -186,11 +185,11 @@ class Leases:
             group=settled.group,
             group_budget=settled.group_budget,
             group_parallel=settled.group_parallel,
-            ceiling=ceiling(self._gate.memory.available_bytes),
+            ceiling=room(self._gate.memory.available_bytes),
             deadline=now + settled.wait,
             at=now,
         )
-        return Request(ask, ceiling, tell)
+        return Request(ask, room, tell)
 
     def _holder(self, id: str, name: str, size: int) -> wire.Holder:
         tree = self._registry.trees.get(id)
@@ -208,7 +207,7 @@ class Leases:
     ) -> Tree | None:
         """The intent goes to the journal before the answer goes out: whatever dies after that is found again."""
         offer = self._ladder.choose(proc.cgroups(peer.pid), self._settings.current().rung)
-        intent = self._intent(admit, lease, settled, parent, peer, offer, session)
+        intent = intent_of(admit, lease, settled, parent, peer, offer, self._install, session)
         tree = Tree(intent, admit.reason)
         tree.writer = writer
         try:
@@ -233,42 +232,6 @@ class Leases:
         )
         self._send(writer, granted)
         return tree
-
-    def _intent(
-        self,
-        admit: Admit,
-        lease: wire.Lease,
-        settled: Settled,
-        parent: Tree | None,
-        peer: Identity,
-        offer: Offer,
-        session: Session | None,
-    ) -> TreeIntent:
-        slot = lease.kind == "slot"
-        return TreeIntent(
-            tree=admit.id,
-            kind=lease.kind,
-            name=lease.name,
-            klass=lease.klass,
-            owner=lease.owner,
-            argv=lease.argv,
-            cwd=lease.cwd,
-            boot_id=self._boot,
-            parent=parent.id if parent else None,
-            group=settled.group,
-            reserved=admit.reserved,
-            limit=settled.limit,
-            processes=lease.processes,
-            rung="" if slot else offer.name,
-            cgroups={} if slot else offer.cgroups(self._leaf(admit.id)),
-            marker=f"{parent.intent.marker}/{admit.id}" if parent else f"{self._install}:{admit.id}",
-            requester=peer,
-            intended_at=time.time(),
-            session=session,
-        )
-
-    def _leaf(self, id: str) -> str:
-        return f"oomless-{self._install}-{id}"
 
     # -- a lease that goes on ------------------------------------------------------------------------------
 
@@ -336,18 +299,3 @@ class Leases:
     def _send(writer: asyncio.StreamWriter, message: wire.FromDaemon) -> None:
         if not writer.is_closing():
             writer.write(wire.line(message))
-
-
-def belongs_to(lease: wire.Lease, boot: str, peer: int) -> Session | None:
-    """The session that a tool shell or server says it is of, if that process really is above it."""
-    if lease.session_pid is None or lease.session_start is None:
-        return None
-    owner = Identity(boot_id=boot, pid=lease.session_pid, start=lease.session_start)
-    if proc.start_of(owner.pid) != owner.start:
-        return None
-    own = stat = proc.read_stat(peer)
-    while stat is not None and stat.pid > 1:
-        if stat.pid == owner.pid:
-            return Session(owner=owner, sid=own.sid) if own is not None else None
-        stat = proc.read_stat(stat.ppid)
-    return None

@@ -1,12 +1,14 @@
 """What a session leaves when its process dies, and whom of that we may end: pure, over readings of the process table.
 
-``Memory`` looks at the table once a second while the session lives, because descent cannot be seen any more afterwards:
-whoever loses its parent is below init. ``judge`` says who of those is spared. Not here: reading the facts and ending
-processes (``clearing.py``), when it is done (``sessions.py``), and what our own trees leave (``contain/spare.py``).
+``Memory`` looks at the table once a second while the session lives, because descent cannot be seen any more
+afterwards: whoever loses its parent is below init. ``judge`` says who of those is spared. Not here: reading the
+facts and ending processes (``clearing.py``), when it is done (``sessions.py``), and what our own trees leave
+(``contain/spare.py``).
 
-What a host starts falls in two. A *tool shell* is a direct child that leads a process session of its own; commands left
-in its background stay in that session. Whatever left it, or ignores SIGHUP, was asked to outlive the session. A *server*
-is any other direct child. As this session is only watched, a listening socket spares as well: someone may be using it.
+What a host starts falls in two. A *tool shell* is a direct child that leads a process session of its own; commands
+left in its background stay in that session. Whatever left it, or ignores SIGHUP, was asked to outlive the session. A
+*server* is any other direct child. As this session is only watched, a listening socket spares as well: someone may
+be using it.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ Who = tuple[int, int]
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """How a process descends from the session's: ``above`` are those in between, the direct child first. ``shell_sid``:
-    the process session of the tool shell that it is below (or is), None below a server."""
+    """How a process descends from the session's: ``above`` are those in between, the direct child first.
+    ``shell_sid``: the process session of the tool shell that it is below (or is), None below a server."""
 
     above: tuple[Who, ...]
     shell_sid: int | None
@@ -64,9 +66,11 @@ class Memory:
                 self._take(child, Trace(above=(), shell_sid=child.sid if child.sid == child.pid else None), children)
         # Longest ago first: who was seen with its parents has the fuller line.
         for who, trace in old.items():
-            stat = table.get(who[0])
-            if who not in self.traces and stat is not None and stat.start == who[1]:
-                self._take(stat, trace, children)
+            still = table.get(who[0])
+            if who not in self.traces and still is not None and still.start == who[1]:
+                if not trace.above and still.sid == still.pid:  # first seen between fork and setsid
+                    trace = Trace(above=(), shell_sid=still.sid)
+                self._take(still, trace, children)
         self._take_shell_mates(table, children)
         self._ours = {who for who in self._ours if who in self.traces}
         self._ours |= {who for who, t in self.traces.items() if who in ours or any(a in ours for a in t.above)}
@@ -106,9 +110,13 @@ class Memory:
         return found
 
 
-def judge(traces: Mapping[Who, Trace], facts: Mapping[Who, Facts]) -> dict[Who, str]:
-    """Who of those that ``facts`` are known of is spared, and why. The others may be ended."""
+def judge(
+    traces: Mapping[Who, Trace], facts: Mapping[Who, Facts], before: Mapping[Who, str] | None = None
+) -> dict[Who, str]:
+    """Who of those that ``facts`` are known of is spared, and why. The others may be ended. ``before``: who was
+    spared earlier, and stays so."""
     spared = {who: why for who, fact in facts.items() if (why := _own_reason(traces[who], fact))}
+    spared |= before or {}
     for who in facts:
         if who not in spared:
             above = next((one for one in traces[who].above if one in spared), None)

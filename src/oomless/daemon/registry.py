@@ -229,6 +229,24 @@ class Registry:
             return self.trees[id_or_name]
         return next((tree for tree in self.trees.values() if tree.intent.name == id_or_name), None)
 
+    def around(self, pid: int) -> Tree | None:
+        """The innermost open tree that the process runs in, by its cgroups or by descent from the shim."""
+        prefix = f"oomless-{self.paths.install_id()}-"
+        inside = [tree for tree in self.trees.values() if tree.contains(pid, prefix + tree.id)]
+        return max(inside, key=lambda tree: tree.intent.marker.count("/"), default=None)
+
+    def roots(self) -> set[tuple[int, int]]:
+        """Pid and start of every shim, and of what becomes one by exec (``run``) or stands before one (a tool
+        shell)."""
+        found = set()
+        for tree in self.trees.values():
+            intent = tree.intent
+            if intent.owner == "run" or intent.kind in ("shell", "server"):
+                found.add((intent.requester.pid, intent.requester.start))
+            if tree.shim is not None:
+                found.add((tree.shim.pid, tree.shim.start))
+        return found
+
     def _write(self, write: Callable[[], object]) -> bool:
         """A journal that cannot be written (a full disk) must not keep the memory of what is gone reserved: the
         row stays open, and the next daemon closes it by the same evidence."""

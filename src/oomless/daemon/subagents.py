@@ -6,9 +6,9 @@
        |                     | the tool failed, was denied, or 120 s without a start
        +---- refused, hung up, or the session's process died (from every state) ----> over
 
-A start names no request: it takes the reservation that is linked to its agent, else the oldest of its session and type.
-If that guess turns out wrong when the link comes (PostToolUse), the two change names, for they are alike in all else.
-A link without a start counts as one. A start for
+A start names no request: it takes the reservation that is linked to its agent, else the oldest of its session and
+type. If that guess turns out wrong when the link comes (PostToolUse), the two change names, for they are alike in
+all else. A link without a start counts as one. A start for
 which nothing is reserved is accounted as it is. Any hook may be lost, so every state ends by time at last.
 
 Bookkeeping alone: no clock, no gate, no processes. Those are in ``hooks.py``.
@@ -25,8 +25,8 @@ from oomless.daemon.host_events import Began, Finished, Launched, Wanted
 
 #: Seconds from the answer to the start: SubagentStart comes within milliseconds, unless a person is asked first.
 START_WITHIN = 120.0
-#: Seconds without any hook from inside a running one until it is taken for gone. Its end is told by SubagentStop or by
-#: the death of its session; this is for when the one was lost and the other does not come.
+#: Seconds without any hook from inside a running one until it is taken for gone. Its end is told by SubagentStop or
+#: by the death of its session; this is for when the one was lost and the other does not come.
 QUIET_FOR = 3600.0
 #: A short one may have finished before the word comes which request it was.
 FINISHED_KEPT = 256
@@ -35,8 +35,8 @@ State = Literal["waiting", "admitted", "running"]
 
 
 class Subagent:
-    """``use`` and ``agent`` are the host's names for the request and for what came of it ("": none). ``heard`` is when
-    we last had word of it; ``reserved``, ``parent`` and ``reason`` are what admission said."""
+    """``use`` and ``agent`` are the host's names for the request and for what came of it ("": none). ``heard`` is
+    when we last had word of it; ``reserved``, ``parent`` and ``reason`` are what admission said."""
 
     def __init__(self, session: str, kind: str, cwd: str, state: State, now: float, use: str = "", agent: str = ""):
         self.id = "a" + os.urandom(4).hex()

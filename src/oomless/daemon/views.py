@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from oomless.daemon.message import Handler
 from oomless.model import MachineMemory
 
 TreeState = Literal["running", "waiting", "ended"]
@@ -56,8 +57,8 @@ class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionView(msgspec.Struct, frozen=True, kw_only=True):
-    """One session of a host. ``sessions`` are the host's ids for it, newest last (``/clear`` gives a new one to the same
-    process). ``pid`` and ``start`` are None until it is registered: then only its subagents are known."""
+    """One session of a host. ``sessions`` are the host's ids for it, newest last (``/clear`` gives a new one to the
+    same process). ``pid`` and ``start`` are None until it is registered: then only its subagents are known."""
 
     host: str
     sessions: tuple[str, ...]
@@ -137,8 +138,8 @@ class EndRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
-    """Body of ``POST /v1/sessions``: a host's session and the process that it runs in. ``source`` is the host's word for
-    how it began."""
+    """Body of ``POST /v1/sessions``: a host's session and the process that it runs in. ``source`` is the host's word
+    for how it began."""
 
     host: str
     session: str
@@ -177,6 +178,14 @@ class CoreProtocol(Protocol):
         ...
 
     def open_trees(self) -> int: ...
+
+    def hooks(self) -> dict[str, Handler]:
+        """Who takes the hooks of each host."""
+        ...
+
+    def register(self, asked: Registration) -> bool:
+        """False if the session's process is gone."""
+        ...
 
     def subscribe(self) -> asyncio.Queue[EventView]:
         """Bounded; the oldest is dropped when nobody takes them."""

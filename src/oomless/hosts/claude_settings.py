@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -122,7 +122,7 @@ def _is_our_command(command: str, args: object) -> bool:
 
 
 def _ours(settings: object) -> Iterator[tuple[Path, dict[str, object]]]:
-    """Our hooks and their paths, ``("hooks", event, group, "hooks", index)``; what has another shape is passed over."""
+    """Our hooks and their paths, ``("hooks", event, group, "hooks", index)``; other shapes are passed over."""
     hooks = settings.get("hooks") if isinstance(settings, dict) else None
     for event, listed in hooks.items() if isinstance(hooks, dict) else ():
         for number, group in enumerate(listed if isinstance(listed, list) else ()):
@@ -182,16 +182,23 @@ def _shape(name: str, key: str, expected: str) -> UsageError:
     return UsageError(f"cannot use {name}", f"{key} is not {expected}", "correct it")
 
 
-def blocked(settings: object, url: str) -> tuple[str, str] | None:
-    """Why the hooks would not run with these settings, and what to do; ``url`` is the daemon's."""
-    if not isinstance(settings, dict):
-        return None
-    for key in ("disableAllHooks", "allowManagedHooksOnly"):
-        if settings.get(key) is True:
-            return f"it sets {key}, so that installed hooks would not run", f"take {key} out first"
-    allowed = settings.get("allowedHttpHookUrls")
-    if isinstance(allowed, list) and not any(_allows(str(pattern), url + URL_PATH) for pattern in allowed):
-        return "allowedHttpHookUrls does not let our hooks run", f'add "{url}/*" to it first'
+def blocked(files: Iterable[tuple[str, object]], url: str) -> UsageError | None:
+    """Why the hooks would not run with these settings (each with its file's name), and what to do about it; ``url``
+    is the daemon's. Lists of allowed addresses add up over all files."""
+    allowed, names = list[str](), list[str]()
+    for name, settings in files:
+        if not isinstance(settings, dict):
+            continue
+        for key in ("disableAllHooks", "allowManagedHooksOnly"):
+            if settings.get(key) is True:
+                why = f"{key} is set in {name}"
+                return UsageError("installed hooks would not run", why, f"take {key} out")
+        if isinstance(found := settings.get("allowedHttpHookUrls"), list):
+            allowed += map(str, found)
+            names.append(name)
+    if names and not any(_allows(pattern, url + URL_PATH) for pattern in allowed):
+        why = f"allowedHttpHookUrls in {names[0]} does not have their address"
+        return UsageError("installed hooks would not run", why, f'add "{url}/*" to it')
     return None
 
 
@@ -259,10 +266,12 @@ def _with_group(text: str, event: str, group: dict[str, object], here: list[Path
     for path in reversed(here):
         text = jsontext.drop(text, path)
         text = text if _count(text, path[:-1]) else jsontext.drop(text, path[:3])
-    for parent, empty in (((("hooks",)), {}), (("hooks", event), list[object]())):
-        if jsontext.find(text, parent) is None:
-            text = jsontext.put(text, parent, empty)
-    return jsontext.put(text, ("hooks", event, _count(text, ("hooks", event))), group)
+    listed: Path = ("hooks", event)
+    if jsontext.find(text, listed[:1]) is None:
+        text = jsontext.put(text, listed[:1], {})
+    if jsontext.find(text, listed) is None:
+        text = jsontext.put(text, listed, [])
+    return jsontext.put(text, (*listed, _count(text, listed)), group)
 
 
 def _without(text: str, path: Path, before: Before) -> str:
@@ -280,7 +289,7 @@ def _without(text: str, path: Path, before: Before) -> str:
 
 def _without_prefix(text: str, ours: frozenset[str], before: Before) -> str:
     present = jsontext.value(text, PREFIX)
-    if present not in ours:
+    if not isinstance(present, str) or present not in ours:
         return text
     if before.former is not None:
         return jsontext.put(text, PREFIX, before.former)

@@ -12,7 +12,6 @@ import os
 import shlex
 import sys
 
-from oomless import cli
 from oomless.errors import StateUnwritable
 from oomless.paths import Paths
 
@@ -51,7 +50,8 @@ def prefix_path(paths: Paths) -> str:
 
 def text(former: str | None) -> str:
     """The script; ``former``: the prefix that was in the settings before, which goes on being used."""
-    boot = os.path.join(os.path.dirname(os.path.abspath(cli.__file__)), "boot_prefix.py")
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    boot = os.path.join(package, "cli", "boot_prefix.py")
     through = f'exec {former} "$@"' if former else PLAIN
     return SCRIPT.format(
         python=shlex.quote(sys.executable),

@@ -107,11 +107,13 @@ class HostSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReapRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done about what a dead session left: who was ended, who could not be (``left``), and who was left alone
-    (``left_running``), each with the reason. ``bytes_freed`` is the proportional set of those that were ended."""
+    """What was done about what a dead session left: who was ended, who could not be (``left``), and who was left
+    alone (``left_running``), each with the reason. ``bytes_freed`` is the proportional set of those that were
+    ended."""
 
     host: str
     session: str
+    process: Identity
     at: float
     ended: tuple[Survivor, ...] = ()
     left: tuple[Survivor, ...] = ()

@@ -91,6 +91,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             seq INTEGER PRIMARY KEY,
             host TEXT NOT NULL,
             session TEXT NOT NULL,
+            process TEXT NOT NULL,
             at REAL NOT NULL,
             ended TEXT NOT NULL,
             left_alive TEXT NOT NULL,

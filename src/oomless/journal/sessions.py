@@ -57,11 +57,12 @@ class SessionRows:
             )
             if reap is not None:
                 db.execute(
-                    "INSERT INTO reaps (host, session, at, ended, left_alive, left_running, bytes_freed)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO reaps (host, session, process, at, ended, left_alive, left_running, bytes_freed)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         reap.host,
                         reap.session,
+                        msgspec.json.encode(reap.process).decode(),
                         reap.at,
                         *(msgspec.json.encode(part).decode() for part in (reap.ended, reap.left, reap.left_running)),
                         reap.bytes_freed,
@@ -71,7 +72,7 @@ class SessionRows:
     def reaps(self, limit: int = 50) -> list[ReapRow]:
         """Newest first."""
         rows = self._journal._read(
-            "SELECT host, session, at, ended, left_alive, left_running, bytes_freed FROM reaps"
+            "SELECT host, session, process, at, ended, left_alive, left_running, bytes_freed FROM reaps"
             " ORDER BY seq DESC LIMIT ?",
             limit,
         )
@@ -79,18 +80,19 @@ class SessionRows:
             ReapRow(
                 host=host,
                 session=session,
+                process=self._parse(process, Identity),
                 at=at,
                 ended=self._parse(ended, _LIST),
                 left=self._parse(left, _LIST),
                 left_running=self._parse(running, _LIST),
                 bytes_freed=freed,
             )
-            for host, session, at, ended, left, running, freed in rows
+            for host, session, process, at, ended, left, running, freed in rows
         ]
 
     def prune(self, keep_rows: int) -> int:
-        """Keeps the newest ``keep_rows`` sessions that ended and as many reaps, and every open session. Returns how many
-        rows went."""
+        """Keeps the newest ``keep_rows`` sessions that ended and as many reaps, and every open session. Returns how
+        many rows went."""
         with self._journal._transaction() as db:
             sessions = db.execute(
                 "DELETE FROM sessions WHERE ended_at IS NOT NULL AND seq NOT IN"
