@@ -270,3 +270,17 @@ def test_children_from_before_the_shim_are_not_of_the_tree(offer: Offer, tmp_pat
     assert wait_gone(before, start, 5)
     record = msgspec.json.decode((tmp_path / f"{tree}.json").read_bytes(), type=ExitRecord)
     assert (record.exit_code, record.survivors, record.ended) == (3, 0, 1)
+
+
+@pytest.mark.root
+def test_who_moves_out_of_its_group_is_ended_all_the_same(tmp_path: Path, roster: Path) -> None:
+    """As root a member can write itself into another group; a host that leaves a scope does the same."""
+    offer = next(offer for offer in OFFERS if offer.bases)
+    groups = " ".join(f"{base}/cgroup.procs" for base in offer.bases.values())
+    script = tmp_path / "leave"
+    script.write_text(f"for file in {groups}; do echo $$ > $file; done; exec {' '.join(TREE)} {roster} stay")
+    record = Run(tmp_path, offer, ["sh", "-c", f"sh {script} & sleep 1; exit 6"]).finish()
+    members = read_roster(roster)
+    assert len(members) == len(trees.KINDS) + 1
+    assert not any(alive(*who) for who in members.values())
+    assert (record.exit_code, record.survivors) == (6, 0)

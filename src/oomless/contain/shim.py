@@ -94,12 +94,10 @@ class Shim:
 
     def _fork(self) -> None:
         marker: str = self.granted["marker"]
-        self.root = child.start(self.command, self.rung, marker, self.same_group, self.signals.before)
+        before, tied = self.signals.before, self.spec["tied"]
+        self.root = child.start(self.command, self.rung, marker, self.same_group, before, tied)
         self.root_start = proc.start_of(self.root) or 0
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        for fd in (0, 1):  # so that pipes end when the command's own ends are closed
-            os.dup2(null, fd)
-        os.close(null)
+        child.let_go(0, 1)
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -261,8 +259,11 @@ class Shim:
             ending.signal_all(self.rung.members(), signal.SIGTERM)
 
     def kill(self) -> None:
-        """One round, repeated until nobody is left."""
+        """One round, repeated until nobody is left: the rung's own, and by descent for whoever moved itself out of its
+        group (hosts do that to scopes)."""
         self.rung.kill()
+        if self.rung.reachable:
+            lineage.kill_descendants(self.pid, self.strangers)
 
     def over(self) -> bool:
         if self.root_status is None:
