@@ -86,6 +86,8 @@ class Checks:
         for work in works:
             tell(work)
         for work in works:
+            if work.cut_short():
+                self.scene.resume(work)
             self.finish(work)
         self.nobody_left()
         self.books()
@@ -201,15 +203,16 @@ class Checks:
         )
 
     def batch_result(self, work: Work) -> None:
-        """A batch in which we killed nobody is complete at once, any other one after ``--resume``."""
+        """A batch in whose jobs we killed nobody is complete when its (newest) command ends, any other one after a
+        further ``--resume``."""
+        if work.process.returncode and work.hurt:
+            self.scene.resume(work)
+            self.finish(work)
+        self.tally.resumed += work.resumed
         answer, code, err = work.out.read_bytes(), work.process.returncode, errors_of(work.out)
-        whole = not work.killed and not work.hurt
-        if code and not whole:
-            self.tally.resumed += 1
-            code, answer, err = self.oomless("batch", "--json", "--resume", str(work.batch))
         if code:
-            self.found("lost_results", f"{work.name}, {'whole' if whole else 'resumed'}: exit {code}; {err[-300:]}")
-        ran = text_of(work.out.with_suffix(".runs")).split()
+            self.found("lost_results", f"{work.name}, resumed {work.resumed} times: exit {code}; {err[-300:]}")
+        ran = text_of(work.runs()).split()
         for name in work.rosters:
             self.job_result(name, jobs_of(answer, name), ran.count(name), name in work.hurt)
 

@@ -21,7 +21,7 @@ from oomless.platform import proc
 from soak_scene import Crowd, Scene, Who, Work, read
 
 KINDS = ("daemon", "shim", "client", "member", "both")
-RUNS = ("stays", "stays", "leaves", "forks", "grows", "nested", "waits", "beside")
+RUNS = ("stays", "leaves", "forks", "grows", "nested", "waits", "beside")
 #: Without cgroups a shim tells the daemon of its members after 0.1, 0.2, 0.4 and 0.8 s, and then once a second.
 TOLD_AFTER = 2.5
 #: A daemon that is killed so soon after a shim may not have ended what it swept.
@@ -68,11 +68,15 @@ class Faults:
             if self.rng.random() < 0.3:
                 self.mislead()
             self.strike()
+            for work in self.scene.works:
+                if work.cut_short() and self.rng.random() < 0.5:
+                    self.scene.resume(work)
             self.struck()
 
     def start(self) -> None:
-        """One to four commands at once, a batch among them more often than not."""
-        for kind in self.rng.sample(RUNS, self.rng.randint(1, 3)):
+        """Two to four commands at once: the rarest so far, and a batch more often than not."""
+        rare = sorted(RUNS, key=lambda kind: (self.scene.started[self.scene.rung, kind], self.rng.random()))
+        for kind in rare[: self.rng.randint(2, 3)]:
             self.scene.run(kind, self.rng)
         if self.rng.random() < 0.7:
             self.scene.batch(self.rng)

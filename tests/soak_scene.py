@@ -12,6 +12,7 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,13 +49,22 @@ class Work:
     batch: Path | None = None
     told: bool = False
     killed: bool = False
+    resumed: int = 0
     hurt: set[str] = field(default_factory=set)
 
     def report(self) -> Path:
         return self.out.with_suffix(".report")
 
+    def runs(self) -> Path:
+        """Where a batch's jobs note that they run."""
+        return (self.batch or self.out).with_suffix(".runs")
+
     def running(self) -> bool:
         return self.process.poll() is None
+
+    def cut_short(self) -> bool:
+        """A batch whose command we killed: its jobs go on, and ``--resume`` takes them over."""
+        return self.batch is not None and self.killed and not self.running()
 
 
 @dataclass
@@ -84,6 +94,9 @@ class Scene:
         os.mkfifo(self.fifo)
         self._lifeline = os.open(self.fifo, os.O_RDWR | os.O_CLOEXEC)
         self.works: list[Work] = []
+        self.rung = "auto"
+        #: How often each kind of ``run`` was started, by rung.
+        self.started: Counter[tuple[str, str]] = Counter()
         self._count = 0
 
     def close(self) -> None:
@@ -91,6 +104,7 @@ class Scene:
         os.close(self._lifeline)
 
     def use_rung(self, rung: str) -> None:
+        self.rung = rung
         settings = Path(self.paths.config_file)
         settings.parent.mkdir(exist_ok=True)
         settings.write_text(f'rung = "{rung}"\nbudget = {BUDGET}\n', encoding="ascii")
@@ -123,6 +137,7 @@ class Scene:
 
     def run(self, kind: str, rng: random.Random) -> Work:
         """``oomless run`` of a tree: stubborn, leaving, forking, growing, nested, waiting or beside a job."""
+        self.started[self.rung, kind] += 1
         out = self.place(kind)
         roster = out.with_suffix(".roster")
         options = ["--expect", "60MB", "--name", out.stem]
@@ -150,12 +165,18 @@ class Scene:
             name = f"{out.stem}-{number}"
             rosters[name] = out.with_name(f"{name}.roster")
             tree = [*PYTHON, trees.__file__, str(rosters[name]), "0", *kinds(rng)]
-            nap = f"{rng.uniform(0, 1):.2f}"
+            nap = f"{rng.uniform(0, 2):.2f}"
             command = ["sh", "-c", JOB, "sh", name, str(runs), nap, *tree]
             lines.append({"name": name, "command": command, "expect": "40MB", "retries": rng.choice((0, 0, 2))})
         file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         argv = [*OOMLESS, "batch", "--json", "--max-parallel", str(rng.randint(1, 3)), str(file)]
         return self.add(argv, out, rosters, file)
+
+    def resume(self, work: Work) -> None:
+        out = self.place(f"resume-{work.name}")
+        work.process = self.spawn([*OOMLESS, "batch", "--json", "--resume", str(work.batch)], out)
+        work.who = work.process.pid, proc.start_of(work.process.pid) or 0
+        work.out, work.killed, work.resumed = out, False, work.resumed + 1
 
     def bystander(self, **env: str) -> None:
         """Returns when it watches."""

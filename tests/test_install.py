@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from helpers import run_oomless
 from oomless import jsontext, userfile
+from oomless.cli import doctor
 from oomless.errors import UsageError
 from oomless.hosts import claude_check, claude_install, claude_settings
 from oomless.hosts.claude_settings import Before, Gate
@@ -32,7 +34,11 @@ TOKEN, OTHER_TOKEN = "a" * 64, "b" * 64
 GATE = Gate(url="http://127.0.0.1:4000", token=TOKEN, command=claude_settings.session_start("/opt/my venv/python"))
 PREFIX = "/state/oomless/prefix"
 OURS = frozenset({PREFIX})
-OUR_HOOK = {"type": "http", "url": GATE.url + "/hooks/claude-code", "headers": {"Authorization": f"Bearer {TOKEN}"}}
+OUR_HOOK: dict[str, Any] = {
+    "type": "http",
+    "url": GATE.url + "/hooks/claude-code",
+    "headers": {"Authorization": f"Bearer {TOKEN}"},
+}
 THEIRS = {"matcher": "Bash", "hooks": [{"type": "command", "command": "guard", "timeout": 1.50}]}
 
 
@@ -681,11 +687,17 @@ def test_what_is_put_in_last_can_be_taken_out(text: str, value: object) -> None:
     for place in (("new",), ("hooks", "New"), ("hooks", "PreToolUse", len(list_at(text)))):
         if isinstance(jsontext.value(text, place[:-1]), list if isinstance(place[-1], int) else dict):
             put = jsontext.put(text, place, value)
-            assert jsontext.value(put, place) == value
+            assert inside(json.loads(put), place) == value
             dropped = jsontext.drop(put, place)
             assert json.loads(dropped) == json.loads(text)
             if jsontext.value(text, place[:-1]):
                 assert dropped == text
+
+
+def inside(found: Any, place: tuple[str | int, ...]) -> Any:
+    for part in place:
+        found = found[part]
+    return found
 
 
 def list_at(text: str) -> list[object]:
@@ -700,13 +712,20 @@ def looked_at(url: str | None = GATE.url, token: str | None = TOKEN) -> claude_c
     return claude_check.check(Paths(), os.environ, os.getcwd(), claude_check.Daemon(url=url, token=token))
 
 
-def test_doctor_shows_the_host(file: Path) -> None:
-    [before] = json.loads(run("doctor", "--json"))["hosts"]
-    assert (before["host"], before["hooks"], before["prefix"]) == ("claude-code", "none", "none")
+def test_doctor_shows_the_host(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (looked_at().hooks, looked_at().prefix) == ("none", "none")
     install()
-    [after] = json.loads(run("doctor", "--json"))["hosts"]
-    assert (after["hooks"], after["prefix"], after["problems"]) == ("installed", "installed", [])
-    assert "hooks: installed, prefix: installed" in run("doctor")
+    [host] = json.loads(run("doctor", "--json"))["hosts"]
+    assert (host["host"], host["hooks"], host["prefix"], host["problems"]) == (
+        "claude-code",
+        "installed",
+        "installed",
+        [],
+    )
+    doctor.show_host(msgspec.convert({**host, "notes": ["a note"]}, claude_check.HostView))
+    shown = capsys.readouterr().out
+    assert "hooks: installed, prefix: installed" in shown
+    assert "- a note" in shown
 
 
 def test_all_is_in_order(file: Path) -> None:

@@ -1,6 +1,6 @@
 """The ``oomless`` command. ``run`` and ``hook`` are dispatched before typer, rich or msgspec are imported (they take
-longer to load than all of these); everything else is in ``app.py``, one file per command. What typer itself finds wrong comes out
-as one line like every other error."""
+longer to load than all of these); everything else is in ``app.py``, one file per command. What typer itself finds
+wrong comes out as one line like every other error."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Starts ``prefix.py``: ``python -I -S -E boot_prefix.py shell|server LINE``. As small as ``contain/boot.py``, and for
-the same reason: it is compiled anew each time."""
+"""Starts ``prefix.py``: ``python -I -S -E boot_prefix.py shell|server LINE``. As small as ``contain/boot.py``,
+and for the same reason: it is compiled anew each time."""
 
 import sys
 

@@ -135,12 +135,9 @@ def _say_import(report: Imported) -> None:
     for skipped in report.skipped:
         out.print(f"  {skipped.key} has no effect and is not imported: {skipped.why}", soft_wrap=True)
     if report.imported is not None:
-        name = f"{config_import.SETTING} = {report.imported}"
-        where = printable(report.settings)
-        out.print(
-            f"  maxParallelSubagents: {name}{'' if report.changed else ', as it is'} in {where}", soft_wrap=True
-        )
-    elif not report.changed:
+        there = "" if report.changed else ", as it is already"
+        out.print(f"  maxParallelSubagents: {config_import.SETTING} = {report.imported}{there}", soft_wrap=True)
+    else:
         out.print("  there is nothing to import", soft_wrap=True)
 
 

@@ -8,9 +8,9 @@ which the host would take for context. Not here: what the daemon does with it (`
 
 from __future__ import annotations
 
+import _socket
 import json
 import os
-import socket
 import sys
 
 from oomless.daemon import spawn
@@ -70,11 +70,14 @@ def post(path: str, fields: dict[str, object]) -> None:
     """Raises DaemonError or OSError."""
     body = json.dumps(fields).encode()
     head = f"POST /v1/sessions HTTP/1.1\r\nHost: oomless\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)  # ``socket`` takes 4 ms to load
+    try:
         connection.settimeout(WITHIN)
         connection.connect(path)
         connection.sendall(head.encode("ascii") + body)
         answer = connection.recv(4096)
+    finally:
+        connection.close()
     if answer[9:12] != b"200":
         why = answer.partition(b"\r\n\r\n")[2].decode("utf-8", "replace") or repr(answer[:40])
         raise DaemonError("the daemon does not watch this session", why, "see oomless daemon logs")

@@ -10,7 +10,11 @@ only, and no second interpreter: this process becomes the shim itself.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
+
+assert sys.platform == "linux"
 
 from oomless.contain.launch import ShimSpec
 from oomless.daemon import lease, spawn
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
 #: A host that waits for us waits no longer than this for a daemon that is not there.
 PATIENCE = 2.0
+SHORTEST = 0.05
 KINDS = {"shell": "tool-shell", "server": "mcp-server"}
 
 
@@ -35,9 +40,17 @@ def command_of(kind: str, line: str, former: str, environ: dict[str, str]) -> li
         return ["/bin/sh", "-c", f'exec {former} "$1"', "sh", line]
     if kind == "server":
         return ["/bin/sh", "-c", f"exec {line}"]
-    wanted = "zsh" if "snapshot-zsh-" in line[:400] else "bash"
-    own = environ.get("SHELL", "")
-    return [own if os.path.basename(own) == wanted else wanted, "-c", line]
+    return [shell_path("zsh" if "snapshot-zsh-" in line[:400] else "bash", environ), "-c", line]
+
+
+def shell_path(wanted: str, environ: dict[str, str]) -> str:
+    """In full, as the host runs it: a shell begins its error messages with that."""
+    for name in ("CLAUDE_CODE_SHELL", "SHELL"):
+        path = environ.get(name, "")
+        if os.path.basename(path) == wanted and os.access(path, os.X_OK):
+            return path
+    found = (os.path.join(folder, wanted) for folder in os.get_exec_path(environ))
+    return next((path for path in found if os.access(path, os.X_OK)), wanted)
 
 
 def name_of(kind: str, line: str) -> str:
@@ -58,15 +71,17 @@ def session_of(kind: str, environ: dict[str, str]) -> tuple[int, int] | None:
 
 
 def lease_for(kind: str, line: str, paths: Paths) -> tuple[lease.Conversation, dict[str, Any], tuple[int, int]]:
-    """Raises OomlessError if the tree cannot be had."""
+    """Raises OomlessError if the tree cannot be had within PATIENCE."""
+    until = time.monotonic() + PATIENCE
     owner = session_of(kind, dict(os.environ))
     if owner is None:
         raise OomlessError("that session is not known")
     known = spawn.DaemonFile.read(paths.daemon_file)
     try:
-        conversation = lease.Conversation(known.socket if known else "")
+        conversation = lease.Conversation(known.socket if known else "", PATIENCE)
     except OomlessError:
-        conversation = lease.Conversation(spawn.ensure(paths, PATIENCE))
+        path = spawn.ensure(paths, max(0.0, until - time.monotonic()))
+        conversation = lease.Conversation(path, max(SHORTEST, until - time.monotonic()))
     opening = lease.request(
         kind=kind,
         name=name_of(kind, line),
@@ -79,10 +94,22 @@ def lease_for(kind: str, line: str, paths: Paths) -> tuple[lease.Conversation, d
         session_start=owner[1],
         wait=0,
     )
-    return conversation, conversation.ask(opening, lambda message: None, PATIENCE), owner
+    granted = conversation.ask(opening, lambda message: None, max(SHORTEST, until - time.monotonic()))
+    return conversation, granted, owner
+
+
+def open_standard() -> None:
+    """A host may have closed one of them: then no socket or pipe of ours must take its number. The command finds it
+    closed, as these close on exec."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)  # takes the lowest free number, which is this one
 
 
 def run(kind: str, line: str, former: str = "") -> int:
+    open_standard()
     command = command_of(kind, line, former, dict(os.environ))
     paths = Paths()
     try:
@@ -96,6 +123,7 @@ def run(kind: str, line: str, former: str = "") -> int:
         lease_fd=conversation.socket.detach(),
         owner=owner,
         same_group=True,
+        tied=kind == "server",
     )
     if kind == "server":
         from oomless.contain.shim import Shim
@@ -103,10 +131,17 @@ def run(kind: str, line: str, former: str = "") -> int:
         return Shim(spec.fields(), command).run()
     from oomless.contain import toolshell
 
-    return toolshell.run(spec.fields(), command)
+    try:
+        return toolshell.run(spec.fields(), command)
+    except OSError:
+        unchanged(command)
 
 
 def unchanged(command: list[str]) -> NoReturn:
+    """In our place, and with what Python has changed for itself undone."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    proc.forget_coerced_locale()
     try:
         os.execvp(command[0], command)
     except OSError as error:

@@ -1,4 +1,5 @@
-"""``oomless status``: what runs governed and what waits, and with ``--why`` the reason of each decision.
+"""``oomless status``: what runs governed and what waits, the sessions that are watched and what was left running of
+others, and with ``--why`` the reason of each decision.
 
 Starts no daemon: without one, nothing is governed. The facts are the daemon's (``daemon/views.py``).
 """
@@ -16,7 +17,7 @@ assert sys.platform == "linux"
 
 from oomless.cli.output import console, guard, print_json, printable
 from oomless.daemon.client import Client
-from oomless.daemon.views import DecisionView, StatusView, TreeView
+from oomless.daemon.views import DecisionView, LeftRunningView, SessionView, StatusView, TreeView
 from oomless.errors import UsageError
 from oomless.paths import Paths
 from oomless.units import format_duration, format_size
@@ -48,7 +49,7 @@ def _only(view: StatusView, tree: TreeView | None, name: str) -> StatusView:
         why = "no daemon runs" if view.pid is None else ""
         raise UsageError(f"there is no tree {name!r}", why, "oomless status shows all that run and wait")
     decisions = tuple(decision for decision in view.decisions if decision.tree == tree.tree)
-    return msgspec.structs.replace(view, trees=(tree,), decisions=decisions)
+    return msgspec.structs.replace(view, trees=(tree,), sessions=(), left_running=(), decisions=decisions)
 
 
 def show(out: Console, view: StatusView, why: bool) -> None:
@@ -60,6 +61,14 @@ def show(out: Console, view: StatusView, why: bool) -> None:
         out.print(f"settings: {printable(view.problem)}", soft_wrap=True)
     if view.trees:
         out.print(_table(view.trees, why))
+    for title, lines in (
+        ("sessions:", [_session(session) for session in view.sessions]),
+        ("left running by sessions that are gone:", [_left(one) for one in view.left_running]),
+    ):
+        if lines:
+            out.print(title)
+        for line in lines:
+            out.print(f"  {printable(line)}", soft_wrap=True)
     if why and view.decisions:
         out.print("last decisions:")
         for decision in view.decisions:
@@ -100,6 +109,22 @@ def _row(tree: TreeView) -> list[str]:
     state = f"ended ({tree.status})" if tree.state == "ended" and tree.status else tree.state
     pid = "-" if tree.pid is None else str(tree.pid)
     return [printable(tree.tree), printable(tree.name), state, *sizes, format_duration(tree.seconds), pid]
+
+
+def _session(session: SessionView) -> str:
+    """``claude-code 5f3a (pid 812) for 3 min 20 s in /home/me/work; 2 subagents run, 1 waits``"""
+    where = f" for {format_duration(session.seconds)}" if session.pid else ""
+    where += f" in {session.cwd}" if session.cwd else ""
+    pid = f"pid {session.pid}" if session.pid else "not registered"
+    running, waiting = session.subagents_running, session.subagents_waiting
+    counts = (
+        f"{running} subagent{'s' * (running != 1)} run{'s' * (running == 1)}, {waiting} wait{'s' * (waiting == 1)}"
+    )
+    return f"{session.host} {session.sessions[-1]} ({pid}){where}; {counts}"
+
+
+def _left(one: LeftRunningView) -> str:
+    return f"pid {one.pid} {one.command} ({one.host} {one.session}): {one.why}"
 
 
 def _size(size: int | None) -> str:

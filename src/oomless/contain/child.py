@@ -12,6 +12,7 @@ import sys
 assert sys.platform == "linux"
 
 from oomless.contain import files, signals
+from oomless.platform import proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,12 +31,15 @@ class StartFailed(OSError):
         self.stage = stage
 
 
-def start(command: list[str], rung: Rung, marker: str, same_group: bool, before: frozenset[int]) -> int:
-    """The root's pid, once it has become the command; raises StartFailed."""
+def start(
+    command: list[str], rung: Rung, marker: str, same_group: bool, before: frozenset[int], tied: bool = False
+) -> int:
+    """The root's pid, once it has become the command; raises StartFailed. ``tied``: it dies when we are killed."""
     reader, writer = os.pipe()  # both close on exec
+    own = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become(command, rung, marker, same_group, before, writer)
+        _become(command, rung, marker, same_group, before, writer, own if tied else None)
     os.close(writer)
     try:
         told = os.read(reader, 64)
@@ -49,21 +53,54 @@ def start(command: list[str], rung: Rung, marker: str, same_group: bool, before:
 
 
 def _become(
-    command: list[str], rung: Rung, marker: str, same_group: bool, before: frozenset[int], writer: int
+    command: list[str],
+    rung: Rung,
+    marker: str,
+    same_group: bool,
+    before: frozenset[int],
+    writer: int,
+    tied_to: int | None,
 ) -> None:
     stage = "enter"
     try:
+        if tied_to is not None:
+            proc.die_with_parent(tied_to)
         if not same_group:
             os.setsid()
         rung.enter()
         _raise_oom_score()
         stage = "exec"
         signals.restore_in_child(before)
+        proc.forget_coerced_locale()
         os.execvpe(command[0], command, {**os.environ, "OOMLESS_TREE": marker})
     except OSError as error:
         os.write(writer, f"{stage} {error.errno or 5}".encode())
     finally:
         os._exit(127)
+
+
+def let_go(*numbers: int) -> None:
+    """Gives up those standard descriptors, and all others that a command inherits from us: a pipe ends when the
+    command's own ends are closed."""
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for fd in numbers:
+        os.dup2(null, fd)
+    os.close(null)
+    for fd in inherited():
+        os.close(fd)
+
+
+def inherited() -> list[int]:
+    """Open descriptors beyond the standard ones that exec does not close."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        try:
+            if fd > 2 and os.get_inheritable(fd):
+                found.append(fd)
+        except OSError:
+            pass  # the listing's own
+    return found
 
 
 def _raise_oom_score() -> None:

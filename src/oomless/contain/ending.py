@@ -130,7 +130,8 @@ def describe(
     members: list[tuple[int, int]], own: int, strangers: Container[tuple[int, int]]
 ) -> list[dict[str, object]]:
     """Survivors, as in the exit record."""
-    everyone = {*members, *((s.pid, s.start) for s in lineage.walk(own, strangers))}
+    below = [(stat.pid, stat.start) for stat in lineage.walk(own, strangers)]
+    everyone = {who for who in (*members, *below) if who not in strangers}
     found: list[dict[str, object]] = []
     for pid, start in sorted(everyone):
         stat = proc.read_stat(pid)

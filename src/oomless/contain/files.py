@@ -5,10 +5,6 @@ from __future__ import annotations
 
 import os
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 
 def read(path: str) -> str:
     """The text, or "" if it is gone or not readable."""
@@ -91,10 +87,12 @@ def remove_cgroup(path: str) -> bool:
     return True
 
 
-def release(paths: Iterable[str], pids: list[int]) -> None:
-    """Moves processes from a tree's groups to the groups around it, where they would have been without us."""
-    for path in paths:
+def release(paths: dict[str, str], pids: list[int], own: dict[str, str]) -> None:
+    """Moves processes from a tree's groups (by controller) to those of ``own``, or to the ones around the tree. A v2
+    group whose children have controllers holds no processes itself, so the one around it is the second choice."""
+    for controller, path in paths.items():
         inside = set(procs(path))
         for pid in pids:
             if pid in inside:
-                try_write(f"{os.path.dirname(path)}/cgroup.procs", str(pid))
+                targets = [own.get(controller), os.path.dirname(path)]
+                any(target and try_write(f"{target}/cgroup.procs", str(pid)) for target in targets)

@@ -19,10 +19,10 @@ class ShimSpec:
     """What a shim must know. ``granted`` is the daemon's message as it came (``daemon/wire.py``). ``reports`` are
     further files for the exit record. ``lifeline_fd``: the read end of a pipe whose write end only the tree's
     owner holds; at its end of file the shim ends the tree; ``owner`` (pid, start) does the same for a process that
-    cannot hold a pipe. ``same_group``: the command stays in our process group, terminal or not. ``timeout`` in
-    seconds. ``extra``: fields that the record carries along (``stdout``, ``stderr``, ``attempts``). ``mask``: the
-    signals that were blocked before ``exec_shim`` blocked some more, so that the command gets the mask it would
-    have had."""
+    cannot hold a pipe. ``same_group``: the command stays in our process group, terminal or not. ``tied``: it
+    is killed with us. ``timeout`` in seconds. ``extra``: fields that the record carries along (``stdout``,
+    ``stderr``, ``attempts``). ``mask``: the signals that were blocked before ``exec_shim`` blocked some more, so that
+    the command gets the mask it would have had."""
 
     __slots__ = (
         "extra",
@@ -36,6 +36,7 @@ class ShimSpec:
         "reports",
         "same_group",
         "state",
+        "tied",
         "timeout",
     )
 
@@ -49,6 +50,7 @@ class ShimSpec:
         lifeline_fd: int | None = None,
         owner: tuple[int, int] | None = None,
         same_group: bool = False,
+        tied: bool = False,
         reports: list[str] | None = None,
         timeout: float | None = None,
         extra: dict[str, object] | None = None,
@@ -61,6 +63,7 @@ class ShimSpec:
         self.lifeline_fd = lifeline_fd
         self.owner = owner
         self.same_group = same_group
+        self.tied = tied
         self.reports = reports or []
         self.timeout = timeout
         self.extra = extra or {}
@@ -98,4 +101,8 @@ def exec_shim(spec: ShimSpec, command: list[str]) -> None:
     for inherited in spec.descriptors():
         os.set_inheritable(inherited, True)
     argv = shim_argv(fd, str(spec.granted["tree"]), command)
+    if sys.platform == "linux":
+        from oomless.platform import proc
+
+        proc.forget_coerced_locale()
     os.execv(argv[0], argv)

@@ -113,7 +113,7 @@ class Cgroups:
             kill_listed(path, controller)
 
     def release(self, pids: list[int]) -> None:
-        files.release(self._paths.values(), pids)
+        files.release(self._paths, pids, own_groups())
 
     def remove(self) -> bool:
         removed = [files.remove_cgroup(path) for path in self._paths.values()]
@@ -184,6 +184,14 @@ class Subreaper:
 
     def close(self) -> None:
         pass
+
+
+def own_groups() -> dict[str, str]:
+    """The folder of the group that this process is in, by controller: the shim is not in its own tree's."""
+    from oomless.contain.ladder import mounts
+
+    mounted = mounts()
+    return {name: mounted[name] + path for name, path in proc.cgroups("self").items() if name in mounted}
 
 
 def proportional(pid: int) -> int | None:

@@ -18,7 +18,7 @@ assert sys.platform == "linux"
 from oomless.contain import files, lineage, spare
 from oomless.contain.cgroup1 import kill_listed
 from oomless.contain.ladder import SUBREAPER_GAP
-from oomless.contain.rungs import proportional_sum
+from oomless.contain.rungs import own_groups, proportional_sum
 from oomless.model import Survivor
 from oomless.platform import proc
 
@@ -29,7 +29,8 @@ MARK = b"OOMLESS_TREE="
 class Sweep:
     """``marker``: the value ``<install>:<tree>[/<nested>]`` of the tree; ``since``: start ticks before which
     nobody can be a member; ``never``: identities not to be touched (the daemon itself). ``shell_sid``: for a
-    tool shell, the process session that it leads; who detached from that on purpose is spared and let go (``left_running``)."""
+    tool shell, the process session that it leads; who detached from that on purpose is spared and let go
+    (``left_running``)."""
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Sweep:
         self._never = never
         self._sid = shell_sid
         self._detached: dict[tuple[int, int], str] = {}
+        self._attended: list[tuple[int, int]] = []
         self._quiet = 0
         self._ended: set[tuple[int, int]] = set()
         self.bytes_freed = 0
@@ -67,10 +69,10 @@ class Sweep:
         for stat in living:
             self._ended.add((stat.pid, stat.start))
             proc.kill(stat.pid, stat.start)
-        self._quiet = 0 if living else self._quiet + 1
+        self._quiet = 0 if living or self._attended else self._quiet + 1
         if self._quiet < QUIET_ROUNDS:
             return False
-        files.release(self._cgroups.values(), [pid for pid, _ in self._detached])
+        files.release(self._cgroups, [pid for pid, _ in self._detached], own_groups())
         removed = [files.remove_cgroup(path) for path in self._cgroups.values()]
         return all(removed)
 
@@ -82,7 +84,8 @@ class Sweep:
 
     def left_running(self) -> tuple[Survivor, ...]:
         """Who was spared and lives."""
-        stats = ((proc.read_stat(pid), start, why) for (pid, start), why in self._detached.items())
+        spared = dict.fromkeys(self._attended, spare.GOES_ON) | self._detached
+        stats = ((proc.read_stat(pid), start, why) for (pid, start), why in spared.items())
         return tuple(named(stat, why) for stat, start, why in stats if stat and stat.start == start and stat.alive)
 
     def _kill_cgroups(self) -> None:
@@ -106,9 +109,14 @@ class Sweep:
                     found[child.pid] = child
         living = [s for s in found.values() if s.alive and (s.pid, s.start) not in self._never]
         self._known.update((stat.pid, stat.start) for stat in living)
-        if self._sid is not None:
-            self._detached |= spare.spared([(s.pid, s.start) for s in living], self._sid, table)
-        return [s for s in living if (s.pid, s.start) not in self._detached]
+        return living if self._sid is None else self._to_be_ended(living, table, self._sid)
+
+    def _to_be_ended(self, living: list[proc.Stat], table: dict[int, proc.Stat], sid: int) -> list[proc.Stat]:
+        """Of a tool shell. The tree of a shim that is ended here is swept by itself."""
+        found = spare.sort([(s.pid, s.start) for s in living], sid, table, self._detached)
+        self._detached, self._attended = found.spared, found.attended
+        condemned = {*found.condemned, *spare.shims(found.attended, sid)}
+        return [s for s in living if (s.pid, s.start) in condemned]
 
     def _marked(self, stat: proc.Stat) -> bool:
         if stat.start < self._since or not stat.alive or stat.pid == os.getpid():

@@ -21,9 +21,10 @@ import msgspec
 
 from oomless.census import catalog
 from oomless.census.redact import command_line
+from oomless.census.snapshot import SESSION
 from oomless.contain.rungs import proportional_sum
 from oomless.contain.spare import ignores_hangup
-from oomless.daemon.left import Facts, Memory, Who, judge
+from oomless.daemon.left import OWN_SESSION, Facts, Memory, Who, judge
 from oomless.model import Survivor
 from oomless.platform import proc
 
@@ -37,7 +38,7 @@ _COMMAND_KEPT = 200
 
 
 class Cleared(msgspec.Struct, frozen=True, kw_only=True):
-    """``left`` could not be ended; ``left_running`` was spared."""
+    """``left`` could not be ended; ``left_running`` was spared, or is not proven to be the session's."""
 
     ended: tuple[Survivor, ...]
     left: tuple[Survivor, ...]
@@ -46,10 +47,18 @@ class Cleared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Clearing:
-    """``governed``: whether a pid is in a tree of ours; ``roots`` are the shims and requesters of those."""
+    """``ids``: the host's for the session. ``governed``: whether a pid is in a tree of ours; ``roots`` are the shims
+    and requesters of those."""
 
-    def __init__(self, memory: Memory, governed: Callable[[int], bool], roots: Callable[[], set[Who]]) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        ids: tuple[str, ...],
+        governed: Callable[[int], bool],
+        roots: Callable[[], set[Who]],
+    ) -> None:
         self._memory = memory
+        self._ids = ids
         self._governed = governed
         self._roots = roots
         self._facts: dict[Who, Facts] = {}
@@ -117,9 +126,22 @@ class Clearing:
         ended = {who: how for who, how in self._ended.items() if who not in still}
         table = proc.table()
         spared = {who: why for who, why in self._spared.items() if _lives(table, who)}
+        spared |= self._unproven(table, {*spared, *left})
         parts = (tuple(self._survivor(who, why) for who, why in part.items()) for part in (ended, left, spared))
         ended_rows, left_rows, spared_rows = parts
         return Cleared(ended=ended_rows, left=left_rows, left_running=spared_rows, bytes_freed=self._freed)
+
+    def _unproven(self, table: dict[int, proc.Stat], known: set[Who]) -> dict[Who, str]:
+        """Whoever was never seen below the session, and has its mark: its shell had ended before we looked. It is
+        told and not touched, for a multiplexer or a build daemon hands the mark on to what is not the session's."""
+        found = {}
+        for stat in marked(table, self._ids, since=self._memory.root[1]):
+            who = (stat.pid, stat.start)
+            if who in known or who[0] == os.getpid() or self._governed(who[0]):
+                continue
+            self._commands[who] = (command_line(tuple(proc.cmdline(who[0]))) or stat.comm)[:_COMMAND_KEPT]
+            found[who] = OWN_SESSION if stat.sid == stat.pid else "only a mark in its environment says whose it is"
+        return found
 
     def _survivor(self, who: Who, why: str) -> Survivor:
         return Survivor(pid=who[0], start=who[1], command=self._commands.get(who, ""), why=why)
@@ -133,6 +155,18 @@ def known_programs() -> catalog.Catalog:
 def _lives(table: dict[int, proc.Stat], who: Who) -> bool:
     stat = table.get(who[0])
     return stat is not None and stat.start == who[1] and stat.alive
+
+
+def marked(table: dict[int, proc.Stat], ids: tuple[str, ...], since: int) -> list[proc.Stat]:
+    """Who carries one of these session ids in the environment that it was started with."""
+    marks = tuple(b"\0" + SESSION.encode() + b"=" + id.encode() + b"\0" for id in ids)
+    found = []
+    for stat in table.values():
+        if stat.alive and stat.start >= since:
+            environ = b"\0" + proc.environ(stat.pid) + b"\0"
+            if any(mark in environ for mark in marks):
+                found.append(stat)
+    return found
 
 
 def listens(pid: int) -> bool:

@@ -121,7 +121,7 @@ class Core:
             max_parallel=totals.max_parallel,
             trees=self._views(),
             sessions=self._hooks.sessions(),
-            left_running=self._sessions.left_running(),
+            left_running=self._sessions.left_running() + self._registry.spared.now(),
             decisions=tuple(
                 DecisionView(at=d.at, tree=d.tree, name=d.name, verdict=d.verdict, reason=d.reason)
                 for d in self._journal.decisions(DECISIONS_SHOWN)

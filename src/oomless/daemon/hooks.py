@@ -105,6 +105,7 @@ class Hooks:
             if answer is None and not waiting.clients and one in self.subagents:
                 self._note(one.id, one.name, "withdrawn", "its host did not wait for the answer")
                 self._drop(one, "withdrawn")
+        self._answered(one, waiting.request.answer)  # its callback may be still to come
         if isinstance(answer, Refuse):
             yield self._mapping.refused(answer.reason, answer.never)
         else:
@@ -142,9 +143,8 @@ class Hooks:
         self._note(one.id, one.name, "waiting", wait.reason)
 
     def _answered(self, one: Subagent, future: asyncio.Future[Admit | Refuse]) -> None:
-        self._waiting.pop(one.id, None)
-        if one not in self.subagents:
-            return  # it was dropped in the same moment, and with it what it held
+        if self._waiting.pop(one.id, None) is None:
+            return  # told already, or dropped in the same moment and with it what it held
         answer = future.result()
         if isinstance(answer, Admit):
             self.subagents.admitted(one, answer.reserved, answer.reason, time.monotonic())

@@ -1,8 +1,8 @@
 """The client's side of the lease protocol with the standard library alone, for ``run`` and the engines.
 
 The messages are described, typed, in ``wire.py``; here they are plain JSON objects, since msgspec would cost the
-fast path more than the whole rest of it (and ``_socket`` is used bare, because ``socket`` costs 0.8 MB). ``Conversation`` does no I/O beyond its socket and never blocks longer
-than asked.
+fast path more than the whole rest of it (and ``_socket`` is used bare, because ``socket`` costs 0.8 MB).
+``Conversation`` does no I/O beyond its socket and never blocks longer than asked.
 """
 
 from __future__ import annotations
@@ -46,14 +46,16 @@ def failure(message: Message) -> OomlessError:
 class Conversation:
     """One lease connection, blocking. ``fileno`` may be handed to a shim once ``granted`` has come."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, timeout: float | None = None) -> None:
+        """``timeout`` bounds the connect, which waits while a daemon that hangs has too many before us."""
         self._buffer = b""
         self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
+            self.socket.settimeout(timeout)
             self.socket.connect(path)
         except OSError as error:
             self.socket.close()
-            why = f"{path}: {error.strerror}"
+            why = f"{path}: {error.strerror or error}"
             raise DaemonError("cannot reach the daemon", why, "try: oomless daemon start") from None
 
     def ask(self, opening: bytes, on_waiting: Callable[[Message], None], timeout: float | None = None) -> Message:

@@ -24,6 +24,7 @@ from oomless.platform.proc import Stat
 
 #: Pid and start time.
 Who = tuple[int, int]
+OWN_SESSION = "it started a process session of its own (setsid)"
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +63,7 @@ class Memory:
         old, self.traces = self.traces, {}
         root = table.get(self.root[0])
         if root is not None and root.start == self.root[1]:
-            for child in children.get(root.pid, ()):
+            for child in _born_of(root, children):
                 self._take(child, Trace(above=(), shell_sid=child.sid if child.sid == child.pid else None), children)
         # Longest ago first: who was seen with its parents has the fuller line.
         for who, trace in old.items():
@@ -72,8 +73,10 @@ class Memory:
                     trace = Trace(above=(), shell_sid=still.sid)
                 self._take(still, trace, children)
         self._take_shell_mates(table, children)
-        self._ours = {who for who in self._ours if who in self.traces}
-        self._ours |= {who for who, t in self.traces.items() if who in ours or any(a in ours for a in t.above)}
+        before = self._ours
+        self._ours = {
+            who for who, t in self.traces.items() if any(one in ours or one in before for one in (who, *t.above))
+        }
 
     def _take(self, stat: Stat, trace: Trace, children: Mapping[int, list[Stat]]) -> None:
         todo = [(stat, trace)]
@@ -84,8 +87,7 @@ class Memory:
                 continue
             self.traces[who] = trace
             below = Trace(above=(*trace.above, who), shell_sid=trace.shell_sid)
-            # Entries are read one after another: a parent that is younger than its child is a stranger.
-            todo += [(child, below) for child in children.get(stat.pid, ()) if child.start >= stat.start]
+            todo += [(child, below) for child in _born_of(stat, children)]
 
     def _take_shell_mates(self, table: Mapping[int, Stat], children: Mapping[int, list[Stat]]) -> None:
         """Whoever is in the process session of a tool shell descends from it: there is no way into one but by birth,
@@ -108,6 +110,11 @@ class Memory:
             if who not in self._ours and stat is not None and stat.start == who[1] and stat.alive:
                 found[who] = stat
         return found
+
+
+def _born_of(stat: Stat, children: Mapping[int, list[Stat]]) -> list[Stat]:
+    """Entries are read one after another: a parent that is younger than its child is a stranger."""
+    return [child for child in children.get(stat.pid, ()) if child.start >= stat.start]
 
 
 def judge(
@@ -137,7 +144,7 @@ def _own_reason(trace: Trace, fact: Facts) -> str:
     if fact.host and fact.leads:
         return "it runs agents in the background"
     if trace.shell_sid is not None and fact.sid != trace.shell_sid:
-        return "it started a process session of its own (setsid)"
+        return OWN_SESSION
     if fact.ignores_hangup:
         return "it ignores SIGHUP (nohup)"
     return "it listens on a port" if fact.listens else ""

@@ -20,6 +20,7 @@ import msgspec
 from oomless.contain.rungs import proportional_sum
 from oomless.contain.sweep import Sweep
 from oomless.daemon.logs import Log
+from oomless.daemon.spared import Spared
 from oomless.daemon.tree import Tree
 from oomless.errors import JournalError
 from oomless.journal.facts import OpenTree
@@ -34,6 +35,8 @@ START_WITHIN = 10.0
 START_LOOK = 0.1
 SWEEP_FOR = 5.0
 ROUND_EVERY = 0.01
+#: So many of the newest trees are asked who outlived them when the daemon starts.
+ROWS_LOOKED_AT = 200
 
 
 class Registry:
@@ -47,6 +50,7 @@ class Registry:
         self.own_pid = os.getpid()
         self._log = log
         self.trees: dict[str, Tree] = {}
+        self.spared = Spared()
         self._platform = platform
         self._freed = freed
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,9 +75,11 @@ class Registry:
             return
         if self._write(lambda: self.journal.ended(tree.id, record, time.time())):
             _unlink(self._exit_file(tree.id))  # else the next daemon takes it in
+        self.spared.add(tree.intent, record.left_running, time.time())
         self._forget(tree, f"{record.status}, exit {record.exit_code}")
         if any(os.path.exists(path) for path in tree.cgroups.values()):
-            self._spawn(self._sweep(tree, "its groups were still there", close=False))
+            spared = frozenset((one.pid, one.start) for one in record.left_running)
+            self._spawn(self._sweep(tree, "its groups were still there", close=False, spared=spared))
 
     def released(self, tree: Tree) -> None:
         """A slot has no processes: its end is the end of its lease."""
@@ -119,6 +125,7 @@ class Registry:
     def recover(self) -> list[Tree]:
         """Takes over what the journal holds open; returns the trees that live and may adopt themselves."""
         boot = self._platform.boot_id()
+        self.spared.recover(self.journal.recent(ROWS_LOOKED_AT), boot)
         living = []
         for found in self.journal.open_trees():
             tree = Tree(found.intent, "taken over from the daemon before")
@@ -172,11 +179,13 @@ class Registry:
         if record is not None:
             self.ended(tree, record)
 
-    async def _sweep(self, tree: Tree, reason: str, close: bool) -> None:
+    async def _sweep(
+        self, tree: Tree, reason: str, close: bool, spared: frozenset[tuple[int, int]] = frozenset()
+    ) -> None:
         since = tree.intent.requester.start
         session = tree.intent.session if tree.intent.kind == "shell" else None
         sid = session.sid if session is not None else None
-        sweep = Sweep(tree.intent.marker, tree.cgroups, tree.known_members(), since, self._own, sid)
+        sweep = Sweep(tree.intent.marker, tree.cgroups, tree.known_members(), since, self._own | spared, sid)
         until = time.monotonic() + SWEEP_FOR
         while not sweep.step() and time.monotonic() < until:
             await asyncio.sleep(ROUND_EVERY)
@@ -198,6 +207,7 @@ class Registry:
         freed: int | None,
         running: tuple[Survivor, ...] = (),
     ) -> None:
+        self.spared.add(tree.intent, running, time.time())
         self._write(lambda: self.journal.swept(tree.id, time.time(), text, ended, left, freed, running))
         self._forget(tree, text)
 

@@ -164,7 +164,7 @@ class Sessions:
     async def _clear(self, session: Session) -> None:
         from oomless.daemon.clearing import Clearing
 
-        done = await Clearing(session.memory, self._trees.holds, self._trees.roots).run()
+        done = await Clearing(session.memory, tuple(session.ids), self._trees.holds, self._trees.roots).run()
         at, id = time.time(), session.ids[-1]
         reap = ReapRow(
             host=session.host,

@@ -61,10 +61,10 @@ class DaemonFile:
         stat = proc.read_stat(self.pid)
         return stat is not None and stat.start == self.start and stat.alive and proc.boot_id() == self.boot_id
 
-    def accepts(self) -> bool:
+    def accepts(self, seconds: float = 5.0) -> bool:
         probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
-            probe.settimeout(5)
+            probe.settimeout(min(5.0, seconds))
             probe.connect(self.socket)
             return True
         except OSError:
@@ -73,26 +73,28 @@ class DaemonFile:
             probe.close()
 
 
-def running(paths: Paths) -> DaemonFile | None:
+def running(paths: Paths, seconds: float = 5.0) -> DaemonFile | None:
     """The daemon that runs and accepts connections; never starts one."""
     found = DaemonFile.read(paths.daemon_file)
-    return found if found and found.alive() and found.accepts() else None
+    return found if found and found.alive() and found.accepts(seconds) else None
 
 
 def ensure(paths: Paths, seconds: float = START_SECONDS) -> str:
-    """The socket of the running daemon, started if none answers within ``seconds``. Raises StateUnwritable, DaemonError,
-    or UsageError for settings that the daemon cannot use."""
-    found = running(paths)
+    """The socket of the running daemon, started if none answers; within ``seconds``. Raises StateUnwritable,
+    DaemonError, or UsageError for settings that the daemon cannot use."""
+    deadline = time.monotonic() + seconds
+    found = running(paths, seconds)
     if found:
         return found.socket
     paths.make()
     lock = _open(paths.start_lock, os.O_RDWR)
     try:
-        if not take_lock(lock, seconds):
+        if not take_lock(lock, deadline - time.monotonic()):
             raise DaemonError("another command has been starting the daemon too long", paths.start_lock, "try again")
         # Whoever held the lock before us may have started one.
-        found = running(paths)
-        return found.socket if found else _start(paths, seconds)
+        rest = max(0.0, deadline - time.monotonic())
+        found = running(paths, rest)
+        return found.socket if found else _start(paths, rest)
     finally:
         os.close(lock)
 
@@ -133,7 +135,7 @@ def environment(paths: Paths, environ: dict[str, str]) -> dict[str, str]:
     return kept
 
 
-def _start(paths: Paths, seconds: float) -> str:
+def _start(paths: Paths, seconds: float = START_SECONDS) -> str:
     answer, ready = os.pipe()
     try:
         try:

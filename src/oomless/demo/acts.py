@@ -28,17 +28,19 @@ def parallel_killed(stage: Stage) -> ActRecord:
 
 def sequential(stage: Stage) -> ActRecord:
     with Act(stage, "sequential", "one after another, nobody watching") as act:
-        for name in stage.names():
+        for name in stage.names:
             agent = act.start(name)
             while agent.poll() is None:
+                act.check_time()
                 act.step()
         return _finish(act)
 
 
 def _all_at_once(act: Act, kill: bool) -> ActRecord:
-    agents = [act.start(name) for name in act.stage.names()]
+    agents = [act.start(name) for name in act.stage.names]
     # Each is polled each time: an agent that is not reaped would be a zombie, not a survivor.
     while [agent for agent in agents if agent.poll() is None]:
+        act.check_time()
         act.step()
         if kill:
             act.kill_halfway()

@@ -19,15 +19,13 @@ import msgspec
 
 from oomless.demo.measure import MARK
 from oomless.demo.record import ActRecord
-from oomless.demo.sizing import BUDGET_SHARE, Plan
-from oomless.demo.stage import Act, Stage
+from oomless.demo.sizing import BUDGET_SHARE
+from oomless.demo.stage import Act, Stage, last_line
 from oomless.errors import OomlessError
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.units import format_size
 
-#: A tree may grow beyond its expected size: kernel memory and page cache count in a cgroup, not in PSS.
-NEED_SHARE = 1.06
 OOMLESS = (sys.executable, "-m", "oomless")
 
 
@@ -54,19 +52,15 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str
 
 
-def need_of(plan: Plan) -> int:
-    return int(plan.tree_bytes * NEED_SHARE)
-
-
-def budget_of(plan: Plan, first_peak: int) -> int:
-    """60 % of the first act's peak; raises if two agents at once would not fit into it."""
+def budget_of(need: int, first_peak: int, todo: str) -> int:
+    """60 % of the first act's peak; raises if two agents at once, which ``need`` that much each, would not fit."""
     budget = int(first_peak * BUDGET_SHARE)
-    if 2 * need_of(plan) > budget:
+    if 2 * need > budget:
         raise OomlessError(
             "the first act is no measure for the governed ones",
-            f"its peak was {format_size(first_peak)}, and two agents of {format_size(need_of(plan))} do not fit "
+            f"its peak was {format_size(first_peak)}, and two agents of {format_size(need)} do not fit "
             f"in {BUDGET_SHARE:.0%} of it",
-            "its agents hardly overlapped: try --seconds 5",
+            todo,
         )
     return budget
 
@@ -105,13 +99,13 @@ class Throwaway:
         return self._daemon[0] if self._daemon else None
 
 
-def governed(stage: Stage, home: Throwaway, budget: int, kill: bool) -> ActRecord:
+def governed(stage: Stage, home: Throwaway, need: int, budget: int, kill: bool) -> ActRecord:
     name = "governed-killed" if kill else "governed"
     what = f"oomless batch, budget {format_size(budget)}" + (", each agent SIGKILLed half-way once" if kill else "")
     with Act(stage, "governed-killed" if kill else "governed", what, budget) as act:
         jobs = os.path.join(stage.folder, f"{name}.jsonl")
         with open(jobs, "wb") as file:
-            file.write(msgspec.json.Encoder().encode_lines(job_lines(act, retries=1 if kill else 0)))
+            file.write(msgspec.json.Encoder().encode_lines(job_lines(act, need, retries=1 if kill else 0)))
         with Batch(jobs, budget, home, act) as batch:
             while batch.runs():
                 act.step(batch.overhead())
@@ -123,18 +117,18 @@ def governed(stage: Stage, home: Throwaway, budget: int, kill: bool) -> ActRecor
         return record
 
 
-def job_lines(act: Act, retries: int) -> list[Line]:
-    memory = str(need_of(act.stage.plan))
+def job_lines(act: Act, need: int, retries: int) -> list[Line]:
+    starts = {name: act.stage.agents.start(act.place, name) for name in act.stage.names}
     return [
         Line(
             name=name,
-            command=act.command(name),
-            memory=memory,
+            command=list(start.command),
+            memory=str(need),
             retries=retries,
-            env={MARK: act.mark},
-            cwd=act.folder,
+            env={**start.env, MARK: act.mark},
+            cwd=start.cwd,
         )
-        for name in act.stage.names()
+        for name, start in starts.items()
     ]
 
 
@@ -169,12 +163,13 @@ class Batch:
                 pass
 
     def runs(self) -> bool:
-        """Raises when it takes longer than all its agents one after another, twice, ever could."""
-        plan = self._act.stage.plan
+        """Raises when it takes too long."""
         if self._process.poll() is not None:
             return False
-        if self._act.elapsed() > 30 + 2 * plan.agents * (plan.seconds + 5):
-            raise OomlessError("oomless batch does not end", self._last_error(), "see: oomless doctor")
+        try:
+            self._act.check_time()
+        except OomlessError as error:
+            raise OomlessError("oomless batch does not end", f"{error.why}; {self._last_error()}") from None
         return True
 
     def overhead(self) -> set[int]:
@@ -198,8 +193,3 @@ class Batch:
         said = last_line(self._err).removeprefix("oomless: ") or "it said nothing"
         logged = last_line(self._home.paths.log)
         return f"{said}; the daemon's last word: {logged}" if logged else said
-
-
-def last_line(path: str) -> str:
-    lines = (proc.read_file(path) or b"").decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else ""

@@ -1,9 +1,9 @@
 """Outlives the demo if it is SIGKILLed, and then ends all that it had started.
 
 ``python -m oomless.demo.keeper FOLDER`` waits at its stdin. One byte there: the demo has cleaned up, nothing to do.
-End of file without it: the demo is gone, so every process whose environment names FOLDER as its state folder
-(agents, their children, batch, shims, the throwaway daemon) is ended by identity, and FOLDER removed. Standard
-library only, to be small. What a demo that lives cleans up itself: ``stage.py`` and ``governed.py``.
+End of file without it: the demo is gone, so every process whose environment names a state folder in FOLDER (agents,
+their children, batch, shims, the throwaway daemon) is ended by identity, and FOLDER removed. Standard library only,
+to be small. What a demo that lives cleans up itself: ``stage.py`` and ``governed.py``.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def state_folder(folder: str) -> str:
 
 
 def of_the_demo(folder: str) -> list[tuple[int, int]]:
-    entry = f"XDG_STATE_HOME={state_folder(folder)}".encode()
+    entry = b"\0" + f"XDG_STATE_HOME={folder}/".encode()
     return [
         (stat.pid, stat.start)
         for stat in proc.table().values()
-        if stat.alive and entry in proc.environ(stat.pid).split(b"\0")
+        if stat.alive and entry in b"\0" + proc.environ(stat.pid)
     ]
 
 

@@ -21,15 +21,16 @@ from typing import Protocol, Self
 
 assert sys.platform == "linux"
 
+from oomless.demo import samples
+from oomless.demo.agents import Agents, Place
 from oomless.demo.keeper import state_folder
-from oomless.demo.measure import AGENT_FILE, MARK, Watch
+from oomless.demo.measure import MARK, Watch
 from oomless.demo.record import ActName, ActRecord, Point
-from oomless.demo.sizing import Plan
-from oomless.errors import Interrupted
+from oomless.demo.samples import Sample
+from oomless.errors import Interrupted, OomlessError
 from oomless.platform import proc
 from oomless.platform.base import Platform
 
-TICK = 0.1
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -46,11 +47,12 @@ class Report(Protocol):
 
 
 class Stage:
-    """The folder is short enough for a socket's path; it goes with everything in it at the end. ``environ`` is this
-    process's with XDG folders in there: nobody can meet the user's own daemon, and the keeper knows who is ours."""
+    """The folder is short enough for a socket's path; it goes with everything in it at the end. ``environ`` is what
+    the agents inherit with XDG folders in there: nobody can meet the user's own daemon, and the keeper knows who is
+    ours."""
 
-    def __init__(self, plan: Plan, platform: Platform, report: Report) -> None:
-        self.plan, self.platform, self.report = plan, platform, report
+    def __init__(self, agents: Agents, platform: Platform, report: Report) -> None:
+        self.agents, self.platform, self.report = agents, platform, report
         self.folder = ""
         self.environ: dict[str, str] = {}
         self._signal: int | None = None
@@ -65,7 +67,7 @@ class Stage:
         }
         for folder in folders.values():
             os.mkdir(folder, 0o700)
-        self.environ = {**os.environ, **folders}
+        self.environ = {**self.agents.inherited, **folders}
         self._keeper = _start_keeper(self.folder)
         for number in SIGNALS:
             self._handlers[number] = signal.signal(number, self._note_signal)
@@ -89,8 +91,9 @@ class Stage:
             error.exit_code = 128 + self._signal
             raise error
 
-    def names(self) -> list[str]:
-        return [f"agent-{number}" for number in range(1, self.plan.agents + 1)]
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.agents.names
 
 
 def _start_keeper(folder: str) -> subprocess.Popen[bytes]:
@@ -107,53 +110,74 @@ class Act:
         self.mark = secrets.token_hex(16)
         self.folder = os.path.join(stage.folder, name)
         os.mkdir(self.folder, 0o700)
-        self.watch = Watch(self.mark, stage.platform)
+        self.place = Place(folder=self.folder, governed=budget is not None, environ=stage.environ)
+        self.watch = Watch(self.mark, stage.agents.role, stage.platform)
         self.killed: set[str] = set()
-        self._agents: list[subprocess.Popen[bytes]] = []
-        self._points: list[Point] = []
-        self._begin = self._next = time.monotonic()
+        self.samples: list[Sample] = []
+        self._agents: dict[str, subprocess.Popen[bytes]] = {}
         self._seconds: float | None = None
         stage.report.act(name, what)
+        self._open()
+        self._begin = self._next = time.monotonic()
+
+    def _open(self) -> None:
+        """A Ctrl-C reaches what is started for it too: then that is the reason."""
+        try:
+            self.stage.agents.open(self.place)
+        except OomlessError:
+            self.stage.check()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.watch.end_left()
-        for agent in self._agents:
+        for agent in self._agents.values():
             agent.wait()
 
-    def command(self, name: str) -> list[str]:
-        plan = self.stage.plan
-        sizes = (plan.agent_bytes, plan.child_bytes, plan.seconds, plan.life)
-        return [sys.executable, "-I", "-S", "-E", AGENT_FILE, "agent", name, self.folder, *map(str, sizes)]
-
     def start(self, name: str) -> subprocess.Popen[bytes]:
-        agent = subprocess.Popen(
-            self.command(name),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env={**self.stage.environ, MARK: self.mark},
-            cwd=self.folder,
-        )
-        self._agents.append(agent)
+        """What it prints goes to ``NAME.out``, and is shown if it fails."""
+        start = self.stage.agents.start(self.place, name)
+        with open(os.path.join(self.folder, f"{name}.out"), "wb") as out:
+            agent = subprocess.Popen(
+                start.command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env={**self.stage.environ, **start.env, MARK: self.mark},
+                cwd=start.cwd,
+            )
+        self._agents[name] = agent
         return agent
 
     def step(self, overhead: Collection[int] = ()) -> None:
         """One sample, then the rest of the tick."""
         self.stage.check()
-        point = self.watch.sample(self.elapsed(), overhead)
-        self._points.append(point)
-        self.stage.report.tick(point, self._count(".json"))
-        self._next = max(self._next + TICK, time.monotonic() + TICK / 2)
+        sample = self.watch.sample(self.elapsed(), overhead)
+        self.samples.append(sample)
+        self.stage.report.tick(samples.point(sample), self._count(".json"))
+        tick = self.stage.agents.tick
+        self._next = max(self._next + tick, time.monotonic() + tick / 2)
         time.sleep(max(0.0, self._next - time.monotonic()))
 
     def elapsed(self) -> float:
         return time.monotonic() - self._begin
 
+    def check_time(self) -> None:
+        if self.elapsed() > self.stage.agents.longest:
+            missing = [name for name in self.stage.names if not self._there(name, ".json")]
+            raise OomlessError(
+                f"{self.name} does not end", f"after {self.elapsed():.0f} s there is no result of {', '.join(missing)}"
+            )
+
     def agents_over(self) -> None:
         """The last agent has ended: that is the act's length, whatever is sampled afterwards."""
         self._seconds = self.elapsed()
+        for name, agent in self._agents.items():
+            if name not in self.killed and not self._there(name, ".json"):
+                said = last_line(os.path.join(self.folder, f"{name}.out"))
+                self.stage.report.note(f"{name}: no result, exit code {agent.wait()}{said and ': ' + said}")
 
     def linger(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -162,15 +186,15 @@ class Act:
 
     def kill_halfway(self) -> None:
         """SIGKILL to each agent's root that is half-way, once: whoever tries again is left alone."""
-        due = {name for name in self.stage.names() if os.path.exists(os.path.join(self.folder, f"{name}.half"))}
-        for member in self.watch.agents() if due - self.killed else []:
-            if member.name in due - self.killed and proc.kill(member.pid, member.start) == proc.SENT:
-                self.killed.add(member.name)
+        due = {name for name in self.stage.names if self._there(name, ".half")} - self.killed
+        for member in self.watch.agents() if due else []:
+            if member.agent in due and proc.kill(member.pid, member.start) == proc.SENT:
+                self.killed.add(member.agent)
 
     def close(self) -> ActRecord:
         """Counts what is left, then ends it."""
         left = self.watch.left()
-        points = tuple(self._points)
+        points = tuple(samples.point(sample) for sample in self.samples)
         record = ActRecord(
             name=self.name,
             agents_peak=max((p.agents for p in points), default=0),
@@ -187,10 +211,20 @@ class Act:
             killed=len(self.killed),
             repeated=self._count(".again"),
             overhead_bytes=max((p.overhead_bytes for p in points), default=0),
+            agent_bytes=samples.agent_peak(self.samples),
+            at_peak=samples.at_peak(self.samples),
             points=points,
         )
         self.stage.report.done(record)
         return record
 
     def _count(self, ending: str) -> int:
-        return sum(os.path.exists(os.path.join(self.folder, name + ending)) for name in self.stage.names())
+        return sum(self._there(name, ending) for name in self.stage.names)
+
+    def _there(self, name: str, ending: str) -> bool:
+        return os.path.exists(os.path.join(self.folder, name + ending))
+
+
+def last_line(path: str) -> str:
+    lines = (proc.read_file(path) or b"").decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else ""

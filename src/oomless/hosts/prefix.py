@@ -36,11 +36,14 @@ fi
 
 #: How Claude Code runs these without a prefix: tool shells by bash or zsh, everything else by sh.
 PLAIN = """\
+shell=
 case $1 in
-    "source "*/shell-snapshots/snapshot-zsh-*) exec zsh -c "$1" ;;
-    "source "*/shell-snapshots/*) exec bash -c "$1" ;;
+    "source "*/shell-snapshots/snapshot-zsh-*) shell=zsh ;;
+    "source "*/shell-snapshots/*) shell=bash ;;
 esac
-exec /bin/sh -c "$1"
+case $SHELL in */"$shell") shell=$SHELL ;; esac
+[ "$kind" = server ] && set -- "exec $1"
+exec "${shell:-/bin/sh}" -c "$1"
 """
 
 
@@ -52,13 +55,21 @@ def text(former: str | None) -> str:
     """The script; ``former``: the prefix that was in the settings before, which goes on being used."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     boot = os.path.join(package, "cli", "boot_prefix.py")
-    through = f'exec {former} "$@"' if former else PLAIN
+    inner = words(former) if former else ""
+    through = f'exec {inner} "$@"' if former else PLAIN
     return SCRIPT.format(
         python=shlex.quote(sys.executable),
         boot=shlex.quote(boot),
-        former=shlex.quote(former) if former else "",
+        former=shlex.quote(inner) if former else "",
         through=through,
     )
+
+
+def words(former: str) -> str:
+    """Another program's prefix as the host reads it (Claude Code 2.1.330): one path, which may have spaces in it, and
+    options behind the last `` -``."""
+    path, dash, options = former.rpartition(" -")
+    return f"{shlex.quote(path)} -{options}" if dash and path else shlex.quote(former)
 
 
 def write(paths: Paths, former: str | None) -> str:

@@ -18,7 +18,7 @@ assert sys.platform == "linux"
 from signal import SIGKILL, pidfd_send_signal
 
 SENT, GONE, DENIED = "sent", "gone", "denied"
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class Stat:
@@ -100,6 +100,22 @@ def environ(pid: int) -> bytes:
     return read_file(f"/proc/{pid}/environ") or b""
 
 
+def forget_coerced_locale() -> None:
+    """Where the locale is C, Python sets LC_CTYPE for itself and all that it starts (PEP 538), in isolated mode too.
+    To be called before exec, so that a command finds the environment that we were given."""
+    if "LC_CTYPE" in os.environ and b"\0LC_CTYPE=" not in b"\0" + environ(os.getpid()):
+        del os.environ["LC_CTYPE"]
+
+
+def signals(pid: int, *fields: bytes) -> int:
+    """Those that are blocked, pending or caught, by the names of fields in its status: bit 0 is signal 1."""
+    found = 0
+    for line in (read_file(f"/proc/{pid}/status") or b"").splitlines():
+        if line.startswith(fields):
+            found |= int(line.split()[1], 16)
+    return found
+
+
 def cmdline(pid: int) -> list[str]:
     """The arguments; empty for kernel threads, zombies and processes that are gone."""
     raw = read_file(f"/proc/{pid}/cmdline") or b""
@@ -155,7 +171,18 @@ def kill(pid: int, start: int) -> str:
 def become_subreaper() -> bool:
     """Orphaned descendants of this process become its children from now on (prctl(2)). ``_ctypes`` is used
     bare because the ``ctypes`` package would cost the shim another 0.3 MB."""
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """SIGKILL for this process when the thread that forked it ends; kept over exec, not inherited (prctl(2))."""
+    _prctl(_PR_SET_PDEATHSIG, SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), SIGKILL)
+
+
+def _prctl(option: int, value: int) -> bool:
     import _ctypes
 
     address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
-    return bool(_ctypes.call_function(address, (_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0)
+    return bool(_ctypes.call_function(address, (option, value, 0, 0, 0)) == 0)

@@ -1,7 +1,7 @@
 """The log of a scripted model: one JSON line when a request comes and one when it is answered, and how to read it.
 
-Enough to compute who ran together and to see what the model saw. Headers are not in it (one is the API key), nor
-prompts: only the calls, their results (cut at ``LONGEST``) and what was answered.
+Enough to compute who ran together and to see what the model saw: the results of tool calls or what was said since the
+last answer (cut at ``LONGEST``), and what was answered. No header is in it but the ids: one of them is the API key.
 """
 
 from __future__ import annotations

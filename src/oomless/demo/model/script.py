@@ -74,8 +74,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fits a conversation of that ``kind`` whose first prompt has ``marker`` in it as a word, in the session of that
     id (both: any, if empty). ``last``: only if what came since the last answer (results, messages) has this text in
-    it. ``turn``: only as the answer after that many earlier ones. Such a rule answers with its turns from the first
-    on, the others with the turn that is next in the conversation. ``group`` is what holds count.
+    it. ``turn``: only as the answer after that many earlier ones. A rule with one of these two answers with its first
+    turn, the others with the turn that is next in the conversation. ``group`` is what holds count.
     """
 
     kind: Kind = "any"

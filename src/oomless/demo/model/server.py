@@ -158,6 +158,11 @@ class _Connection(HttpProtocol):
         super().connection_made(transport)
         self._connections.add(self._transport)
 
+    def eof_received(self) -> bool:
+        """No client of this API closes its side and still listens: it is gone, and what it asked is dropped."""
+        super().eof_received()
+        return False
+
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
         self._connections.discard(self._transport)

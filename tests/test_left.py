@@ -1,0 +1,432 @@
+"""What a dead session leaves: who is remembered, who is spared, and real processes of every kind at every end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fake_claude
+from helpers import alive, wait_for, wait_gone
+from hosting import Host
+from oomless.daemon.clearing import listens, marked
+from oomless.daemon.client import Client
+from oomless.daemon.left import OWN_SESSION, Facts, Memory, Trace, Who, judge
+from oomless.journal.facts import ReapRow
+from oomless.journal.sessions import SessionRows
+from oomless.journal.store import Journal
+from oomless.platform import proc
+from oomless.platform.proc import Stat
+from test_contain import read_roster
+
+assert sys.platform == "linux"
+
+
+# Memory
+
+
+def stat(pid: int, ppid: int, sid: int, start: int = 0, state: str = "S") -> Stat:
+    """Start times are pids unless said: children are younger."""
+    fields = ["0"] * 22
+    fields[0], fields[1], fields[2], fields[3], fields[19] = state, str(ppid), str(sid), str(sid), str(start or pid)
+    return Stat(f"{pid} (x) {' '.join(fields)}".encode())
+
+
+def table(*stats: Stat) -> dict[int, Stat]:
+    return {one.pid: one for one in stats}
+
+
+CLAUDE = stat(10, 1, 5)
+SERVER = stat(20, 10, 5)
+SHELL = stat(30, 10, 30)
+CHILD = stat(31, 30, 30)
+ROOT: Who = (10, 10)
+
+
+def test_a_direct_child_with_a_process_session_of_its_own_is_a_tool_shell() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, SERVER, SHELL, CHILD, stat(40, 1, 40)))
+    assert memory.traces == {
+        (20, 20): Trace(above=(), shell_sid=None),
+        (30, 30): Trace(above=(), shell_sid=30),
+        (31, 31): Trace(above=((30, 30),), shell_sid=30),
+    }
+
+
+def test_who_lost_its_parent_is_remembered_with_what_it_forks_later() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, SHELL, CHILD))
+    memory.look(table(CLAUDE, stat(31, 1, 30)))
+    memory.look(table(stat(31, 1, 30), stat(50, 31, 50)))
+    assert memory.traces == {
+        (31, 31): Trace(above=((30, 30),), shell_sid=30),
+        (50, 50): Trace(above=((30, 30), (31, 31)), shell_sid=30),
+    }
+
+
+def test_a_number_that_is_used_again_is_a_stranger() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, SHELL, CHILD))
+    again = table(CLAUDE, stat(30, 1, 30, start=99), stat(31, 30, 30, start=100))
+    memory.look(again)
+    assert memory.candidates(again) == {}
+
+
+def test_a_root_that_is_another_by_now_has_no_children() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(stat(10, 1, 5, start=99), stat(20, 10, 5, start=100)))
+    assert memory.traces == {}
+
+
+def test_a_child_older_than_its_parent_is_none() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, SHELL, stat(31, 30, 31, start=7), stat(20, 10, 5, start=7)))
+    assert list(memory.traces) == [(30, 30)]
+
+
+def test_an_orphan_that_was_never_seen_is_known_by_the_process_session_of_its_shell() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, SHELL))
+    memory.look(table(CLAUDE, SHELL, stat(35, 1, 30), stat(36, 35, 30), stat(8, 1, 30)))
+    assert memory.traces[(35, 35)] == Trace(above=((30, 30),), shell_sid=30)
+    assert memory.traces[(36, 36)].shell_sid == 30
+    assert (8, 8) not in memory.traces, "it was there before the shell"
+
+
+def test_the_session_of_a_shell_that_nobody_is_in_any_more_proves_nothing() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, SHELL))
+    memory.look(table(CLAUDE))
+    memory.look(table(CLAUDE, stat(35, 1, 30)))
+    assert memory.traces == {}
+
+
+def test_a_tool_shell_that_was_first_seen_before_its_setsid() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, stat(30, 10, 5)))
+    memory.look(table(stat(30, 1, 30), CHILD))
+    assert {trace.shell_sid for trace in memory.traces.values()} == {30}
+
+
+def test_what_is_in_a_tree_of_ours_is_no_candidate_even_when_its_shim_is_gone() -> None:
+    memory = Memory(ROOT)
+    shim = stat(32, 31, 32)
+    memory.look(table(CLAUDE, SHELL, CHILD, shim, stat(33, 32, 33)), ours={(32, 32)})
+    later = table(SHELL, CHILD, stat(33, 1, 33), stat(34, 33, 33))
+    memory.look(later)
+    assert set(memory.candidates(later)) == {(30, 30), (31, 31)}
+
+
+def test_a_corpse_is_no_candidate() -> None:
+    memory = Memory(ROOT)
+    last = table(CLAUDE, stat(20, 10, 5, state="Z"))
+    memory.look(last)
+    assert memory.candidates(last) == {}
+
+
+# Verdicts
+
+TOP, IN, BELOW, DEEP = (30, 30), (31, 31), (32, 32), (33, 33)
+SHELL_TRACES = {
+    TOP: Trace(above=(), shell_sid=30),
+    IN: Trace(above=(TOP,), shell_sid=30),
+    BELOW: Trace(above=(TOP, IN), shell_sid=30),
+    DEEP: Trace(above=(TOP, IN, BELOW), shell_sid=30),
+}
+SERVER_TRACES = {who: Trace(above=trace.above, shell_sid=None) for who, trace in SHELL_TRACES.items()}
+
+
+def facts(**more: Any) -> Facts:
+    return Facts(**{"sid": 30, **more})
+
+
+@pytest.mark.parametrize(
+    ("traces", "special", "spared"),
+    [
+        (SHELL_TRACES, {}, set()),
+        (SERVER_TRACES, {}, set()),
+        (SHELL_TRACES, {IN: facts(sid=31, leads=True)}, {IN, BELOW, DEEP}),
+        (SHELL_TRACES, {BELOW: facts(sid=99)}, {BELOW, DEEP}),
+        (SERVER_TRACES, {IN: facts(sid=31, leads=True)}, set()),
+        (SHELL_TRACES, {BELOW: facts(ignores_hangup=True)}, {BELOW, DEEP}),
+        (SERVER_TRACES, {TOP: facts(ignores_hangup=True)}, {TOP, IN, BELOW, DEEP}),
+        (SHELL_TRACES, {TOP: facts(listens=True)}, {TOP, IN, BELOW, DEEP}),
+        (SHELL_TRACES, {DEEP: facts(listens=True)}, {IN, BELOW, DEEP}),
+        (SERVER_TRACES, {BELOW: facts(listens=True)}, {IN, BELOW, DEEP}),
+        (SERVER_TRACES, {TOP: facts(listens=True)}, {TOP, IN, BELOW, DEEP}),
+        (SHELL_TRACES, {BELOW: facts(protected="tmux")}, {BELOW, DEEP}),
+        (SERVER_TRACES, {IN: facts(protected="Vim")}, {IN, BELOW, DEEP}),
+        (SHELL_TRACES, {TOP: facts(host=True, leads=True)}, {TOP, IN, BELOW, DEEP}),
+        (SHELL_TRACES, {IN: facts(host=True)}, set()),
+    ],
+)
+def test_who_is_spared(traces: dict[Who, Trace], special: dict[Who, Facts], spared: set[Who]) -> None:
+    found = judge(traces, {who: special.get(who, facts()) for who in traces})
+    assert set(found) == spared
+    assert all(found.values())
+
+
+def test_each_reason_is_named() -> None:
+    def why(**more: Any) -> str:
+        return judge(SHELL_TRACES, {IN: facts(**more)})[IN]
+
+    assert why(sid=31) == OWN_SESSION
+    assert why(ignores_hangup=True) == "it ignores SIGHUP (nohup)"
+    assert why(listens=True) == "it listens on a port"
+    assert why(protected="tmux") == "tmux is never ended"
+    below = judge(SHELL_TRACES, {IN: facts(sid=31), DEEP: facts()})
+    assert below[DEEP] == "started by 31, which is left running"
+    above = judge(SHELL_TRACES, {IN: facts(), DEEP: facts(listens=True)})
+    assert above[IN] == "33 below it listens on a port"
+
+
+def test_what_a_dead_one_that_was_spared_has_started_is_spared() -> None:
+    assert set(judge(SHELL_TRACES, {BELOW: facts()}, {IN: OWN_SESSION})) == {IN, BELOW}
+
+
+# Facts
+
+
+def test_a_listening_socket_is_seen_and_one_that_does_not_listen_is_none() -> None:
+    import socket
+
+    assert not listens(os.getpid())
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.socket(family) as one:
+            one.bind((address, 0))
+            assert not listens(os.getpid())
+            one.listen()
+            assert listens(os.getpid())
+    assert not listens(2**22 + 1)
+
+
+def test_a_mark_is_the_whole_id() -> None:
+    with subprocess.Popen(["sleep", "60"], env={"CLAUDE_CODE_SESSION_ID": "abc-1"}) as sleeper:
+        try:
+            found = proc.table()
+            start = found[sleeper.pid].start
+            assert [one.pid for one in marked(found, ("x", "abc-1"), start)] == [sleeper.pid]
+            assert marked(found, ("abc-1",), start + 1) == []
+            assert marked(found, ("abc", "abc-", "bc-1", "abc-12"), start) == []
+        finally:
+            sleeper.kill()
+
+
+# Real processes
+
+HOOK = f"exec {shlex.quote(sys.executable)} -m oomless hook claude-code session-start"
+ENDED = ("server", "launcher", "launched", "background", "double-fork", "foreground", "ignores-term", "own-group",
+         "own-session-helper", "own-session-helper-below")  # fmt: skip
+SPARED = {
+    "nohup": "it ignores SIGHUP (nohup)",
+    "dev-server": OWN_SESSION,
+    "dev-server-below": OWN_SESSION,
+    "listening": "it listens on a port",
+    "listening-server": "it listens on a port",
+    "wrapper": "{wrapped-listening} below it listens on a port",
+    "wrapped-listening": "it listens on a port",
+}
+KINDS = (*fake_claude.SERVERS, *(kind for kind in fake_claude.SHELLS if kind != "tmux"))
+BELOW_OF = {
+    "launcher": "launched",
+    "dev-server": "dev-server-below",
+    "own-session-helper": "own-session-helper-below",
+    "wrapper": "wrapped-listening",
+}
+
+
+class FakeClaude:
+    """One session of the fake host, its kinds all there and registered. ``who`` are its processes by kind."""
+
+    def __init__(self, folder: Path, session: str, kinds: tuple[str, ...]) -> None:
+        self.roster = folder / f"{session}.roster"
+        environ = {**os.environ, "CLAUDE_CODE_SESSION_ID": session, "TMUX_TMPDIR": os.environ["XDG_RUNTIME_DIR"]}
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", fake_claude.__file__, str(self.roster), HOOK, session, *kinds],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environ,
+            start_new_session=True,
+        )
+        self._answer()
+        expected = {*kinds, *(below for kind, below in BELOW_OF.items() if kind in kinds)}
+        assert wait_for(lambda: expected <= set(self.who), 30), expected - set(self.who)
+
+    @property
+    def who(self) -> dict[str, Who]:
+        return read_roster(self.roster)
+
+    def _answer(self) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "done\n"
+
+    def do(self, word: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+        self._answer()
+
+    def end(self, number: int) -> None:
+        """By that signal, or (0) normally."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        if number:
+            self.process.send_signal(number)
+        self.process.stdin.close()
+        self.process.wait(20)
+        self.process.stdout.close()
+
+    def clean(self) -> None:
+        if self.process.poll() is None:
+            self.end(signal.SIGKILL)
+        for pid, start in self.who.values():
+            proc.kill(pid, start)
+            wait_gone(pid, start, 10)
+
+
+@pytest.fixture
+def fake(house: Path) -> Iterator[Callable[..., FakeClaude]]:
+    made: list[FakeClaude] = []
+
+    def make(session: str, *kinds: str) -> FakeClaude:
+        made.append(FakeClaude(house, session, kinds))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.clean()
+
+
+def reaped(host: Host, session: str) -> ReapRow:
+    """The journal's account, once it is there (it is written when all is verified)."""
+    journal = Journal.open(host.paths.journal)
+    found: list[ReapRow] = []
+
+    def look() -> bool:
+        found.extend(row for row in SessionRows(journal).reaps() if row.session == session)
+        return bool(found)
+
+    try:
+        assert wait_for(look, 10)
+        return found[0]
+    finally:
+        journal.close()
+
+
+@pytest.mark.parametrize("end", [0, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_every_end_of_a_session_leaves_nothing_but_what_was_asked_to_stay(
+    fake: Callable[..., FakeClaude], end: int
+) -> None:
+    host = Host()
+    dying, living = fake("dying", *KINDS), fake("living", "server", "foreground", "background")
+    dying.do("look")
+    dying.do("orphan")
+    who = dying.who
+    dying.end(end)
+    for kind in ENDED:
+        assert wait_gone(*who[kind], 2.0), kind
+    reap = reaped(host, "dying")
+    assert [kind for kind in SPARED if not alive(*who[kind])] == []
+    assert all(alive(*one) for one in living.who.values())
+    pids = {kind: str(pid) for kind, (pid, _) in who.items()}
+    reasons = {who[kind][0]: why.format(**pids) for kind, why in SPARED.items()}
+    assert {one.pid: one.why for one in reap.left_running} == reasons
+    assert reap.left == ()
+    assert {who[kind][0] for kind in ENDED} <= {one.pid for one in reap.ended}
+    assert reap.bytes_freed > 0
+    view = host.status()
+    assert {one.pid: one.why for one in view.left_running} == reasons
+    assert [session.sessions for session in view.sessions] == [("living",)]
+    dying.clean()
+    assert host.status().left_running == ()
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/bin/tmux"), reason="tmux is not installed")
+def test_a_multiplexer_started_from_a_tool_shell_is_left_alone(fake: Callable[..., FakeClaude]) -> None:
+    host = Host()
+    one = fake("with-tmux", "tmux", "foreground")
+    one.do("look")
+    who = one.who
+    one.end(signal.SIGKILL)
+    assert wait_gone(*who["foreground"], 2.0)
+    reap = reaped(host, "with-tmux")
+    assert alive(*who["tmux"])
+    assert {one.pid: one.why for one in reap.left_running}[who["tmux"][0]] == OWN_SESSION
+    assert any("tmux" in one.command for one in reap.left_running)
+
+
+def test_what_only_has_a_mark_is_told_and_not_touched(fake: Callable[..., FakeClaude]) -> None:
+    host = Host()
+    one = fake("marked", "server")
+    one.do("look")
+    with subprocess.Popen(["sleep", "60"], env={**os.environ, "CLAUDE_CODE_SESSION_ID": "marked"}) as stranger:
+        try:
+            one.end(signal.SIGKILL)
+            told = reaped(host, "marked").left_running
+            assert [(found.pid, found.command) for found in told] == [(stranger.pid, "sleep 60")]
+            assert told[0].why == "only a mark in its environment says whose it is"
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+def test_a_governed_tree_below_a_session_is_not_touched(fake: Callable[..., FakeClaude], house: Path) -> None:
+    """Its shim decides, which is not the session's to take along."""
+    host = Host()
+    one = fake("governed", "server")
+    roster = house / "inside.roster"
+    inside = [*fake_claude.PYTHON, "stay", str(roster), "inside"]
+    line = f"{shlex.quote(sys.executable)} -m oomless run --quiet -- {shlex.join(inside)}; true"
+    session = subprocess.Popen(["sh", "-c", line], start_new_session=True)
+    assert wait_for(lambda: "inside" in read_roster(roster), 30)
+    who = read_roster(roster)["inside"]
+    assert wait_for(lambda: [tree.pid for tree in host.status().trees] == [who[0]], 10)
+    assert host.register("other", session.pid) == 200
+    session.kill()
+    session.wait(10)
+    one.end(signal.SIGKILL)
+    assert reaped(host, "governed").ended
+    assert wait_for(lambda: host.status().sessions == (), 10)
+    (tree,) = host.status().trees
+    assert alive(*who)
+    assert host.status().left_running == ()
+    assert Client(host.paths, start=False).end(tree.tree, "test")
+    assert wait_gone(*who, 10)
+
+
+def test_a_daemon_that_stops_finishes_what_it_has_begun(fake: Callable[..., FakeClaude]) -> None:
+    host = Host()
+    one = fake("last", "server", "ignores-term")
+    one.do("look")
+    pid = host.status().pid or 0
+    start, who = proc.start_of(pid) or 0, one.who
+    one.end(signal.SIGKILL)
+    assert wait_for(lambda: host.status().sessions == (), 10)
+    proc.send(pid, start, signal.SIGTERM)
+    for kind in ("server", "ignores-term"):
+        assert wait_gone(*who[kind], 2.0), kind
+    assert wait_gone(pid, start, 10)
+    assert {one.pid for one in reaped(host, "last").ended} >= {who[kind][0] for kind in ("server", "ignores-term")}
+
+
+def test_a_daemon_started_anew_remembers_what_lives(fake: Callable[..., FakeClaude]) -> None:
+    host = Host()
+    one = fake("kept", "server", "background")
+    pid = host.status().pid or 0
+    start = proc.start_of(pid) or 0
+    proc.kill(pid, start)
+    assert wait_gone(pid, start, 10)
+    host = Host()
+    assert [session.sessions for session in host.status().sessions] == [("kept",)]
+    who = one.who
+    one.end(signal.SIGKILL)
+    for kind in ("server", "background"):
+        assert wait_gone(*who[kind], 2.0), kind

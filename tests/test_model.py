@@ -1,0 +1,416 @@
+"""The scripted model of the demo: who is answered what, the stream's events, holds, and the process around it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import wait_gone
+from oomless.demo.model import conversation, log
+from oomless.demo.model.choose import choose
+from oomless.demo.model.conversation import Conversation
+from oomless.demo.model.process import ModelProcess
+from oomless.demo.model.script import (
+    LAST_WORDS,
+    Call,
+    Hold,
+    OnError,
+    Rule,
+    Script,
+    Turn,
+    WaitFile,
+    dump,
+    load,
+    parse,
+)
+from oomless.demo.model.server import Serving, serve
+from oomless.errors import UsageError
+from oomless.platform import proc
+
+ERROR = "PreToolUse:Agent hook error: oomless: no memory now"
+
+
+def user(text: str) -> dict[str, Any]:
+    return {
+        "role": "user",
+        "content": [{"type": "text", "text": "<system-reminder/>"}, {"type": "text", "text": text}],
+    }
+
+
+def said(*calls: str, text: str = "") -> dict[str, Any]:
+    """Calls by name; ``A_2`` is another call of ``A``."""
+    blocks: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
+    for call in calls:
+        blocks.append({"type": "tool_use", "id": f"id-{call}", "name": call.partition("_")[0], "input": {"n": 1}})
+    return {"role": "assistant", "content": blocks}
+
+
+def results(**texts: str) -> dict[str, Any]:
+    """By call; a text with ``error`` in it is an error."""
+    return {
+        "role": "user",
+        "content": [
+            {"type": "tool_result", "tool_use_id": f"id-{call}", "content": text, "is_error": "error" in text}
+            for call, text in texts.items()
+        ],
+    }
+
+
+def body(*messages: dict[str, Any], tools: bool = True, stream: bool = False) -> bytes:
+    tool = [{"name": "Bash", "input_schema": {}}] if tools else []
+    return json.dumps(
+        {"model": "m-1", "messages": messages, "tools": tool, "stream": stream, "max_tokens": 9}
+    ).encode()
+
+
+def ids(agent: str = "", session: str = "s1") -> dict[str, str]:
+    return {conversation.SESSION: session, **({conversation.AGENT: agent} if agent else {})}
+
+
+def read(*messages: dict[str, Any], agent: str = "", session: str = "s1", tools: bool = True) -> Conversation:
+    return conversation.read(ids(agent, session), body(*messages, tools=tools))
+
+
+def answer(script: Script, *messages: dict[str, Any], agent: str = "", session: str = "s1") -> Turn:
+    return choose(script, read(*messages, agent=agent, session=session)).turn
+
+
+def script(*turns: Turn, **fields: Any) -> Script:
+    return Script(rules=(Rule(turns=turns, **fields),))
+
+
+# Who asks
+
+
+def test_a_request_is_read() -> None:
+    found = read(user("AGENT=x"), {"role": "system", "content": "set"}, said("Bash"), results(Bash="hi"), agent="a1")
+    assert found.key == ("s1", "a1")
+    assert found.prompt.endswith("AGENT=x")
+    assert [(r.name, r.text, r.error) for r in found.results] == [("Bash", "hi", False)]
+    assert found.last == "hi"
+    assert not found.side
+
+
+def test_a_result_may_be_blocks() -> None:
+    blocks = [{"type": "text", "text": "Echo: hi"}, {"type": "image", "source": {}}]
+    result = {"type": "tool_result", "tool_use_id": "id-echo", "content": blocks, "is_error": None}
+    found = read(user("x"), said("echo"), {"role": "user", "content": [result]})
+    assert found.results[0].text == "Echo: hi"
+
+
+def test_markers_are_words_in_the_first_prompt() -> None:
+    both = Script(
+        rules=(
+            Rule(marker="AGENT=news", turns=(Turn(text="1"),)),
+            Rule(marker="AGENT=newsroom", turns=(Turn(text="2"),)),
+        )
+    )
+    assert answer(both, user("do it, AGENT=news, now")).text == "1"
+    assert answer(both, user("AGENT=newsroom")).text == "2"
+    assert answer(both, user("hello"), said(text="AGENT=news"), user("AGENT=news")).text == LAST_WORDS
+
+
+def test_main_and_subagents_and_sessions_are_told_apart() -> None:
+    parts = Script(
+        rules=(
+            Rule(kind="subagent", turns=(Turn(text="sub"),)),
+            Rule(kind="main", session="s2", turns=(Turn(text="second"),)),
+            Rule(kind="main", turns=(Turn(text="first"),)),
+        )
+    )
+    assert answer(parts, user("x"), agent="a1", session="s2").text == "sub"
+    assert answer(parts, user("x"), session="s2").text == "second"
+    assert answer(parts, user("x")).text == "first"
+
+
+def test_a_request_without_tools_is_a_side_errand() -> None:
+    choice = choose(script(Turn(calls=(Call(name="Bash"),))), read(user("title?"), tools=False))
+    assert not choice.turn.calls
+    assert choice.turn.text
+    assert choose(script(Turn(text="sub")), read(user("x"), tools=False, agent="a")).turn.text == "sub"
+
+
+# What follows
+
+
+def test_turns_follow_each_other() -> None:
+    three = script(Turn(calls=(Call(name="Bash"),)), Turn(text="two"))
+    assert answer(three, user("x")).calls[0].name == "Bash"
+    assert answer(three, user("x"), said("Bash"), results(Bash="ok")).text == "two"
+    assert answer(three, user("x"), said("Bash"), results(Bash="ok"), said(text="two"), user("y")).text == LAST_WORDS
+
+
+def test_a_rule_for_what_came_last_and_one_for_a_turn() -> None:
+    rules = Script(
+        rules=(
+            Rule(last="hook error", turns=(Turn(text="denied"),)),
+            Rule(turn=1, turns=(Turn(text="second"),)),
+            Rule(turns=(Turn(text="a"), Turn(text="b"), Turn(text="c"))),
+        )
+    )
+    assert answer(rules, user("x")).text == "a"
+    assert answer(rules, user("x"), said("Agent"), results(Agent="ok")).text == "second"
+    assert answer(rules, user("x"), said("Agent"), results(Agent=ERROR)).text == "denied"
+    assert answer(rules, user("x"), said(text="a"), user("y"), said(text="second"), user("z")).text == "c"
+
+
+def test_failed_calls_are_made_again_without_their_siblings() -> None:
+    retry = OnError(text="hook error", retries=2, delay=0.5)
+    hold = Hold(group="g", count=2, seconds=1)
+    plan = script(
+        Turn(calls=(Call(name="A"), Call(name="B"), Call(name="C")), on_error=retry, hold=hold), Turn(text="next")
+    )
+    first = [user("x"), said("A", "B", "C"), results(A=ERROR, B="fine", C="another error")]
+    again = answer(plan, *first)
+    assert again.calls == (Call(name="A", input={"n": 1}),)
+    assert (again.delay, again.hold) == (0.5, None)
+    assert answer(plan, *first, said("A_2"), results(A_2="fine")).text == "next"
+    second = [*first, said("A_2"), results(A_2=ERROR)]
+    assert answer(plan, *second).calls[0].name == "A"
+    assert answer(plan, *second, said("A_3"), results(A_3=ERROR)).text == "next"
+
+
+def test_a_script_goes_to_json_and_back(tmp_path: Path) -> None:
+    whole = script(
+        Turn(calls=(Call(name="A", input={"a": [1]}),), wait_file=WaitFile(path="/x", seconds=1)), group="g"
+    )
+    (tmp_path / "s.json").write_bytes(dump(whole))
+    assert load(str(tmp_path / "s.json")) == whole
+
+
+def test_a_wrong_script_is_named() -> None:
+    with pytest.raises(UsageError, match=r"\$\.rules\[0\]\.turns\[0\]"):
+        parse(b'{"rules": [{"turns": [{"sing": 1}]}]}')
+    with pytest.raises(UsageError, match="cannot read the script"):
+        load("/nowhere/s.json")
+
+
+# Over HTTP
+
+
+async def post(port: int, path: str, raw: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        lines = [f"POST {path} HTTP/1.1", "Host: x", "Connection: close", f"Content-Length: {len(raw)}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        writer.write("\r\n".join([*lines, "", ""]).encode() + raw)
+        answer = await asyncio.wait_for(reader.read(), 20)
+    finally:
+        writer.close()
+    head, _, content = answer.partition(b"\r\n\r\n")
+    if b"chunked" in head:
+        parts = content.split(b"\r\n")
+        content = b"".join(parts[1::2])
+    return int(head.split()[1]), content
+
+
+async def ask(port: int, *messages: dict[str, Any], agent: str = "", session: str = "s1") -> Any:
+    status, raw = await post(port, "/v1/messages?beta=true", body(*messages), ids(agent, session))
+    assert status == 200
+    return json.loads(raw)
+
+
+def with_model(plan: Script, test: Callable[[Serving], Awaitable[None]]) -> list[log.Entry]:
+    async def main() -> list[log.Entry]:
+        serving = await serve(plan)
+        try:
+            await asyncio.wait_for(test(serving), 30)
+        finally:
+            await serving.close()
+        return serving.model.log.entries
+
+    return asyncio.run(main())
+
+
+def test_an_answer_at_once_and_as_a_stream() -> None:
+    plan = script(Turn(text="Look.", calls=(Call(name="Bash", input={"command": "echo ü"}), Call(name="B"))))
+
+    async def test(serving: Serving) -> None:
+        whole = await ask(serving.port, user("x"))
+        assert whole["stop_reason"] == "tool_use"
+        assert [block["type"] for block in whole["content"]] == ["text", "tool_use", "tool_use"]
+        assert whole["content"][1]["input"] == {"command": "echo ü"}
+        assert len({block.get("id") for block in whole["content"]}) == 3
+        _, raw = await post(serving.port, "/v1/messages", body(user("x"), stream=True), ids())
+        check_stream(raw.decode())
+
+    with_model(plan, test)
+
+
+def check_stream(raw: str) -> None:
+    found = [dict(line.split(": ", 1) for line in event.splitlines()) for event in raw.strip().split("\n\n")]
+    kinds = [event["event"] for event in found]
+    block = ["content_block_start", "content_block_delta", "content_block_stop"]
+    assert kinds == ["message_start", *block * 3, "message_delta", "message_stop"]
+    data = [json.loads(event["data"]) for event in found]
+    assert [d["type"] for d in data] == kinds
+    assert data[0]["message"]["content"] == []
+    assert data[0]["message"]["stop_reason"] is None
+    assert data[2]["delta"] == {"type": "text_delta", "text": "Look."}
+    assert data[4]["content_block"]["input"] == {}
+    assert json.loads(data[5]["delta"]["partial_json"]) == {"command": "echo ü"}
+    assert data[-2]["delta"]["stop_reason"] == "tool_use"
+    assert data[-2]["usage"]["output_tokens"] > 0
+
+
+def test_other_paths() -> None:
+    async def test(serving: Serving) -> None:
+        status, raw = await post(serving.port, "/v1/messages/count_tokens", body(user("x")), ids())
+        assert status == 200
+        assert json.loads(raw)["input_tokens"] > 1
+        status, raw = await post(serving.port, "/v1/messages", b'{"messages": 3}', ids())
+        assert (status, json.loads(raw)["error"]["type"]) == (400, "invalid_request_error")
+        status, raw = await post(serving.port, "/v1/elsewhere", b"", {})
+        assert (status, json.loads(raw)["type"]) == (404, "error")
+
+    with_model(script(Turn()), test)
+
+
+def subagents(plan: Turn) -> Script:
+    return script(plan, kind="subagent", group="subs")
+
+
+def test_a_hold_waits_for_others_and_then_stays_open() -> None:
+    plan = subagents(Turn(text="ok", hold=Hold(group="subs", count=2, seconds=20)))
+
+    async def test(serving: Serving) -> None:
+        first = asyncio.create_task(ask(serving.port, user("x"), agent="a"))
+        while not serving.model.log.entries:
+            await asyncio.sleep(0)
+        assert not first.done()
+        await asyncio.gather(first, ask(serving.port, user("x"), agent="b"))
+        await ask(serving.port, user("x"), agent="c")
+
+    entries = with_model(plan, test)
+    assert [e.event for e in entries[:2]] == ["asked", "asked"]
+    assert log.peak(entries, "subs") == 2
+    assert all(e.held < 10 for e in entries)
+
+
+def test_a_hold_of_every_answer_has_an_end() -> None:
+    plan = subagents(Turn(text="ok", hold=Hold(group="subs", count=2, seconds=0.3, every=True)))
+
+    async def test(serving: Serving) -> None:
+        await asyncio.gather(*(ask(serving.port, user("x"), agent=name) for name in "ab"))
+        await ask(serving.port, user("x"), agent="c")
+
+    entries = with_model(plan, test)
+    assert entries[-1].agent == "c"
+    assert entries[-1].held >= 0.3
+
+
+def test_a_conversation_with_calls_to_come_runs_on() -> None:
+    plan = subagents(Turn(calls=(Call(name="Bash"),)))
+
+    async def test(serving: Serving) -> None:
+        for name in "ab":
+            await ask(serving.port, user("x"), agent=name)
+        await ask(serving.port, user("x"), said("Bash"), results(Bash="ok"), agent="a")
+        await ask(serving.port, user("x"), agent="c")
+
+    assert log.peak(with_model(plan, test), "subs") == 2
+
+
+def test_an_answer_waits_for_a_file(tmp_path: Path) -> None:
+    flag = tmp_path / "go"
+    plan = script(Turn(text="ok", wait_file=WaitFile(path=str(flag), seconds=20)))
+
+    async def test(serving: Serving) -> None:
+        first = asyncio.create_task(ask(serving.port, user("x")))
+        while not serving.model.log.entries:
+            await asyncio.sleep(0)
+        assert [e.event for e in serving.model.log.entries] == ["asked"]
+        flag.touch()
+        await first
+
+    assert [e.event for e in with_model(plan, test)] == ["asked", "answered"]
+
+
+def test_who_goes_away_while_held_is_counted_no_more() -> None:
+    plan = subagents(Turn(text="ok", hold=Hold(group="subs", count=9, seconds=20)))
+
+    async def test(serving: Serving) -> None:
+        task = asyncio.create_task(ask(serving.port, user("x"), agent="a"))
+        entries = serving.model.log.entries
+        while not entries:
+            await asyncio.sleep(0)
+        task.cancel()
+        while len(entries) < 2:
+            await asyncio.sleep(0.01)
+
+    assert [e.event for e in with_model(plan, test)] == ["asked", "dropped"]
+
+
+# As a process
+
+
+def test_the_process_answers_and_logs_what_the_model_saw(tmp_path: Path) -> None:
+    plan = script(Turn(calls=(Call(name="Bash"),)), Turn(text="seen"))
+    secret = {"x-api-key": "secret-key", "authorization": "Bearer secret-token"}
+    with ModelProcess(plan, str(tmp_path)) as model:
+        raw = body(user("x"), said("Bash"), results(Bash="out"))
+        status, _ = asyncio.run(post(model.port, "/v1/messages", raw, {**ids("a7"), **secret}))
+    assert status == 200
+    asked, answered = log.read(model.log)
+    assert (asked.session, asked.agent, asked.turn) == ("s1", "a7", 1)
+    assert [(r.tool, r.text) for r in asked.results] == [("Bash", "out")]
+    assert (answered.text, answered.last) == ("seen", True)
+    assert "secret" not in Path(model.log).read_text()
+
+
+def test_the_process_ends_with_its_owner(tmp_path: Path) -> None:
+    """The owner is killed, so nothing of it tells the model to end."""
+    (tmp_path / "owner.py").write_text(
+        "import sys, os\n"
+        "from oomless.demo.model.process import ModelProcess\n"
+        "from oomless.demo.model.script import Script\n"
+        f"model = ModelProcess(Script(rules=()), {str(tmp_path)!r})\n"
+        "print(model.pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, str(tmp_path / "owner.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with owner:
+        assert owner.stdout
+        pid = int(owner.stdout.readline())
+        start = proc.start_of(pid)
+        assert start is not None
+        owner.kill()
+    assert wait_gone(pid, start, 5)
+
+
+def test_a_pipe_will_do_for_the_ready_descriptor(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_bytes(dump(Script(rules=())))
+    reader, writer = os.pipe()
+    command = [
+        sys.executable,
+        "-m",
+        "oomless.demo.model",
+        "--script",
+        str(tmp_path / "s.json"),
+        "--ready-fd",
+        str(writer),
+    ]
+    with subprocess.Popen(command, pass_fds=(writer,)) as process:
+        os.close(writer)
+        assert int(os.read(reader, 16)) > 0
+        os.close(reader)
+        assert process.wait(5) == 0
+
+
+def test_the_command_line_names_a_wrong_script(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text("{")
+    command = [sys.executable, "-m", "oomless.demo.model", "--script", str(tmp_path / "s.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("oomless: cannot use ")
+    assert "Traceback" not in done.stderr
