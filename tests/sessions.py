@@ -146,13 +146,13 @@ def report(roster: str, kind: str) -> None:
 
 
 def stay(kind: str, roster: str) -> None:
-    """``polite``: ends at the end of its stdin. ``stubborn``: ignores that, INT and TERM. ``launcher``: has a
-    stubborn child. ``plain``: a process that waits, with signals as they come."""
-    if kind == "stubborn":
+    """``polite``: ends at the end of its stdin. ``...stubborn``: ignores that, INT and TERM. ``launcher``: has such a
+    child. Any other: a process that waits, with signals as they come."""
+    if kind.endswith("stubborn"):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
     if kind == "launcher":
-        child = subprocess.Popen(member("stubborn", roster))
+        child = subprocess.Popen(member("launched-stubborn", roster))
         report(roster, kind)
         child.wait()
         return

@@ -111,13 +111,12 @@ class Show:
         self._stack = ExitStack()
 
     def __enter__(self) -> Show:
+        self.console.print(f"soak: {self.soak.wanted} faults, seed {self.soak.seed}", soft_wrap=True)
         if self.console.is_terminal:
             columns = (TextColumn("faults"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
             text = TextColumn("{task.description}", markup=False)
             self.progress = self._stack.enter_context(Progress(*columns, text, console=self.console))
             self.progress.add_task("", total=self.soak.wanted)
-        else:
-            self.console.print(f"soak: {self.soak.wanted} faults, seed {self.soak.seed}", soft_wrap=True)
         return self
 
     def __exit__(self, *error: object) -> None:

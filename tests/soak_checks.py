@@ -139,13 +139,13 @@ class Checks:
     def name_and_end(self, who: Who, kind: str, spared: bool) -> None:
         tree = self.scene.tree_of(who)
         name = tree[1] if tree else "no tree"
-        line = f"{kind} {who[0]} of {name}: {' '.join(proc.cmdline(who[0]))[-150:]}"
+        command = " ".join(proc.cmdline(who[0]))[-150:]
         if proc.kill(*who) == proc.GONE:
             return
         if spared:
-            self.tally.beyond_reach.append(f"{self.title}: {line}")
+            self.tally.beyond_reach.append(f"{self.title}: {kind} {who[0]} of {name}")
         else:
-            self.found("survivors", line)
+            self.found("survivors", f"{kind} {who[0]} of {name}: {command}")
         wait_gone(*who, GONE)
 
     def strays(self) -> set[Who]:

@@ -228,3 +228,37 @@ def test_a_daemon_born_inside_a_tree_is_not_of_the_tree(tmp_path: Path, rung: st
     assert record["seconds"] < 5
     assert spawn.running(Paths())
     assert run_oomless("run", "--", "true").returncode == 0
+
+
+def test_who_waits_asks_the_next_daemon(tmp_path: Path) -> None:
+    """The daemon is killed while one runs and one waits: the waiting one is admitted by the daemon that it starts."""
+    settings = Path(os.environ["XDG_CONFIG_HOME"]) / "oomless" / "config.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('budget = "150MB"\n')
+    holder = start("--name", "holder", "--expect", "100MB", "--", "cat", stdin=subprocess.PIPE)
+    assert wait_for(lambda: running("holder"), 20)
+    waiting = start("--name", "waiting", "--wait", "60s", "--expect", "100MB", "--", "echo", "ran")
+    assert wait_for(lambda: any(t.state == "waiting" for t in open_trees()), 20)
+    kill_daemon()
+    assert wait_for(lambda: {t.state for t in open_trees()} == {"running", "waiting"}, 20)
+    assert holder.stdin
+    holder.stdin.close()
+    holder.stdin = None
+    assert finish(waiting)[:2] == (0, "ran\n")
+    assert finish(holder)[0] == 0
+
+
+def test_empty_groups_of_a_tree_that_is_over_are_removed_at_the_start() -> None:
+    run_oomless("run", "--name", "over", "--", "true")
+    row = None
+    run_oomless("daemon", "stop")
+    journal = Journal.open(Paths().journal)
+    try:
+        row = journal.find("over")
+    finally:
+        journal.close()
+    assert row
+    for path in row.intent.cgroups.values():
+        os.mkdir(path)
+    run_oomless("daemon", "start")
+    assert not [path for path in row.intent.cgroups.values() if os.path.exists(path)]

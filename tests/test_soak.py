@@ -43,7 +43,7 @@ def start(*options: str) -> subprocess.Popen[str]:
 def test_a_short_soak_finds_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     file = tmp_path / "soak.json"
     process = start("--faults", "12", "--json", str(file))
-    out, err = process.communicate(timeout=240)  # it takes 30 s, alone on two processors
+    out, err = process.communicate(timeout=180)  # it takes 30 s, alone on two processors
     assert process.returncode == 0, out + err
     found = json.loads(file.read_text())
     assert set(found["counts"].values()) == {0}

@@ -13,6 +13,7 @@
     ├── StateUnwritable         125  the state folder cannot be made or written
     ├── JournalError            125  the journal cannot be opened or written
     ├── DaemonError             125  the daemon does not start, answer or understand
+    │   └── DaemonGone          125  it went away in mid-conversation: ask the next one
     ├── ContainmentError        125  a tree cannot be contained
     └── UnsupportedPlatform     125  no code for this operating system
 
@@ -78,6 +79,10 @@ class JournalError(OomlessError):
 
 
 class DaemonError(OomlessError):
+    pass
+
+
+class DaemonGone(DaemonError):
     pass
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 from oomless.contain.launch import ShimSpec, exec_shim
 from oomless.daemon import lease, spawn
-from oomless.errors import CommandNotFound, Interrupted, NotRunnable, OomlessError, UsageError
+from oomless.errors import CommandNotFound, DaemonGone, Interrupted, NotRunnable, OomlessError, UsageError
 from oomless.paths import Paths
 from oomless.units import parse_duration, parse_size
 
@@ -48,6 +49,8 @@ failed, 126 not runnable, 127 not found, 130 interrupted, 137 ended for exceedin
 """
 #: An argument list is kept in the journal to name leftovers by, not to be run again.
 ARGV_KEPT, ARGUMENT_KEPT = 32, 200
+#: How many daemons one request may lose.
+DAEMONS = 5
 
 
 class Options:
@@ -150,9 +153,8 @@ def run(options: Options) -> None:
     check_command(options.command[0])
     check_report(options.report)
     paths = Paths()
-    conversation = lease.Conversation(spawn.ensure(paths))
     name = options.name or os.path.basename(options.command[0])
-    granted = conversation.ask(_request(options, name), lambda message: _waiting(options, name, message))
+    conversation, granted = _lease(options, name, paths)
     if not granted.get("limit") and options.memory:
         raise OomlessError("the daemon forgot the memory limit", "", "restart it: oomless daemon stop")
     spec = ShimSpec(
@@ -168,7 +170,23 @@ def run(options: Options) -> None:
     exec_shim(spec, options.command)
 
 
-def _request(options: Options, name: str) -> bytes:
+def _lease(options: Options, name: str, paths: Paths) -> tuple[lease.Conversation, Message]:
+    """A daemon that dies while we wait is followed by another, which is asked anew, for what is left of the wait."""
+    began = time.monotonic()
+    for left in range(DAEMONS - 1, -1, -1):
+        conversation = lease.Conversation(spawn.ensure(paths))
+        waited = time.monotonic() - began
+        try:
+            opening = _request(options, name, waited)
+            return conversation, conversation.ask(opening, lambda message: _waiting(options, name, message))
+        except DaemonGone:
+            conversation.close()
+            if not left:
+                raise
+    raise AssertionError("not reached")
+
+
+def _request(options: Options, name: str, waited: float) -> bytes:
     return lease.request(
         name=name,
         klass=options.klass,
@@ -177,7 +195,7 @@ def _request(options: Options, name: str) -> bytes:
         need=options.expect,
         limit=options.memory,
         processes=options.processes,
-        wait=options.wait,
+        wait=None if options.wait is None else max(0.0, options.wait - waited),
     )
 
 

@@ -29,23 +29,30 @@ GIVE_UP_AFTER = 5.0
 
 class Cause:
     """``status`` and ``code`` as in the exit record, ``reason`` one line or "", ``signal`` that ended the root,
-    ``at_once``: no grace, KILL comes first."""
+    ``at_once``: no grace, KILL comes first. ``by_owner``: whoever owns the tree has done it itself, and knows."""
 
-    __slots__ = ("at_once", "code", "reason", "signal", "status")
+    __slots__ = ("at_once", "by_owner", "code", "reason", "signal", "status")
 
     def __init__(
-        self, status: str, code: int, reason: str = "", signal: int | None = None, at_once: bool = False
+        self,
+        status: str,
+        code: int,
+        reason: str = "",
+        signal: int | None = None,
+        at_once: bool = False,
+        by_owner: bool = False,
     ) -> None:
         self.status = status
         self.code = code
         self.reason = reason
         self.signal = signal
         self.at_once = at_once
+        self.by_owner = by_owner
 
 
 def interrupted(number: int) -> Cause:
     name = signal.Signals(number).name
-    return Cause("killed", 128 + number, f"ended by {name}", number)
+    return Cause("killed", 128 + number, f"ended by {name}", number, by_owner=True)
 
 
 def verdict(cause: Cause | None, status: int) -> Cause:

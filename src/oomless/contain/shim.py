@@ -240,7 +240,7 @@ class Shim:
 
     def owner_gone(self, now: float) -> None:
         if self.cause is None and self.root_status is None:
-            self.end(now, ending.Cause("killed", 137, "its owner is gone"))
+            self.end(now, ending.Cause("killed", 137, "its owner is gone", by_owner=True))
 
     def signalled(self, number: int, code: int) -> None:
         """Passed on, and the end of the tree after the grace."""
@@ -307,14 +307,19 @@ class Shim:
         self.rung.close()
         ending.remove(self.rung)
         name, exits = self.granted["tree"], self.granted["exits"]
-        if cause.reason and not self.spec["quiet"]:
-            ending.say(f"oomless: {self.spec['name']}: {cause.reason}")
+        self.say(cause)
         for path in [f"{exits}/{name}.json", *self.spec["reports"]]:
             error = record.write(path, facts)
             if error is not None:
                 ending.say(f"oomless: cannot write {path}; {error.strerror}; the record went to the daemon only")
         self.link.last({"op": "ended", "record": facts})
         return cause.code
+
+    def say(self, cause: ending.Cause) -> None:
+        """One line in the command's output. A host's server or shell prints nothing for what the host has done."""
+        silent = self.spec["quiet"] or (cause.by_owner and self.spec["owner"] is not None)
+        if cause.reason and not silent:
+            ending.say(f"oomless: {self.spec['name']}: {cause.reason}")
 
     def record_extra(self) -> dict[str, object]:
         return {}

@@ -63,8 +63,7 @@ class Keeper(Shim):
 
     def root_gone(self) -> None:
         cause = self.bounds.kernel(self.rung) or self.cause or ending.exited(self.root_status or 0)
-        if cause.reason and not self.spec["quiet"]:
-            ending.say(f"oomless: {self.spec['name']}: {cause.reason}")
+        self.say(cause)
         last = 0 if self.rung.members() else 1
         self.tell(f"ended {cause.code} {cause.signal or 0} {last}\n")
         self._close_front()
@@ -82,7 +81,7 @@ class Keeper(Shim):
 
     def owner_gone(self, now: float) -> None:
         if self.cause is None:
-            self.cause = ending.Cause("killed", 137, "its session is gone")
+            self.cause = ending.Cause("killed", 137, "its session is gone", by_owner=True)
             self.session_gone = True
             condemned, attended = self._sorted()
             ending.signal_all(condemned, signal.SIGTERM)

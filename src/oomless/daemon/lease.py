@@ -11,7 +11,7 @@ import _socket
 import json
 import os
 
-from oomless.errors import DaemonError, OomlessError, Refused, UsageError
+from oomless.errors import DaemonError, DaemonGone, OomlessError, Refused, UsageError
 
 VERSION = 1
 TYPE_CHECKING = False
@@ -73,14 +73,14 @@ class Conversation:
                 if message.get("op") == "waiting":
                     on_waiting(message)
         except OSError as error:
-            raise DaemonError("the daemon went away while we asked", str(error), "try again") from None
+            raise DaemonGone("the daemon went away while we asked", str(error), "try again") from None
 
     def receive(self) -> Message:
-        """The next message; raises DaemonError at the end of the stream or on garbage."""
+        """The next message; raises DaemonGone at the end of the stream, DaemonError on garbage."""
         while b"\n" not in self._buffer:
             part = self.socket.recv(65536)
             if not part:
-                raise DaemonError("the daemon went away while we asked", "", "try again")
+                raise DaemonGone("the daemon went away while we asked", "", "try again")
             self._buffer += part
         line, _, self._buffer = self._buffer.partition(b"\n")
         try:

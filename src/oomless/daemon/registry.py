@@ -17,13 +17,14 @@ assert sys.platform == "linux"
 
 import msgspec
 
+from oomless.contain import files
 from oomless.contain.rungs import proportional_sum
 from oomless.contain.sweep import Sweep
 from oomless.daemon.logs import Log
 from oomless.daemon.spared import Spared
 from oomless.daemon.tree import Tree
 from oomless.errors import JournalError
-from oomless.journal.facts import OpenTree
+from oomless.journal.facts import OpenTree, TreeRow
 from oomless.journal.store import Journal
 from oomless.model import ExitRecord, Identity, Survivor
 from oomless.paths import Paths
@@ -125,7 +126,9 @@ class Registry:
     def recover(self) -> list[Tree]:
         """Takes over what the journal holds open; returns the trees that live and may adopt themselves."""
         boot = self._platform.boot_id()
-        self.spared.recover(self.journal.recent(ROWS_LOOKED_AT), boot)
+        rows = self.journal.recent(ROWS_LOOKED_AT)
+        self.spared.recover(rows, boot)
+        remove_empty_groups(rows)
         living = []
         for found in self.journal.open_trees():
             tree = Tree(found.intent, "taken over from the daemon before")
@@ -287,6 +290,15 @@ class Registry:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._log.error(f"a sweep failed: {task.exception()!r}")
+
+
+def remove_empty_groups(rows: list[TreeRow]) -> None:
+    """A daemon that died right after a tree's record came may have left its groups. Only empty ones can be removed at
+    all, and only those that our own journal names are tried."""
+    for row in rows:
+        if row.ended_at is not None:
+            for path in row.intent.cgroups.values():
+                files.remove_cgroup(path)
 
 
 def _unlink(path: str) -> None:

@@ -34,6 +34,13 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str
 
 
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """What a governed agent is given: ``expect`` is reserved for it, at ``limit`` it would be ended."""
+
+    expect: int
+    limit: int
+
+
 class Agents(Protocol):
     """``inherited``: what of this process's environment the stage and all acts get. ``tick``: seconds between two
     samples. ``longest``: seconds until an act is given up."""
@@ -64,6 +71,4 @@ class Agents(Protocol):
         kind, ``other`` if that does not show."""
         ...
 
-    def need(self, sequential: ActRecord) -> int:
-        """What a governed agent is given: reserved for it, and its limit."""
-        ...
+    def need(self, parallel: ActRecord, sequential: ActRecord) -> Need: ...

@@ -11,21 +11,26 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import Self
 
 assert sys.platform == "linux"
 
 import msgspec
 
+from oomless.demo.agents import Need
 from oomless.demo.measure import MARK
-from oomless.demo.record import ActRecord
+from oomless.demo.record import ActRecord, Passed
 from oomless.demo.sizing import BUDGET_SHARE
 from oomless.demo.stage import Act, Stage, last_line
 from oomless.errors import OomlessError
+from oomless.journal.store import Journal
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.units import format_size
 
+#: Of the journal, newest first: more than five acts could make.
+ROWS = 2000
 OOMLESS = (sys.executable, "-m", "oomless")
 
 
@@ -47,18 +52,19 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     command: list[str]
     memory: str
+    expect: str
     retries: int
     env: dict[str, str]
     cwd: str
 
 
-def budget_of(need: int, first_peak: int, todo: str) -> int:
-    """60 % of the first act's peak; raises if two agents at once, which ``need`` that much each, would not fit."""
+def budget_of(need: Need, first_peak: int, todo: str) -> int:
+    """60 % of the first act's peak; raises if two agents at once, for which that much is reserved, would not fit."""
     budget = int(first_peak * BUDGET_SHARE)
-    if 2 * need > budget:
+    if 2 * need.expect > budget:
         raise OomlessError(
             "the first act is no measure for the governed ones",
-            f"its peak was {format_size(first_peak)}, and two agents of {format_size(need)} do not fit "
+            f"its peak was {format_size(first_peak)}, and two agents of {format_size(need.expect)} do not fit "
             f"in {BUDGET_SHARE:.0%} of it",
             todo,
         )
@@ -99,9 +105,10 @@ class Throwaway:
         return self._daemon[0] if self._daemon else None
 
 
-def governed(stage: Stage, home: Throwaway, need: int, budget: int, kill: bool) -> ActRecord:
+def governed(stage: Stage, home: Throwaway, need: Need, budget: int, kill: bool) -> ActRecord:
     name = "governed-killed" if kill else "governed"
     what = f"oomless batch, budget {format_size(budget)}" + (", each agent SIGKILLed half-way once" if kill else "")
+    began = time.time()
     with Act(stage, "governed-killed" if kill else "governed", what, budget) as act:
         jobs = os.path.join(stage.folder, f"{name}.jsonl")
         with open(jobs, "wb") as file:
@@ -114,16 +121,32 @@ def governed(stage: Stage, home: Throwaway, need: int, budget: int, kill: bool) 
             act.agents_over()
             record = act.close()
             batch.report()
-        return record
+        return msgspec.structs.replace(record, passed=passed(home, began)) if stage.agents.form == "real" else record
 
 
-def job_lines(act: Act, need: int, retries: int) -> list[Line]:
+def passed(home: Throwaway, began: float) -> Passed:
+    """What the journal of the stage's daemon has since ``began`` (seconds since the epoch)."""
+    journal = Journal.open(home.paths.journal)
+    try:
+        rows = [row.intent for row in journal.recent(ROWS) if row.intent.intended_at >= began and row.started_at]
+        decisions = [one for one in journal.decisions(ROWS) if one.at >= began and one.verdict == "admitted"]
+    finally:
+        journal.close()
+    return Passed(
+        subagents=sum(one.name.startswith("Agent:") for one in decisions),
+        servers=sum(row.kind == "server" for row in rows),
+        shells=sum(row.kind == "shell" for row in rows),
+    )
+
+
+def job_lines(act: Act, need: Need, retries: int) -> list[Line]:
     starts = {name: act.stage.agents.start(act.place, name) for name in act.stage.names}
     return [
         Line(
             name=name,
             command=list(start.command),
-            memory=str(need),
+            memory=str(need.limit),
+            expect=str(need.expect),
             retries=retries,
             env={**start.env, MARK: act.mark},
             cwd=start.cwd,

@@ -17,16 +17,17 @@ assert sys.platform == "linux"
 
 import msgspec
 
-from oomless.demo.agents import AGENT, FOLDER, Place, Start
-from oomless.demo.pages import PAGES, prompt
+from oomless.demo.agents import AGENT, FOLDER, Need, Place, Start
+from oomless.demo.pages import CHILD_SECONDS, PAGES, prompt
 from oomless.demo.parts import Built, ServerPart
 from oomless.demo.record import ActRecord, Form
 from oomless.errors import OomlessError
 
 #: All that a session gets of the environment that the demo was started with.
 ALLOWED = ("PATH", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME")
-#: Kernel memory and page cache count in a cgroup, not in PSS, and so do the shims of what an agent starts.
-NEED_SHARE = 1.1
+#: Kernel memory and page cache count in a cgroup, not in PSS, and so do the shims of what an agent starts (measured: a
+#: cgroup's peak was 686 MB where five sessions took 622 MB each, and one alone 990 MB).
+EXPECT_SHARE, LIMIT_SHARE = 1.15, 1.2
 INSTALL_SECONDS = 60
 OOMLESS = (sys.executable, "-m", "oomless")
 _BROWSERS = ("chromium", "chromium-browser", "chrome", "google-chrome", "google-chrome-stable", "chrome_crashpad_handler")
@@ -51,11 +52,11 @@ class Real:
     #: A sample of five sessions reads the PSS of some 80 processes.
     tick = 0.25
 
-    def __init__(self, built: Built, agents: int) -> None:
+    def __init__(self, built: Built) -> None:
         self.built = built
-        self.names = PAGES[:agents]
+        self.names = PAGES
         self.inherited: Mapping[str, str] = allowed(os.environ)
-        self.longest = 120.0 + 60 * agents
+        self.longest = 120.0 + 60 * len(PAGES)
         self.url = ""
         self._entries = {_entry(server): server.name for server in built.servers.values()}
 
@@ -88,6 +89,8 @@ class Real:
     def role(self, command: Sequence[str]) -> tuple[str, str]:
         if command[:1] == [self.built.claude]:
             return ("agent", command[2].split()[0].partition("=")[2]) if "-p" in command[1:2] else ("claude", "")
+        if command == ["sleep", str(CHILD_SECONDS)]:
+            return "shell", ""
         for part in command:
             if part in self._entries:
                 return self._entries[part], ""
@@ -95,8 +98,13 @@ class Real:
                 return "shell", ""
         return _by_program(command[0] if command else "", " ".join(command[1:2])), ""
 
-    def need(self, sequential: ActRecord) -> int:
-        return int(sequential.agent_bytes * NEED_SHARE)
+    def need(self, parallel: ActRecord, sequential: ActRecord) -> Need:
+        """Sessions share the pages of their programs: one more takes less than the first. So what is reserved is what
+        each took when all ran, and the limit is what one took alone."""
+        return Need(
+            expect=int(parallel.peak_bytes / len(self.names) * EXPECT_SHARE),
+            limit=int(sequential.agent_bytes * LIMIT_SHARE),
+        )
 
 
 def allowed(environ: Mapping[str, str]) -> dict[str, str]:

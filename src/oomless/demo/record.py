@@ -45,6 +45,15 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
 
 
+class Passed(msgspec.Struct, frozen=True, kw_only=True):
+    """What came by oomless in a governed act, by its journal: subagents that the gate admitted, servers and tool shells
+    that ran as trees of their own."""
+
+    subagents: int
+    servers: int
+    shells: int
+
+
 class ActRecord(msgspec.Struct, frozen=True, kw_only=True):
     """``seconds``: to the end of the last agent (governed: until ``batch`` returned). ``killed``: agents that the
     demo ended by SIGKILL. ``repeated``: results that were made a second time. ``ended``: what the clean-up ended.
@@ -69,6 +78,7 @@ class ActRecord(msgspec.Struct, frozen=True, kw_only=True):
     agent_bytes: int
     at_peak: tuple[Share, ...]
     points: tuple[Point, ...]
+    passed: Passed | None = None
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +115,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 
 class Subagents(msgspec.Struct, frozen=True, kw_only=True):
     """What began in a session while its subagent was at work, in the same acts: ``processes`` of the host or of its
-    servers, ``shells`` for the subagent's commands (as far as they were seen). ``growth_bytes``: by how much the
+    servers, ``shells`` for the subagent's commands (as far as they were seen); a browser's helpers come and go as it
+    likes and do not count. ``seconds``: how long a subagent was at work, the median. ``growth_bytes``: by how much the
     session's own process grew meanwhile, the median where one session ran at a time."""
 
     ran: int

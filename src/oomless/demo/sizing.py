@@ -1,4 +1,4 @@
-"""How large the agents may be on this machine, decided before anything starts. Pure; the figures come from outside.
+"""How large the synthetic agents may be on this machine and whether it has room for the real ones, decided before anything starts. Pure; the figures come from outside.
 
 The budget of the governed acts is not decided here: it follows from what the first act really took (``governed.py``).
 """
@@ -23,6 +23,10 @@ MIN_SECONDS, MAX_SECONDS = 1.0, 30.0
 INTERPRETER = 7 * MB
 #: The share of the available memory that the demo may take: the rest stays for whoever else is at work.
 SHARE = 0.7
+
+
+#: A session of Claude Code 2.1.330 with five servers and Chromium, where five run at a time (measured: 622 MB).
+REAL_TREE = 700 * MB
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +55,17 @@ def child_size(agent_bytes: int) -> int:
 
 def tree_size(agent_bytes: int) -> int:
     return agent_bytes + len(CHILDREN) * child_size(agent_bytes) + (1 + len(CHILDREN)) * INTERPRETER
+
+
+def check_room(agents: int, available: int) -> None:
+    """For real ones; raises Refused. Fewer would show nothing: two at once take 59 % of what four take."""
+    if agents * REAL_TREE > available * SHARE:
+        raise Refused(
+            "not enough free memory for the demo",
+            f"{agents} sessions with their servers need {format_size(int(agents * REAL_TREE / SHARE))} free, "
+            f"{format_size(available)} are available",
+            "close something, or use --synthetic",
+        )
 
 
 def make_plan(agents: int, agent_bytes: int, seconds: float, available: int) -> Plan:

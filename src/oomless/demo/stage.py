@@ -55,6 +55,7 @@ class Stage:
         self.agents, self.platform, self.report = agents, platform, report
         self.folder = ""
         self.environ: dict[str, str] = {}
+        self.samples: dict[ActName, list[Sample]] = {}
         self._signal: int | None = None
         self._handlers: dict[int, object] = {}
 
@@ -113,7 +114,7 @@ class Act:
         self.place = Place(folder=self.folder, governed=budget is not None, environ=stage.environ)
         self.watch = Watch(self.mark, stage.agents.role, stage.platform)
         self.killed: set[str] = set()
-        self.samples: list[Sample] = []
+        self.samples: list[Sample] = stage.samples.setdefault(name, [])
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
         self._seconds: float | None = None
         stage.report.act(name, what)
