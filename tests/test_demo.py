@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,11 +22,13 @@ from oomless import platform
 from oomless.cli.demo import command
 from oomless.demo import acts, chart, governed, show, sizing, svg, verdict
 from oomless.demo.agent import write
-from oomless.demo.measure import AGENT_FILE, MARK, Watch
+from oomless.demo.agents import AGENT, Need
+from oomless.demo.measure import MARK, Watch
 from oomless.demo.record import ACTS, ActName, ActRecord, Check, DemoRecord, Point
 from oomless.demo.replay import prepare, replay
 from oomless.demo.sizing import MB, Plan, make_plan
 from oomless.demo.stage import Act, Stage
+from oomless.demo.synthetic import AGENT_FILE, Synthetic
 from oomless.engine.jobs import parse
 from oomless.errors import OomlessError, Refused, UsageError
 from oomless.model import MachineMemory
@@ -53,6 +56,8 @@ def act(name: ActName, **changes: object) -> ActRecord:
         killed=AGENTS if name.endswith("killed") else 0,
         repeated=0,
         overhead_bytes=60 * MB if governs else 0,
+        agent_bytes=210 * MB,
+        at_peak=(),
         points=tuple(Point(seconds=i / 10, bytes=i * 20 * MB, agents=2, processes=8) for i in range(50)),
     )
     return msgspec.structs.replace(record, **changes)
@@ -65,6 +70,7 @@ def all_acts(**governed_changes: object) -> list[ActRecord]:
 def whole(records: list[ActRecord]) -> DemoRecord:
     found = verdict.checks(records, AGENTS)
     return DemoRecord(
+        form="synthetic",
         agents=AGENTS,
         agent_bytes=120 * MB,
         child_bytes=25 * MB,
@@ -99,7 +105,7 @@ class TestVerdict:
     def test_a_governed_act_that_did_no_better_is_named(self, change: dict[str, object], failed: str) -> None:
         record = whole(all_acts(**change))
         assert not record.ok
-        assert record.conclusion[-1] == f"The governed acts did not do what they must: {failed}."
+        assert record.conclusion[-1] == f"Not as it must be: {failed}."
 
     def test_retries_that_were_never_needed_prove_nothing(self) -> None:
         records = [*all_acts()[:-1], act("governed-killed", killed=3)]
@@ -141,24 +147,25 @@ class TestSizing:
     def test_the_budget_has_room_for_two_but_never_for_all(self, agents: int) -> None:
         plan = make_plan(agents, 120 * MB, 2.5, available=10**11)
         peak = int(agents * plan.tree_bytes * 0.93)
-        budget = governed.budget_of(plan, peak)
+        need = Synthetic(plan).need(act("parallel"), act("sequential"))
+        budget = governed.budget_of(need, peak, "")
         assert budget <= 0.6 * peak
-        assert 2 * governed.need_of(plan) <= budget < agents * governed.need_of(plan)
+        assert 2 * need.expect <= budget < agents * need.expect
+        assert need.limit >= plan.tree_bytes
 
     def test_a_first_act_without_overlap_gives_no_budget(self) -> None:
-        plan = make_plan(5, 120 * MB, 2.5, available=10**11)
-        with pytest.raises(OomlessError, match="no measure"):
-            governed.budget_of(plan, 2 * plan.tree_bytes)
+        with pytest.raises(OomlessError, match=r"no measure.*; wait$"):
+            governed.budget_of(Need(expect=100 * MB, limit=120 * MB), 200 * MB, "wait")
 
     def test_the_batch_file_is_one_that_batch_takes(self) -> None:
         with small_stage(io.StringIO()) as stage, Act(stage, "governed", "", 10**9) as act:
-            lines = governed.job_lines(act, retries=1)
+            lines = governed.job_lines(act, Need(expect=20 * MB, limit=30 * MB), retries=1)
             jobs, broken = parse(msgspec.json.Encoder().encode_lines(lines), "jobs")
             assert broken == []
             assert [job.name for job in jobs] == ["agent-1", "agent-2"]
-            assert {job.memory for job in jobs} == {governed.need_of(stage.plan)}
+            assert {(job.expect, job.memory) for job in jobs} == {(20 * MB, 30 * MB)}
             assert {job.retries for job in jobs} == {1}
-            assert {job.env[MARK] for job in jobs} == {act.mark}
+            assert [(job.env[MARK], job.env[AGENT]) for job in jobs] == [(act.mark, job.name) for job in jobs]
 
     def test_the_machine_is_asked_before_anything_starts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         little = MachineMemory(total_bytes=10**9, available_bytes=10**8)
@@ -276,6 +283,10 @@ sys.stdin.read()
 """
 
 
+def nobody(command: Sequence[str]) -> tuple[str, str]:
+    return "other", ""
+
+
 def start_parent(mark: str | None, started: list[subprocess.Popen[bytes]]) -> tuple[int, int]:
     """The pids of a process that carries the mark, if any, and of its child that does not."""
     env = {**os.environ, MARK: mark} if mark else dict(os.environ)
@@ -288,12 +299,12 @@ def start_parent(mark: str | None, started: list[subprocess.Popen[bytes]]) -> tu
 
 class TestWatch:
     def test_sees_children_that_left_session_and_environment(self, started: list[subprocess.Popen[bytes]]) -> None:
-        watch = Watch("m1", platform.current())
+        watch = Watch("m1", nobody, platform.current())
         _, child = start_parent("m1", started)
         assert MARK.encode() not in proc.environ(child)
-        point = watch.sample(0.0)
-        assert (point.processes, point.agents, watch.source) == (2, 0, "pss")
-        assert point.bytes > 2 * MB
+        sample = watch.sample(0.0)
+        assert ([used.role for used in sample.used], watch.source) == (["other", "other"], "pss")
+        assert sample.bytes > 2 * MB
         # The parent goes: only memory still knows whose the child was.
         started[0].kill()
         started[0].wait()
@@ -306,26 +317,26 @@ class TestWatch:
 
     def test_others_are_neither_counted_nor_ended(self, started: list[subprocess.Popen[bytes]]) -> None:
         before, before_child = start_parent("m2", started)
-        watch = Watch("m2", platform.current())
+        watch = Watch("m2", nobody, platform.current())
         pids = [before, before_child, *start_parent(None, started), *start_parent("m3", started)]
-        assert watch.sample(0.0).processes == 0
+        assert watch.sample(0.0).used == ()
         assert watch.end_left() == 0
         assert all((stat := proc.read_stat(pid)) is not None and stat.alive for pid in pids)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
 
     def test_a_parent_that_does_not_belong_is_overhead(self, started: list[subprocess.Popen[bytes]]) -> None:
-        watch = Watch("m4", platform.current())
+        watch = Watch("m4", nobody, platform.current())
         script = PARENT.replace("env={}", f"env={{{MARK!r}: 'm4'}}")
         command = [sys.executable, "-I", "-S", "-c", script]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         started.append(process)
         assert process.stdout is not None
         process.stdout.readline()
-        point = watch.sample(0.0)
-        assert point.processes == 1
-        assert point.overhead_bytes > MB
-        assert watch.sample(0.0, overhead=[os.getpid()]).overhead_bytes > point.overhead_bytes
+        sample = watch.sample(0.0)
+        assert len(sample.used) == 1
+        assert sample.overhead_bytes > MB
+        assert watch.sample(0.0, overhead=[os.getpid()]).overhead_bytes > sample.overhead_bytes
         assert watch.end_left() == 1
 
 
@@ -344,7 +355,7 @@ class TestAgent:
 
 def small_stage(out: io.StringIO, agents: int = 2) -> Stage:
     plan = Plan(agents=agents, agent_bytes=12 * MB, seconds=1.0, life=60)
-    return Stage(plan, platform.current(), show.Lines(Console(file=out), agents))
+    return Stage(Synthetic(plan), platform.current(), show.Lines(Console(file=out), agents))
 
 
 class TestActs:
@@ -356,6 +367,13 @@ class TestActs:
             folder = stage.folder
         assert (record.killed, record.finished, record.agents_peak) == (2, 0, 2)
         assert sorted(left.role for left in record.left) == ["detached", "detached", "server", "server"]
+        assert {left.agent for left in record.left} == {"agent-1", "agent-2"}
+        assert {(share.role, share.processes) for share in record.at_peak} == {
+            ("agent", 2),
+            ("helper", 2),
+            ("server", 2),
+            ("detached", 2),
+        }
         assert record.survivors == record.ended == 4
         assert record.survivors_bytes > 4 * 3 * MB
         assert record.processes_peak == 8
@@ -369,7 +387,7 @@ class TestActs:
             record = acts.sequential(stage)
         assert (record.finished, record.repeated, record.agents_peak, record.killed) == (2, 0, 1, 0)
         assert record.survivors == record.ended == 4
-        assert record.peak_bytes > 12 * MB
+        assert record.peak_bytes >= record.agent_bytes > 12 * MB
         assert record.seconds >= 2.0
 
     def test_an_error_in_the_middle_leaves_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -465,13 +483,18 @@ def test_the_whole_demo_with_small_agents(house: Path) -> None:
     assert list(house.glob("oomless-demo-*")) == []
 
 
-def test_only_the_synthetic_form_exists(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [({"agents": 5}, "--agents"), ({"agent_memory": "1GB"}, "--agent-memory"), ({"seconds": 2.0}, "--seconds")],
+)
+def test_sizes_are_for_synthetic_agents_only(
+    given: dict[str, Any], option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
-        command()
+        command(**given)
     assert caught.value.code == 2
-    assert capsys.readouterr().err == (
-        "oomless: the demo has no other form than --synthetic yet; use: oomless demo --synthetic\n"
-    )
+    said = f"oomless: {option} is for the synthetic agents only; add --synthetic, or leave it out\n"
+    assert capsys.readouterr().err == said
 
 
 def test_an_svg_that_cannot_be_written_is_told_before_the_work(

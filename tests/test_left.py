@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -208,13 +209,14 @@ def test_a_listening_socket_is_seen_and_one_that_does_not_listen_is_none() -> No
 
 
 def test_a_mark_is_the_whole_id() -> None:
-    with subprocess.Popen(["sleep", "60"], env={"CLAUDE_CODE_SESSION_ID": "abc-1"}) as sleeper:
+    own = uuid.uuid4().hex
+    with subprocess.Popen(["sleep", "60"], env={"CLAUDE_CODE_SESSION_ID": f"{own}-1"}) as sleeper:
         try:
             found = proc.table()
             start = found[sleeper.pid].start
-            assert [one.pid for one in marked(found, ("x", "abc-1"), start)] == [sleeper.pid]
-            assert marked(found, ("abc-1",), start + 1) == []
-            assert marked(found, ("abc", "abc-", "bc-1", "abc-12"), start) == []
+            assert [one.pid for one in marked(found, ("x", f"{own}-1"), start)] == [sleeper.pid]
+            assert marked(found, (f"{own}-1",), start + 1) == []
+            assert marked(found, (own, f"{own}-", f"{own[1:]}-1", f"{own}-12"), start) == []
         finally:
             sleeper.kill()
 
@@ -243,9 +245,11 @@ BELOW_OF = {
 
 
 class FakeClaude:
-    """One session of the fake host, its kinds all there and registered. ``who`` are its processes by kind."""
+    """One session of the fake host, its kinds all there and registered. ``who`` are its processes by kind. Its id is
+    nobody else's: also other runs of these tests look for its mark."""
 
     def __init__(self, folder: Path, session: str, kinds: tuple[str, ...]) -> None:
+        self.session = session = f"{session}-{uuid.uuid4()}"
         self.roster = folder / f"{session}.roster"
         environ = {**os.environ, "CLAUDE_CODE_SESSION_ID": session, "TMUX_TMPDIR": os.environ["XDG_RUNTIME_DIR"]}
         self.process = subprocess.Popen(
@@ -305,13 +309,13 @@ def fake(house: Path) -> Iterator[Callable[..., FakeClaude]]:
         one.clean()
 
 
-def reaped(host: Host, session: str) -> ReapRow:
+def reaped(host: Host, one: FakeClaude) -> ReapRow:
     """The journal's account, once it is there (it is written when all is verified)."""
     journal = Journal.open(host.paths.journal)
     found: list[ReapRow] = []
 
     def look() -> bool:
-        found.extend(row for row in SessionRows(journal).reaps() if row.session == session)
+        found.extend(row for row in SessionRows(journal).reaps() if row.session == one.session)
         return bool(found)
 
     try:
@@ -333,7 +337,7 @@ def test_every_end_of_a_session_leaves_nothing_but_what_was_asked_to_stay(
     dying.end(end)
     for kind in ENDED:
         assert wait_gone(*who[kind], 2.0), kind
-    reap = reaped(host, "dying")
+    reap = reaped(host, dying)
     assert [kind for kind in SPARED if not alive(*who[kind])] == []
     assert all(alive(*one) for one in living.who.values())
     pids = {kind: str(pid) for kind, (pid, _) in who.items()}
@@ -344,7 +348,7 @@ def test_every_end_of_a_session_leaves_nothing_but_what_was_asked_to_stay(
     assert reap.bytes_freed > 0
     view = host.status()
     assert {one.pid: one.why for one in view.left_running} == reasons
-    assert [session.sessions for session in view.sessions] == [("living",)]
+    assert [session.sessions for session in view.sessions] == [(living.session,)]
     dying.clean()
     assert host.status().left_running == ()
 
@@ -357,7 +361,7 @@ def test_a_multiplexer_started_from_a_tool_shell_is_left_alone(fake: Callable[..
     who = one.who
     one.end(signal.SIGKILL)
     assert wait_gone(*who["foreground"], 2.0)
-    reap = reaped(host, "with-tmux")
+    reap = reaped(host, one)
     assert alive(*who["tmux"])
     assert {one.pid: one.why for one in reap.left_running}[who["tmux"][0]] == OWN_SESSION
     assert any("tmux" in one.command for one in reap.left_running)
@@ -367,10 +371,10 @@ def test_what_only_has_a_mark_is_told_and_not_touched(fake: Callable[..., FakeCl
     host = Host()
     one = fake("marked", "server")
     one.do("look")
-    with subprocess.Popen(["sleep", "60"], env={**os.environ, "CLAUDE_CODE_SESSION_ID": "marked"}) as stranger:
+    with subprocess.Popen(["sleep", "60"], env={**os.environ, "CLAUDE_CODE_SESSION_ID": one.session}) as stranger:
         try:
             one.end(signal.SIGKILL)
-            told = reaped(host, "marked").left_running
+            told = reaped(host, one).left_running
             assert [(found.pid, found.command) for found in told] == [(stranger.pid, "sleep 60")]
             assert told[0].why == "only a mark in its environment says whose it is"
             assert stranger.poll() is None
@@ -389,17 +393,20 @@ def test_a_governed_tree_below_a_session_is_not_touched(fake: Callable[..., Fake
     assert wait_for(lambda: "inside" in read_roster(roster), 30)
     who = read_roster(roster)["inside"]
     assert wait_for(lambda: [tree.pid for tree in host.status().trees] == [who[0]], 10)
-    assert host.register("other", session.pid) == 200
-    session.kill()
-    session.wait(10)
-    one.end(signal.SIGKILL)
-    assert reaped(host, "governed").ended
-    assert wait_for(lambda: host.status().sessions == (), 10)
     (tree,) = host.status().trees
-    assert alive(*who)
-    assert host.status().left_running == ()
-    assert Client(host.paths, start=False).end(tree.tree, "test")
-    assert wait_gone(*who, 10)
+    try:
+        assert host.register(f"other-{uuid.uuid4()}", session.pid) == 200
+        session.kill()
+        session.wait(10)
+        one.end(signal.SIGKILL)
+        assert reaped(host, one).ended
+        assert wait_for(lambda: host.status().sessions == (), 10)
+        assert alive(*who)
+        assert host.status().left_running == ()
+        assert len(host.status().trees) == 1
+    finally:
+        Client(host.paths, start=False).end(tree.tree, "test")
+        assert wait_gone(*who, 10)
 
 
 def test_a_daemon_that_stops_finishes_what_it_has_begun(fake: Callable[..., FakeClaude]) -> None:
@@ -414,7 +421,7 @@ def test_a_daemon_that_stops_finishes_what_it_has_begun(fake: Callable[..., Fake
     for kind in ("server", "ignores-term"):
         assert wait_gone(*who[kind], 2.0), kind
     assert wait_gone(pid, start, 10)
-    assert {one.pid for one in reaped(host, "last").ended} >= {who[kind][0] for kind in ("server", "ignores-term")}
+    assert {one.pid for one in reaped(host, one).ended} >= {who[kind][0] for kind in ("server", "ignores-term")}
 
 
 def test_a_daemon_started_anew_remembers_what_lives(fake: Callable[..., FakeClaude]) -> None:
@@ -425,7 +432,7 @@ def test_a_daemon_started_anew_remembers_what_lives(fake: Callable[..., FakeClau
     proc.kill(pid, start)
     assert wait_gone(pid, start, 10)
     host = Host()
-    assert [session.sessions for session in host.status().sessions] == [("kept",)]
+    assert [session.sessions for session in host.status().sessions] == [(one.session,)]
     who = one.who
     one.end(signal.SIGKILL)
     for kind in ("server", "background"):

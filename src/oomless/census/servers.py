@@ -28,8 +28,9 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Servers:
-    """All instances of one snapshot, from the known processes, their marks and the roots of sessions.
-    ``barriers``: protected processes and shims, which belong to no server."""
+    """All instances of one snapshot, from the known processes, their marks and the roots of sessions. ``prefixed``:
+    shims that the shell prefix put before servers; what they start is one. ``barriers``: protected processes and
+    shims, where every instance ends."""
 
     def __init__(
         self,
@@ -37,10 +38,11 @@ class Servers:
         known: Mapping[int, Known],
         marks: Mapping[int, Marks],
         sessions: Collection[int],
+        prefixed: Collection[int],
         barriers: Collection[int],
     ) -> None:
         self._lineage, self._known, self._marks = lineage, known, marks
-        self._sessions = frozenset(sessions)
+        self._sessions, self._prefixed = frozenset(sessions), frozenset(prefixed)
         self._ends = self._sessions | frozenset(barriers)
         self._by_root: dict[int, Instance] = {}
         for pid in sorted(lineage.by_pid):
@@ -76,8 +78,10 @@ class Servers:
         elif known is not None and known.serves:
             by = f"catalog: {known.program.name} was asked for {known.launches}"
             self._add(self._climb(pid), known.serves, pid, by)
+        elif self._is_prefixed(pid):
+            self._unknown(pid, "oomless' prefix: started by a host as a stdio server")
         elif self._marked_as_server(pid):
-            self._by_marks(pid)
+            self._unknown(pid, "environment marks: those that Claude Code gives to its stdio servers")
 
     def _add(self, root: int, name: str, serving: int, by: str) -> None:
         """The innermost server of a chain of wrappers is the one that serves."""
@@ -104,10 +108,17 @@ class Servers:
         if parse(self._lineage.by_pid[pid].command).program not in SHELLS:
             return False
         above = self._lineage.parent(pid)
+        if above in self._prefixed:
+            return True
         if above in self._sessions:
             return self._marks[pid].host_pid != above
         started = self._known.get(above) if above is not None else None
         return started is not None and started.program.kind == "launcher"
+
+    def _is_prefixed(self, pid: int) -> bool:
+        known = self._known.get(pid)
+        wrapper = known is None or known.program.kind == "launcher"
+        return wrapper and pid not in self._by_root and self._lineage.parent(pid) in self._prefixed
 
     def _marked_as_server(self, pid: int) -> bool:
         """Claude Code gives its stdio servers its own process group and the project's folder, and no CLAUDE_PID;
@@ -121,7 +132,7 @@ class Servers:
             return False
         return marks.project and bool(marks.session) and marks.host_pid != above and child.pgid == host.pgid
 
-    def _by_marks(self, root: int) -> None:
+    def _unknown(self, root: int, by: str) -> None:
         """Names the server after the first process below its wrappers."""
         serving = root
         while self._is_wrapper(serving) and len(below := self._lineage.children(serving)) == 1:
@@ -130,7 +141,6 @@ class Servers:
         command = parse(self._lineage.by_pid[serving].command)
         name = known.launches if known is not None and known.launches else describe(command)
         if root not in self._by_root:
-            by = "environment marks: those that Claude Code gives to its stdio servers"
             self._by_root[root] = Instance(name=name, root=root, serving=serving, by=by)
 
     def _is_wrapper(self, pid: int) -> bool:

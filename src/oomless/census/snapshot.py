@@ -14,7 +14,9 @@ from oomless.platform.base import Platform
 MARKER = "OOMLESS_TREE"
 #: What Claude Code sets for its stdio servers (session, project folder), tool shells and hooks (session, its pid).
 SESSION, HOST_PID, PROJECT = "CLAUDE_CODE_SESSION_ID", "CLAUDE_PID", "CLAUDE_PROJECT_DIR"
-_NAMES = frozenset({MARKER, SESSION, HOST_PID, PROJECT})
+#: Only its servers have the first, only its tool shells and hooks the second.
+LAUNCHED, CHILD = "CLAUDE_CODE_LAUNCHED_BY_SESSION_IDS", "CLAUDE_CODE_CHILD_SESSION"
+_NAMES = frozenset({MARKER, SESSION, HOST_PID, PROJECT, LAUNCHED, CHILD})
 
 
 class Marks(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,26 +36,27 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     marks: tuple[Marks, ...]
 
 
-class OpenTree(msgspec.Struct, frozen=True, kw_only=True):
-    """A tree as the daemon knows it. ``root_start`` makes the pid an identity."""
-
-    tree: str
-    name: str
-    root_pid: int
-    root_start: int | None = None
-
-
-def take(platform: Platform) -> Snapshot:
-    """Reads table and marks: about 2 ms and 50 us a process."""
+def take(platform: Platform, before: Snapshot | None = None) -> Snapshot:
+    """Reads table and marks: about 2 ms and 50 us a process. With the snapshot ``before``, marks are read only of
+    processes that are new or run something else: an environment changes by exec alone."""
     processes = tuple(sorted(platform.processes(), key=lambda process: process.pid))
-    return Snapshot(processes=processes, marks=tuple(marks_of(platform.environ(p.pid, _NAMES)) for p in processes))
+    kept = {_same(p): marks for p, marks in zip(before.processes, before.marks, strict=True)} if before else {}
+    marks = (kept.get(_same(p)) or marks_of(platform.environ(p.pid, _NAMES)) for p in processes)
+    return Snapshot(processes=processes, marks=tuple(marks))
+
+
+def _same(process: ProcessInfo) -> tuple[int, int, tuple[str, ...]]:
+    return process.pid, process.start, process.command
 
 
 def marks_of(found: dict[str, str]) -> Marks:
+    """A session that runs in the tool shell of another leaves that one's CLAUDE_PID in its servers' environment
+    (observed with 2.1.330): of a server it says nothing."""
     host_pid = found.get(HOST_PID, "")
+    server = LAUNCHED in found and CHILD not in found
     return Marks(
         trees=found.get(MARKER, ""),
         session=found.get(SESSION, ""),
-        host_pid=int(host_pid) if host_pid.isascii() and host_pid.isdigit() else 0,
+        host_pid=int(host_pid) if host_pid.isascii() and host_pid.isdigit() and not server else 0,
         project=PROJECT in found,
     )

@@ -1,4 +1,5 @@
-"""``oomless demo --synthetic``: the incident replayed in five acts. Exit 1 if the governed ones fail a check.
+"""``oomless demo``: the incident replayed in five acts, with its real programs or (``--synthetic``) with small agents
+of ours. Exit 1 if a check fails.
 
 Options and output only; the acts are in ``oomless.demo``.
 """
@@ -10,6 +11,7 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from oomless.cli.output import console, guard, print_json
 from oomless.demo import show
@@ -19,35 +21,52 @@ from oomless.demo.svg import svg
 from oomless.errors import UnsupportedPlatform, UsageError
 from oomless.units import parse_size
 
+MB = 10**6
+
 
 @guard()
 def command(
     synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="Small Python agents; the only form there is so far.")
+        bool,
+        typer.Option("--synthetic", help="Small Python agents instead of the real programs: a minute, no download."),
     ] = False,
     agents: Annotated[
-        int, typer.Option("--agents", metavar="N", help="How many agents, 4 or more.")
-    ] = DEFAULT_AGENTS,
+        int | None,
+        typer.Option("--agents", metavar="N", help=f"How many synthetic ones, 4 or more. [{DEFAULT_AGENTS}]"),
+    ] = None,
     agent_memory: Annotated[
-        str, typer.Option("--agent-memory", metavar="SIZE", help="What each agent itself takes.")
-    ] = f"{DEFAULT_MEMORY // 10**6}MB",
+        str | None,
+        typer.Option(
+            "--agent-memory", metavar="SIZE", help=f"What a synthetic one itself takes. [{DEFAULT_MEMORY // MB}MB]"
+        ),
+    ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", metavar="S", help="How long each agent works.")
-    ] = DEFAULT_SECONDS,
+        float | None,
+        typer.Option("--seconds", metavar="S", help=f"How long a synthetic one works. [{DEFAULT_SECONDS:g}]"),
+    ] = None,
     svg_file: Annotated[
         str | None, typer.Option("--svg", metavar="FILE", help="Also draw memory over time to this file.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Replay the incident with small agents: at once, in sequence, killed, and governed."""
-    if not synthetic:
-        raise UsageError("the demo has no other form than --synthetic yet", "", "use: oomless demo --synthetic")
-    size = parse_size(agent_memory, "--agent-memory")
+    """Replay the incident: five agents at once, in sequence, killed, and governed.
+
+    Each is a session of Claude Code with five MCP servers against a scripted model. These programs are installed into
+    the cache folder first, about 900 MB, once.
+    """
     if svg_file is not None:
         _check_writable(svg_file)
-    record = _replay(agents, size, seconds, as_json)
+    if synthetic:
+        size = DEFAULT_MEMORY if agent_memory is None else parse_size(agent_memory, "--agent-memory")
+        wanted = DEFAULT_AGENTS if agents is None else agents
+        record = _synthetic(wanted, size, DEFAULT_SECONDS if seconds is None else seconds, as_json)
+    else:
+        given = {"--agents": agents, "--agent-memory": agent_memory, "--seconds": seconds}
+        for option in [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"{option} is for the synthetic agents only", "", "add --synthetic, or leave it out")
+        record = _real(as_json)
     if svg_file is not None:
-        _write(svg_file, svg(record.acts, show.title(record.agents)))
+        _write(svg_file, svg(record.acts, show.title(record.form, record.agents)))
     if as_json:
         print_json(record)
     else:
@@ -59,24 +78,47 @@ def command(
         raise typer.Exit(1)
 
 
-def _replay(agents: int, agent_bytes: int, seconds: float, as_json: bool) -> DemoRecord:
-    """Bars on a terminal, lines elsewhere; with ``--json`` bars on stderr or nothing."""
+def _synthetic(agents: int, agent_bytes: int, seconds: float, as_json: bool) -> DemoRecord:
     if sys.platform == "linux":
         from oomless.demo.replay import prepare, replay
 
         plan = prepare(agents, agent_bytes, seconds)
+        with show.progress(_console(as_json), "synthetic", agents) as report:
+            return replay(plan, report)
+    raise _unsupported()
+
+
+def _real(as_json: bool) -> DemoRecord:
+    if sys.platform == "linux":
+        from oomless.demo.pages import PAGES
+        from oomless.demo.parts import Parts
+        from oomless.demo.replay import check_real, replay_real
+
+        check_real()
         out = console(stderr=as_json)
-        out.quiet = as_json and not out.is_terminal
-        out.print(show.title(agents), style="bold")
-        if not out.is_terminal:
-            return replay(plan, show.Lines(out, agents))
-        with show.bars(out) as progress:
-            return replay(plan, show.Bars(progress, agents))
-    raise UnsupportedPlatform(f"the demo does not run on {sys.platform}", "", "run it on Linux")
+        parts = Parts()
+        with show.building(out, parts.missing(), parts.size_estimate(), str(parts.folder)) as on_progress:
+            built = parts.build(on_progress)
+        for name, reason in built.servers_missing:
+            out.print(f"{name} is left out: {reason}", soft_wrap=True)
+        with show.progress(_console(as_json), "real", len(PAGES)) as report:
+            return replay_real(built, report)
+    raise _unsupported()
+
+
+def _console(as_json: bool) -> Console:
+    """Bars on a terminal, lines elsewhere; with ``--json`` bars on stderr or nothing."""
+    out = console(stderr=as_json)
+    out.quiet = as_json and not out.is_terminal
+    return out
+
+
+def _unsupported() -> UnsupportedPlatform:
+    return UnsupportedPlatform(f"the demo does not run on {sys.platform}", "", "run it on Linux")
 
 
 def _check_writable(path: str) -> None:
-    """Before a minute's work, not after it."""
+    """Before minutes of work, not after them."""
     folder = os.path.dirname(os.path.abspath(path))
     if os.path.isdir(path) or not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write {path}", "", "name a file in a folder that exists and is yours")

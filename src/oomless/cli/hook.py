@@ -13,6 +13,8 @@ import json
 import os
 import sys
 
+assert sys.platform == "linux"
+
 from oomless.daemon import spawn
 from oomless.errors import DaemonError, OomlessError, UsageError
 from oomless.paths import Paths

@@ -10,7 +10,6 @@ only, and no second interpreter: this process becomes the shim itself.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 
@@ -19,6 +18,7 @@ assert sys.platform == "linux"
 from oomless.contain.launch import ShimSpec
 from oomless.daemon import lease, spawn
 from oomless.errors import OomlessError
+from oomless.lean import signal
 from oomless.paths import Paths
 from oomless.platform import proc
 

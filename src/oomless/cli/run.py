@@ -8,13 +8,13 @@ Covers: the options, finding the command, waiting for admission. Does not cover:
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 
 from oomless.contain.launch import ShimSpec, exec_shim
 from oomless.daemon import lease, spawn
 from oomless.errors import CommandNotFound, DaemonGone, Interrupted, NotRunnable, OomlessError, UsageError
+from oomless.lean import name_of, signal
 from oomless.paths import Paths
 from oomless.units import parse_duration, parse_size
 
@@ -212,7 +212,7 @@ def _waiting(options: Options, name: str, message: Message) -> None:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    error = Interrupted(f"ended by {signal.Signals(number).name} while waiting")
+    error = Interrupted(f"ended by {name_of(number)} while waiting")
     error.exit_code = 128 + number
     raise error
 

@@ -8,12 +8,12 @@ all forks, which makes a kill by listing certain. Standard library only.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 assert sys.platform == "linux"
 
 from oomless.contain import files
+from oomless.lean import signal
 from oomless.platform import proc
 
 

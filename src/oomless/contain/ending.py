@@ -6,15 +6,14 @@ Nothing here decides when to end a tree (``shim.py``) or how a rung kills (``run
 from __future__ import annotations
 
 import errno
-import json
 import os
-import signal
 import sys
 import time
 
 assert sys.platform == "linux"
 
 from oomless.contain import lineage
+from oomless.lean import loads, name_of, signal
 from oomless.platform import proc
 
 TYPE_CHECKING = False
@@ -51,8 +50,7 @@ class Cause:
 
 
 def interrupted(number: int) -> Cause:
-    name = signal.Signals(number).name
-    return Cause("killed", 128 + number, f"ended by {name}", number, by_owner=True)
+    return Cause("killed", 128 + number, f"ended by {name_of(number)}", number, by_owner=True)
 
 
 def verdict(cause: Cause | None, status: int) -> Cause:
@@ -113,7 +111,7 @@ def daemon_below(state: str) -> set[tuple[int, int]]:
     our descendant (it left the cgroup by itself, but nobody leaves a subreaper). It serves others and is spared."""
     try:
         with open(f"{state}/daemon.json", encoding="utf-8") as file:
-            found = json.load(file)
+            found = loads(file.read())
         who = int(found["pid"]), int(found["start"])
     except (OSError, ValueError, KeyError, TypeError):
         return set()

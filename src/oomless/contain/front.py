@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 import time
 
@@ -19,6 +18,7 @@ assert sys.platform == "linux"
 from oomless.contain.child import inherited, let_go
 from oomless.contain.lineage import children_of
 from oomless.contain.signals import SignalFd
+from oomless.lean import signal
 from oomless.platform import proc
 
 TYPE_CHECKING = False
@@ -103,7 +103,7 @@ class Front:
                 if ended is not None:
                     self._witness.end()
                     return ended
-            elif self._pending:
+            if self._pending:  # before what came since, which may be of the other kind
                 self._settle()
             if self._signals.fd in ready:
                 self._take()

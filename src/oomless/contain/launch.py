@@ -7,10 +7,10 @@ The specification goes through a descriptor and not through arguments, for it na
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import sys
+
+from oomless.lean import dumps, signal
 
 BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot.py")
 
@@ -81,7 +81,7 @@ class ShimSpec:
 
 def write_spec(spec: ShimSpec) -> int:
     """An anonymous file with the specification, at its start; the caller closes it. Inheritable."""
-    data = json.dumps(spec.fields()).encode()
+    data = dumps(spec.fields()).encode()
     fd = os.memfd_create("oomless-spec", 0)
     os.write(fd, data)
     os.lseek(fd, 0, os.SEEK_SET)

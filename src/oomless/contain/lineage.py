@@ -10,11 +10,11 @@ processes escaped before that rule, 0 of 20 after). Standard library only.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 assert sys.platform == "linux"
 
+from oomless.lean import signal
 from oomless.platform import proc
 
 TYPE_CHECKING = False

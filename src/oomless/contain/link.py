@@ -8,8 +8,9 @@ only.
 from __future__ import annotations
 
 import _socket
-import json
 import os
+
+from oomless.lean import dumps, loads
 
 VERSION = 1
 RETRY_FIRST = 0.2
@@ -43,7 +44,7 @@ class Link:
     def send(self, message: dict[str, object], now: float) -> None:
         if self._socket is None:
             return
-        data = json.dumps(message).encode() + b"\n"
+        data = dumps(message).encode() + b"\n"
         try:
             if self._socket.send(data) != len(data):
                 self.lost(now)
@@ -83,7 +84,7 @@ class Link:
         """Tries the daemon that ``daemon.json`` names now, and asks it to adopt the tree."""
         try:
             with open(f"{self._state}/daemon.json", encoding="utf-8") as file:
-                path = json.load(file)["socket"]
+                path = loads(file.read())["socket"]
             connected = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
             connected.settimeout(0.2)
             connected.connect(path)
@@ -104,7 +105,7 @@ class Link:
 
 def _parse(line: bytes) -> dict[str, object] | None:
     try:
-        message = json.loads(line)
+        message = loads(line)
     except ValueError:
         return None
     return message if isinstance(message, dict) else None

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
+
+from oomless.lean import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ def write(path: str, record: Record) -> OSError | None:
     draft = f"{path}.{os.getpid()}.new"
     try:
         with open(draft, "w", encoding="utf-8") as file:
-            json.dump(record, file)
-            file.write("\n")
+            file.write(dumps(record) + "\n")
         os.rename(draft, path)
         return None
     except OSError as error:

@@ -12,10 +12,8 @@ caller's as always; elsewhere the command gets a session of its own.
 
 from __future__ import annotations
 
-import json
 import os
 import select
-import signal
 import sys
 import time
 
@@ -26,6 +24,7 @@ from oomless.contain.bounds import Bounds
 from oomless.contain.link import Link
 from oomless.contain.rungs import Subreaper, build
 from oomless.contain.signals import SI_USER, SignalFd
+from oomless.lean import loads, signal
 from oomless.platform import proc
 
 TYPE_CHECKING = False
@@ -328,7 +327,7 @@ class Shim:
 def main(argv: list[str]) -> None:
     """``boot.py SPEC_FD TREE -- COMMAND...``"""
     with open(int(argv[1]), encoding="utf-8") as file:
-        spec = json.load(file)
+        spec = loads(file.read())
     try:
         code = Shim(spec, argv[4:]).run()
     except BaseException as error:  # noqa: BLE001  its exit tells the daemon, which sweeps the tree

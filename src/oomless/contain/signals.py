@@ -8,10 +8,11 @@ because the ``ctypes`` package costs 0.3 MB more. Standard library only.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 assert sys.platform == "linux"
+
+from oomless.lean import signal
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SI_USER = 0
@@ -23,7 +24,7 @@ _RECORD = 128
 class SignalFd:
     """Blocks SIGCHLD and those of ``ending`` that the caller did not ignore (``nohup``)."""
 
-    def __init__(self, blocked_before: list[int] | None = None, ending: tuple[signal.Signals, ...] = ENDING) -> None:
+    def __init__(self, blocked_before: list[int] | None = None, ending: tuple[int, ...] = ENDING) -> None:
         """``blocked_before``: what was blocked, if whoever exec'd us had blocked these already."""
         import _ctypes
 

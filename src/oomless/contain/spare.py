@@ -8,12 +8,12 @@ is spared with it. In doubt it is spared: the caller reports it as left running.
 
 from __future__ import annotations
 
-import signal
 import sys
 
 assert sys.platform == "linux"
 
 from oomless.contain import lineage
+from oomless.lean import signal
 from oomless.platform import proc
 
 #: By the kernel's name of the process, 15 characters at most.

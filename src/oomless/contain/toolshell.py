@@ -10,7 +10,6 @@ us. When the session's process dies the keeper ends what is in the background, e
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 
@@ -20,6 +19,7 @@ from oomless.contain import child, ending, lineage, spare
 from oomless.contain.front import FORWARDED, Front, Witness, die_of
 from oomless.contain.shim import GRACE, Shim
 from oomless.contain.signals import SignalFd
+from oomless.lean import signal
 from oomless.platform import proc
 
 TYPE_CHECKING = False

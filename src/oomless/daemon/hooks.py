@@ -10,10 +10,13 @@ Not here: the host's own words (``claude_hooks.py``), the rules (``admission/``)
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import TYPE_CHECKING
+
+assert sys.platform == "linux"
 
 from oomless.admission.events import Admit, Ask, Refuse, Restore, Wait
 from oomless.daemon import gate, wire

@@ -8,10 +8,10 @@ fast path more than the whole rest of it (and ``_socket`` is used bare, because 
 from __future__ import annotations
 
 import _socket
-import json
 import os
 
 from oomless.errors import DaemonError, DaemonGone, OomlessError, Refused, UsageError
+from oomless.lean import dumps, loads
 
 VERSION = 1
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ def request(**fields: object) -> bytes:
     """The opening line of a new lease; see ``wire.Lease`` for the fields."""
     fields.setdefault("parent", parent_tree())
     given = {name: value for name, value in fields.items() if value is not None}
-    return json.dumps({"op": "lease", "v": VERSION, **given}).encode() + b"\n"
+    return dumps({"op": "lease", "v": VERSION, **given}).encode() + b"\n"
 
 
 def failure(message: Message) -> OomlessError:
@@ -84,7 +84,7 @@ class Conversation:
             self._buffer += part
         line, _, self._buffer = self._buffer.partition(b"\n")
         try:
-            message = json.loads(line)
+            message = loads(line)
             if isinstance(message, dict):
                 return message
         except ValueError:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import _socket
 import fcntl
-import json
 import os
 import select
 import sys
 import time
 
 from oomless.errors import DaemonError, OomlessError, StateUnwritable, UsageError
+from oomless.lean import dumps, loads
 from oomless.platform import proc
 
 assert sys.platform == "linux"
@@ -48,14 +48,14 @@ class DaemonFile:
     def read(cls, path: str) -> DaemonFile | None:
         """None if there is none, or if it cannot be understood: then it names nobody."""
         try:
-            fields = json.loads(proc.read_file(path) or b"")
+            fields = loads(proc.read_file(path) or b"")
             texts = [str(fields[name]) for name in ("boot_id", "socket", "url", "version")]
             return cls(int(fields["pid"]), int(fields["start"]), *texts)
         except (ValueError, KeyError, TypeError):
             return None
 
     def encode(self) -> bytes:
-        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode() + b"\n"
+        return dumps({name: getattr(self, name) for name in self.__slots__}).encode() + b"\n"
 
     def alive(self) -> bool:
         stat = proc.read_stat(self.pid)

@@ -1,8 +1,8 @@
 """What the acts must know of the agents they start, in whatever form these are.
 
 The two forms: ``synthetic.py`` (small Python processes) and ``real.py`` (sessions of Claude Code with the incident's
-servers). An agent shows by two files in its act's folder how far it is: ``NAME.half`` half-way, ``NAME.json`` when its
-work is done (a second result does not take its place: it becomes ``NAME.again``).
+servers). An agent shows by two files in its act's folder how far it is: ``NAME.half`` half-way, ``NAME.json`` when
+its work is done (a second result does not take its place: it becomes ``NAME.again``).
 """
 
 from __future__ import annotations

@@ -6,17 +6,23 @@ the measurement says, the sentence says: if a subagent began processes, they are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from oomless.demo.record import ActRecord, Left, Share, Subagents
+from oomless.demo.record import ActRecord, Outlived, Share, Subagents
 from oomless.units import format_size
 
 #: In words, for roles that are no server's name.
+CLAUDE = ("agent", "claude")
 WORDS = {"agent": "Claude Code", "claude": "Claude Code", "shell": "tool shells", "other": "others"}
 
 
 def differences(
-    acts: Sequence[ActRecord], agents: int, found: Subagents, servers: Sequence[str], version: str
+    acts: Sequence[ActRecord],
+    found: Subagents,
+    outlived: Sequence[Outlived],
+    servers: Sequence[str],
+    agents: int,
+    version: str,
 ) -> tuple[str, ...]:
     by_name = {act.name: act for act in acts}
     first, second, killed = by_name["parallel"], by_name["sequential"], by_name["parallel-killed"]
@@ -25,14 +31,14 @@ def differences(
         _whose(second),
         _duplicates(first, agents, servers),
         _released(second, agents),
-        _leaks(killed, servers),
+        _leaks(killed, outlived, servers),
     )
 
 
 def _subagents(found: Subagents, version: str) -> str:
     if not found.ran:
         return "The account says that each subagent is a process of 400 to 600 MB; here none ran, so nothing is said."
-    shells = f"{_count(found.shells, 'tool shell')} for their own commands" if found.shells else ""
+    shells = _count(found.shells, "tool shell") if found.shells else ""
     if found.processes:
         also = f", and {shells}" if shells else ""
         began = f"{_count(found.processes, 'process')} began in their sessions that had not been there{also}"
@@ -60,16 +66,19 @@ def _whose(act: ActRecord) -> str:
 def _duplicates(act: ActRecord, agents: int, servers: Sequence[str]) -> str:
     of_servers = [share for share in act.at_peak if share.role in servers]
     count, size = sum(share.processes for share in of_servers), sum(share.bytes for share in of_servers)
-    mine = sum(share.bytes for share in act.at_peak if share.role in ("agent", "claude"))
+    mine = sum(share.bytes for share in act.at_peak if share.role in CLAUDE)
     return (
-        f"What multiplied is sessions: {agents} of them had {_count(count, 'process')} of {len(servers)} servers with "
-        f"{format_size(size)}, and {format_size(mine)} of Claude Code, {_count(act.processes_peak, 'process')} in all."
+        f"What multiplied is sessions: {agents} of them had {_count(count, 'process')} of {len(servers)} servers "
+        f"with {format_size(size)}, and {format_size(mine)} of Claude Code, "
+        f"{_count(act.processes_peak, 'process')} in all."
     )
 
 
 def _released(act: ActRecord, agents: int) -> str:
     """The account: one after another fails too, only later, for nothing is given back."""
-    left = f"{_count(act.survivors, 'process')} with {format_size(act.survivors_bytes)}" if act.survivors else "nothing"
+    left = (
+        f"{_count(act.survivors, 'process')} with {format_size(act.survivors_bytes)}" if act.survivors else "nothing"
+    )
     ratio = act.peak_bytes / act.agent_bytes if act.agent_bytes else 0.0
     return (
         f"The account says that memory is never given back. One after another, {agents} sessions that ended by "
@@ -77,22 +86,23 @@ def _released(act: ActRecord, agents: int) -> str:
     )
 
 
-def _leaks(act: ActRecord, servers: Sequence[str]) -> str:
-    if not act.survivors:
-        return "Killed half-way, the sessions left nothing this time: no program among them leaked."
-    own = [one for one in act.left if one.role in ("agent", "claude")]
-    innocent = [name for name in servers if name not in {one.role for one in act.left}]
-    claude = "none of Claude Code itself" if not own else f"{_count(len(own), 'process')} of Claude Code itself"
-    ended = f"; {_listed(innocent)} ended by {'itself' if len(innocent) == 1 else 'themselves'}" if innocent else ""
-    return f"What leaked is what a killed session leaves: {_roles(act.left)}, {claude}{ended}."
+def _leaks(killed: ActRecord, outlived: Sequence[Outlived], servers: Sequence[str]) -> str:
+    if not outlived:
+        return "Killed half-way, no session left anything that lived 3 s longer: no program among them leaked."
+    innocent = [name for name in servers if name not in {row.role for row in outlived}]
+    claude = "" if any(row.role in CLAUDE for row in outlived) else ", and nothing of Claude Code itself"
+    ended = f"; {_listed(innocent)} ended at once" if innocent else ""
+    last = f" At the end {_count(killed.survivors, 'process')} with {format_size(killed.survivors_bytes)} were left."
+    return f"What outlived its killed session: {', '.join(map(_outlived, outlived))}{claude}{ended}.{last}"
 
 
-def _roles(left: Iterable[Left]) -> str:
-    sizes: dict[str, list[int]] = {}
-    for one in left:
-        sizes.setdefault(one.role, []).append(one.bytes)
-    rows = sorted(sizes.items(), key=lambda row: -sum(row[1]))
-    return ", ".join(f"{len(row)} of {WORDS.get(role, role)} ({format_size(sum(row))})" for role, row in rows)
+def _outlived(row: Outlived) -> str:
+    what = f"{row.processes} of {WORDS.get(row.role, row.role)} ({format_size(row.bytes)}"
+    if not row.ended:
+        return f"{what}, still there at the end)"
+    who = "itself" if row.ended == 1 else "themselves"
+    which = "" if row.ended == row.processes else f"{row.ended} of them "
+    return f"{what}, {which}ended by {who} within {row.seconds:.1f} s)"
 
 
 def _named(share: Share) -> str:

@@ -63,6 +63,7 @@ class Watch:
         self._before = {(stat.pid, stat.start) for stat in proc.table().values()}
         self._known: dict[Key, str] = {}
         self._roles: dict[Key, str] = {}
+        self._below: dict[Key, str] = {}
         self.source: FootprintSource = "pss"
 
     def sample(self, seconds: float, overhead: Collection[int] = ()) -> Sample:
@@ -143,25 +144,29 @@ class Watch:
         )
 
     def _role(self, stat: Stat, table: dict[int, Stat]) -> str:
-        """Remembered once it is sure: between fork and exec a child looks like its parent, and a program may give
-        itself another title later. What does not show is what its parent is."""
+        """Remembered once it is sure, for a program may give itself another title later. Not sure: a fork before its
+        exec, which looks like its parent. What does not show (yet) is what its parent is, or was."""
         key = (stat.pid, stat.start)
         if key in self._roles:
             return self._roles[key]
         command = proc.cmdline(stat.pid)
         if is_ours(command):
             return OURS
-        parent = table.get(stat.ppid)
-        above = self._roles.get((parent.pid, parent.start)) if parent is not None else None
         role = self._role_of(command)[0]
-        if role == AGENT_ROLE and parent is not None and (parent.pid, parent.start) in self._known:
-            if not is_ours(proc.cmdline(parent.pid)):
-                return OTHER
-        if role == OTHER and above not in (None, AGENT_ROLE):
-            role = above
+        parent = table.get(stat.ppid)
+        above = self._above(parent)
+        if above is not None and parent is not None and command == proc.cmdline(parent.pid):
+            return OTHER if role == AGENT_ROLE else role
         if role != OTHER:
             self._roles[key] = role
-        return role
+            return role
+        if above is not None and above != AGENT_ROLE:
+            self._below[key] = above
+        return self._below.get(key, OTHER)
+
+    def _above(self, parent: Stat | None) -> str | None:
+        key = (parent.pid, parent.start) if parent is not None else (0, 0)
+        return self._roles.get(key) or self._below.get(key)
 
     def _parents(self, table: dict[int, Stat], members: Iterable[Member]) -> set[int]:
         """The shims that do not carry the mark: parents of members that came with the act and do not belong to it."""

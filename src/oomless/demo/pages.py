@@ -1,9 +1,9 @@
 """What the scripted model tells each real agent to do: one page of the incident, the same for every act. Pure.
 
 An agent starts a background Bash child and calls the quick tools of its servers, starts one subagent (which runs a
-Bash command of its own), says that it is half-way, makes the slow call, writes its result, and stops its background
-child: Claude Code 2.1.330 with ``-p`` would wait for that one's end (measured: 300 s for a ``sleep 300``). Where an
-act's files go is in the environment (``agents.FOLDER``), so that one script and one model do for all acts.
+Bash command of its own), makes the slow call and says meanwhile that it is half-way, writes its result, and stops its
+background child: Claude Code 2.1.330 with ``-p`` would wait for that one's end (measured: 300 s for a ``sleep 300``).
+Where an act's files go is in the environment (``agents.FOLDER``), so that one script and one model do for all acts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from oomless.demo.agents import FOLDER
 from oomless.demo.model.script import Call, Rule, Script, Turn
-from oomless.demo.parts import ServerPart
+from oomless.demo.parts.servers import ServerPart
 
 #: The incident's pages, one for each agent.
 PAGES = ("services", "resources", "network", "request", "news")
@@ -51,7 +51,7 @@ def _agent(page: str, servers: tuple[ServerPart, ...]) -> Rule:
     )
     turns = (
         Turn(calls=(child, *quick)),
-        Turn(calls=(subagent, _bash(f'touch "${FOLDER}/{page}.half"'))),
+        Turn(calls=(subagent, _bash(f'sleep 1; touch "${FOLDER}/{page}.half"', background=True))),
         Turn(calls=tuple(slow)),
         Turn(calls=(_bash(_result(page)),)),
         Turn(text=f"The {page} page is done."),
@@ -84,7 +84,7 @@ def _result(page: str) -> str:
     """The file is whole or absent; a second result is not taken for the first."""
     file, draft = f'"${FOLDER}/{page}', f'"${FOLDER}/.{page}.$$"'
     return (
-        f"echo '{{\"page\": \"{page}\"}}' > {draft} && "
+        f'echo \'{{"page": "{page}"}}\' > {draft} && '
         f'{{ ln {draft} {file}.json" 2>/dev/null && rm {draft} || mv {draft} {file}.again"; }}; '
         f'kill "$(cat {file}.child")"'
     )

@@ -25,12 +25,19 @@ from oomless.errors import OomlessError
 
 #: All that a session gets of the environment that the demo was started with.
 ALLOWED = ("PATH", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME")
-#: Kernel memory and page cache count in a cgroup, not in PSS, and so do the shims of what an agent starts (measured: a
-#: cgroup's peak was 686 MB where five sessions took 622 MB each, and one alone 990 MB).
+#: Kernel memory and page cache count in a cgroup, not in PSS, and so do the shims of what an agent starts (measured:
+#: a cgroup's peak was 686 MB where five sessions took 622 MB each, and one alone 990 MB).
 EXPECT_SHARE, LIMIT_SHARE = 1.15, 1.2
 INSTALL_SECONDS = 60
 OOMLESS = (sys.executable, "-m", "oomless")
-_BROWSERS = ("chromium", "chromium-browser", "chrome", "google-chrome", "google-chrome-stable", "chrome_crashpad_handler")
+_BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "chrome",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome_crashpad_handler",
+)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, rename={"servers": "mcpServers"}):
@@ -80,6 +87,7 @@ class Real:
             "DISABLE_TELEMETRY": "1",
             "DISABLE_AUTOUPDATER": "1",
             "IS_SANDBOX": "1",
+            "MCP_SERVER_CONNECTION_BATCH_SIZE": str(len(self._entries)),
             "SHELL": shutil.which("bash") or "/bin/bash",
             AGENT: name,
             FOLDER: place.folder,
@@ -131,7 +139,13 @@ def _by_program(program: str, option: str) -> str:
 
 def home(place: Place) -> dict[str, str]:
     """The act's own home, as variables."""
-    below = {"HOME": "h", "CLAUDE_CONFIG_DIR": "h/.claude", "TMPDIR": "t", "XDG_CACHE_HOME": "h/x", "XDG_DATA_HOME": "h/d"}
+    below = {
+        "HOME": "h",
+        "CLAUDE_CONFIG_DIR": "h/.claude",
+        "TMPDIR": "t",
+        "XDG_CACHE_HOME": "h/x",
+        "XDG_DATA_HOME": "h/d",
+    }
     return {name: os.path.join(place.folder, folder) for name, folder in below.items()}
 
 

@@ -46,8 +46,8 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Passed(msgspec.Struct, frozen=True, kw_only=True):
-    """What came by oomless in a governed act, by its journal: subagents that the gate admitted, servers and tool shells
-    that ran as trees of their own."""
+    """What came by oomless in a governed act, by its journal: subagents that the gate admitted, servers and tool
+    shells that ran as trees of their own."""
 
     subagents: int
     servers: int
@@ -113,11 +113,23 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+class Outlived(msgspec.Struct, frozen=True, kw_only=True):
+    """Processes of one kind that were there 3 s after their session was killed: how many there were, how many of them
+    ended by themselves while the act was watched, and how long after their session at most; ``bytes`` is what all of
+    them took then."""
+
+    role: str
+    processes: int
+    ended: int
+    seconds: float
+    bytes: int
+
+
 class Subagents(msgspec.Struct, frozen=True, kw_only=True):
     """What began in a session while its subagent was at work, in the same acts: ``processes`` of the host or of its
     servers, ``shells`` for the subagent's commands (as far as they were seen); a browser's helpers come and go as it
-    likes and do not count. ``seconds``: how long a subagent was at work, the median. ``growth_bytes``: by how much the
-    session's own process grew meanwhile, the median where one session ran at a time."""
+    likes and do not count. ``seconds``: how long a subagent was at work, the median. ``growth_bytes``: by how much
+    the session's own process grew meanwhile, the median where one session ran at a time."""
 
     ran: int
     processes: int
@@ -147,5 +159,6 @@ class DemoRecord(msgspec.Struct, frozen=True, kw_only=True):
     browser: str | None = None
     tools: tuple[Tool, ...] = ()
     subagents: Subagents | None = None
+    outlived: tuple[Outlived, ...] = ()
     differences: tuple[str, ...] = ()
     ok: bool

@@ -93,6 +93,7 @@ def _with_facts(stage: Stage, real: Real, records: tuple[ActRecord, ...], entrie
     )
     tools = told.tools(entries, built.servers.values(), watched, offset)
     found = told.subagents(told.ran(entries, offset), watched, TICKS)
+    outlived = told.outlived(stage.samples["parallel-killed"])
     checks = (*verdict.checks(records, agents), *verdict.real_checks(records, agents, tools))
     version = host_version(built.claude)
     return msgspec.structs.replace(
@@ -107,8 +108,14 @@ def _with_facts(stage: Stage, real: Real, records: tuple[ActRecord, ...], entrie
         browser=built.browser,
         tools=tools,
         subagents=found,
+        outlived=outlived,
         differences=differences.differences(
-            records, agents, found, tuple(built.servers), f"Claude Code {version}" if version else CLAUDE.package
+            records,
+            found,
+            outlived,
+            servers=tuple(built.servers),
+            agents=agents,
+            version=f"Claude Code {version}" if version else CLAUDE.package,
         ),
     )
 

@@ -1,4 +1,7 @@
-"""What is computed from an act's samples: its curve, and whose the bytes were. Pure; who is sampled: ``measure.py``."""
+"""What is computed from an act's samples: its curve, and whose the bytes were. Pure.
+
+Who is sampled: ``measure.py``.
+"""
 
 from __future__ import annotations
 

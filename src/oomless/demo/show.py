@@ -1,24 +1,94 @@
-"""What the demo prints: progress while it runs (bars on a terminal, lines elsewhere), then table and plot.
+"""What the demo prints: progress while it installs and runs (bars on a terminal, lines elsewhere), then table
+and plot.
 
-The words of the conclusion are in ``verdict.py``, the plot in ``chart.py``.
+The words of the conclusion are in ``verdict.py`` and ``differences.py``, the plot in ``chart.py``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from oomless.demo.chart import plot, style_for
-from oomless.demo.record import ActName, ActRecord, DemoRecord, Point
+from oomless.demo.record import ActName, ActRecord, DemoRecord, Form, Point
 from oomless.units import format_duration, format_size
 
+#: A part's name, what is being done, and how much of it is done (None: nobody knows).
+OnProgress = Callable[[str, str, float | None], None]
 #: A pipe has no width, and more columns show nothing more.
 WIDEST = 100
 
 
-def title(agents: int) -> str:
+def title(form: Form, agents: int) -> str:
+    if form == "real":
+        return f"The incident replayed: {agents} sessions of Claude Code, each with its MCP servers, in five acts"
     return f"The incident replayed: {agents} small agents, each with children that nobody ends, in five acts"
+
+
+# While the real programs are installed
+
+
+@contextmanager
+def building(console: Console, missing: Sequence[str], size: int, folder: str) -> Iterator[OnProgress]:
+    """What is going to happen first, then how far it is; nothing at all where all is there."""
+    if not missing:
+        yield lambda name, step, fraction: None
+        return
+    console.print(
+        f"Installing {len(missing)} programs into {folder}, about {format_size(size)}, once: {', '.join(missing)}",
+        soft_wrap=True,
+    )
+    if not console.is_terminal:
+        yield BuildLines(console)
+        return
+    columns = (TextColumn("{task.description:<16}", markup=False), BarColumn(bar_width=20), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[now]}", markup=False), console=console) as progress:
+        yield BuildBars(progress)
+
+
+class BuildLines:
+    """A line when a step begins or is over."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last: dict[str, str] = {}
+
+    def __call__(self, name: str, step: str, fraction: float | None) -> None:
+        if self._last.get(name) != step:
+            self._last[name] = step
+            self._console.print(f"{name}: {step}" if name else step, soft_wrap=True)
+
+
+class BuildBars:
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, name: str, step: str, fraction: float | None) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=1.0, now=step)
+        task = self._tasks[name]
+        self._progress.update(task, completed=fraction or 0.0, now=step)
+        if fraction == 1.0 or (fraction is None and name):
+            self._progress.stop_task(task)
+
+
+# While the acts play
+
+
+@contextmanager
+def progress(console: Console, form: Form, agents: int) -> Iterator[Lines | Bars]:
+    """Bars on a terminal, lines elsewhere."""
+    console.print(title(form, agents), style="bold")
+    if not console.is_terminal:
+        yield Lines(console, agents)
+        return
+    with bars(console) as shown:
+        yield Bars(shown, agents)
 
 
 class Lines:
@@ -91,6 +161,15 @@ def show(console: Console, record: DemoRecord) -> None:
     console.print()
     for sentence in record.conclusion:
         console.print(sentence, markup=False, highlight=False)
+    if record.differences:
+        console.print()
+        console.print("What is different from the incident's account", style="bold")
+        for sentence in record.differences:
+            console.print(f"- {sentence}", markup=False, highlight=False)
+    for missing in record.servers_missing:
+        console.print(f"Left out: {missing.name}, {missing.reason}", markup=False, highlight=False)
+    if record.form == "real" and record.browser is None:
+        console.print("There was no browser: chrome-devtools-mcp answered with an error.", markup=False)
 
 
 def table(record: DemoRecord) -> Table:

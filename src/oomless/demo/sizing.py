@@ -1,4 +1,5 @@
-"""How large the synthetic agents may be on this machine and whether it has room for the real ones, decided before anything starts. Pure; the figures come from outside.
+"""How large the synthetic agents may be on this machine, and whether it has room for the real ones: decided before
+anything starts. Pure; the figures come from outside.
 
 The budget of the governed acts is not decided here: it follows from what the first act really took (``governed.py``).
 """

@@ -169,7 +169,8 @@ class Act:
         if self.elapsed() > self.stage.agents.longest:
             missing = [name for name in self.stage.names if not self._there(name, ".json")]
             raise OomlessError(
-                f"{self.name} does not end", f"after {self.elapsed():.0f} s there is no result of {', '.join(missing)}"
+                f"{self.name} does not end",
+                f"after {self.elapsed():.0f} s there is no result of {', '.join(missing)}",
             )
 
     def agents_over(self) -> None:

@@ -1,5 +1,5 @@
-"""What the scripted model's log and the samples tell of real agents: which tools answered, and what began in a session
-while its subagent was at work. Pure.
+"""What the scripted model's log and the samples tell of real agents: which tools answered, what began in a session
+while its subagent was at work, and what outlived a session that was killed. Pure.
 
 Each request names its session and its subagent, if it is of one; the time from a subagent's first request to its last
 answer is the time in which a process of its own would have begun. Who is asked what: ``pages.py``.
@@ -14,14 +14,18 @@ import msgspec
 
 from oomless.demo.model.log import Entry
 from oomless.demo.pages import PAGES, group, tool_name
-from oomless.demo.parts import ServerPart
-from oomless.demo.record import Subagents, Tool
+from oomless.demo.parts.servers import ServerPart
+from oomless.demo.record import Outlived, Subagents, Tool
 from oomless.demo.samples import Sample, Used
 
 LONGEST = 160
-#: What begins in a session is the host's or a server's, unless it is a tool shell (the subagent's own commands) or one
-#: of the browser's helpers, which come and go as it likes.
+#: What begins in a session is the host's or a server's, unless it is a tool shell (the subagent's own commands) or
+#: one of the browser's helpers, which come and go as it likes.
 SHELL, BROWSER = "shell", "browser"
+
+
+#: Seconds after a session's death within which a server may take notice of it and end; 2.3 on a busy machine.
+NOTICE = 3.0
 
 
 class Ran(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +51,9 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
         return self.samples[-1].at if self.samples else 0.0
 
 
-def tools(entries: Iterable[Entry], servers: Iterable[ServerPart], acts: Sequence[Watched], offset: float) -> tuple[Tool, ...]:
+def tools(
+    entries: Iterable[Entry], servers: Iterable[ServerPart], acts: Sequence[Watched], offset: float
+) -> tuple[Tool, ...]:
     """``offset``: what is to be added to the log's times to get those of the samples."""
     answers: dict[str, list[tuple[bool, str]]] = {}
     for entry in entries:
@@ -111,9 +117,58 @@ def _born(one: Ran, act: Watched, ticks: int) -> list[Used]:
 def _growth(one: Ran, act: Watched) -> int | None:
     """Of the session's own process, from the last sample before the subagent to the last one with it."""
     before = [size for sample in act.samples if sample.at <= one.began and (size := _root(sample, one.page))]
-    during = [size for sample in act.samples if one.began < sample.at <= one.ended and (size := _root(sample, one.page))]
+    during = [
+        size for sample in act.samples if one.began < sample.at <= one.ended and (size := _root(sample, one.page))
+    ]
     return during[-1] - before[-1] if before and during else None
 
 
 def _root(sample: Sample, page: str) -> int:
     return sum(used.bytes for used in sample.used if used.role == "agent" and used.agent == page)
+
+
+def outlived(samples: Sequence[Sample]) -> tuple[Outlived, ...]:
+    """Of an act in which sessions were killed; the largest first."""
+    found: dict[str, list[_Late]] = {}
+    for agent, death in _deaths(samples).items():
+        for late in _late(samples, agent, death):
+            found.setdefault(late.role, []).append(late)
+    rows = [
+        Outlived(
+            role=role,
+            processes=len(late),
+            ended=sum(one.ended for one in late),
+            seconds=round(max((one.seconds for one in late if one.ended), default=0.0), 3),
+            bytes=sum(one.bytes for one in late),
+        )
+        for role, late in found.items()
+    ]
+    return tuple(sorted(rows, key=lambda row: (-row.bytes, row.role)))
+
+
+class _Late(msgspec.Struct, frozen=True, kw_only=True):
+    role: str
+    bytes: int
+    seconds: float
+    ended: bool
+
+
+def _deaths(samples: Sequence[Sample]) -> dict[str, float]:
+    """When each agent's root was seen last, if that is not the end of the samples."""
+    seen = {used.agent: sample.at for sample in samples for used in sample.used if used.role == "agent"}
+    return {agent: at for agent, at in seen.items() if at < samples[-1].at}
+
+
+def _late(samples: Sequence[Sample], agent: str, death: float) -> list[_Late]:
+    first: dict[tuple[int, int], Used] = {}
+    last: dict[tuple[int, int], float] = {}
+    for sample in samples:
+        for used in sample.used:
+            if used.agent == agent and used.bytes and used.role != "agent" and sample.at > death + NOTICE:
+                first.setdefault((used.pid, used.start), used)
+                last[(used.pid, used.start)] = sample.at
+    end = samples[-1].at
+    return [
+        _Late(role=used.role, bytes=used.bytes, seconds=last[key] - death, ended=last[key] < end)
+        for key, used in first.items()
+    ]

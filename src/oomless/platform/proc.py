@@ -15,7 +15,7 @@ import sys
 
 assert sys.platform == "linux"
 
-from signal import SIGKILL, pidfd_send_signal
+from oomless.lean import signal
 
 SENT, GONE, DENIED = "sent", "gone", "denied"
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -148,13 +148,13 @@ def open_verified(pid: int, start: int) -> int | None:
     return None
 
 
-def send(pid: int, start: int, signal: int) -> str:
+def send(pid: int, start: int, number: int) -> str:
     """Signals that very process and no other: ``sent``, ``gone``, or ``denied`` (another user's)."""
     fd = open_verified(pid, start)
     if fd is None:
         return GONE
     try:
-        pidfd_send_signal(fd, signal)
+        signal.pidfd_send_signal(fd, number)
         return SENT
     except ProcessLookupError:
         return GONE
@@ -165,7 +165,7 @@ def send(pid: int, start: int, signal: int) -> str:
 
 
 def kill(pid: int, start: int) -> str:
-    return send(pid, start, SIGKILL)
+    return send(pid, start, signal.SIGKILL)
 
 
 def become_subreaper() -> bool:
@@ -176,9 +176,9 @@ def become_subreaper() -> bool:
 
 def die_with_parent(parent: int) -> None:
     """SIGKILL for this process when the thread that forked it ends; kept over exec, not inherited (prctl(2))."""
-    _prctl(_PR_SET_PDEATHSIG, SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        os.kill(os.getpid(), SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _prctl(option: int, value: int) -> bool:

@@ -1,0 +1,94 @@
+"""The lines of evidence behind an attribution, one for each rung of the ladder that said something. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from oomless.census.catalog import Known
+from oomless.census.governed import GovernedTree
+from oomless.census.owners import Owner
+from oomless.census.servers import Instance
+from oomless.census.snapshot import HOST_PID, SESSION, Marks
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known of one process. ``ours``: oomless itself, a shim or the prefix; ``shim``: that of ``tree``."""
+
+    pid: int
+    marks: Marks
+    known: Known | None
+    tree: GovernedTree | None
+    owner: Owner | None
+    instance: Instance | None
+    ours: bool
+    shim: bool
+
+
+def evidence(facts: Facts) -> tuple[str, ...]:
+    """Strongest first."""
+    lines = (
+        _of_ours(facts),
+        _by_journal(facts),
+        _by_chain(facts.owner, facts.pid),
+        _by_mark(facts),
+        _by_catalog(facts),
+        _by_instance(facts),
+    )
+    return tuple(line for line in lines if line)
+
+
+def _of_ours(facts: Facts) -> str:
+    return "oomless' own shim, by its argument list" if facts.ours else ""
+
+
+def _by_journal(facts: Facts) -> str:
+    tree, owner = facts.tree, facts.owner
+    if tree is None:
+        left = owner is not None and owner.by == "journal"
+        return f"journal: outlived the session {owner.session}; {owner.why}" if owner and left else ""
+    part = "shim" if facts.shim else "root" if facts.pid == tree.root_pid else "member"
+    what = {"tree": "governed tree", "tool-shell": "tool shell", "server": "server"}[tree.role]
+    of = f" of the session {tree.session}" if tree.session else ""
+    return f"journal: {part} of the {what} {tree.name} ({tree.tree}){of}"
+
+
+def _by_chain(owner: Owner | None, pid: int) -> str:
+    if owner is None or owner.by != "chain" or owner.root == pid:
+        return ""
+    return f"live parent chain: {' < '.join(map(str, owner.chain))} ({owner.host})"
+
+
+def _by_mark(facts: Facts) -> str:
+    owner, mark = facts.owner, facts.marks.session
+    if owner is not None and owner.by == "mark":
+        return _marked(owner, facts)
+    if not mark:
+        return ""
+    agrees = owner is not None and owner.session == mark
+    return f"environment mark: {SESSION}={mark}" + ("" if agrees else ", which alone proves no owner")
+
+
+def _marked(owner: Owner, facts: Facts) -> str:
+    """What a mark is worth where it is all there is."""
+    where = "" if owner.marked == facts.pid else f" of {owner.marked} above it"
+    if owner.root is None:
+        return f"environment mark{where}: {SESSION}={owner.session}, a session that is not there; alone it proves no owner"
+    named = facts.marks.host_pid == owner.root
+    mark = f"{HOST_PID}={owner.root}" if named else f"{SESSION}={facts.marks.session or owner.session}"
+    return f"environment mark{where}: {mark}, whose process {owner.root} lives and is older; the parents between are gone"
+
+
+def _by_catalog(facts: Facts) -> str:
+    if facts.known is None:
+        return ""
+    program = facts.known.program
+    return f"catalog: {program.title} ({program.name}), by {facts.known.by}"
+
+
+def _by_instance(facts: Facts) -> str:
+    instance = facts.instance
+    if instance is None:
+        return ""
+    if instance.serving == facts.pid:
+        return "" if facts.known is not None else instance.by
+    return f"part of the server {instance.name}, instance {instance.root}"

@@ -1,0 +1,51 @@
+"""What the daemon tells the census: open trees, sessions whose processes it knows, and what was left running.
+
+Plain facts, identified by pid and start time; who is who is worked out from them in ``attribute.py``. Without a daemon
+all of it is empty, and the rest of the ladder has to do.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+#: A tree that somebody asked for, or one that the shell prefix made of a host's tool shell or server.
+Role = Literal["tree", "tool-shell", "server"]
+
+
+class OpenTree(msgspec.Struct, frozen=True, kw_only=True):
+    """``root_start`` makes the pid an identity. ``host`` and ``session``: whose a tool shell or server is."""
+
+    tree: str
+    name: str
+    root_pid: int
+    root_start: int | None = None
+    role: Role = "tree"
+    host: str = ""
+    session: str = ""
+
+
+class KnownSession(msgspec.Struct, frozen=True, kw_only=True):
+    """``session`` is the host's newest id for it."""
+
+    host: str
+    session: str
+    pid: int
+    start: int
+
+
+class KnownLeft(msgspec.Struct, frozen=True, kw_only=True):
+    """Outlived its session and was spared, for the reason ``why``."""
+
+    pid: int
+    start: int
+    host: str
+    session: str
+    why: str
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    trees: tuple[OpenTree, ...] = ()
+    sessions: tuple[KnownSession, ...] = ()
+    left: tuple[KnownLeft, ...] = ()
