@@ -14,8 +14,8 @@ help: ## list the targets
 
 setup: $(STAMP) ## make .venv and install oomless and its tools there (PYTHON=... picks an interpreter)
 
-demo: $(STAMP) ## replay the incident with small Python agents, ungoverned and governed
-	@$(BIN)/oomless demo --synthetic
+demo: $(STAMP) ## replay the incident, ungoverned and governed (ARGS=--synthetic: small agents, no download)
+	@$(BIN)/oomless demo $(ARGS)
 
 test: $(STAMP) ## run the tests (ARGS=... goes to pytest)
 	@$(BIN)/pytest $(ARGS)
