@@ -258,8 +258,8 @@ class Shim:
             ending.signal_all(self.rung.members(), signal.SIGTERM)
 
     def kill(self) -> None:
-        """One round, repeated until nobody is left: the rung's own, and by descent for whoever moved itself out of its
-        group (hosts do that to scopes)."""
+        """One round, repeated until nobody is left: the rung's own, and by descent for whoever moved itself out of
+        its group (hosts do that to scopes)."""
         self.rung.kill()
         if self.rung.reachable:
             lineage.kill_descendants(self.pid, self.strangers)

@@ -22,8 +22,8 @@ from oomless.model import ExitRecord, Identity, Survivor
 _T = TypeVar("_T")
 _TREES = (
     "SELECT tree, kind, name, klass, owner, argv, cwd, boot_id, parent, in_group, reserved, limit_bytes, processes,"
-    " rung, cgroups, marker, requester, intended_at, shim, root, contained_by, why_rung, started_at, ended_at, record,"
-    " session"
+    " rung, cgroups, marker, requester, intended_at, shim, root, contained_by, why_rung, started_at, ended_at,"
+    " record, session"
     " FROM trees "
 )
 
