@@ -12,15 +12,18 @@ from hypothesis import strategies as st
 
 from oomless.census import catalog, governed
 from oomless.census.attribute import Attributed, attribute
-from oomless.census.command import describe, launched, parse, split_title, unversioned
+from oomless.census.command import describe, launched, parse, split_title, to_be, unversioned
 from oomless.census.findings import at_least, memory_in_use
+from oomless.census.footprints import SECONDS, Footprints
 from oomless.census.governed import GovernedTree
 from oomless.census.lineage import Lineage
 from oomless.census.redact import MASK, command_line, secret_name
 from oomless.census.report import build
-from oomless.census.snapshot import Marks, OpenTree, Snapshot, marks_of
+from oomless.census.snapshot import Marks, Snapshot, marks_of, take
+from oomless.census.told import OpenTree, Told
 from oomless.errors import ConfigError
 from oomless.model import Footprint, MachineMemory, ProcessInfo
+from oomless.platform.linux import Linux
 
 KNOWN = catalog.load()
 NPX = "/home/u/.npm/_npx/7cfa"
@@ -28,20 +31,28 @@ ROOMY = MachineMemory(total_bytes=16_000_000_000, available_bytes=12_000_000_000
 SHIM = ("/usr/bin/python3", "-I", "-S", "-E", "/opt/oomless/contain/boot.py", "5", "t1", "--", "job")
 
 
-def row(pid: int, ppid: int, command: str | tuple[str, ...], start: int = 0, pgid: int = 0) -> ProcessInfo:
+def row(
+    pid: int,
+    ppid: int,
+    command: str | tuple[str, ...],
+    start: int = 0,
+    pgid: int = 0,
+    sid: int = 1,
+    rss: int = 50_000_000,
+) -> ProcessInfo:
     words = tuple(command.split()) if isinstance(command, str) else command
     return ProcessInfo(
         pid=pid,
         ppid=ppid,
         pgid=pgid or pid,
-        sid=1,
+        sid=sid,
         tty=0,
         start=start or pid,
         uid=1000,
         state="S",
         name=words[0][:15],
         command=words,
-        rss_bytes=50_000_000,
+        rss_bytes=rss,
     )
 
 
@@ -50,8 +61,8 @@ def snapshot(*rows: ProcessInfo, **marks: Marks) -> Snapshot:
     return Snapshot(processes=rows, marks=tuple(marks.get(f"p{r.pid}", Marks()) for r in rows))
 
 
-def by_pid(seen: Snapshot, *trees: GovernedTree) -> dict[int, Attributed]:
-    return {one.process.pid: one for one in attribute(seen, trees, KNOWN)}
+def by_pid(seen: Snapshot, *trees: GovernedTree, told: Told | None = None) -> dict[int, Attributed]:
+    return {one.process.pid: one for one in attribute(seen, trees, KNOWN, told)}
 
 
 def tree(*pids: int, tree: str = "t1", name: str = "job", shim: int | None = None) -> GovernedTree:
@@ -210,9 +221,15 @@ class TestCommand:
         assert describe(parse(("/usr/bin/my-mcp", "--stdio"))) == "my-mcp"
         assert describe(parse(())) == "?"
 
+    def test_a_shell_is_named_after_what_it_is_about_to_become(self) -> None:
+        assert to_be(("/bin/sh", "-c", "exec node /a/b.js '--x y'")) == ("node", "/a/b.js", "--x y")
+        assert to_be(("/bin/sh", "/s/oomless/prefix", "node /a/b.js")) == ("node", "/a/b.js")
+        for argv in (("sh", "-c", "node x"), ("sh", "-c", "exec 'x"), ("node", "-c", "exec x"), ("sh",), ()):
+            assert to_be(argv) == argv
+
     @given(st.lists(st.text(max_size=12), max_size=6))
     def test_no_argument_list_breaks_it(self, words: list[str]) -> None:
-        describe(parse(tuple(words)))
+        describe(parse(to_be(tuple(words))))
         KNOWN.recognise(tuple(words))
         command_line(tuple(words))
 
@@ -358,6 +375,32 @@ class TestMarks:
     def test_only_well_formed_marks_count(self) -> None:
         assert marks_of({"CLAUDE_PID": "x1", "CLAUDE_PROJECT_DIR": "/p"}) == Marks(project=True)
         assert marks_of({"CLAUDE_PID": "17", "CLAUDE_CODE_SESSION_ID": "s"}) == Marks(host_pid=17, session="s")
+
+    def test_a_servers_claude_pid_is_that_of_the_session_around_its_own(self) -> None:
+        found = {"CLAUDE_PID": "17", "CLAUDE_CODE_SESSION_ID": "s", "CLAUDE_CODE_LAUNCHED_BY_SESSION_IDS": "s"}
+        assert marks_of(found).host_pid == 0
+        assert marks_of({**found, "CLAUDE_CODE_CHILD_SESSION": "1"}).host_pid == 17
+
+    def test_they_are_read_again_only_of_who_is_new_or_runs_something_else(self) -> None:
+        class Machine(Linux):
+            def __init__(self) -> None:
+                super().__init__()
+                self.asked: list[int] = []
+                self.table = [row(5, 1, "a"), row(6, 1, "b"), row(7, 1, "c")]
+
+            def processes(self) -> list[ProcessInfo]:
+                return self.table
+
+            def environ(self, pid: int, names: frozenset[str]) -> dict[str, str]:
+                self.asked.append(pid)
+                return {"CLAUDE_CODE_SESSION_ID": f"s{pid}"}
+
+        machine = Machine()
+        first = take(machine)
+        machine.table = [row(5, 1, "a"), row(6, 1, "other"), row(7, 1, "c", start=99), row(8, 1, "d")]
+        second = take(machine, first)
+        assert machine.asked == [5, 6, 7, 6, 7, 8]
+        assert [marks.session for marks in second.marks] == ["s5", "s6", "s7", "s8"]
 
 
 SERVER_MARKS = Marks(session="s-1", project=True)
@@ -595,8 +638,69 @@ class TestReport:
         (group,) = build(attribute(seen, (tree(10, 11, shim=9),), KNOWN), footprints, ROOMY).groups
         assert (group.kind, group.name, group.instances, group.processes) == ("subagent", "job", 1, 3)
 
+    def test_what_a_tool_shell_started_is_in_its_group(self) -> None:
+        shim = (*SHIM[:5], "5", "t2", "--", "job")
+        seen = snapshot(
+            row(100, 1, "claude"), row(101, 100, "bash -c x"), row(102, 101, "make"), row(103, 100, "bash -c y"),
+            row(104, 103, f"node {NPX}/node_modules/flow-nexus/cli.js"), row(105, 103, shim), row(106, 105, "job"),
+            p101=TOOL_MARKS, p103=TOOL_MARKS,
+        )  # fmt: skip
+        footprints = {pid: Footprint(bytes=1, source="pss") for pid in range(100, 107)}
+        groups = build(attribute(seen, (tree(106, tree="t2", shim=105),), KNOWN), footprints, ROOMY).groups
+        assert {(group.kind, group.name): (group.instances, group.processes) for group in groups} == {
+            ("session", "claude-code"): (1, 1),
+            ("tool-shell", "claude-code"): (2, 3),
+            ("server", "flow-nexus"): (1, 1),
+            ("subagent", "job"): (1, 2),
+        }
+
+    def test_subagents_inside_a_host_are_counted_without_processes(self) -> None:
+        (group,) = build((), {}, ROOMY, {"Agent:Explore": 3}).groups
+        assert msgspec.to_builtins(group) == {
+            "kind": "subagent", "name": "Agent:Explore", "instances": 3, "processes": 0, "footprint_bytes": 0,
+        }  # fmt: skip
+
     def test_what_has_ended_meanwhile_is_left_out(self) -> None:
         assert build(attribute(self.SEEN, (), KNOWN), {}, ROOMY).processes == ()
+
+
+class TestFootprints:
+    def read(self, *looks: tuple[float, int]) -> list[int]:
+        """The pids that are read in looks at one process, given as time and RSS."""
+        asked: list[int] = []
+
+        def footprint(pid: int) -> Footprint:
+            asked.append(pid)
+            return Footprint(bytes=len(asked), source="pss")
+
+        footprints = Footprints(footprint)
+        got = [footprints.of([row(5, 1, "x", rss=rss)], now, lambda: None)[5].bytes for now, rss in looks]
+        assert got[-1] == len(asked)
+        return asked
+
+    def test_they_are_read_again_when_rss_has_moved_or_time_has_passed(self) -> None:
+        assert len(self.read((0, 100), (1, 105), (2, 95))) == 1
+        assert len(self.read((0, 100), (1, 106))) == 2
+        assert len(self.read((0, 100), (1, 94))) == 2
+        assert len(self.read((0, 100), (SECONDS - 0.1, 100))) == 1
+        assert len(self.read((0, 100), (SECONDS, 100))) == 2
+
+    def test_slow_growth_adds_up(self) -> None:
+        assert len(self.read((0, 100), (1, 104), (2, 108))) == 2
+
+    def test_a_number_that_is_used_again_is_read_again_and_who_is_gone_is_forgotten(self) -> None:
+        asked: list[int] = []
+
+        def footprint(pid: int) -> Footprint | None:
+            asked.append(pid)
+            return None if pid == 6 else Footprint(bytes=1, source="pss")
+
+        footprints = Footprints(footprint)
+        assert footprints.of([row(5, 1, "x"), row(6, 1, "gone")], 0, lambda: None).keys() == {5}
+        footprints.of([row(5, 1, "x", start=77)], 1, lambda: None)
+        footprints.of([], 2, lambda: None)
+        footprints.of([row(5, 1, "x", start=77)], 3, lambda: None)
+        assert asked == [5, 6, 5, 5]
 
 
 class TestFindings:

@@ -95,9 +95,7 @@ def test_ten_at_once_start_exactly_one(paths: Paths) -> None:
 def test_ten_daemons_at_once_agree_on_one(paths: Paths) -> None:
     """Without the start lock, as several service managers might: the daemon's own lock decides."""
     paths.make()
-    answers = {
-        result() for result in [in_child(lambda: spawn._start(Paths())) for _ in range(10)]
-    }
+    answers = {result() for result in [in_child(lambda: spawn._start(Paths())) for _ in range(10)]}
     found = spawn.running(paths)
     assert found is not None
     assert answers == {found.socket}

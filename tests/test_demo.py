@@ -22,7 +22,7 @@ from oomless import platform
 from oomless.cli.demo import command
 from oomless.demo import acts, chart, governed, show, sizing, svg, verdict
 from oomless.demo.agent import write
-from oomless.demo.agents import AGENT, Need
+from oomless.demo.agents import AGENT
 from oomless.demo.measure import MARK, Watch
 from oomless.demo.record import ACTS, ActName, ActRecord, Check, DemoRecord, Point
 from oomless.demo.replay import prepare, replay
@@ -147,23 +147,23 @@ class TestSizing:
     def test_the_budget_has_room_for_two_but_never_for_all(self, agents: int) -> None:
         plan = make_plan(agents, 120 * MB, 2.5, available=10**11)
         peak = int(agents * plan.tree_bytes * 0.93)
-        need = Synthetic(plan).need(act("parallel"), act("sequential"))
+        need = Synthetic(plan).need(act("parallel"))
         budget = governed.budget_of(need, peak, "")
         assert budget <= 0.6 * peak
-        assert 2 * need.expect <= budget < agents * need.expect
-        assert need.limit >= plan.tree_bytes
+        assert 2 * need <= budget < agents * need
+        assert need >= plan.tree_bytes
 
     def test_a_first_act_without_overlap_gives_no_budget(self) -> None:
         with pytest.raises(OomlessError, match=r"no measure.*; wait$"):
-            governed.budget_of(Need(expect=100 * MB, limit=120 * MB), 200 * MB, "wait")
+            governed.budget_of(100 * MB, 200 * MB, "wait")
 
     def test_the_batch_file_is_one_that_batch_takes(self) -> None:
         with small_stage(io.StringIO()) as stage, Act(stage, "governed", "", 10**9) as act:
-            lines = governed.job_lines(act, Need(expect=20 * MB, limit=30 * MB), retries=1)
+            lines = governed.job_lines(act, 20 * MB, 50 * MB, retries=1)
             jobs, broken = parse(msgspec.json.Encoder().encode_lines(lines), "jobs")
             assert broken == []
             assert [job.name for job in jobs] == ["agent-1", "agent-2"]
-            assert {(job.expect, job.memory) for job in jobs} == {(20 * MB, 30 * MB)}
+            assert {(job.expect, job.memory) for job in jobs} == {(20 * MB, 50 * MB)}
             assert {job.retries for job in jobs} == {1}
             assert [(job.env[MARK], job.env[AGENT]) for job in jobs] == [(act.mark, job.name) for job in jobs]
 

@@ -329,6 +329,8 @@ class TestReal:
             (["/usr/lib/chromium/chromium", "--headless"], ("browser", "")),
             (["/usr/lib/chromium/chrome_crashpad_handler", "--monitor-self"], ("browser", "")),
             (["/proc/self/exe", "--type=utility", "--lang=en"], ("browser", "")),
+            (["/proc/self/exe --type=utility --lang=en"], ("browser", "")),
+            (["/usr/lib/chromium/chromium --type=renderer --x=/a b"], ("browser", "")),
             (["/bin/bash", "-c", "source /h/shell-snapshots/snapshot-bash-1.sh && eval 'x'"], ("shell", "")),
             (["sleep", str(pages.CHILD_SECONDS)], ("shell", "")),
             (["sleep", "1"], ("other", "")),
@@ -380,9 +382,8 @@ class TestReal:
         assert settings["env"]["CLAUDE_CODE_SHELL_PREFIX"] == str(house / "state" / "oomless" / "prefix")
         assert settings["hooks"]["PreToolUse"][0]["hooks"][0]["url"].startswith("http://127.0.0.1:")
 
-    def test_one_more_session_is_reserved_less_than_one_alone_may_take(self) -> None:
-        need = Real(built()).need(act("parallel"), act("sequential"))
-        assert (need.expect, need.limit) == (690 * MB, 1188 * MB)
+    def test_one_more_session_is_reserved_less_than_one_alone_takes(self) -> None:
+        assert Real(built()).need(act("parallel")) == 690 * MB < act("sequential").agent_bytes
 
 
 def test_a_machine_that_is_too_full_is_refused() -> None:
@@ -587,7 +588,6 @@ import sys
 from rich.console import Console
 from oomless import platform
 from oomless.demo import acts, governed, pages, show
-from oomless.demo.agents import Need
 from oomless.demo.model.process import ModelProcess
 from oomless.demo.parts import Parts
 from oomless.demo.real import Real
@@ -606,7 +606,7 @@ try:
             if sys.argv[1] == "parallel":
                 acts.parallel(stage)
             else:
-                governed.governed(stage, home, Need(expect=700 * 10**6, limit=1200 * 10**6), 1800 * 10**6, kill=False)
+                governed.governed(stage, home, 700 * 10**6, 1800 * 10**6, kill=False)
 except OomlessError as error:
     sys.exit(error.exit_code)
 """

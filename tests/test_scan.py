@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,14 +19,19 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from helpers import alive, wait_gone
+from helpers import alive, wait_for, wait_gone
+from oomless.census.told import OpenTree
 from oomless.cli import output, scan
+from oomless.cli.scanner import told_by
 from oomless.daemon.client import Client
 from oomless.daemon.views import StatusView, TreeView
+from oomless.hosts import prefix
 from oomless.model import MachineMemory
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.platform.linux import Linux
+from sessions import Session, member
+from test_contain import read_roster
 
 PUPPET = """
 import json, os, subprocess
@@ -37,8 +43,15 @@ for child in plan["children"]:
     tool = environ.get("CLAUDE_PID") == "mine"  # tool shells get a session of their own, servers do not
     if tool:
         environ["CLAUDE_PID"] = str(os.getpid())
-    children.append(subprocess.Popen(child["argv"], executable=os.environ["PUPPET_PYTHON"], env=environ,
-                                     cwd=child["cwd"], close_fds=False, start_new_session=tool))
+    options = dict(executable=os.environ["PUPPET_PYTHON"], env=environ, cwd=child["cwd"], close_fds=False,
+                   start_new_session=tool)
+    if not child["detached"]:
+        children.append(subprocess.Popen(child["argv"], **options))
+    elif (between := os.fork()) == 0:
+        subprocess.Popen(child["argv"], **options)
+        os._exit(0)
+    else:
+        os.waitpid(between, 0)
 os.write(reports, f"{plan['label']} {os.getpid()}\\n".encode())
 os.read(lifeline, 1)
 for child in children:
@@ -49,8 +62,23 @@ Plan = dict[str, Any]
 Rows = dict[str, dict[str, Any]]
 
 
-def plan(label: str, argv: list[str], *children: Plan, env: dict[str, str] | None = None, cwd: str = "/") -> Plan:
-    return {"label": label, "argv": argv, "children": list(children), "env": env or {}, "cwd": cwd}
+def plan(
+    label: str,
+    argv: list[str],
+    *children: Plan,
+    env: dict[str, str] | None = None,
+    cwd: str = "/",
+    detached: bool = False,
+) -> Plan:
+    """``detached``: its parent is gone when it reports."""
+    return {
+        "label": label,
+        "argv": argv,
+        "children": list(children),
+        "env": env or {},
+        "cwd": cwd,
+        "detached": detached,
+    }
 
 
 def labels(one: Plan) -> set[str]:
@@ -79,7 +107,7 @@ class Stage:
     def start(self, one: Plan) -> int:
         """Starts the tree and returns when all of it has reported; the pid of its root."""
         environ = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith("CLAUDE")},
             "PUPPET": json.dumps(one),
             "PUPPET_PYTHON": os.path.realpath(sys.executable),
             "PYTHONHOME": sys.base_prefix,
@@ -137,9 +165,13 @@ def rows(stage: Stage) -> Rows:
     return {label: found[pid] for label, pid in stage.pids.items() if pid in found}
 
 
-def session(stage: Stage, mark: str = "5e55-1") -> Plan:
+def marks_of(mark: str) -> dict[str, str]:
+    return {"CLAUDECODE": "1", "CLAUDE_CODE_SESSION_ID": mark, "CLAUDE_PROJECT_DIR": "/"}
+
+
+def session(stage: Stage, mark: str = "5e55-1", *more: Plan) -> Plan:
     """A host with a tool shell, a server behind npx, and a server of its own."""
-    marks = {"CLAUDECODE": "1", "CLAUDE_CODE_SESSION_ID": mark, "CLAUDE_PROJECT_DIR": "/"}
+    marks = marks_of(mark)
     stage.script("exec")
     server = plan("server", ["node", stage.script("_npx/1/node_modules/.bin/mcp-server-memory")])
     shell = plan("wrapper", ["sh", "-c", PUPPET], server)
@@ -148,7 +180,7 @@ def session(stage: Stage, mark: str = "5e55-1") -> Plan:
     flow = plan("flow", ["node", stage.script("g/node_modules/flow-nexus/cli.js"), "mcp", "start"], env=marks)
     job = plan("job", ["make", "-c", PUPPET])
     tool = plan("tool", ["bash", "-c", PUPPET], job, env={**marks, "CLAUDE_PID": "mine"})
-    return plan("host", ["claude", "-c", PUPPET], npx, flow, tool)
+    return plan("host", ["claude", "-c", PUPPET], npx, flow, tool, *more)
 
 
 class TestHosts:
@@ -194,9 +226,23 @@ class TestHosts:
         assert proc.kill(host, start) == proc.SENT
         stage.started[0].wait()
         found = rows(stage)
-        assert found.keys() == {"npx", "wrapper", "server", "flow"}
+        assert found.keys() == {"npx", "wrapper", "server", "flow", "tool", "job"}
         assert {row["verdict"] for row in found.values()} == {"unknown"}
         assert all(row["confidence"] < 0.5 for row in found.values())
+        assert {(row["host"], row["session"]) for row in found.values()} == {("claude-code", "5e55-1")}
+        assert {row["footprint_source"] for row in found.values()} == {"pss"}
+
+    def test_what_left_its_parents_is_of_its_session_as_long_as_that_lives(self, stage: Stage) -> None:
+        marks = marks_of("5e55-1")
+        dev = plan("dev", ["dev", "-c", PUPPET], env={**marks, "CLAUDE_PID": "mine"}, detached=True)
+        helper = plan("helper", ["helper", "-c", PUPPET], env=marks, detached=True)
+        stage.start(session(stage, "5e55-1", dev, helper))
+        found = rows(stage)
+        for label in ("dev", "helper"):
+            assert found[label]["ppid"] != stage.pids["host"]
+            assert (found[label]["session"], found[label]["host"]) == ("5e55-1", "claude-code")
+            assert (found[label]["kind"], found[label]["verdict"], found[label]["server"]) == ("other", "owned", None)
+            assert "lives and is older" in found[label]["evidence"][0]
 
     def test_two_sessions_and_their_copies(self, stage: Stage) -> None:
         before = json.loads(run("--json"))["groups"]
@@ -265,6 +311,53 @@ class TestGoverned:
         assert shim.returncode == 0
         assert (found[pid]["kind"], found[pid]["verdict"], found[pid]["confidence"]) == ("subagent", "owned", 1.0)
         assert (found[shim.pid]["kind"], found[shim.pid]["verdict"]) == ("launcher", "owned")
+
+    def test_an_owner_without_a_session_is_no_host(self) -> None:
+        trees = {owner: OpenTree(tree="t", name="x", root_pid=5, root_start=7) for owner in ("run", "batch:b1")}
+        for owner, expected in trees.items():
+            view = TreeView(
+                tree="t", name="x", owner=owner, klass="tool-shell", state="running", reserved_bytes=1, pid=5,
+                start=7, seconds=1.0,
+            )  # fmt: skip
+            assert told_by(StatusView(pid=1, memory=Linux().memory(), trees=(view,))).trees == (expected,)
+
+
+class TestPrefix:
+    """A stand-in for Claude Code behind the real shell prefix, with a real daemon."""
+
+    def test_servers_and_shells_keep_their_session(self, house: Path, tmp_path: Path) -> None:
+        claude = tmp_path / "claude"
+        claude.symlink_to(os.path.realpath(sys.executable))
+        roster = tmp_path / "roster"
+        program, wrapper = prefix.write(Paths(), None), ["/bin/sh", "-c", f'exec {claude} "$@"']
+        with Session(program, wrapper) as host:
+            shim = host.server(member("polite", str(roster)))
+            there = shlex.join(member("there", str(roster)))
+            gone, stays = shlex.join(member("background", str(roster))), f"{there}; true"
+            ended = host.shell(f"{gone} > /dev/null 2>&1 & true", str(tmp_path))
+            assert host.wait(ended) == 0
+            front = host.shell(stays, str(tmp_path))
+            assert wait_for(lambda: {"polite", "there", "background"} <= set(read_roster(roster)), 20)
+            who = {kind: pid for kind, (pid, _) in read_roster(roster).items()}
+            found = {row["pid"]: row for row in json.loads(run("--json"))["processes"]}
+            groups = json.loads(run("--json"))["groups"]
+            for pid, start in read_roster(roster).values():
+                proc.kill(pid, start)
+            host.end("normal")
+        id = f"stand-in-{host.pid}"
+        ours = {pid: row for pid, row in found.items() if row["session"] == id}
+        assert ours.keys() >= {host.pid, shim, front, *who.values()}
+        assert (found[host.pid]["kind"], found[host.pid]["session"]) == ("session", id)
+        assert [found[pid]["kind"] for pid in (shim, who["polite"])] == ["launcher", "server"]
+        assert {found[pid]["server"] for pid in (shim, who["polite"])} == {"sessions"}
+        shell = found[who["there"]]["ppid"]
+        assert [found[pid]["kind"] for pid in (front, shell, who["there"])] == ["launcher", "tool-shell", "other"]
+        keeper = found[who["background"]]["ppid"]
+        assert keeper not in (front, host.pid)
+        assert (found[keeper]["kind"], found[who["background"]]["kind"]) == ("launcher", "other")
+        assert found[keeper]["evidence"][0] == "oomless' own shim, by its argument list"
+        shells = next(group for group in groups if (group["kind"], group["name"]) == ("tool-shell", "claude-code"))
+        assert shells["instances"] >= 2
 
 
 class TestOutput:

@@ -69,9 +69,7 @@ def attribute(
 class _Census:
     """What is worked out once for the whole snapshot, and the questions put to it for each process."""
 
-    def __init__(
-        self, snapshot: Snapshot, governed: tuple[GovernedTree, ...], catalog: Catalog, told: Told
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, governed: tuple[GovernedTree, ...], catalog: Catalog, told: Told) -> None:
         self._lineage = Lineage(snapshot.processes)
         self._marks = {p.pid: marks for p, marks in zip(snapshot.processes, snapshot.marks, strict=True)}
         found = ((p.pid, catalog.recognise(p.command)) for p in snapshot.processes)
@@ -129,11 +127,13 @@ class _Census:
         )
 
     def _instance(self, pid: int) -> Instance | None:
-        """The shim of a server is a wrapper of it."""
-        if pid in self._prefixed:
-            found = (self._servers.of(child) for child in self._lineage.children(pid))
-            return next((one for one in found if one is not None), None)
-        return self._servers.of(pid)
+        """The shim of a server is a wrapper of it, and whoever lost its parents below that is part of it."""
+        found = self._servers.of(pid)
+        shim = pid if pid in self._prefixed else self._lineage.nearest(pid, self._prefixed, self._sessions.roots)
+        if found is not None or shim is None or pid in self._sessions.roots:
+            return found
+        below = (self._servers.of(child) for child in self._lineage.children(shim))
+        return next((one for one in below if one is not None), None)
 
     def _tree_as_session(self, tree: GovernedTree | None) -> tuple[str | None, int | None]:
         """Without a host: the governed tree's root."""
@@ -183,12 +183,18 @@ class _Census:
         owner, tree = facts.owner, facts.tree
         if owner is None or not owner.is_session or facts.instance is not None:
             return None
+        if tree is not None and tree.role == "tree" and {tree.root_pid, tree.shim_pid} & set(owner.chain[:-1]):
+            return None  # asked for from within the session: a thing of its own
         if owner.by == "chain":
             top = owner.chain[-2] if len(owner.chain) > 1 else None
             return top if top is not None and self._tops_shell(top, owner) else None
         if tree is not None and tree.role == "tool-shell":
             return tree.shim_pid or tree.root_pid
-        return self._lineage.by_pid[facts.pid].sid if facts.marks.host_pid else None
+        if not facts.marks.host_pid:
+            return None
+        upwards = (facts.pid, *self._lineage.ancestors(facts.pid))
+        keepers = (pid for pid in upwards if prefixed(self._lineage.by_pid[pid]) == "shell")
+        return next(keepers, self._lineage.by_pid[facts.pid].sid)
 
     def _tops_shell(self, top: int, owner: Owner) -> bool:
         known = self._known.get(top)
@@ -197,13 +203,17 @@ class _Census:
         return prefixed(self._lineage.by_pid[top]) == "shell" or self._of_host(top, owner)
 
     def _of_host(self, pid: int, owner: Owner) -> bool:
-        """Whether a host's child is a shell that it started for its agent: no wrapper of a server and no hook (of
-        those Claude Code says no CLAUDE_PID)."""
-        marks = self._marks[pid]
-        if owner.host == MARKING_HOST and marks.session and marks.host_pid != owner.root:
+        """Whether a host's child is a shell that it started for its agent, or what that has become by exec: no
+        wrapper of a server, and no hook (of those Claude Code says no CLAUDE_PID)."""
+        marks, process = self._marks[pid], self._lineage.by_pid[pid]
+        if self._servers.of(pid) is not None:
             return False
-        shell = parse(self._lineage.by_pid[pid].command).program in SHELLS
-        return shell and self._servers.of(pid) is None
+        if owner.host == MARKING_HOST and marks.session:
+            if marks.host_pid != owner.root:
+                return False
+            if process.sid == pid:
+                return True
+        return parse(process.command).program in SHELLS
 
 
 def _innermost(governed: tuple[GovernedTree, ...]) -> dict[int, GovernedTree]:

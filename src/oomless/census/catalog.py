@@ -6,6 +6,7 @@ Covers recognising one argument list by itself. Who owns the process comes from 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any, Literal
@@ -88,6 +89,17 @@ class Catalog:
             return Known(program=program, by=by)
         package = launched(command.arguments, program.launcher)
         return Known(program=program, by=by, launches=package, serves=self._servers.get(package, ""))
+
+
+class Remembering(Catalog):
+    """For who asks again and again: knows the answers for the last argument lists."""
+
+    def __init__(self, programs: tuple[Program, ...]) -> None:
+        super().__init__(programs)
+        self._remembered = functools.lru_cache(maxsize=4096)(super().recognise)
+
+    def recognise(self, argv: tuple[str, ...]) -> Known | None:
+        return self._remembered(argv)
 
 
 def _fits(program: Program, command: Command) -> str:

@@ -6,6 +6,7 @@ shown of an argument list is in ``redact.py``.
 
 from __future__ import annotations
 
+import shlex
 from typing import NamedTuple
 
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox"})
@@ -63,6 +64,18 @@ def parse(argv: tuple[str, ...]) -> Command:
         if found.script.endswith((".js", ".mjs", ".cjs")):
             return found
     return Command(program, path, "", "", rest)
+
+
+def to_be(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """What a shell is about to become: of ``sh -c 'exec LINE'``, and of the shell prefix with its LINE, that line."""
+    words = argv[1:] if base("".join(argv[:1])) in SHELLS else ()
+    line = words[1] if len(words) == 2 and (words[0] == "-c" or words[0].endswith("/oomless/prefix")) else ""
+    if not line.startswith("exec ") and words[:1] == ("-c",):
+        return argv
+    try:
+        return tuple(shlex.split(line.removeprefix("exec "))) or argv
+    except ValueError:
+        return argv
 
 
 def _interpreted(program: str, path: str, rest: tuple[str, ...], with_value: frozenset[str]) -> Command:

@@ -7,12 +7,13 @@ import msgspec
 from oomless.census.catalog import Known
 from oomless.census.governed import GovernedTree
 from oomless.census.owners import Owner
+from oomless.census.redact import command_line
 from oomless.census.servers import Instance
 from oomless.census.snapshot import HOST_PID, SESSION, Marks
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known of one process. ``ours``: oomless itself, a shim or the prefix; ``shim``: that of ``tree``."""
+    """All that is known of one process. ``ours``: a shim or prefix of oomless; ``shim``: that of ``tree``."""
 
     pid: int
     marks: Marks
@@ -49,7 +50,7 @@ def _by_journal(facts: Facts) -> str:
     part = "shim" if facts.shim else "root" if facts.pid == tree.root_pid else "member"
     what = {"tree": "governed tree", "tool-shell": "tool shell", "server": "server"}[tree.role]
     of = f" of the session {tree.session}" if tree.session else ""
-    return f"journal: {part} of the {what} {tree.name} ({tree.tree}){of}"
+    return f"journal: {part} of the {what} {command_line((tree.name,))} ({tree.tree}){of}"
 
 
 def _by_chain(owner: Owner | None, pid: int) -> str:
@@ -72,10 +73,12 @@ def _marked(owner: Owner, facts: Facts) -> str:
     """What a mark is worth where it is all there is."""
     where = "" if owner.marked == facts.pid else f" of {owner.marked} above it"
     if owner.root is None:
-        return f"environment mark{where}: {SESSION}={owner.session}, a session that is not there; alone it proves no owner"
+        gone = f"{SESSION}={owner.session}, a session that does not run here"
+        return f"environment mark{where}: {gone}; which alone proves no owner"
     named = facts.marks.host_pid == owner.root
     mark = f"{HOST_PID}={owner.root}" if named else f"{SESSION}={facts.marks.session or owner.session}"
-    return f"environment mark{where}: {mark}, whose process {owner.root} lives and is older; the parents between are gone"
+    alive = f"whose process {owner.root} lives and is older; the parents between are gone"
+    return f"environment mark{where}: {mark}, {alive}"
 
 
 def _by_catalog(facts: Facts) -> str:

@@ -75,9 +75,7 @@ def _gather(tree: OpenTree, lineage: Lineage, marked: set[int], innermost: list[
     )
 
 
-def _shim(
-    tree: OpenTree, root: ProcessInfo | None, lineage: Lineage, innermost: list[int] | tuple[()]
-) -> int | None:
+def _shim(tree: OpenTree, root: ProcessInfo | None, lineage: Lineage, innermost: list[int] | tuple[()]) -> int | None:
     """The process that runs ``boot.py SPEC TREE -- ...``, or the prefix that became the shim in place. Never just the
     root's parent: if the shim was killed, that is init, and everything is below init."""
     if root is not None:
@@ -85,8 +83,8 @@ def _shim(
         return above if above is not None and _runs_shim(lineage.by_pid[above], tree) else None
     if tree.role != "tree":
         # The prefix's arguments don't name the tree: it is above those of the tree that live.
-        above = (next((a for a in lineage.ancestors(pid) if prefixed(lineage.by_pid[a])), None) for pid in innermost)
-        found = list({pid for pid in above if pid is not None})
+        shims = (next((a for a in lineage.ancestors(pid) if prefixed(lineage.by_pid[a])), None) for pid in innermost)
+        found = list({pid for pid in shims if pid is not None})
     else:
         found = [process.pid for process in lineage.by_pid.values() if _runs_shim(process, tree)]
     return found[0] if len(found) == 1 else None

@@ -6,6 +6,7 @@ for people is in ``cli/scan.py``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -15,6 +16,9 @@ from oomless.census.catalog import Kind
 from oomless.census.findings import Finding, findings
 from oomless.census.redact import command_line
 from oomless.model import Footprint, FootprintSource, MachineMemory
+
+#: Masking a command line takes 0.1 ms and more; those who look again and again see the same ones.
+shown = functools.lru_cache(maxsize=4096)(command_line)
 
 
 class ProcessRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +44,8 @@ class ProcessRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Every listed process is in exactly one group; a server's wrappers and children are in the server's."""
+    """Every listed process is in exactly one group: a server's wrappers and children are in the server's, what a tool
+    shell started is in that of the tool shells. Subagents that run inside a host's process have no processes here."""
 
     kind: Kind
     name: str
@@ -57,13 +62,19 @@ class ScanReport(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
 
 
-def build(attributed: Iterable[Attributed], footprints: Mapping[int, Footprint], memory: MachineMemory) -> ScanReport:
-    """Processes without a footprint have ended since the snapshot, and are left out."""
+def build(
+    attributed: Iterable[Attributed],
+    footprints: Mapping[int, Footprint],
+    memory: MachineMemory,
+    subagents: Mapping[str, int] | None = None,
+) -> ScanReport:
+    """Processes without a footprint have ended since the snapshot, and are left out. ``subagents``: how many of each
+    name run inside hosts' processes."""
     alive = [one for one in attributed if one.process.pid in footprints]
     return ScanReport(
         memory=memory,
         processes=tuple(_row(one, footprints[one.process.pid]) for one in alive),
-        groups=_groups(alive, footprints),
+        groups=_groups(alive, footprints, subagents or {}),
         findings=findings(memory),
     )
 
@@ -75,7 +86,7 @@ def _row(one: Attributed, footprint: Footprint) -> ProcessRow:
         ppid=process.ppid,
         start=process.start,
         uid=process.uid,
-        command=command_line(process.command),
+        command=shown(process.command),
         kind=one.kind,
         verdict=one.verdict,
         confidence=one.confidence,
@@ -90,38 +101,46 @@ def _row(one: Attributed, footprint: Footprint) -> ProcessRow:
     )
 
 
-def _groups(alive: list[Attributed], footprints: Mapping[int, Footprint]) -> tuple[GroupRow, ...]:
+def _groups(
+    alive: list[Attributed], footprints: Mapping[int, Footprint], subagents: Mapping[str, int]
+) -> tuple[GroupRow, ...]:
     members: dict[tuple[Kind, str], list[Attributed]] = {}
     for one in alive:
-        members.setdefault(_group_key(one), []).append(one)
-    rows = (
+        members.setdefault(group_of(one), []).append(one)
+    rows = [
         GroupRow(
             kind=kind,
             name=name,
-            instances=len({_instance(one) for one in group}),
+            instances=len({instance_of(one) for one in group}),
             processes=len(group),
             footprint_bytes=sum(footprints[one.process.pid].bytes for one in group),
         )
         for (kind, name), group in members.items()
-    )
+    ]
+    rows += [
+        GroupRow(kind="subagent", name=name, instances=count, processes=0, footprint_bytes=0)
+        for name, count in subagents.items()
+    ]
     return tuple(sorted(rows, key=lambda row: (-row.footprint_bytes, row.kind, row.name)))
 
 
-def _group_key(one: Attributed) -> tuple[Kind, str]:
-    """Servers by name; what a governed tree runs by the tree's name; the rest by host or program."""
+def group_of(one: Attributed) -> tuple[Kind, str]:
+    """Servers by name, tool shells by host, what a governed tree runs by the tree's name; the rest by host or
+    program."""
     if one.server is not None:
         return "server", one.server
     if one.kind == "session":
         return "session", one.host or ""
-    if one.tree is not None and one.kind in ("subagent", "launcher", "other"):
+    if one.kind in ("tool-shell", "launcher", "other") and one.shell is not None:
+        return "tool-shell", one.host or ""
+    if one.role == "tree" and one.tree is not None and one.kind in ("subagent", "launcher", "other"):
         return "subagent", one.tree
     return one.kind, one.program or one.host or "?"
 
 
-def _instance(one: Attributed) -> int:
-    """The pid that stands for the copy: a server's root, a governed tree's root, else the process itself."""
-    if one.server is not None and one.instance is not None:
-        return one.instance
-    if one.tree is not None and one.tree_root is not None and one.kind in ("subagent", "launcher", "other"):
-        return one.tree_root
-    return one.process.pid
+def instance_of(one: Attributed) -> int:
+    """The pid that stands for the copy: a server's root, a tool shell's top, a governed tree's root, else the process
+    itself."""
+    kind, _ = group_of(one)
+    instance = {"server": one.instance, "tool-shell": one.shell, "subagent": one.tree_root}.get(kind)
+    return one.process.pid if instance is None else instance

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from oomless.census.catalog import Kind, Known
-from oomless.census.command import SHELLS, describe, parse
+from oomless.census.command import SHELLS, describe, parse, to_be
 from oomless.census.lineage import Lineage
 from oomless.census.snapshot import Marks
 
@@ -116,9 +116,12 @@ class Servers:
         return started is not None and started.program.kind == "launcher"
 
     def _is_prefixed(self, pid: int) -> bool:
-        known = self._known.get(pid)
-        wrapper = known is None or known.program.kind == "launcher"
-        return wrapper and pid not in self._by_root and self._lineage.parent(pid) in self._prefixed
+        """The first child of such a shim; later ones are those that it adopted."""
+        shim, known = self._lineage.parent(pid), self._known.get(pid)
+        if shim not in self._prefixed or pid in self._by_root:
+            return False
+        first = min(self._lineage.children(shim), key=lambda child: (self._lineage.by_pid[child].start, child))
+        return pid == first and (known is None or known.program.kind == "launcher")
 
     def _marked_as_server(self, pid: int) -> bool:
         """Claude Code gives its stdio servers its own process group and the project's folder, and no CLAUDE_PID;
@@ -138,7 +141,7 @@ class Servers:
         while self._is_wrapper(serving) and len(below := self._lineage.children(serving)) == 1:
             serving = below[0]
         known = self._known.get(root)
-        command = parse(self._lineage.by_pid[serving].command)
+        command = parse(to_be(self._lineage.by_pid[serving].command))
         name = known.launches if known is not None and known.launches else describe(command)
         if root not in self._by_root:
             self._by_root[root] = Instance(name=name, root=root, serving=serving, by=by)

@@ -1,7 +1,7 @@
 """What the daemon tells the census: open trees, sessions whose processes it knows, and what was left running.
 
-Plain facts, identified by pid and start time; who is who is worked out from them in ``attribute.py``. Without a daemon
-all of it is empty, and the rest of the ladder has to do.
+Plain facts, identified by pid and start time; who is who is worked out from them in ``attribute.py``. Without a
+daemon all of it is empty, and the rest of the ladder has to do.
 """
 
 from __future__ import annotations

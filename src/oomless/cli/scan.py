@@ -1,7 +1,7 @@
 """``oomless scan``: who is governed, and the known hosts and servers around, with owner and honest memory.
 
-Covers asking for the facts and showing them. Whose a process is comes from ``census/attribute.py``, the JSON from
-``census/report.py``. Starts no daemon: without one, nothing is governed.
+Covers the options and the table of one look; the looking itself is ``scanner.py``, going on with it ``watch.py``.
+Whose a process is comes from ``census/attribute.py``, the JSON from ``census/report.py``.
 """
 
 from __future__ import annotations
@@ -12,87 +12,84 @@ assert sys.platform == "linux"
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from oomless.census import attribute, catalog, governed, snapshot
 from oomless.census.findings import at_least
-from oomless.census.report import ProcessRow, ScanReport, build
-from oomless.cli.output import console, print_json, printable
-from oomless.daemon.client import Client
-from oomless.model import Footprint
+from oomless.census.report import ProcessRow, ScanReport
+from oomless.cli.output import console, guard, print_json, printable
+from oomless.cli.prefix import name_of
+from oomless.cli.scanner import Scan, Scanner
+from oomless.errors import UsageError
 from oomless.paths import Paths
 from oomless.platform import current
-from oomless.platform.base import Platform
-from oomless.units import format_size
+from oomless.units import format_size, parse_duration
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 #: Reading memory is announced only if it takes longer than that (a process of 500 MB takes 9 ms).
 SLOW_SECONDS = 0.7
+#: Less would cost more than it shows.
+SHORTEST_INTERVAL = 0.1
 _WHAT_WIDTH = 44
 
 
+@guard()
 def command(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object; with --watch one a line.")] = False,
     fail_on: Annotated[
         Literal["warning", "critical"] | None,
         typer.Option("--fail-on", help="Exit with 1 if there is a finding as severe as that."),
     ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on looking; without a terminal as JSON lines.")] = False,
+    interval: Annotated[str | None, typer.Option(metavar="TIME", help="With --watch: how often (1s).")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="With --watch: end after so many looks.")] = None,
 ) -> None:
-    """Show who owns what: governed trees, known hosts and MCP servers, and their memory."""
-    report, trees = scan(current(), Paths())
-    if json:
-        print_json(report)
+    """Show who owns what: sessions, their servers and tool shells, governed trees, and their memory."""
+    if not watch and (interval is not None or count is not None):
+        raise UsageError("--interval and --count are for --watch", "", "add --watch")
+    if watch:
+        from oomless.cli.watch import run
+
+        failed = run(json, _seconds(interval or "1s"), count, fail_on)
     else:
-        _show(report, trees)
-    if fail_on is not None and at_least(report.findings, fail_on):
+        scanner = Scanner(current(), Paths())
+        scan = scanner.scan(scanner.status(), Announcement())
+        _tell(scan, json)
+        failed = fail_on is not None and at_least(scan.report.findings, fail_on)
+    if failed:
         raise typer.Exit(1)
 
 
-class Scan(NamedTuple):
-    """``trees``: the governed tree's name by pid, which the contract's rows have no field for."""
-
-    report: ScanReport
-    trees: Mapping[int, str]
-
-
-def scan(platform: Platform, paths: Paths) -> Scan:
-    trees = _open_trees(paths)
-    seen = snapshot.take(platform)
-    members = governed.find(seen, trees, paths.install_id()) if trees else ()
-    found = attribute.attribute(seen, members, catalog.load())
-    footprints = _footprints(platform, [one.process.pid for one in found])
-    names = {one.process.pid: one.tree for one in found if one.tree is not None}
-    return Scan(build(found, footprints, platform.memory()), names)
+def _seconds(text: str) -> float:
+    seconds = parse_duration(text, "the interval")
+    if seconds < SHORTEST_INTERVAL:
+        raise UsageError(f"the interval {text!r} is too short", "", f"{SHORTEST_INTERVAL:.0g}s is the least")
+    return seconds
 
 
-def _open_trees(paths: Paths) -> tuple[snapshot.OpenTree, ...]:
-    return tuple(
-        snapshot.OpenTree(tree=tree.tree, name=tree.name, root_pid=tree.pid, root_start=tree.start)
-        for tree in Client(paths, start=False).status().trees
-        if tree.state == "running" and tree.pid is not None
-    )
+def _tell(scan: Scan, json: bool) -> None:
+    if json:
+        print_json(scan.report)
+    else:
+        trees = {pid: one.tree for pid, one in scan.attributed.items() if one.tree is not None and one.role == "tree"}
+        _show(scan.report, trees)
 
 
-def _footprints(platform: Platform, pids: list[int]) -> dict[int, Footprint]:
-    """Of those that are still alive; says what it is doing if that takes long and somebody watches."""
-    found: dict[int, Footprint] = {}
-    status = console(stderr=True).status(f"reading the memory of {len(pids)} processes")
-    slow_at, shown = time.monotonic() + SLOW_SECONDS, not sys.stderr.isatty()
-    try:
-        for pid in pids:
-            footprint = platform.footprint(pid)
-            if footprint is not None:
-                found[pid] = footprint
-            if not shown and time.monotonic() > slow_at:
-                status.start()
-                shown = True
-    finally:
-        status.stop()
-    return found
+class Announcement:
+    """Says what it is doing if that takes long and somebody watches."""
+
+    def __init__(self) -> None:
+        self._console = console(stderr=True)
+        self._slow_at = time.monotonic() + SLOW_SECONDS
+        self._shown = not sys.stderr.isatty()
+
+    def __call__(self, count: int) -> None:
+        if not self._shown and time.monotonic() > self._slow_at:
+            self._console.print(f"reading the memory of {count} processes ...")
+            self._shown = True
 
 
 def _show(report: ScanReport, trees: Mapping[int, str]) -> None:
@@ -144,8 +141,9 @@ def _sections(rows: Iterable[ProcessRow]) -> list[list[ProcessRow]]:
 
 
 def _what(row: ProcessRow) -> str:
-    """The server's name where there is one, then the command, cut."""
-    text = printable(row.command)
+    """The server's name where there is one, then the command, cut; of a tool shell what it was told to run."""
+    name = name_of("shell", row.command) if row.kind == "tool-shell" else ""
+    text = printable(name if name and name != "tool shell" else row.command)
     text = f"{row.server}: {text}" if row.server else text
     return text if len(text) <= _WHAT_WIDTH else f"{text[: _WHAT_WIDTH - 1]}…"
 

@@ -34,13 +34,6 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str
 
 
-class Need(msgspec.Struct, frozen=True, kw_only=True):
-    """What a governed agent is given: ``expect`` is reserved for it, at ``limit`` it would be ended."""
-
-    expect: int
-    limit: int
-
-
 class Agents(Protocol):
     """``inherited``: what of this process's environment the stage and all acts get. ``tick``: seconds between two
     samples. ``longest``: seconds until an act is given up."""
@@ -71,4 +64,6 @@ class Agents(Protocol):
         kind, ``other`` if that does not show."""
         ...
 
-    def need(self, parallel: ActRecord, sequential: ActRecord) -> Need: ...
+    def need(self, parallel: ActRecord) -> int:
+        """What is reserved for a governed agent."""
+        ...

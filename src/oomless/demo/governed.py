@@ -18,7 +18,6 @@ assert sys.platform == "linux"
 
 import msgspec
 
-from oomless.demo.agents import Need
 from oomless.demo.measure import MARK
 from oomless.demo.record import ActRecord, Passed
 from oomless.demo.sizing import BUDGET_SHARE
@@ -40,6 +39,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     status: str
     exit_code: int | None = None
+    reason: str | None = None
 
 
 class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,13 +58,13 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str
 
 
-def budget_of(need: Need, first_peak: int, todo: str) -> int:
+def budget_of(need: int, first_peak: int, todo: str) -> int:
     """60 % of the first act's peak; raises if two agents at once, for which that much is reserved, would not fit."""
     budget = int(first_peak * BUDGET_SHARE)
-    if 2 * need.expect > budget:
+    if 2 * need > budget:
         raise OomlessError(
             "the first act is no measure for the governed ones",
-            f"its peak was {format_size(first_peak)}, and two agents of {format_size(need.expect)} do not fit "
+            f"its peak was {format_size(first_peak)}, and two agents of {format_size(need)} do not fit "
             f"in {BUDGET_SHARE:.0%} of it",
             todo,
         )
@@ -105,14 +105,14 @@ class Throwaway:
         return self._daemon[0] if self._daemon else None
 
 
-def governed(stage: Stage, home: Throwaway, need: Need, budget: int, kill: bool) -> ActRecord:
+def governed(stage: Stage, home: Throwaway, need: int, budget: int, kill: bool) -> ActRecord:
     name = "governed-killed" if kill else "governed"
     what = f"oomless batch, budget {format_size(budget)}" + (", each agent SIGKILLed half-way once" if kill else "")
     began = time.time()
     with Act(stage, "governed-killed" if kill else "governed", what, budget) as act:
         jobs = os.path.join(stage.folder, f"{name}.jsonl")
         with open(jobs, "wb") as file:
-            file.write(msgspec.json.Encoder().encode_lines(job_lines(act, need, retries=1 if kill else 0)))
+            file.write(msgspec.json.Encoder().encode_lines(job_lines(act, need, budget, retries=1 if kill else 0)))
         with Batch(jobs, budget, home, act) as batch:
             while batch.runs():
                 act.step(batch.overhead())
@@ -139,14 +139,14 @@ def passed(home: Throwaway, began: float) -> Passed:
     )
 
 
-def job_lines(act: Act, need: Need, retries: int) -> list[Line]:
+def job_lines(act: Act, need: int, budget: int, retries: int) -> list[Line]:
     starts = {name: act.stage.agents.start(act.place, name) for name in act.stage.names}
     return [
         Line(
             name=name,
             command=list(start.command),
-            memory=str(need.limit),
-            expect=str(need.expect),
+            memory=str(budget),
+            expect=str(need),
             retries=retries,
             env={**start.env, MARK: act.mark},
             cwd=start.cwd,
@@ -209,7 +209,9 @@ class Batch:
             )
         for job in msgspec.json.decode(raw, type=BatchResult).jobs:
             if job.status != "done":
-                self._act.stage.report.note(f"{job.name}: {job.status}, exit code {job.exit_code}")
+                self._act.stage.report.note(
+                    f"{job.name}: {job.status}, exit code {job.exit_code}; {job.reason or ''}".rstrip("; ")
+                )
 
     def _last_error(self) -> str:
         """With the last line of the daemon's log, which goes with the folder."""

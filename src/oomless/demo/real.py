@@ -17,7 +17,7 @@ assert sys.platform == "linux"
 
 import msgspec
 
-from oomless.demo.agents import AGENT, FOLDER, Need, Place, Start
+from oomless.demo.agents import AGENT, FOLDER, Place, Start
 from oomless.demo.pages import CHILD_SECONDS, PAGES, prompt
 from oomless.demo.parts import Built, ServerPart
 from oomless.demo.record import ActRecord, Form
@@ -25,9 +25,9 @@ from oomless.errors import OomlessError
 
 #: All that a session gets of the environment that the demo was started with.
 ALLOWED = ("PATH", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME")
-#: Kernel memory and page cache count in a cgroup, not in PSS, and so do the shims of what an agent starts (measured:
-#: a cgroup's peak was 686 MB where five sessions took 622 MB each, and one alone 990 MB).
-EXPECT_SHARE, LIMIT_SHARE = 1.15, 1.2
+#: Kernel memory and page cache count in a cgroup, not in PSS, and so do the shims of what an agent starts (measured: a
+#: cgroup's peak was 686 MB where five sessions took 622 MB each).
+NEED_SHARE = 1.15
 INSTALL_SECONDS = 60
 OOMLESS = (sys.executable, "-m", "oomless")
 _BROWSERS = (
@@ -106,13 +106,10 @@ class Real:
                 return "shell", ""
         return _by_program(command[0] if command else "", " ".join(command[1:2])), ""
 
-    def need(self, parallel: ActRecord, sequential: ActRecord) -> Need:
-        """Sessions share the pages of their programs: one more takes less than the first. So what is reserved is what
-        each took when all ran, and the limit is what one took alone."""
-        return Need(
-            expect=int(parallel.peak_bytes / len(self.names) * EXPECT_SHARE),
-            limit=int(sequential.agent_bytes * LIMIT_SHARE),
-        )
+    def need(self, parallel: ActRecord) -> int:
+        """Sessions share the pages of their programs, so that one more takes less than the first: what is reserved is
+        what each took when all ran."""
+        return int(parallel.peak_bytes / len(self.names) * NEED_SHARE)
 
 
 def allowed(environ: Mapping[str, str]) -> dict[str, str]:
@@ -129,7 +126,10 @@ def _entry(server: ServerPart) -> str:
 
 
 def _by_program(program: str, option: str) -> str:
-    """chrome-devtools-mcp gives itself that title; Chromium starts its helpers through /proc/self/exe."""
+    """chrome-devtools-mcp gives itself that title; Chromium starts its helpers through /proc/self/exe, and in its
+    sandbox their title is one word."""
+    program, _, rest = program.partition(" --")
+    option = f"--{rest}" if rest else option
     if program.startswith("chrome-devtools-mcp"):
         return "chrome-devtools"
     if os.path.basename(program) in _BROWSERS or (program == "/proc/self/exe" and option.startswith("--type=")):

@@ -145,7 +145,7 @@ def _perform(stage: Stage, home: governed.Throwaway, todo: str) -> tuple[ActReco
     first = acts.parallel(stage)
     second = acts.sequential(stage)
     third = acts.parallel_killed(stage)
-    need = stage.agents.need(first, second)
+    need = stage.agents.need(first)
     budget = governed.budget_of(need, first.peak_bytes, todo)
     whole = governed.governed(stage, home, need, budget, kill=False)
     killed = governed.governed(stage, home, need, budget, kill=True)

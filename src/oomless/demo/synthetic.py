@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 assert sys.platform == "linux"
 
 from oomless.demo import agent
-from oomless.demo.agents import AGENT, Need, Place, Start
+from oomless.demo.agents import AGENT, Place, Start
 from oomless.demo.record import ActRecord, Form
 from oomless.demo.sizing import Plan
 
@@ -47,6 +47,5 @@ class Synthetic:
         role = rest[0] if rest else "other"
         return role, rest[1] if role == "agent" and len(rest) > 1 else ""
 
-    def need(self, parallel: ActRecord, sequential: ActRecord) -> Need:
-        size = int(self.plan.tree_bytes * NEED_SHARE)
-        return Need(expect=size, limit=size)
+    def need(self, parallel: ActRecord) -> int:
+        return int(self.plan.tree_bytes * NEED_SHARE)

@@ -1,0 +1,108 @@
+"""One look at everything that ``oomless scan`` shows, once or again and again.
+
+Asks the daemon (starting none: without one, nothing is governed), reads the process table, and has the census say
+who is who. What is kept from look to look makes the next one cheap: the catalog, marks of known processes, and
+footprints that cannot have changed much. Showing it: ``scan.py``, ``watch.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "linux"
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from oomless.census import attribute, catalog, governed, snapshot
+from oomless.census.attribute import Attributed
+from oomless.census.footprints import Footprints
+from oomless.census.report import ScanReport, build
+from oomless.census.told import KnownLeft, KnownSession, OpenTree, Role, Told
+from oomless.daemon.client import Client
+from oomless.daemon.views import StatusView, TreeView
+from oomless.model import Footprint
+from oomless.paths import Paths
+from oomless.platform.base import Platform
+
+#: Trees that the shell prefix asked for, by their class.
+ROLES: dict[str | None, Role] = {"tool-shell": "tool-shell", "mcp-server": "server"}
+
+
+class Scan(NamedTuple):
+    """``attributed`` and ``footprints`` are by pid: what is behind the rows of the report."""
+
+    report: ScanReport
+    attributed: dict[int, Attributed]
+    footprints: dict[int, Footprint]
+    status: StatusView
+
+
+class Scanner:
+    def __init__(self, platform: Platform, paths: Paths) -> None:
+        self._platform, self._paths = platform, paths
+        self._client = Client(paths, start=False)
+        self._catalog = catalog.Remembering(catalog.load().programs)
+        self._footprints = Footprints(platform.footprint)
+        self._before: snapshot.Snapshot | None = None
+
+    def status(self) -> StatusView:
+        """Raises DaemonError."""
+        return self._client.status()
+
+    def scan(self, status: StatusView, tick: Callable[[int], None] = lambda count: None) -> Scan:
+        """``tick`` is told, before each reading of memory, how many there are at most."""
+        told = told_by(status)
+        seen = self._before = snapshot.take(self._platform, self._before)
+        members = governed.find(seen, told.trees, self._paths.install_id()) if told.trees else ()
+        found = attribute.attribute(seen, members, self._catalog, told)
+        footprints = self._footprints.of((one.process for one in found), time.monotonic(), lambda: tick(len(found)))
+        subagents = Counter(tree.name for tree in inside(status) if tree.state == "running")
+        report = build(found, footprints, self._platform.memory(), subagents)
+        alive = {one.process.pid: one for one in found if one.process.pid in footprints}
+        return Scan(report, alive, footprints, status)
+
+
+def told_by(status: StatusView) -> Told:
+    return Told(
+        trees=tuple(
+            _open_tree(tree, tree.pid) for tree in status.trees if tree.state == "running" and tree.pid is not None
+        ),
+        sessions=tuple(
+            KnownSession(host=one.host, session=one.sessions[-1], pid=one.pid, start=one.start)
+            for one in status.sessions
+            if one.pid is not None and one.start is not None and one.sessions
+        ),
+        left=tuple(
+            KnownLeft(pid=one.pid, start=one.start, host=one.host, session=one.session, why=one.why)
+            for one in status.left_running
+        ),
+    )
+
+
+def _open_tree(tree: TreeView, pid: int) -> OpenTree:
+    host, session = owner_of(tree)
+    role = ROLES.get(tree.klass, "tree") if session else "tree"
+    of_session = (host, session) if role != "tree" else ("", "")
+    return OpenTree(
+        tree=tree.tree,
+        name=tree.name,
+        root_pid=pid,
+        root_start=tree.start,
+        role=role,
+        host=of_session[0],
+        session=of_session[1],
+    )
+
+
+def inside(status: StatusView) -> list[TreeView]:
+    """Subagents that run or wait inside hosts' own processes."""
+    return [tree for tree in status.trees if tree.kind == "subagent"]
+
+
+def owner_of(tree: TreeView) -> tuple[str, str]:
+    """Host and session of what belongs to one (``claude-code:<id>``); both empty for all other owners."""
+    host, _, session = tree.owner.replace(" ", ":", 1).partition(":")
+    return (host, session) if session and host not in ("batch", "run", "governor") else ("", "")

@@ -1,0 +1,214 @@
+"""``oomless scan --watch``: the same look again and again, as a live table, or as JSON lines where nobody watches.
+
+On a terminal it takes the whole screen, as ``htop`` does, and gives it back at the end, however that comes, with the
+last table on it. Covers the loop and the drawing; what is in the table is ``watch_view.py``, the looking
+``scanner.py``.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+assert sys.platform == "linux"
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Literal
+
+from oomless.census.findings import at_least
+from oomless.cli.output import console, print_json, printable
+from oomless.cli.scanner import Scan, Scanner
+from oomless.cli.status import headline
+from oomless.cli.watch_view import LEFT, Row, Section, fitted, footprints, sections, several, totals
+from oomless.daemon.views import StatusView
+from oomless.errors import DaemonError
+from oomless.model import MachineMemory
+from oomless.paths import Paths
+from oomless.platform import current
+from oomless.platform.base import Platform
+from oomless.units import format_size
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+Severity = Literal["warning", "critical"]
+#: Changes of footprint that are worth a figure.
+WORTH_BYTES = 1_000_000
+#: Lines beside the rows: memory, totals, daemon, findings, head of the table, and what did not fit.
+_AROUND = 8
+_STATES = {"left running": "yellow", "session gone": "red", "unknown": "red", "waiting": "yellow", "new": "green"}
+
+
+def run(json: bool, interval: float, count: int | None, fail_on: Severity | None) -> bool:
+    """Until ``count`` looks are over, or a signal ends it. Whether any of them had a finding as severe as that."""
+    looks = Looks(current(), Paths(), interval, count)
+    out = console()
+    failed = False
+    with _screen(out, json) as show:
+        for scan in looks:
+            show(scan)
+            failed = failed or (fail_on is not None and at_least(scan.report.findings, fail_on))
+    return failed
+
+
+class Looks:
+    """The looks themselves, one every ``interval`` seconds; a look that takes longer is followed by the next at once.
+    A daemon that goes away meanwhile is none."""
+
+    def __init__(self, platform: Platform, paths: Paths, interval: float, count: int | None) -> None:
+        self._platform, self._scanner = platform, Scanner(platform, paths)
+        self._interval, self._count = interval, count
+
+    def __iter__(self) -> Iterator[Scan]:
+        number, due = 0, time.monotonic()
+        while True:
+            yield self._scanner.scan(self._status())
+            number += 1
+            if number == self._count:
+                return
+            due = max(due + self._interval, time.monotonic())
+            time.sleep(max(0.0, due - time.monotonic()))
+
+    def _status(self) -> StatusView:
+        try:
+            return self._scanner.status()
+        except DaemonError as error:
+            return StatusView(pid=None, memory=self._platform.memory(), problem=error.line())
+
+
+@contextmanager
+def _screen(out: Console, json: bool) -> Iterator[Callable[[Scan], None]]:
+    """What to do with each look."""
+    if json or not out.is_terminal:
+        yield _print_line
+        return
+    from rich.live import Live
+
+    table = LiveTable(out)
+    with _ended_by_signal():
+        try:
+            with Live(
+                console=out, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+            ) as live:
+                yield lambda scan: live.update(table.frame(scan), refresh=True)
+        finally:
+            if table.last is not None:
+                out.print(table.last)
+
+
+def _print_line(scan: Scan) -> None:
+    print_json(scan.report)
+    sys.stdout.flush()
+
+
+@contextmanager
+def _ended_by_signal() -> Iterator[None]:
+    """Signals that would end us at once end the table first, which gives the screen back."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class LiveTable:
+    """Draws one look after another, and remembers the last for what has changed since."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+        self._before: dict[str, int] = {}
+        self.last: Group | None = None
+
+    def frame(self, scan: Scan) -> Group:
+        from rich.console import Group
+
+        found = sections(scan, self._before)
+        self._before = footprints(found)
+        shown, more = fitted(found, self._out.size.height - _AROUND)
+        parts = [_memory(scan.report.memory), *_lines(scan, found)]
+        parts += [_table(shown)] if shown else ["no session, server or governed tree runs here"]
+        parts += [f"and {more} more"] if more else []
+        self.last = Group(*parts)
+        return self.last
+
+
+def _memory(memory: MachineMemory) -> Table:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    used = memory.total_bytes - memory.available_bytes
+    share = used / memory.total_bytes
+    style = "green" if share < 0.8 else "yellow" if share < 0.95 else "red"
+    line = Table.grid(padding=(0, 1))
+    text = f"{format_size(used)} of {format_size(memory.total_bytes)} in use"
+    bar = ProgressBar(total=100, completed=100 * share, width=30, complete_style=style, finished_style=style)
+    line.add_row("memory", bar, f"{text}, {format_size(memory.available_bytes)} available")
+    return line
+
+
+def _lines(scan: Scan, found: tuple[Section, ...]) -> list[RenderableType]:
+    from rich.text import Text
+
+    rows = scan.report.processes
+    runs, left = totals(found)
+    sources = ", ".join(sorted({row.footprint_source for row in rows}))
+    total = format_size(sum(row.footprint_bytes for row in rows))
+    lines = [f"{runs or 'nothing runs'}; {len(rows)} processes, {total}{f' ({sources})' if sources else ''}"]
+    if left:
+        lines.append(f"left of sessions that are gone: {left}")
+    if scan.status.pid is not None:
+        lines.append(f"governed: {headline(scan.status)}")
+    if scan.status.problem:
+        lines.append(scan.status.problem)
+    lines += [f"{finding.severity}: {finding.title}" for finding in scan.report.findings]
+    return [Text(printable(line), no_wrap=True, overflow="ellipsis") for line in lines]
+
+
+def _table(shown: tuple[Section, ...]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+    table.add_column("SESSION", no_wrap=True)
+    table.add_column("KIND", no_wrap=True)
+    table.add_column("NAME", no_wrap=True, overflow="ellipsis", ratio=1)
+    for title in ("PROCS", "FOOTPRINT", "CHANGE"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("STATE", no_wrap=True)
+    for section in shown:
+        for at, row in enumerate(section.rows):
+            table.add_row(*_cells(section.title if at == 0 else "", row))
+        table.add_section()
+    return table
+
+
+def _cells(title: str, row: Row) -> list[Text]:
+    from rich.text import Text
+
+    texts = [
+        title,
+        row.kind if row.count == 1 else several(row.kind, row.count),
+        row.name,
+        str(row.processes or "-"),
+        "-" if row.footprint is None else format_size(row.footprint),
+        _change(row.change),
+    ]
+    state = Text(row.state, style=_STATES.get(row.state, ""))
+    style = "bold" if row.kind == "session" else "red" if title == LEFT else ""
+    return [*(Text(printable(text), style=style) for text in texts), state]
+
+
+def _change(change: int | None) -> str:
+    if change is None:
+        return ""
+    return "=" if abs(change) < WORTH_BYTES else f"{'+' if change > 0 else '-'}{format_size(abs(change))}"

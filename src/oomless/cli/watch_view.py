@@ -1,0 +1,246 @@
+"""What ``oomless scan --watch`` shows of one look: sections of rows, and how they are made to fit a screen. Pure.
+
+A section is a session, a host's other processes, or what is left of sessions that are gone; a row is one server, tool
+shell, subagent or governed tree with all of its processes. Drawing them is in ``watch.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "linux"
+
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+
+from oomless.census.attribute import Attributed
+from oomless.census.command import base
+from oomless.census.report import group_of, instance_of, shown
+from oomless.cli.prefix import name_of
+from oomless.cli.scanner import Scan, inside, owner_of
+from oomless.daemon.views import StatusView, TreeView
+
+LEFT, OTHER = "left", "other"
+#: The order of rows within a section.
+_ORDER = ("session", "subagent", "server", "tool-shell")
+_MANY = {"session": "sessions", "subagent": "subagents", "server": "servers", "tool-shell": "tool shells"}
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """``key`` names the same thing in the next look; ``count`` is how many things the row stands for. ``footprint``
+    is None for what has no processes of its own; so is ``change`` for what was not there before."""
+
+    key: str
+    kind: str
+    name: str
+    count: int = 1
+    processes: int = 0
+    footprint: int | None = None
+    change: int | None = None
+    state: str
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    title: str
+    rows: tuple[Row, ...]
+
+    @property
+    def footprint(self) -> int:
+        return sum(row.footprint or 0 for row in self.rows)
+
+
+def sections(scan: Scan, before: Mapping[str, int]) -> tuple[Section, ...]:
+    """Live sessions in the order of their start, then governed trees and others, then what is left. ``before``: the
+    footprints of the look before, by key; empty at the first."""
+    homes: dict[tuple[str, str], list[Attributed]] = {}
+    for one in sorted(scan.attributed.values(), key=lambda one: (one.process.start, one.process.pid)):
+        homes.setdefault(_home(one), []).append(one)
+    subagents = _subagents(scan.status)
+    for home in subagents:
+        homes.setdefault(home, [])
+    found = [
+        Section(title=_title(home), rows=_ordered([*_rows(members, scan, before), *subagents.get(home, ())]))
+        for home, members in homes.items()
+    ]
+    return tuple(sorted(found, key=lambda section: (section.title == LEFT, section.title == OTHER)))
+
+
+def footprints(found: Iterable[Section]) -> dict[str, int]:
+    return {row.key: row.footprint for section in found for row in section.rows if row.footprint is not None}
+
+
+def _home(one: Attributed) -> tuple[str, str]:
+    """Host and session; an empty host for what is in no session that runs."""
+    if one.host is not None and one.session is not None and one.session_root is not None:
+        return one.host, one.session
+    gone = one.session is not None and one.host is not None and one.tree is None
+    return "", LEFT if gone else OTHER
+
+
+def _title(home: tuple[str, str]) -> str:
+    host, session = home
+    return f"{host} {session.partition(':')[0][:8]}" if host else session
+
+
+def _rows(members: Iterable[Attributed], scan: Scan, before: Mapping[str, int]) -> list[Row]:
+    things: dict[str, list[Attributed]] = {}
+    for one in members:
+        things.setdefault(_key(one), []).append(one)
+    return [_row(key, thing, scan, before) for key, thing in things.items()]
+
+
+def _key(one: Attributed) -> str:
+    kind, _ = group_of(one)
+    return f"{kind} {instance_of(one)} {one.session}"
+
+
+def _row(key: str, thing: list[Attributed], scan: Scan, before: Mapping[str, int]) -> Row:
+    footprint = sum(scan.footprints[one.process.pid].bytes for one in thing)
+    return Row(
+        key=key,
+        kind=group_of(thing[0])[0],
+        name=_name(thing) if _home(thing[0])[1] != LEFT else f"{(thing[0].session or '')[:8]}: {_name(thing)}",
+        processes=len(thing),
+        footprint=footprint,
+        change=footprint - before[key] if key in before else None,
+        state=_state(thing, is_new=bool(before) and key not in before),
+    )
+
+
+def _name(thing: list[Attributed]) -> str:
+    """A server's or tree's name; of a tool shell what it was told to run, of all others what runs."""
+    kind, name = group_of(thing[0])
+    if kind == "tool-shell":
+        return _shell_name(thing)
+    if kind in ("server", "subagent"):
+        return name
+    if kind == "session":
+        return f"{name}, pid {thing[0].process.pid}"
+    return _command(thing[0])
+
+
+def _command(one: Attributed) -> str:
+    """Without the folder of its program."""
+    first, *rest = one.process.command
+    return shown((base(first), *rest))
+
+
+def _shell_name(thing: list[Attributed]) -> str:
+    named = (name_of("shell", shown(one.process.command)) for one in thing if one.kind == "tool-shell")
+    found = next((name for name in named if name != "tool shell"), "")
+    tree = next((one.tree for one in thing if one.tree and one.role == "tool-shell"), "")
+    work = next((one for one in thing if one.kind not in ("launcher", "tool-shell")), thing[0])
+    return found or (shown((tree,)) if tree else _command(work))
+
+
+def _state(thing: list[Attributed], *, is_new: bool) -> str:
+    """The most telling word first."""
+    verdicts = {one.verdict for one in thing}
+    if "left-running" in verdicts:
+        return "left running"
+    if all(one.verdict == "unknown" for one in thing):
+        return "session gone" if thing[0].session else "unknown"
+    if "protected" in verdicts:
+        return "protected"
+    if is_new:
+        return "new"
+    if any(one.role for one in thing):
+        return "governed"
+    return "detached" if all(one.detached for one in thing) else "running"
+
+
+def _subagents(status: StatusView) -> dict[tuple[str, str], list[Row]]:
+    """Those inside hosts' processes, under the newest id of their session."""
+    newest = {old: one.sessions[-1] for one in status.sessions for old in one.sessions}
+    found: dict[tuple[str, str], list[Row]] = {}
+    for tree in inside(status):
+        host, session = owner_of(tree)
+        found.setdefault((host, newest.get(session, session)), []).append(_subagent(tree))
+    return found
+
+
+def _subagent(tree: TreeView) -> Row:
+    return Row(key=tree.tree, kind="subagent", name=tree.name, state=tree.state)
+
+
+def _ordered(rows: list[Row]) -> tuple[Row, ...]:
+    order = {kind: at for at, kind in enumerate(_ORDER)}
+    return tuple(sorted(rows, key=lambda row: order.get(row.kind, len(order))))
+
+
+# -- fitting a screen ------------------------------------------------------------------------------------------
+
+
+def fitted(found: tuple[Section, ...], lines: int) -> tuple[tuple[Section, ...], int]:
+    """As much as ``lines`` hold, a line for each row and one between sections: everything, else one row a kind, else
+    one a section. Returned with the number of sections that are left out even so."""
+    for detail in (_all, _by_kind, _whole):
+        fitting = tuple(detail(section) for section in found)
+        if height(fitting) <= lines:
+            return fitting, 0
+    keep = max(1, (lines + 1) // 2)
+    return fitting[:keep], max(0, len(fitting) - keep)
+
+
+def height(found: Iterable[Section]) -> int:
+    return sum(len(section.rows) + 1 for section in found) - 1
+
+
+def _all(section: Section) -> Section:
+    return section
+
+
+def _by_kind(section: Section) -> Section:
+    return _merged(section, lambda row: row.kind)
+
+
+def _whole(section: Section) -> Section:
+    return _merged(section, lambda row: "")
+
+
+def _merged(section: Section, by: Callable[[Row], str]) -> Section:
+    groups: dict[str, list[Row]] = {}
+    for row in section.rows:
+        groups.setdefault(by(row), []).append(row)
+    rows = tuple(rows[0] if len(rows) == 1 else _sum(rows) for rows in groups.values())
+    return Section(title=section.title, rows=rows)
+
+
+def _sum(rows: list[Row]) -> Row:
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row.kind] = counts.get(row.kind, 0) + row.count
+    sizes = [row.footprint for row in rows if row.footprint is not None]
+    changes = [row.change for row in rows if row.change is not None]
+    states = {row.state for row in rows}
+    return Row(
+        key="",
+        kind=rows[0].kind,
+        name=", ".join(dict.fromkeys(row.name for row in rows)) if len(counts) == 1 else counted(counts),
+        count=sum(counts.values()),
+        processes=sum(row.processes for row in rows),
+        footprint=sum(sizes) if sizes else None,
+        change=sum(changes) if changes else None,
+        state=states.pop() if len(states) == 1 else "mixed",
+    )
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """``1 session, 5 servers, 2 tool shells``"""
+    return ", ".join(several(kind, n) for kind, n in counts.items() if n)
+
+
+def several(kind: str, count: int) -> str:
+    return f"{count} {kind if count == 1 else _MANY.get(kind, f'{kind}s')}"
+
+
+def totals(found: Iterable[Section]) -> tuple[str, str]:
+    """What runs, and what is left of sessions that are gone."""
+    runs: dict[str, int] = dict.fromkeys(_ORDER, 0)
+    left: dict[str, int] = {}
+    for section in found:
+        into = left if section.title == LEFT else runs
+        for row in section.rows:
+            into[row.kind] = into.get(row.kind, 0) + row.count
+    return counted(runs), counted(left)
