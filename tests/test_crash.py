@@ -131,13 +131,15 @@ def test_both_killed_the_next_start_sweeps(roster: Path, rung: str) -> None:
     use_rung(rung)
     process = start("--name", "tree", "--", *TREE, str(roster), "stay")
     assert wait_for(lambda: "root" in read_roster(roster) and running("tree"), 30)
+    found = running("tree")
+    assert found
     kill_daemon()
     kill(process)
     members = read_roster(roster)
     assert any(alive(*who) for who in members.values())
     run_oomless("daemon", "start")
     left = gone(roster, 5)
-    if rung == "subreaper":  # nobody remembers it, nothing marks it: the gap that doctor names
+    if found.rung == "subreaper":  # nobody remembers it, nothing marks it: the gap that doctor names
         assert left in ([], ["wiped-environment"])
         for kind in left:
             proc.kill(*members[kind])

@@ -122,10 +122,8 @@ class TestDifferences:
         assert "At the end 2 processes with 81 MB were left." in text
 
     def test_subagents_that_are_processes_would_be_said_to_be(self) -> None:
-        found = msgspec.structs.replace(IN_PROCESS, processes=10, growth_bytes=-MB)
-        assert "worked (1.7 s each), 10 processes began in their sessions that had not been there, and 20" in words(
-            found
-        )
+        found = msgspec.structs.replace(IN_PROCESS, processes=10, roles=("claude",), growth_bytes=-MB)
+        assert "worked (1.7 s each), 10 processes began in their sessions (Claude Code), and 20" in words(found)
         assert "the session's own process shrank by 1 MB." in words(found)
         assert "here none ran, so nothing is said" in words(msgspec.structs.replace(IN_PROCESS, ran=0))
 
@@ -227,10 +225,11 @@ class TestTold:
         ]
         assert told.ran(entries, 10.0) == [told.Ran(page="news", began=12.0, ended=14.0)]
 
-    def subagents(self, *during: Used, alone: bool = True) -> Subagents:
+    def subagents(self, *during: Used, once: tuple[Used, ...] = (), alone: bool = True) -> Subagents:
         before = sample(11.0, used(1, "agent", 200), used(2, "flow-nexus", 60))
+        first = sample(12.5, used(1, "agent", 203), used(2, "flow-nexus", 60), *during, *once)
         then = sample(13.0, used(1, "agent", 207), used(2, "flow-nexus", 60), *during)
-        watched = told.Watched(samples=[before, then, sample(20.0)], alone=alone)
+        watched = told.Watched(samples=[before, first, then, sample(20.0)], alone=alone)
         return told.subagents([told.Ran(page="news", began=12.0, ended=14.0)], [watched], TICKS)
 
     def test_in_process_subagents_begin_nothing(self) -> None:
@@ -247,8 +246,9 @@ class TestTold:
             used(6, "browser", 9, start=born),
             used(7, "claude", 500, "request", start=born),
             used(8, "claude", 500, start=1190),
+            once=(used(9, "other", 200, start=born), used(10, "shell", 1, start=born)),
         )
-        assert (found.processes, found.shells) == (2, 1)
+        assert (found.processes, found.roles, found.shells) == (2, ("claude", "flow-nexus"), 2)
 
     def test_subagents_of_other_acts_do_not_count(self) -> None:
         watched = told.Watched(samples=[sample(1.0), sample(9.0)], alone=True)

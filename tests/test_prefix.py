@@ -408,6 +408,11 @@ def test_without_a_daemon_all_is_as_if_we_were_not_there(
             ours = ran(program, COMMANDS[name], small)
             assert time.monotonic() - began < 2.5
             assert ours == bare, name
+        unlocalized = {
+            k: v for k, v in sessions.environment("shell", os.getpid()).items() if k[:2] not in ("LC", "LA")
+        }
+        command = COMMANDS["environment"]
+        assert ran(program, command, small, env=unlocalized) == ran(None, command, small, env=unlocalized)
         process = sessions.server(program, ["sh", "-c", "cat; echo err >&2; exit 4"], stdout=-1, stderr=-1)
         began = time.monotonic()
         assert process.communicate(b"in", timeout=20) == (b"in", b"err\n")

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 Severity = Literal["warning", "critical"]
 #: Changes of footprint that are worth a figure.
 WORTH_BYTES = 1_000_000
-#: Lines beside the rows: memory, totals, daemon, findings, head of the table, and what did not fit.
-_AROUND = 8
+#: Lines of the table beside its rows: blank ones, head and rule; and the one that counts what did not fit.
+_AROUND = 5
 _STATES = {"left running": "yellow", "session gone": "red", "unknown": "red", "waiting": "yellow", "new": "green"}
 
 
@@ -134,8 +134,8 @@ class LiveTable:
 
         found = sections(scan, self._before)
         self._before = footprints(found)
-        shown, more = fitted(found, self._out.size.height - _AROUND)
         parts = [_memory(scan.report.memory), *_lines(scan, found)]
+        shown, more = fitted(found, self._out.size.height - len(parts) - _AROUND)
         parts += [_table(shown)] if shown else ["no session, server or governed tree runs here"]
         parts += [f"and {more} more"] if more else []
         self.last = Group(*parts)

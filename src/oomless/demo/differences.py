@@ -41,7 +41,8 @@ def _subagents(found: Subagents, version: str) -> str:
     shells = _count(found.shells, "tool shell") if found.shells else ""
     if found.processes:
         also = f", and {shells}" if shells else ""
-        began = f"{_count(found.processes, 'process')} began in their sessions that had not been there{also}"
+        named = _listed([WORDS.get(role, role) for role in found.roles])
+        began = f"{_count(found.processes, 'process')} began in their sessions ({named}){also}"
     else:
         began = "no process began in their sessions" + (f" but {shells}" if shells else "")
     grew = "grew by" if found.growth_bytes >= 0 else "shrank by"

@@ -140,6 +140,7 @@ def passed(home: Throwaway, began: float) -> Passed:
 
 
 def job_lines(act: Act, need: int, budget: int, retries: int) -> list[Line]:
+    """What is reserved was measured from outside and is an estimate; so the limit is the whole budget."""
     starts = {name: act.stage.agents.start(act.place, name) for name in act.stage.names}
     return [
         Line(

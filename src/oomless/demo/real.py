@@ -25,8 +25,8 @@ from oomless.errors import OomlessError
 
 #: All that a session gets of the environment that the demo was started with.
 ALLOWED = ("PATH", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME")
-#: Kernel memory and page cache count in a cgroup, not in PSS, and so do the shims of what an agent starts (measured: a
-#: cgroup's peak was 686 MB where five sessions took 622 MB each).
+#: Kernel memory and page cache count in a cgroup, not in PSS, and so do the shims of what an agent starts (measured:
+#: a cgroup's peak was 686 MB where five sessions took 622 MB each).
 NEED_SHARE = 1.15
 INSTALL_SECONDS = 60
 OOMLESS = (sys.executable, "-m", "oomless")

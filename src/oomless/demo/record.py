@@ -127,12 +127,14 @@ class Outlived(msgspec.Struct, frozen=True, kw_only=True):
 
 class Subagents(msgspec.Struct, frozen=True, kw_only=True):
     """What began in a session while its subagent was at work, in the same acts: ``processes`` of the host or of its
-    servers, ``shells`` for the subagent's commands (as far as they were seen); a browser's helpers come and go as it
-    likes and do not count. ``seconds``: how long a subagent was at work, the median. ``growth_bytes``: by how much
-    the session's own process grew meanwhile, the median where one session ran at a time."""
+    servers (``roles``: which), ``shells`` for the subagent's commands (as far as they were seen); a browser's helpers
+    come and go as it likes and do not count. ``seconds``: how long a subagent was at work, the median.
+    ``growth_bytes``: by how much the session's own process grew meanwhile, the median where one session ran at a
+    time."""
 
     ran: int
     processes: int
+    roles: tuple[str, ...] = ()
     shells: int
     seconds: float
     growth_bytes: int

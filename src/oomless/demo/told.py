@@ -92,10 +92,12 @@ def subagents(found: Iterable[Ran], acts: Sequence[Watched], ticks: int) -> Suba
     """``ticks``: how many of the kernel's clock ticks are a second, in which it tells when a process began."""
     seen = [(one, act) for one in found for act in acts if act.began <= one.began and one.ended <= act.ended]
     new = [used for one, act in seen for used in _born(one, act, ticks)]
+    added = [used for used in new if used.role not in (SHELL, BROWSER)]
     growth = [size for one, act in seen if act.alone and (size := _growth(one, act)) is not None]
     return Subagents(
         ran=len(seen),
-        processes=sum(used.role not in (SHELL, BROWSER) for used in new),
+        processes=len(added),
+        roles=tuple(sorted({used.role for used in added})),
         shells=sum(used.role == SHELL for used in new),
         seconds=round(statistics.median(one.ended - one.began for one, _ in seen), 3) if seen else 0.0,
         growth_bytes=int(statistics.median(growth)) if growth else 0,
@@ -103,15 +105,14 @@ def subagents(found: Iterable[Ran], acts: Sequence[Watched], ticks: int) -> Suba
 
 
 def _born(one: Ran, act: Watched, ticks: int) -> list[Used]:
-    """Seen while the subagent was at work, and begun after it."""
-    found = {
-        (used.pid, used.start): used
-        for sample in act.samples
-        if one.began <= sample.at <= one.ended
-        for used in sample.used
-        if used.agent == one.page and used.start / ticks > one.began
-    }
-    return list(found.values())
+    """Begun after the subagent and seen while it was at work: a tool shell once, anything else twice (what was seen
+    once may be a fork before its exec)."""
+    found: dict[tuple[int, int], list[Used]] = {}
+    for sample in act.samples:
+        for used in sample.used if one.began <= sample.at <= one.ended else ():
+            if used.agent == one.page and used.start / ticks > one.began:
+                found.setdefault((used.pid, used.start), []).append(used)
+    return [seen[-1] for seen in found.values() if seen[-1].role == SHELL or len(seen) > 1]
 
 
 def _growth(one: Ran, act: Watched) -> int | None:
