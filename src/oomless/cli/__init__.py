@@ -22,7 +22,10 @@ def main() -> None:
         from oomless.cli.hook import main as hook
 
         sys.exit(hook(argv[1:]))
-    sys.exit(_typer(argv))
+    try:
+        sys.exit(_typer(argv))
+    finally:
+        _flush_errors()
 
 
 def _typer(argv: list[str]) -> int:
@@ -43,6 +46,14 @@ def _typer(argv: list[str]) -> int:
         words = " ".join(["oomless", *[word for word in argv[:1] if word in COMMANDS], "--help"])
         _fail(UsageError(error.format_message().rstrip("."), "", f"see {words}"))
     return code if isinstance(code, int) else 0
+
+
+def _flush_errors() -> None:
+    """Nobody reads stderr any more: then Python would end with 120 instead of the command's own code."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _fail(error: OomlessError) -> None:
