@@ -31,7 +31,19 @@ from oomless.demo.model.log import Entry, Result
 from oomless.demo.model.process import ModelProcess
 from oomless.demo.parts import Built, Parts, ServerPart
 from oomless.demo.real import Real
-from oomless.demo.record import ACTS, ActName, ActRecord, Outlived, Passed, Point, Share, Subagents, Tool
+from oomless.demo.record import (
+    ACTS,
+    ActName,
+    ActRecord,
+    DemoRecord,
+    Missing,
+    Outlived,
+    Passed,
+    Point,
+    Share,
+    Subagents,
+    Tool,
+)
 from oomless.demo.samples import Sample, Used, agent_peak, at_peak
 from oomless.demo.stage import Stage
 from oomless.errors import Refused
@@ -181,6 +193,32 @@ class TestChecks:
     def test_a_server_that_nobody_called_is_named(self) -> None:
         tools = [self.TOOLS[0], msgspec.structs.replace(self.TOOLS[1], calls=9)]
         assert self.failed(tools) == ["each agent calls each server (19 of 20 answers)"]
+
+
+def test_differences_and_what_failed_are_printed() -> None:
+    broken = Tool(server="chrome-devtools", tool="list_pages", calls=10, errors=10, error="no browser")
+    record = DemoRecord(
+        form="real",
+        agents=5,
+        agent_bytes=990 * MB,
+        acts=tuple(all_acts()),
+        checks=(),
+        conclusion=("All 20 checks hold.",),
+        servers_missing=(Missing(name="ruv-swarm", reason="no C++ compiler"),),
+        tools=(*TestChecks.TOOLS, broken),
+        differences=("One differs.",),
+        ok=True,
+    )
+    out = io.StringIO()
+    show.show(Console(file=out, width=100), record)
+    lines = out.getvalue().splitlines()
+    assert lines[-4:] == [
+        "What is different from the incident's account",
+        "- One differs.",
+        "Left out: ruv-swarm, no C++ compiler",
+        "chrome-devtools: 10 of 10 calls of list_pages failed: no browser",
+    ]
+    assert msgspec.json.decode(msgspec.json.encode(record))["servers_missing"][0]["name"] == "ruv-swarm"
 
 
 class TestSamples:

@@ -159,7 +159,7 @@ def test_the_environment_is_passed_on(program: str, small: Path, environ: str) -
 
 @pytest.mark.parametrize("closed", [0, 1, 2])
 def test_a_descriptor_that_the_host_has_closed_stays_closed(program: str, small: Path, closed: int) -> None:
-    command = "ls -l /proc/$$/fd > fds; grep -c . < fds"
+    command = "ls -l /proc/$$/fd > fds; sleep 0.3; grep -c . < fds"
     closing = {"preexec_fn": lambda: os.close(closed)}
     assert ran(program, command, small, **closing) == ran(None, command, small, **closing)
     assert contained() == 1
@@ -285,6 +285,44 @@ def test_one_signal_after_another_arrives_each_time(program: str, small: Path) -
     rest, _ = process.communicate(timeout=20)
     os.close(hold)
     assert (lines, rest, process.returncode) == ([b"0\n", b"1\n", b"2\n", b"3\n"], b"", 3)
+
+
+SERVERS = {
+    "ends with its stdin": ("cat; echo bye >&2; exit 4", None),
+    "dies of TERM": ("echo up; exec cat", signal.SIGTERM),
+    "dies of INT": ("trap - INT; echo up; exec cat", signal.SIGINT),
+    "ends well on INT": ("trap 'echo bye; exit 0' INT; echo up; while :; do sleep 0.01; done", signal.SIGINT),
+    "ends in its way on TERM": (
+        "trap 'echo bye >&2; exit 7' TERM; echo up; while :; do sleep 0.01; done",
+        signal.SIGTERM,
+    ),
+    "dies by itself": ("echo up; kill -USR1 $$", None),
+    "is not there": (None, None),
+}
+
+
+def served(program: str, script: str | None, number: int | None) -> tuple[int, bytes, bytes]:
+    argv = ["/no/such/server"] if script is None else ["sh", "-c", script]
+    process = sessions.server(program, argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    out = b""
+    if number is not None:
+        out = process.stdout.readline()
+        process.send_signal(number)
+        process.wait(20)  # it ends though its stdin is open
+    rest, err = process.communicate(timeout=20)
+    return process.returncode, out + rest, err
+
+
+@pytest.mark.parametrize("how", SERVERS)
+def test_a_server_ends_as_without_us(program: str, small: Path, how: str) -> None:
+    """Compared with the plainest prefix, which shows nothing of itself."""
+    plain = small / "plain"
+    plain.write_text('#!/bin/sh\nexec /bin/sh -c "exec $1"\n')
+    plain.chmod(0o755)
+    assert served(program, *SERVERS[how]) == served(str(plain), *SERVERS[how])
+    assert contained() == 1
 
 
 # -- who is passed through -------------------------------------------------------------------------------------

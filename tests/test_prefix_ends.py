@@ -24,7 +24,7 @@ from oomless.journal.store import Journal
 from oomless.paths import Paths
 from oomless.platform import proc
 from sessions import Session, member
-from test_contain import read_roster
+from test_contain import OFFERS, read_roster
 from test_crash import kill_daemon, use_rung
 from test_run import RUN, finish, open_trees, running, start
 
@@ -33,12 +33,12 @@ Who = tuple[int, int]
 WITHIN = 2.0
 SERVERS = ("polite", "stubborn", "launcher")
 ENDS = ("normal", "TERM", "HUP", "KILL")
-RUNGS = ("auto", "cgroup1", "subreaper")
+RUNGS = ("auto", *[offer.name for offer in OFFERS[1:] if offer.name in ("cgroup1", "subreaper")])
 DETACHED = {
     "setsid": "nohup setsid {member} > /dev/null 2>&1 &",
     "nohup": "nohup {member} > /dev/null 2>&1 &",
     "ignores": "trap '' HUP; {member} &",
-    "tmux": "tmux -S {folder}/tmux.sock -f /dev/null new-session -d '{member}'",
+    "tmux": "SHELL=/bin/sh tmux -S {folder}/tmux.sock -f /dev/null new-session -d '{member}'",
 }
 
 

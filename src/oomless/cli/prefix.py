@@ -126,15 +126,27 @@ def run(kind: str, line: str, former: str = "") -> int:
         tied=kind == "server",
     )
     if kind == "server":
-        from oomless.contain.shim import Shim
-
-        return Shim(spec.fields(), command).run()
+        return serve(spec, command)
     from oomless.contain import toolshell
 
     try:
         return toolshell.run(spec.fields(), command)
     except OSError:
         unchanged(command)
+
+
+def serve(spec: ShimSpec, command: list[str]) -> int:
+    """As the shim itself; dies of the signal that the server died of, except where that was our KILL for a limit."""
+    from oomless.contain.shim import Shim
+
+    shim = Shim(spec.fields(), command)
+    code = shim.run()
+    number = os.WTERMSIG(shim.root_status) if shim.root_status and os.WIFSIGNALED(shim.root_status) else 0
+    if number and number != signal.SIGKILL and code == 128 + number:
+        from oomless.contain.front import die_of
+
+        die_of(number)
+    return code
 
 
 def unchanged(command: list[str]) -> NoReturn:

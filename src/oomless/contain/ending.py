@@ -53,13 +53,14 @@ def interrupted(number: int) -> Cause:
     return Cause("killed", 128 + number, f"ended by {name_of(number)}", number, by_owner=True)
 
 
-def verdict(cause: Cause | None, status: int) -> Cause:
+def verdict(cause: Cause | None, status: int, hosted: bool = False) -> Cause:
     """What the root's wait status and our own reason to end it amount to. A command that ended by itself within
-    the grace after TERM or HUP keeps its own exit code; after Ctrl-C it is 130 always."""
+    the grace after TERM or HUP keeps its own exit code; after Ctrl-C it is 130 always, but for a host's (``hosted``),
+    which stops its servers by INT first."""
     own = exited(status)
     if cause is None:
         return own
-    forwarded = cause.signal in (signal.SIGTERM, signal.SIGHUP)
+    forwarded = cause.signal in (signal.SIGTERM, signal.SIGHUP) or (hosted and cause.signal == signal.SIGINT)
     return own if forwarded and own.signal is None else cause
 
 

@@ -297,7 +297,7 @@ class Shim:
             self.rung.usage()
         self.watch()
         kernel = self.bounds.kernel(self.rung) if self.cause is None else None
-        cause = kernel or ending.verdict(self.cause, self.root_status or 0)
+        cause = kernel or ending.verdict(self.cause, self.root_status or 0, self.spec["owner"] is not None)
         left = ending.describe(self.rung.members(), self.pid, self.strangers)
         return self._finish(cause, left)
 

@@ -168,8 +168,10 @@ def show(console: Console, record: DemoRecord) -> None:
             console.print(f"- {sentence}", markup=False, highlight=False)
     for missing in record.servers_missing:
         console.print(f"Left out: {missing.name}, {missing.reason}", markup=False, highlight=False)
-    if record.form == "real" and record.browser is None:
-        console.print("There was no browser: chrome-devtools-mcp answered with an error.", markup=False)
+    for tool in record.tools:
+        if tool.errors:
+            said = f"{tool.server}: {tool.errors} of {tool.calls} calls of {tool.tool} failed: {tool.error}"
+            console.print(said, markup=False, highlight=False)
 
 
 def table(record: DemoRecord) -> Table:

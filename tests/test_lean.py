@@ -1,0 +1,52 @@
+"""JSON and signal names without the standard modules: the same answers, and none of what these would load."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oomless import lean
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(VALUES)
+def test_json_as_the_standard_module_has_it(value: object) -> None:
+    assert lean.dumps(value) == json.dumps(value)
+    assert lean.loads(json.dumps(value)) == value
+    assert lean.loads(b" \n" + json.dumps(value).encode() + b"\r\n") == value
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}x", "[1,]", '{"a"', "nul", '"\x01"', b"\xff", "1 2"])
+def test_what_is_not_json_is_a_value_error(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"^\S"):
+        lean.loads(text)
+
+
+def test_what_has_no_place_in_json_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="object has no place"):
+        lean.dumps({"a": object()})
+
+
+@pytest.mark.parametrize("number", [s for s in signal.Signals if s.value < 32])
+def test_names_of_signals(number: signal.Signals) -> None:
+    assert getattr(signal, lean.name_of(number.value)) == number
+
+
+@pytest.mark.parametrize("module", ["oomless.cli.prefix", "oomless.contain.toolshell", "oomless.contain.shim"])
+def test_a_shim_loads_neither_enum_nor_re(module: str) -> None:
+    path = lean.__file__.rsplit("/", 2)[0]
+    script = f"import sys; sys.path.insert(0, {path!r}); import {module}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-E", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert not {"enum", "re", "json", "signal", "functools", "ctypes"} & set(done.stdout.split())
