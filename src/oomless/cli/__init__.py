@@ -7,6 +7,10 @@ from __future__ import annotations
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 from oomless.errors import OomlessError, UnsupportedPlatform, UsageError
 
 
@@ -14,6 +18,7 @@ def main() -> None:
     argv = sys.argv[1:]
     if sys.platform != "linux":
         _fail(UnsupportedPlatform(f"{sys.platform} is not supported", "only Linux is, so far", "run it on Linux"))
+    assert sys.platform == "linux"  # for the type checker: what follows is not there elsewhere
     if argv[:1] == ["run"]:
         from oomless.cli.run import main as run
 
@@ -56,6 +61,6 @@ def _flush_errors() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def _fail(error: OomlessError) -> None:
+def _fail(error: OomlessError) -> NoReturn:
     sys.stderr.write(error.line() + "\n")
     sys.exit(error.exit_code)

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+
+assert sys.platform == "linux"
+
 from typing import Annotated
 
 import typer

@@ -5,6 +5,8 @@ import sys
 
 sys.path.insert(0, __file__.rsplit("/", 3)[0])
 
+assert sys.platform == "linux"
+
 from oomless.cli.prefix import main
 
 main(sys.argv)

@@ -11,6 +11,8 @@ import os
 import sys
 import time
 
+assert sys.platform == "linux"
+
 from oomless.contain.launch import ShimSpec, exec_shim
 from oomless.daemon import lease, spawn
 from oomless.errors import CommandNotFound, DaemonGone, Interrupted, NotRunnable, OomlessError, UsageError

@@ -8,6 +8,8 @@ import sys
 
 sys.path.insert(0, __file__.rsplit("/", 3)[0])
 
+assert sys.platform == "linux"
+
 from oomless.contain.shim import main
 
 main(sys.argv)

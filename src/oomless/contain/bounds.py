@@ -6,6 +6,10 @@ at the pace of ``limit.py``. Not here: ending the tree (``shim.py``). Standard l
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"
+
 from oomless.contain.ending import Cause
 from oomless.contain.limit import Pace
 from oomless.units import format_size

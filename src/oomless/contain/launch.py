@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
+assert sys.platform == "linux"
+
 from oomless.lean import dumps, signal
 
 BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot.py")

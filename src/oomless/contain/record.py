@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+
+assert sys.platform == "linux"
 
 from oomless.lean import dumps
 

@@ -5,7 +5,10 @@ Not here: who is spared (``contain/spare.py``), nor what is left by sessions tha
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+
+assert sys.platform == "linux"
 
 from oomless.daemon.views import LeftRunningView
 from oomless.journal.facts import TreeIntent, TreeRow
