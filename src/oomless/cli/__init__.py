@@ -7,50 +7,53 @@ from __future__ import annotations
 import os
 import sys
 
+from oomless.errors import OomlessError, UnsupportedPlatform, UsageError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-from oomless.errors import OomlessError, UnsupportedPlatform, UsageError
-
 
 def main() -> None:
-    argv = sys.argv[1:]
-    if sys.platform != "linux":
-        _fail(UnsupportedPlatform(f"{sys.platform} is not supported", "only Linux is, so far", "run it on Linux"))
-    assert sys.platform == "linux"  # for the type checker: what follows is not there elsewhere
-    if argv[:1] == ["run"]:
-        from oomless.cli.run import main as run
-
-        sys.exit(run(argv[1:]))
-    if argv[:1] == ["hook"]:
-        from oomless.cli.hook import main as hook
-
-        sys.exit(hook(argv[1:]))
-    try:
-        sys.exit(_typer(argv))
-    finally:
-        _flush_errors()
+    if sys.platform == "linux":
+        try:
+            sys.exit(_dispatch(sys.argv[1:]))
+        finally:
+            _flush_errors()
+    _fail(UnsupportedPlatform(f"{sys.platform} is not supported", "only Linux is, so far", "run it on Linux"))
 
 
-def _typer(argv: list[str]) -> int:
-    from oomless.cli.app import COMMANDS, build
+if sys.platform == "linux":
 
-    wanted = argv[0] if argv and "_OOMLESS_COMPLETE" not in os.environ else None
-    try:
-        code = build(wanted)(argv or ["--help"], prog_name="oomless", standalone_mode=False)
-    except Exception as error:
-        if type(error).__name__ == "Abort":  # Ctrl-C outside a command of ours
-            return 130
-        # click has moved into typer (0.29), and with it the classes: what makes a usage error is its message.
-        if not hasattr(error, "format_message"):
-            raise
-        if type(error).__name__ == "NoArgsIsHelpError":
-            sys.stderr.write(error.format_message() + "\n")
-            return 2
-        words = " ".join(["oomless", *[word for word in argv[:1] if word in COMMANDS], "--help"])
-        _fail(UsageError(error.format_message().rstrip("."), "", f"see {words}"))
-    return code if isinstance(code, int) else 0
+    def _dispatch(argv: list[str]) -> int:
+        if argv[:1] == ["run"]:
+            from oomless.cli.run import main as run
+
+            return run(argv[1:])
+        if argv[:1] == ["hook"]:
+            from oomless.cli.hook import main as hook
+
+            return hook(argv[1:])
+        return _typer(argv)
+
+    def _typer(argv: list[str]) -> int:
+        from oomless.cli.app import COMMANDS, build
+
+        wanted = argv[0] if argv and "_OOMLESS_COMPLETE" not in os.environ else None
+        try:
+            code = build(wanted)(argv or ["--help"], prog_name="oomless", standalone_mode=False)
+        except Exception as error:
+            if type(error).__name__ == "Abort":  # Ctrl-C outside a command of ours
+                return 130
+            # click has moved into typer (0.29), and with it the classes: what makes a usage error is its message.
+            if not hasattr(error, "format_message"):
+                raise
+            if type(error).__name__ == "NoArgsIsHelpError":
+                sys.stderr.write(error.format_message() + "\n")
+                return 2
+            words = " ".join(["oomless", *[word for word in argv[:1] if word in COMMANDS], "--help"])
+            _fail(UsageError(error.format_message().rstrip("."), "", f"see {words}"))
+        return code if isinstance(code, int) else 0
 
 
 def _flush_errors() -> None:
