@@ -102,6 +102,10 @@ def test_an_end_without_a_daemon_is_known_to_the_next(tree: subprocess.Popen[str
 
 
 def test_a_killed_shim_is_swept_within_two_seconds(tree: subprocess.Popen[str], roster: Path) -> None:
+    """On the best rung there is: for an ordinary user without a group of its own that is the subreaper, which reaches
+    whom the shim has told of."""
+    everyone = len(trees.KINDS) + 1
+    assert wait_for(lambda: (found := running("tree")) and found.processes == everyone, 10)
     kill(tree)
     assert gone(roster, 2) == []
     assert wait_for(lambda: not open_trees(), 5)
