@@ -23,6 +23,9 @@ PATIENCE = 2.0
 
 Processes = dict[int, int]
 
+# A shell that starts this in its background has it ignore SIGINT, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.geteuid() == 0:
