@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from oomless.daemon.message import Handler
+from oomless.daemon.reap_views import ReapAnswer, ReapRequest
 from oomless.daemon.views import EventView, Registration, StatusView, TreeView
 from oomless.model import MachineMemory
 
@@ -52,6 +53,9 @@ class FakeCore:
     def register(self, asked: Registration) -> bool:
         self.registered.append(asked)
         return asked.pid == TREE.pid
+
+    async def reap(self, asked: ReapRequest) -> ReapAnswer:
+        return ReapAnswer()
 
     def subscribe(self) -> asyncio.Queue[EventView]:
         self.queues.append(asyncio.Queue())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -22,6 +23,7 @@ from oomless.daemon import spawn
 from oomless.daemon.client import Client
 from oomless.engine.base import Event
 from oomless.engine.jobs import Job
+from oomless.engine.store import KEPT, Store
 from oomless.paths import Paths
 from oomless.platform import proc
 
@@ -464,6 +466,89 @@ def test_without_resume_all_is_done_again(scene: Scene) -> None:
     scene.write(scene.shell("a", "true"))
     assert scene.json()["batch"] == scene.json()["batch"]
     assert scene.ran() == ["a", "a"]
+
+
+def finished_before(count: int) -> list[Path]:
+    """Folders as ``count`` batches leave them, newest first."""
+    folders = [Path(Paths().batches) / f"{number:016x}" for number in range(count)]
+    for age, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        for name in ("lock", "001.intent.json", "001.out", "finished"):
+            (folder / name).touch()
+        os.utime(folder / "finished", (10**9 - age, 10**9 - age))
+    return folders
+
+
+def test_the_newest_finished_batches_are_kept_and_all_that_are_still_needed(scene: Scene) -> None:
+    folders = finished_before(KEPT + 4)
+    newest, (gone, lives, runs, unfinished) = folders[:KEPT], folders[KEPT:]
+    (unfinished / "finished").unlink()
+    with subprocess.Popen(["sleep", "60"]) as job, (runs / "lock").open("r+") as lock:
+        identity = {"pid": job.pid, "start": proc.start_of(job.pid), "boot_id": proc.boot_id()}
+        (lives / "001.intent.json").write_text(json.dumps({"tree": "t1", "attempt": 1, **identity}))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        scene.write(scene.shell("a", "true"))
+        first = Path(Paths().batches) / scene.json()["batch"]
+        assert set(Path(Paths().batches).iterdir()) == {*newest, lives, runs, unfinished, first}
+        assert not gone.exists()
+        job.kill()
+    scene.write(scene.shell("b", "true"))
+    second = Path(Paths().batches) / scene.json()["batch"]
+    assert set(Path(Paths().batches).iterdir()) == {*newest[:-1], unfinished, first, second}
+
+
+def test_only_what_cannot_be_resumed_counts_as_finished(scene: Scene) -> None:
+    mark = Path(Paths().batches)
+    scene.write(scene.gated("a"))
+    process = scene.start()
+    scene.started.line()
+    assert not (mark / only_batch() / "finished").exists()
+    process.send_signal(signal.SIGINT)
+    assert finish(process).returncode == 130
+    assert not (mark / only_batch() / "finished").exists()
+    scene.go.release()
+    scene.json("--resume")
+    scene.started.line()
+    assert (mark / only_batch() / "finished").exists()
+    again = scene.start("--max-parallel", "1")
+    scene.started.line()
+    assert not (mark / only_batch() / "finished").exists()
+    scene.go.release()
+    assert finish(again).returncode == 0
+
+
+def test_a_batch_from_standard_input_can_never_be_resumed(scene: Scene) -> None:
+    scene.write(scene.gated("a"))
+    process = scene.start(file="-")
+    assert process.stdin is not None
+    process.stdin.write(scene.file.read_text())
+    process.stdin.close()
+    process.stdin = None  # communicate would flush it
+    pid = int(scene.started.line().split()[1])
+    process.kill()
+    process.communicate()
+    assert (Path(Paths().batches) / only_batch() / "finished").exists()
+    scene.go.release()
+    assert wait_gone(pid, proc.start_of(pid) or 0, TIMEOUT)
+
+
+def test_a_folder_that_is_removed_while_it_is_opened_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the pruning of another command, between our opening of the lock and taking it."""
+    folder = Path(Paths().batches) / "b"
+    folder.mkdir(parents=True)
+    really = fcntl.flock
+    taken: list[int] = []
+
+    def flock(fd: int, how: int) -> None:
+        if not taken:
+            folder.rename(folder.with_name("away"))
+        taken.append(fd)
+        really(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    store = Store.open(Paths(), "b")
+    store.close()
+    assert (len(taken), sorted(os.listdir(folder))) == (2, ["lock"])
 
 
 def test_another_content_is_another_batch(scene: Scene) -> None:

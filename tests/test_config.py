@@ -272,6 +272,7 @@ def test_origins(house: Path) -> None:
         "headroom_floor": (10**9, "project", project.path),
         "wait": (540.0, "user", user.path),
         "rung": ("auto", "default", None),
+        "reap": ("proven", "default", None),
         "classes.a.memory": (10**9, "user", user.path),
         "classes.a.expect": ("auto", "default", None),
         "daemon.port": (0, "default", None),

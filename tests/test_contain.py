@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,8 @@ import pytest
 
 import trees
 from helpers import alive, wait_for, wait_gone
+from oomless.contain import lineage, rungs
+from oomless.contain.bounds import Bounds
 from oomless.contain.ladder import Ladder, Offer
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
 from oomless.model import ExitRecord
@@ -165,6 +168,60 @@ def test_a_tree_over_its_limit_is_ended(offer: Offer, tmp_path: Path) -> None:
         assert record.peak_bytes <= 1.02 * 300_000_000
         assert record.peak_source == "cgroup"
     assert sibling.finish().exit_code == 9
+
+
+@pytest.fixture
+def mapper(tmp_path: Path) -> Iterator[proc.Stat]:
+    """A process with 64 MB of a file resident, shared with nobody that is read, and little else."""
+    big = tmp_path / "big"
+    big.write_bytes(bytes(64_000_000))
+    code = f"import mmap; f = open({str(big)!r}, 'rb'); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)"
+    code += "; sum(m[i] for i in range(0, 64_000_000, 4096)); print(flush=True); input()"
+    with subprocess.Popen([*PYTHON, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        stat = proc.read_stat(process.pid)
+        assert stat is not None
+        yield stat
+        process.kill()
+
+
+def test_pages_that_may_be_shared_are_not_counted_where_only_rss_is_told(
+    mapper: proc.Stat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used, source = rungs.measured([mapper])
+    assert (used > 64_000_000, source) == (True, "pss")
+    monkeypatch.setattr(rungs, "proportional", lambda pid: None)  # another user's
+    used, source = rungs.measured([mapper])
+    assert mapper.rss_pages * rungs.PAGE > 64_000_000
+    assert (1_000_000 < used < 32_000_000, source) == (True, "pss+anon")
+    rung = rungs.Subreaper()
+    monkeypatch.setattr(lineage, "walk", lambda own, skip: [mapper])
+    assert rung.usage() == rung.peak() == used
+    assert rung.source == "pss+anon"
+
+
+def test_who_has_ended_meanwhile_counts_for_nothing(mapper: proc.Stat) -> None:
+    proc.kill(mapper.pid, mapper.start)
+    assert wait_gone(mapper.pid, mapper.start, 5)
+    assert rungs.measured([mapper]) == (0, "pss")
+
+
+def test_a_polled_limit_names_its_source() -> None:
+    class Full:
+        kernel_limit, source = False, "pss+anon"
+
+        def breach(self) -> None:
+            return None
+
+        def resident(self) -> int:
+            return 1000
+
+        usage = resident
+
+    cause = Bounds(500, None, None, 0.0).passed(Full(), 1.0)  # type: ignore[arg-type]
+    assert cause is not None
+    assert cause.reason == "used 1 kB of its 500 B memory limit (pss+anon, found by polling)"
 
 
 def test_a_limit_counts_the_whole_tree(offer: Offer, tmp_path: Path) -> None:

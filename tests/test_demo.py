@@ -34,6 +34,7 @@ from oomless.errors import OomlessError, Refused, UsageError
 from oomless.model import MachineMemory
 from oomless.platform import proc
 from oomless.platform.linux import Linux
+from test_contain import OFFERS
 
 AGENTS = 5
 
@@ -428,6 +429,32 @@ except OomlessError as error:
 """
 
 
+@pytest.mark.skipif(not OFFERS[0].bases, reason="no control groups can be made here")
+def test_the_keeper_removes_the_groups_of_its_own_demo(house: Path) -> None:
+    """Those that are empty: others are in use, whoever made them."""
+    state = house / "demo" / "s" / "oomless"
+    state.mkdir(parents=True)
+    mine, other = os.urandom(4).hex(), os.urandom(4).hex()
+    (state / "id").write_text(mine)
+    bases = OFFERS[0].bases.values()
+    ours = [f"{base}/oomless-{mine}-t1" for base in bases] + [
+        f"{base}/oomless-{mine}-t1/oomless-x-t2" for base in bases
+    ]
+    theirs = [f"{base}/oomless-{other}-t1" for base in bases]
+    try:
+        for path in (*ours, *theirs):
+            os.mkdir(path)
+        keeper = [sys.executable, "-m", "oomless.demo.keeper", str(house / "demo")]
+        subprocess.run(keeper, stdin=subprocess.DEVNULL, timeout=30, check=True)
+        assert [path for path in ours if os.path.exists(path)] == []
+        assert [path for path in theirs if os.path.exists(path)] == theirs
+        assert not (house / "demo").exists()
+    finally:
+        for path in (*reversed(ours), *theirs):
+            if os.path.exists(path):
+                os.rmdir(path)
+
+
 @pytest.mark.parametrize(
     ("moment", "processes", "seconds", "number", "code"),
     [
@@ -451,13 +478,17 @@ def test_a_signal_ends_the_demo_and_all_it_started(
             words = line.decode().split()
             if words[0] == moment and int(words[1]) >= processes:
                 break
+        ids = [path.read_text() for path in folder.glob("*/s/oomless/id")]
         process.send_signal(number)
         assert process.wait(timeout=30) == code
     ours = (token, str(folder).encode())
     # After SIGKILL its keeper cleans up; else nobody may be left already.
     patience = 10 if number == signal.SIGKILL else 0
     assert wait_for(lambda: not any(mark in proc.environ(pid) for pid in proc.pids() for mark in ours), patience)
-    assert list(folder.iterdir()) == []
+    assert wait_for(lambda: list(folder.iterdir()) == [], patience)
+    assert bool(ids) == (moment == "governed")
+    bases = {base for offer in OFFERS for base in offer.bases.values()}
+    assert [name for base in bases for name in os.listdir(base) for id in ids if f"oomless-{id}" in name] == []
 
 
 def test_the_whole_demo_with_small_agents(house: Path) -> None:

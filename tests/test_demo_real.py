@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -47,6 +48,7 @@ from oomless.demo.record import (
 from oomless.demo.samples import Sample, Used, agent_peak, at_peak
 from oomless.demo.stage import Stage
 from oomless.errors import Refused
+from oomless.hosts import claude_settings
 from oomless.model import MachineMemory
 from oomless.platform import proc
 from oomless.platform.linux import Linux
@@ -478,6 +480,7 @@ class TestBuilding:
     ("command", "expected"),
     [
         (["/usr/bin/python3", "-I", "-m", "oomless", "hook", "claude-code", "session-start"], True),
+        (shlex.split(claude_settings.session_start("/usr/bin/python3")), True),
         (["/usr/bin/python3", "-m", "oomless", "batch"], True),
         (["/bin/sh", "/tmp/x/s/oomless/prefix", "sleep 1"], True),
         (["/bin/sh", "-c", "sleep 1"], False),

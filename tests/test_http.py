@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
@@ -280,21 +281,21 @@ class Pipe(asyncio.Transport):
         pass
 
 
-def feed(parts: list[bytes]) -> tuple[bytes, list[object]]:
+def feed(parts: list[bytes], pipe: Pipe | None = None) -> tuple[bytes, list[object]]:
     """What the protocol writes, and what went wrong in it."""
     wrong: list[object] = []
 
     async def main() -> bytes:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
-        pipe, protocol = Pipe(), HttpProtocol(echo)
-        protocol.connection_made(pipe)
+        to, protocol = pipe or Pipe(), HttpProtocol(echo)
+        protocol.connection_made(to)
         for part in parts:
             protocol.data_received(part)
             await asyncio.sleep(0)
         while protocol._task:
             await asyncio.sleep(0)
         protocol.connection_lost(None)
-        return pipe.written
+        return to.written
 
     return asyncio.run(main()), wrong
 
@@ -325,6 +326,18 @@ def test_how_it_is_cut_makes_no_difference(cuts: list[int]) -> None:
     written, wrong = feed([WHOLE[a:b] for a, b in itertools.pairwise(places)])
     assert wrong == []
     assert bodies(written) == [(200, b"GET /a  "), (200, b"POST /b  hello"), (200, b"POST /c  abc")]
+
+
+def test_a_client_that_is_gone_when_it_is_told_the_end() -> None:
+    """It asked, closed, and its system has said so with a reset: shutdown(2) fails with ENOTCONN then."""
+
+    class Reset(Pipe):
+        def write_eof(self) -> None:
+            raise OSError(errno.ENOTCONN, "not connected")
+
+    written, wrong = feed([b"GET /a HTTP/1.1\r\nConnection: close\r\n\r\n"], pipe := Reset())
+    assert bodies(written) == [(200, b"GET /a  ")]
+    assert (wrong, pipe.closing) == ([], True)
 
 
 def test_a_refused_client_can_still_read_why() -> None:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from helpers import run_oomless
 from oomless import jsontext, userfile
-from oomless.cli import doctor
+from oomless.cli import doctor, hook
 from oomless.errors import UsageError
 from oomless.hosts import claude_check, claude_install, claude_settings
 from oomless.hosts.claude_settings import Before, Gate
@@ -130,7 +130,8 @@ def status_of(url: str, headers: dict[str, str]) -> int:
 def test_session_start_is_a_command_of_this_interpreter(file: Path) -> None:
     install("--hooks-only")
     [group] = json.loads(file.read_bytes())["hooks"]["SessionStart"]
-    command = f"{sys.executable} -I -m oomless hook claude-code session-start"
+    boot = Path(hook.__file__).with_name("boot_hook.py")
+    command = f"{sys.executable} -I -S -E {boot} claude-code session-start"
     assert group["hooks"] == [{"type": "command", "command": command, "timeout": 30}]
 
 
@@ -207,6 +208,15 @@ def test_an_older_install_is_updated_in_place() -> None:
     assert (list(found.ports), list(found.tokens)) == ([5000], [OTHER_TOKEN])
     assert found.events == set(claude_settings.EVENTS)
     assert put_in(second.text, newer, before=second.before) == second
+
+
+def test_the_session_hook_of_an_older_install_is_replaced_or_taken_out() -> None:
+    """It was started as a module once, which took twice the time."""
+    command = "/a/python -I -m oomless hook claude-code session-start"
+    older = put_in(json.dumps({"a": 1}, indent=2), Gate(url=GATE.url, token=TOKEN, command=command))
+    newer = json.loads(put_in(older.text, GATE, before=older.before).text)
+    assert [hook["command"] for group in newer["hooks"]["SessionStart"] for hook in group["hooks"]] == [GATE.command]
+    assert json.loads(claude_settings.uninstall(older.text, "f", OURS, older.before)) == {"a": 1}
 
 
 def test_secrets_are_not_shown(file: Path) -> None:
@@ -593,6 +603,9 @@ def test_a_prefix_that_the_user_set_since_stays() -> None:
         {**OUR_HOOK, "url": OUR_HOOK["url"] + "/x"},
         {"type": "command", "command": "python -m other hook claude-code session-start"},
         {"type": "command", "command": "oomless hook claude-code session-start && mine"},
+        {"type": "command", "command": "python -I -S -E /other/cli/boot_hook.py claude-code session-start"},
+        {"type": "command", "command": "python -I -S -E /a/oomless/cli/boot_hook.py claude-code session-end"},
+        {"type": "command", "command": "boot_hook.py claude-code session-start"},
         {"type": "command", "command": "echo 'unclosed"},
         {"type": "prompt"},
         {},
@@ -608,6 +621,8 @@ def test_what_only_looks_like_ours(hook: object) -> None:
     [
         OUR_HOOK,
         {"type": "command", "command": claude_settings.session_start("/a b/python")},
+        {"type": "command", "command": "py -I -S -E '/a b/oomless/cli/boot_hook.py' claude-code session-start"},
+        {"type": "command", "command": "/a/python -I -m oomless hook claude-code session-start"},
         {"type": "command", "command": "/usr/local/bin/oomless hook claude-code session-start"},
         {"type": "command", "command": "/bin/oomless", "args": ["hook", "claude-code", "session-start"]},
     ],

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -30,6 +31,22 @@ def test_json_as_the_standard_module_has_it(value: object) -> None:
 def test_what_is_not_json_is_a_value_error(text: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"^\S"):
         lean.loads(text)
+
+
+def test_it_is_a_value_error_too_where_the_standard_module_is_not_loaded() -> None:
+    """CPython 3.11 looks for the class of its error in that module, and without it fails with a SystemError."""
+    code = "\n".join(
+        [
+            f"import sys; sys.path.insert(0, {str(Path(lean.__file__).parent.parent)!r})",
+            "from oomless import lean",
+            "assert 'json' not in sys.modules",
+            "for text in ('{', '[1,]', '{\"a\"', '\"\\x01\"'):",
+            "    try: lean.loads(text)",
+            "    except ValueError: print('well')",
+        ]
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("well\n" * 4, "")
 
 
 def test_what_has_no_place_in_json_is_a_type_error() -> None:

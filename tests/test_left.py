@@ -17,9 +17,10 @@ import pytest
 import fake_claude
 from helpers import alive, wait_for, wait_gone
 from hosting import Host
-from oomless.daemon.clearing import listens, marked
+from oomless.daemon.clearing import marked
 from oomless.daemon.client import Client
 from oomless.daemon.left import OWN_SESSION, Facts, Memory, Trace, Who, judge
+from oomless.daemon.remains import listens
 from oomless.journal.facts import ReapRow
 from oomless.journal.sessions import SessionRows
 from oomless.journal.store import Journal

@@ -262,6 +262,29 @@ def test_a_killed_keeper_changes_nothing_until_the_session_dies(scene: Scene, ru
     assert members["detached"] in left_running()
 
 
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_shell_without_its_keeper_is_closed_when_the_last_of_it_ends(scene: Scene, rung: str) -> None:
+    """Nothing of it is ended for that, and the session need not end first."""
+    use_rung(rung)
+    session = scene.session()
+    assert session.wait(scene.shell(session, f"{scene.member('one')} & {scene.member('two')} &")) == 0
+    members = scene.who("one", "two")
+    keeper = shim_of(members["one"][0])
+    proc.kill(*keeper)
+    assert wait_gone(*keeper, 5)
+    proc.kill(*members["one"])
+    assert wait_gone(*members["one"], 5)
+    assert not wait_for(lambda: not open_trees(), 3)  # longer than the daemon waits between two looks
+    assert alive(*members["two"])
+    proc.kill(*members["two"])
+    assert wait_for(lambda: not open_trees(), 10)
+    (row,) = rows()
+    assert row.sweep is not None
+    assert (row.sweep.ended, row.sweep.left, row.sweep.left_running) == (0, (), ())
+    assert [path for path in row.intent.cgroups.values() if os.path.exists(path)] == []
+    assert alive(session.pid, proc.start_of(session.pid) or 0)
+
+
 def test_a_shell_whose_keeper_is_killed_ends_as_it_ends(scene: Scene) -> None:
     session = scene.session()
     go = scene.folder / "go"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from oomless.cli import hook
 from oomless.daemon import spawn
 from oomless.daemon.views import SessionView
 from oomless.errors import JournalError, UsageError
+from oomless.hosts import claude_settings
 from oomless.journal.facts import HostSession, ReapRow
 from oomless.journal.sessions import SessionRows
 from oomless.journal.store import Journal
@@ -28,7 +30,9 @@ from oomless.platform import proc
 assert sys.platform == "linux"
 
 EVENT = {"hook_event_name": "SessionStart", "session_id": "s-1", "cwd": "/work", "source": "startup", "model": "m"}
-COMMAND = (sys.executable, "-I", "-m", "oomless", "hook", "claude-code", "session-start")
+#: As ``install`` writes it, and as people and earlier versions have it.
+COMMAND = tuple(shlex.split(claude_settings.session_start(sys.executable)))
+LONG_COMMAND = (sys.executable, "-I", "-m", "oomless", "hook", "claude-code", "session-start")
 
 
 @pytest.fixture
@@ -38,12 +42,14 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def run_hook(event: object = EVENT, pid: object = None, **environ: str) -> subprocess.CompletedProcess[str]:
+def run_hook(
+    event: object = EVENT, pid: object = None, command: tuple[str, ...] = COMMAND, **environ: str
+) -> subprocess.CompletedProcess[str]:
     """As this very process's SessionStart hook, below a shell."""
     named = {"CLAUDE_PID": str(os.getpid() if pid is None else pid)}
     text = event if isinstance(event, str) else json.dumps(event)
     return subprocess.run(
-        ["/bin/sh", "-c", '"$@"; exit $?', "sh", *COMMAND],
+        ["/bin/sh", "-c", '"$@"; exit $?', "sh", *command],
         input=text,
         env={**os.environ, **named, **environ},
         capture_output=True,
@@ -60,8 +66,9 @@ def sessions() -> tuple[SessionView, ...]:
 # The hook
 
 
-def test_the_hook_starts_the_daemon_and_registers_without_a_word() -> None:
-    done = run_hook()
+@pytest.mark.parametrize("command", [COMMAND, LONG_COMMAND])
+def test_the_hook_starts_the_daemon_and_registers_without_a_word(command: tuple[str, ...]) -> None:
+    done = run_hook(command=command)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert spawn.running(Paths()) is not None
     (session,) = sessions()
@@ -112,6 +119,27 @@ def test_without_a_daemon_the_session_starts_all_the_same(tmp_path: Path) -> Non
     assert "state folder" in done.stderr
 
 
+def test_a_daemon_that_was_killed_is_started_again() -> None:
+    run_hook()
+    killed = spawn.running(Paths())
+    assert killed is not None
+    proc.kill(killed.pid, killed.start)
+    assert wait_gone(killed.pid, killed.start, 5)
+    done = run_hook()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [session.sessions for session in sessions()] == [("s-1",)]
+
+
+def test_it_loads_little() -> None:
+    """Each of these takes 3 to 10 ms, of the 25 that the hook takes as it is (``bench/hook.py``)."""
+    python, *rest = COMMAND
+    run_hook()
+    done = run_hook(command=(python, "-X", "importtime", *rest))
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "oomless.cli.hook" in loaded
+    assert loaded & {"site", "json", "re", "enum", "signal", "socket", "subprocess", "typing", "msgspec"} == set()
+
+
 def test_a_daemon_that_does_not_answer_holds_no_session_up(tmp_path: Path) -> None:
     import socket
     import time
@@ -122,7 +150,7 @@ def test_a_daemon_that_does_not_answer_holds_no_session_up(tmp_path: Path) -> No
         listener.listen()
         began = time.monotonic()
         with pytest.raises(TimeoutError):
-            hook.post(silent, {})
+            hook.post(hook.connect(silent), {})
         assert time.monotonic() - began < hook.WITHIN + 1
 
 

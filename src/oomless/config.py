@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from oomless.errors import ConfigError
-from oomless.tomlfile import Document, count, dotted, port, rung, seconds, size
+from oomless.tomlfile import Document, count, dotted, port, reap, rung, seconds, size
 
 PROJECT_FILE = "oomless.toml"
 MIB, GIB = 2**20, 2**30
@@ -27,7 +27,7 @@ TICK_NS = 20_000_000
 
 Source = Literal["default", "user", "project"]
 
-KEYS = ("max_parallel_subagents", "budget", "headroom", "wait", "rung", "classes", "daemon")
+KEYS = ("max_parallel_subagents", "budget", "headroom", "wait", "rung", "reap", "classes", "daemon")
 
 
 class ClassSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     headroom_floor: int = 0
     wait: float = 540.0
     rung: str = "auto"
+    reap: Literal["proven", "ask", "off"] = "proven"
     classes: dict[str, ClassSettings] = {}
     daemon: DaemonSettings = DaemonSettings()
     path: str | None = None
@@ -97,6 +98,7 @@ def effective(user: Settings, project: Settings) -> Settings:
         headroom_floor=floor if user.headroom is None else 0,
         wait=min(user.wait, project.wait) if "wait" in project.given else user.wait,
         rung=user.rung,
+        reap=user.reap,
         classes=classes,
         daemon=user.daemon,
     )
@@ -130,6 +132,7 @@ def _flat(settings: Settings) -> Iterator[tuple[str, int | float | str]]:
         yield "headroom_floor", settings.headroom_floor
     yield "wait", settings.wait
     yield "rung", settings.rung
+    yield "reap", settings.reap
     for name, one in settings.classes.items():
         yield dotted(("classes", name, "memory")), _auto(one.memory)
         yield dotted(("classes", name, "expect")), _auto(one.expect)
@@ -173,7 +176,7 @@ def load_project(start_dir: str, home: str) -> Settings:
 def _settings(document: Document, project: bool) -> Settings:
     top = document.top
     document.check_names(top, (), KEYS)
-    for name in ("daemon", "rung"):
+    for name in ("daemon", "rung", "reap"):
         if project and name in top:
             _users_only(document, (name,))
     daemon = document.table(top, ("daemon",))
@@ -184,6 +187,7 @@ def _settings(document: Document, project: bool) -> Settings:
         headroom=document.value(top, ("headroom",), size, None),
         wait=document.value(top, ("wait",), seconds, Settings().wait),
         rung=document.value(top, ("rung",), rung, "auto"),
+        reap=document.value(top, ("reap",), reap, Settings().reap),
         classes=_classes(document, document.table(top, ("classes",)), project),
         daemon=DaemonSettings(port=document.value(daemon, ("daemon", "port"), port, 0)),
         path=document.path,

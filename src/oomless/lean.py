@@ -20,7 +20,7 @@ def loads(text: str | bytes) -> Any:
     decoded = (text.decode("utf-8") if isinstance(text, bytes) else text).strip(" \t\n\r")
     try:
         found, end = _scan(decoded, 0)
-    except StopIteration:
+    except (StopIteration, SystemError):  # where ``json`` is not loaded, CPython 3.11 cannot make its own error
         raise ValueError(f"not JSON: {decoded[:40]!r}") from None
     if end != len(decoded):
         raise ValueError(f"more than one value: {decoded[end : end + 40]!r}")

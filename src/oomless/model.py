@@ -14,7 +14,8 @@ from typing import Literal
 
 import msgspec
 
-FootprintSource = Literal["cgroup", "pss", "phys_footprint", "rss", "listing"]
+#: ``pss+anon``: of processes whose PSS is not ours to read, their anonymous memory.
+FootprintSource = Literal["cgroup", "pss", "pss+anon", "phys_footprint", "rss", "listing"]
 Status = Literal["done", "failed", "refused", "killed", "timeout"]
 
 

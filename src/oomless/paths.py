@@ -32,6 +32,11 @@ class Paths:
         return os.path.join(self.config, "config.toml")
 
     @property
+    def catalog_file(self) -> str:
+        """The user's own known programs."""
+        return os.path.join(self.config, "catalog.toml")
+
+    @property
     def daemon_file(self) -> str:
         """JSON: ``pid``, ``start``, ``boot_id``, ``socket``, ``url``, ``version`` of the running daemon."""
         return os.path.join(self.state, "daemon.json")

@@ -161,6 +161,12 @@ def rung(value: object) -> str:
     return str(value)
 
 
+def reap(value: object) -> Literal["proven", "ask", "off"]:
+    if value == "proven" or value == "ask" or value == "off":
+        return value
+    raise _Wrong(_show(value) if isinstance(value, str) else _is(value), "expected one of proven, ask, off")
+
+
 def _whole(value: object, low: int, high: int, expected: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise _Wrong(_is(value), expected)

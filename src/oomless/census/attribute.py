@@ -1,8 +1,9 @@
 """Whose each process is, and on what evidence: pure, from one snapshot, what the daemon tells, and the catalog.
 
 The ladder, strongest first: our own journal (governed trees, what was left running), the live chain of parents,
-marks in the environment, the catalog of known programs. Verdicts here are ``owned``, ``left-running``, ``protected``
-and ``unknown``; to call a process an orphan takes a memory of parents that are gone, which one snapshot has not.
+the lineage that the daemon remembers, marks in the environment, the catalog of known programs. Verdicts here are
+``owned``, ``left-running``, ``orphan`` (by that lineage alone), ``protected`` and ``unknown``. What can be told from
+how a process stands to others is told in ``verdicts.py``.
 
 Only what is governed, known, marked by a session, or below a live host or governed tree is listed. Of what is below
 an editor or a terminal, only known programs are: the rest is its user's own work.
@@ -27,11 +28,11 @@ from oomless.census.snapshot import Snapshot
 from oomless.census.told import Told
 from oomless.model import ProcessInfo
 
-Verdict = Literal["owned", "left-running", "protected", "unknown"]
+Verdict = Literal["owned", "duplicate", "superseded", "orphan", "left-running", "protected", "unknown"]
 
 #: How sure each rung of the ladder makes the owner. The journal is written before the fork; a chain of parents is
 #: a fact of this moment; a mark is inherited by what has left its session too, the surer if that session lives.
-JOURNAL, CHAIN, CATALOG, LIVE_MARK, MARK, NOTHING = 1.0, 0.95, 0.9, 0.6, 0.3, 0.0
+JOURNAL, CHAIN, LINEAGE, CATALOG, LIVE_MARK, MARK, NOTHING = 1.0, 0.95, 0.95, 0.9, 0.6, 0.3, 0.0
 
 
 class Attributed(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,9 +83,16 @@ class _Census:
         self._protected = protected
         self._sessions = Sessions(self._lineage, self._known, self._marks, told.sessions)
         left = {(one.pid, one.start): one for one in told.left}
-        self._owners = Owners(self._lineage, self._known, self._marks, self._sessions, protected, left)
+        leftovers = {(one.pid, one.start): one for one in told.leftovers}
+        self._owners = Owners(self._lineage, self._known, self._marks, self._sessions, protected, left, leftovers)
         self._servers = Servers(
-            self._lineage, self._known, self._marks, self._sessions.roots, self._prefixed, protected | self._ours
+            self._lineage,
+            self._known,
+            self._marks,
+            self._sessions.roots,
+            self._prefixed,
+            protected | self._ours,
+            frozenset(filter(self._sessions.strayed, self._lineage.by_pid)),
         )
 
     def attributed(self, process: ProcessInfo) -> Attributed | None:
@@ -153,6 +161,8 @@ class _Census:
             return "owned", CATALOG if owner.root == facts.pid else CHAIN
         if owner.by == "journal":
             return "left-running", JOURNAL
+        if owner.by == "lineage":
+            return ("left-running" if owner.why else "orphan"), LINEAGE
         return ("owned", LIVE_MARK) if owner.root is not None else ("unknown", MARK)
 
     def _kind(self, facts: Facts) -> Kind:

@@ -1,13 +1,17 @@
 """What an argument list runs: the program, the script of an interpreter, the package of a launcher.
 
-Pure text work. Which of these names a known program is the catalog's business (``catalog.py``); what must not be
-shown of an argument list is in ``redact.py``.
+Pure text work. Which of these names a known program is the catalog's business (``catalog/``); what must not be
+shown of an argument list is in ``redact.py``; where one line of text is to be split is in ``words.py``.
 """
 
 from __future__ import annotations
 
 import shlex
 from typing import NamedTuple
+
+from oomless.census.words import of_title as split_title
+
+__all__ = ["SHELLS", "Command", "base", "describe", "launched", "package_of", "parse", "split_title", "to_be"]
 
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox"})
 
@@ -18,9 +22,6 @@ _PYTHON_VALUES = frozenset({"-W", "-X", "--check-hash-based-pycs"})
 _INLINE = frozenset({"-e", "--eval", "-p", "--print", "-c"})
 #: Editors built on Electron run their helpers' scripts by themselves, as node would.
 _ELECTRON = frozenset({"code", "code-insiders", "codium", "cursor", "windsurf", "electron"})
-#: Options of npx, npm exec, bunx and uvx that take a value; those of the first set name the package itself.
-_PACKAGE_OPTIONS = frozenset({"-p", "--package", "--from"})
-_LAUNCHER_VALUES = frozenset({"--with", "--python", "-w", "--workspace", "--index", "--index-url", "--cache", "-c"})
 
 
 class Command(NamedTuple):
@@ -38,17 +39,6 @@ def base(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
 
 
-def split_title(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Node programs and Electron's children overwrite their arguments with one line, blanks between:
-    ``npm exec PACKAGE``, ``/usr/share/code/code --type=zygote``. A path with blanks in it stays whole."""
-    if len(argv) != 1 or " " not in argv[0]:
-        return argv
-    path, dash, options = argv[0].partition(" -")
-    if dash and path.startswith("/"):
-        return (path, *f"-{options}".split())
-    return argv if argv[0].startswith("/") else tuple(argv[0].split())
-
-
 def parse(argv: tuple[str, ...]) -> Command:
     argv = split_title(argv)
     path = argv[0].removeprefix("-") if argv else ""
@@ -61,9 +51,18 @@ def parse(argv: tuple[str, ...]) -> Command:
         return _interpreted(program, path, rest[1:] if rest[:1] == ("run",) else rest, _NODE_VALUES)
     if program in _ELECTRON or "Helper" in program:
         found = _interpreted(program, path, rest, _NODE_VALUES)
-        if found.script.endswith((".js", ".mjs", ".cjs")):
+        if _is_script(found):
             return found
     return Command(program, path, "", "", rest)
+
+
+def _is_script(command: Command) -> bool:
+    """Whether an editor runs that file: it may also be a file or folder that it was asked to open, but for its
+    helpers. The servers of its extensions often have no suffix (``jsonServerMain``)."""
+    script = command.script
+    if script.endswith((".js", ".mjs", ".cjs")):
+        return True
+    return script.startswith("/") and ("Helper" in command.program or "/extensions/" in script)
 
 
 def to_be(argv: tuple[str, ...]) -> tuple[str, ...]:
@@ -93,27 +92,37 @@ def _interpreted(program: str, path: str, rest: tuple[str, ...], with_value: fro
     return Command(program, path, "", "", rest)
 
 
-def launched(arguments: tuple[str, ...], subcommands: int = 0) -> str:
-    """The package that a launcher was asked for, without its version; empty if it names none. The first
-    ``subcommands`` words (``exec``) are passed over."""
+def launched(
+    arguments: tuple[str, ...],
+    subcommands: int = 0,
+    names: tuple[str, ...] = ("-p", "--package", "--from"),
+    takes: tuple[str, ...] = ("--with", "--python", "-w", "--workspace"),
+) -> str:
+    """The package or image that a launcher was asked for, without its version; empty if it names none. The first
+    ``subcommands`` words (``exec``) are passed over. ``names``: options whose value is the package; ``takes``:
+    other options with a value."""
     rest, at = arguments[subcommands:], 0
     while at < len(rest):
         word = rest[at]
         option, equals, value = word.partition("=")
-        if option in _PACKAGE_OPTIONS:
+        if option in names:
             return unversioned(value if equals else "".join(rest[at + 1 : at + 2]))
         if not word.startswith("-"):
             return unversioned(word)
-        at += 2 if word in _LAUNCHER_VALUES else 1
+        at += 2 if word in takes else 1
     return ""
 
 
 def unversioned(package: str) -> str:
-    """``@scope/name@1.2`` -> ``@scope/name``, ``name[extra]==1.2`` -> ``name``."""
+    """``@scope/name@1.2`` -> ``@scope/name``, ``name[extra]==1.2`` -> ``name``, ``host:5000/image:tag`` ->
+    ``host:5000/image``."""
     name = package[:1] + package[1:].partition("@")[0]
-    for mark in ("[", "=", "<", ">", "~", "!"):
-        name = name.partition(mark)[0]
-    return name.strip()
+    if "://" in name:
+        return name
+    folder, slash, last = name.rpartition("/")
+    for mark in ("[", "=", "<", ">", "~", "!", ":"):
+        last = last.partition(mark)[0]
+    return f"{folder}{slash}{last}".strip()
 
 
 def package_of(path: str) -> str:

@@ -31,6 +31,7 @@ def evidence(facts: Facts) -> tuple[str, ...]:
         _of_ours(facts),
         _by_journal(facts),
         _by_chain(facts.owner, facts.pid),
+        _by_lineage(facts.owner),
         _by_mark(facts),
         _by_catalog(facts),
         _by_instance(facts),
@@ -57,6 +58,13 @@ def _by_chain(owner: Owner | None, pid: int) -> str:
     if owner is None or owner.by != "chain" or owner.root == pid:
         return ""
     return f"live parent chain: {' < '.join(map(str, owner.chain))} ({owner.host})"
+
+
+def _by_lineage(owner: Owner | None) -> str:
+    if owner is None or owner.by != "lineage":
+        return ""
+    gone = f"remembered lineage: {' < '.join(map(str, owner.chain))}, the process of the session {owner.session}"
+    return f"{gone}, which has died" + (f"; {owner.why}" if owner.why else "")
 
 
 def _by_mark(facts: Facts) -> str:

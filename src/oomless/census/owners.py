@@ -1,8 +1,8 @@
 """Whose a process is: the rungs of the ladder below the journal's trees, strongest first.
 
 The live chain of parents up to a session or an editor; the session that the daemon has noted for a tool shell, a
-server, or what was left running; marks in the environment, which name a live session, or one that is gone. Pure.
-What verdict and kind follow is decided in ``attribute.py``.
+server, or what was left running; the lineage that it remembers; marks in the environment, which name a live session,
+or one that is gone. Pure. What verdict and kind follow is decided in ``attribute.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from oomless.census.governed import GovernedTree
 from oomless.census.lineage import Lineage
 from oomless.census.sessions import Sessions, plain_id
 from oomless.census.snapshot import Marks
-from oomless.census.told import KnownLeft
+from oomless.census.told import KnownLeft, KnownLeftover
 
 #: The marks that are read are those of this host.
 MARKING_HOST = "claude-code"
@@ -25,9 +25,10 @@ MARKING_HOST = "claude-code"
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
     """``root`` is the process of the session or editor, None when it is gone. ``chain``: from the process up to it,
-    alone if the chain is broken. ``marked``: the process whose marks say so, itself or one above it."""
+    alone if the chain is broken, and as it was where that is remembered. ``marked``: the process whose marks say so,
+    itself or one above it. ``why``: the reason why it was spared."""
 
-    by: Literal["chain", "journal", "mark"]
+    by: Literal["chain", "journal", "lineage", "mark"]
     host: str
     session: str
     root: int | None = None
@@ -48,9 +49,11 @@ class Owners:
         sessions: Sessions,
         protected: Collection[int],
         left: Mapping[tuple[int, int], KnownLeft],
+        leftovers: Mapping[tuple[int, int], KnownLeftover],
     ) -> None:
         self._lineage, self._known, self._marks = lineage, known, marks
         self._sessions, self._protected, self._left = sessions, protected, left
+        self._leftovers = leftovers
         self._marked = {pid for pid, found in marks.items() if found.session}
 
     def of(self, pid: int, tree: GovernedTree | None) -> Owner | None:
@@ -82,10 +85,19 @@ class Owners:
         left = self._left.get((pid, self._lineage.by_pid[pid].start))
         if left is not None:
             return Owner(by="journal", host=left.host, session=left.session, chain=(pid,), why=left.why)
-        if tree is None or not tree.session:
+        if tree is None:
+            return self._by_lineage(pid)
+        if not tree.session:
             return None
         root = self._sessions.by_id(tree.session, pid)
         return Owner(by="journal", host=tree.host, session=tree.session, root=root, chain=(pid,))
+
+    def _by_lineage(self, pid: int) -> Owner | None:
+        one = self._leftovers.get((pid, self._lineage.by_pid[pid].start))
+        if one is None:
+            return None
+        chain = (pid, *reversed(one.above), one.root)
+        return Owner(by="lineage", host=one.host, session=one.session, chain=chain, why=one.spared)
 
     def _by_mark(self, pid: int, tree: GovernedTree | None) -> Owner | None:
         """Of a tree of ours, a mark says whose it is only as long as that session lives."""

@@ -13,7 +13,7 @@ import msgspec
 
 from oomless.census.attribute import Attributed, Verdict
 from oomless.census.catalog import Kind
-from oomless.census.findings import Finding, findings
+from oomless.census.findings import Finding, Scene, findings
 from oomless.census.redact import command_line
 from oomless.model import Footprint, FootprintSource, MachineMemory
 
@@ -67,15 +67,18 @@ def build(
     footprints: Mapping[int, Footprint],
     memory: MachineMemory,
     subagents: Mapping[str, int] | None = None,
+    in_sessions: Mapping[str, int] | None = None,
 ) -> ScanReport:
     """Processes without a footprint have ended since the snapshot, and are left out. ``subagents``: how many of each
-    name run inside hosts' processes."""
+    name run inside hosts' processes; ``in_sessions``: how many of them in each session."""
     alive = [one for one in attributed if one.process.pid in footprints]
+    inside = subagents if in_sessions is None else in_sessions
+    scene = Scene(memory=memory, processes=tuple(alive), footprints=footprints, subagents=inside or {})
     return ScanReport(
         memory=memory,
         processes=tuple(_row(one, footprints[one.process.pid]) for one in alive),
         groups=_groups(alive, footprints, subagents or {}),
-        findings=findings(memory),
+        findings=findings(scene),
     )
 
 

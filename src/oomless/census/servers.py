@@ -30,7 +30,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 class Servers:
     """All instances of one snapshot, from the known processes, their marks and the roots of sessions. ``prefixed``:
     shims that the shell prefix put before servers; what they start is one. ``barriers``: protected processes and
-    shims, where every instance ends."""
+    shims, where every instance ends. ``strays``: servers of sessions that are gone, by their marks."""
 
     def __init__(
         self,
@@ -40,10 +40,11 @@ class Servers:
         sessions: Collection[int],
         prefixed: Collection[int],
         barriers: Collection[int],
+        strays: Collection[int] = (),
     ) -> None:
         self._lineage, self._known, self._marks = lineage, known, marks
         self._sessions, self._prefixed = frozenset(sessions), frozenset(prefixed)
-        self._ends = self._sessions | frozenset(barriers)
+        self._ends, self._strays = self._sessions | frozenset(barriers), strays
         self._by_root: dict[int, Instance] = {}
         for pid in sorted(lineage.by_pid):
             self._note(pid)
@@ -80,7 +81,7 @@ class Servers:
             self._add(self._climb(pid), known.serves, pid, by)
         elif self._is_prefixed(pid):
             self._unknown(pid, "oomless' prefix: started by a host as a stdio server")
-        elif self._marked_as_server(pid):
+        elif self._marked_as_server(pid) or self._is_stray(pid):
             self._unknown(pid, "environment marks: those that Claude Code gives to its stdio servers")
 
     def _add(self, root: int, name: str, serving: int, by: str) -> None:
@@ -134,6 +135,12 @@ class Servers:
         if known is not None and known.program.kind != "launcher":
             return False
         return marks.project and bool(marks.session) and marks.host_pid != above and child.pgid == host.pgid
+
+    def _is_stray(self, pid: int) -> bool:
+        known = self._known.get(pid)
+        return (
+            pid in self._strays and pid not in self._by_root and (known is None or known.program.kind == "launcher")
+        )
 
     def _unknown(self, root: int, by: str) -> None:
         """Names the server after the first process below its wrappers."""

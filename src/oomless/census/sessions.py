@@ -45,6 +45,17 @@ class Sessions:
         named = marks.host_pid if marks.host_pid in self.roots and self._older(marks.host_pid, bearer) else None
         return of_id if of_id is not None else named
 
+    def strayed(self, pid: int) -> bool:
+        """Whether it is marked as a stdio server of a session that is gone: with the session's id and folder and no
+        CLAUDE_PID, in a process group and session that it does not lead, and nobody above it has that mark."""
+        marks, process = self._marks[pid], self._lineage.by_pid[pid]
+        if not marks.session or not marks.project or marks.host_pid or pid in (process.pgid, process.sid):
+            return False
+        above = (
+            self._marks[one].session == marks.session or one in self.roots for one in self._lineage.ancestors(pid)
+        )
+        return self.by_id(marks.session, pid) is None and not any(above)
+
     def _older(self, root: int, bearer: int) -> bool:
         return self._lineage.by_pid[root].start <= self._lineage.by_pid[bearer].start
 

@@ -6,10 +6,12 @@ any other, since it holds secrets; of another user's process there are no marks.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from oomless.model import ProcessInfo
-from oomless.platform.base import Platform
+from oomless.platform.base import Platform, Standing
 
 MARKER = "OOMLESS_TREE"
 #: What Claude Code sets for its stdio servers (session, project folder), tool shells and hooks (session, its pid).
@@ -43,6 +45,16 @@ def take(platform: Platform, before: Snapshot | None = None) -> Snapshot:
     kept = {_same(p): marks for p, marks in zip(before.processes, before.marks, strict=True)} if before else {}
     marks = (kept.get(_same(p)) or marks_of(platform.environ(p.pid, _NAMES)) for p in processes)
     return Snapshot(processes=processes, marks=tuple(marks))
+
+
+def standings(platform: Platform, processes: Iterable[ProcessInfo]) -> dict[int, Standing]:
+    """How these few stand. Their numbers may have been used again since the table was read: a start time read
+    afterwards can only be that of the process that was looked at, or of a later one."""
+    starts = {process.pid: process.start for process in processes}
+    if not starts:
+        return {}
+    found = platform.standing(starts)
+    return {pid: one for pid, one in found.items() if (i := platform.identity(pid)) and i.start == starts[pid]}
 
 
 def _same(process: ProcessInfo) -> tuple[int, int, tuple[str, ...]]:

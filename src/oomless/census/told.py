@@ -45,7 +45,23 @@ class KnownLeft(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
+class KnownLeftover(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session that nobody had registered left behind, by the lineage that the daemon remembers. ``root`` was
+    the session's process, ``above`` those in between, the nearest to it first. ``spared`` is why it would be left
+    alone, "" if it is proven to be only left; ``since`` is seconds since the epoch."""
+
+    pid: int
+    start: int
+    host: str
+    session: str
+    root: int
+    above: tuple[int, ...] = ()
+    spared: str = ""
+    since: float = 0.0
+
+
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     trees: tuple[OpenTree, ...] = ()
     sessions: tuple[KnownSession, ...] = ()
     left: tuple[KnownLeft, ...] = ()
+    leftovers: tuple[KnownLeftover, ...] = ()

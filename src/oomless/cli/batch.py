@@ -29,7 +29,7 @@ from oomless.engine.base import Engine, Event, Finished, JobResult, Plan
 from oomless.engine.joblog import JobLog
 from oomless.engine.jobs import BatchFile, load
 from oomless.engine.local import Local
-from oomless.engine.store import Store, batch_id
+from oomless.engine.store import Store, batch_id, prune
 from oomless.errors import DaemonError, Interrupted, UsageError
 from oomless.paths import Paths
 from oomless.units import format_duration, format_size, parse_size
@@ -103,7 +103,7 @@ def _parallel(text: str) -> int | None:
 def _run(plan: Plan, read: BatchFile, resume: bool, joblog: str | None) -> tuple[BatchRecord, bool]:
     """The result, and whether it was interrupted before all was done."""
     paths = Paths()
-    with _opened(paths, plan.batch, resume) as store, _logged(joblog) as log:
+    with _opened(paths, plan.batch, resume, once=read.source == "-") as store, _logged(joblog) as log:
         spawn.ensure(paths)
         view: View = Bars(plan.jobs) if sys.stderr.isatty() else Lines(plan.jobs)
 
@@ -113,6 +113,9 @@ def _run(plan: Plan, read: BatchFile, resume: bool, joblog: str | None) -> tuple
                 log.add(event.seq, plan.jobs[event.seq], event.finished)
 
         results = asyncio.run(_drive(Local(paths, plan, store, tell, _here()), view, paths))
+        interrupted = any(found is None or found.interrupted for found in results)
+        if not interrupted:
+            store.finish()
     if log is not None and log.problem:
         view.note(f"oomless: the job log {joblog} is incomplete; {log.problem}")
     missing = tuple(job.name for job, found in zip(plan.jobs, results, strict=True) if found is None)
@@ -122,7 +125,7 @@ def _run(plan: Plan, read: BatchFile, resume: bool, joblog: str | None) -> tuple
         unfinished=missing,
         broken=tuple(error.line().removeprefix("oomless: ") for error in read.broken),
     )
-    return record, bool(missing) or any(found.interrupted for found in results if found is not None)
+    return record, interrupted
 
 
 def _here() -> str:
@@ -133,11 +136,15 @@ def _here() -> str:
 
 
 @contextmanager
-def _opened(paths: Paths, batch: str, resume: bool) -> Iterator[Store]:
+def _opened(paths: Paths, batch: str, resume: bool, once: bool) -> Iterator[Store]:
+    """``once``: it can never be resumed, so that nobody needs its folder if it is interrupted."""
     store = Store.open(paths, batch)
     try:
+        prune(paths)
         if not resume:
             store.clear()
+        if once:
+            store.finish()
         yield store
     finally:
         store.close()

@@ -1,5 +1,6 @@
-"""``oomless config``: the settings in effect and where each is from, whether the files are in order, and taking over
-the ones that the incident's report recommends (``config_import.py``)."""
+"""``oomless config``: the settings in effect and where each is from, whether the files are in order (the user's known
+programs too, ``census/catalog/``), and taking over the settings that the incident's report recommends
+(``config_import.py``)."""
 
 from __future__ import annotations
 
@@ -12,9 +13,10 @@ import msgspec
 import typer
 
 from oomless import config, config_import, userfile
+from oomless.census import catalog
 from oomless.cli.consent import agreed
 from oomless.cli.output import console, fail, guard, print_json, printable
-from oomless.errors import ConfigError, UsageError
+from oomless.errors import UsageError
 from oomless.paths import Paths
 from oomless.tomlfile import MAX_BYTES
 from oomless.units import format_duration, format_size
@@ -71,15 +73,15 @@ def show(json: Json = False) -> None:
 @app.command()
 @guard()
 def check(
-    file: Annotated[Path | None, typer.Argument(help="Default: the user's and the project's file.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="Default: the user's files and the project's.")] = None,
     json: Json = False,
 ) -> None:
     """Check the settings files: exit code 0, or 2 and the mistake with its line."""
     files = _files() if file is None else [str(file)]
     try:
         for path in files:
-            config.load(path, project=os.path.basename(path) == config.PROJECT_FILE, must_exist=True)
-    except ConfigError as error:
+            _check(path)
+    except UsageError as error:
         if json:
             print_json(Checked(ok=False, files=tuple(files), problem=error.line().removeprefix("oomless: ")))
         fail(error)
@@ -142,8 +144,17 @@ def _say_import(report: Imported) -> None:
 
 
 def _files() -> list[str]:
-    found = [Paths().config_file, config.find_project(os.getcwd(), _home())]
+    found = [Paths().config_file, Paths().catalog_file, config.find_project(os.getcwd(), _home())]
     return [path for path in found if path is not None and os.path.lexists(path)]
+
+
+def _check(path: str) -> None:
+    """Raises ConfigError or another UsageError. What kind of file it is goes by its name."""
+    name = os.path.basename(path)
+    if name == os.path.basename(Paths().catalog_file) and os.path.lexists(path):
+        catalog.load(path)
+    else:
+        config.load(path, project=name == config.PROJECT_FILE, must_exist=True)
 
 
 def _home() -> str:

@@ -1,15 +1,15 @@
 """``oomless hook claude-code session-start``: what the host's SessionStart hook runs. It tells the daemon which
 process the session is, for its other hooks come over HTTP and cannot say that.
 
-Standard library only: it is part of every start of a session. Nothing that goes wrong here may fail that: the exit
-code is 0 then too, the reason is on stderr (which the host shows only when asked), and nothing ever is on stdout,
-which the host would take for context. Not here: what the daemon does with it (``daemon/sessions.py``).
+Standard library only, and started by ``boot_hook.py``: it is part of every start of a session. Nothing that goes
+wrong here may fail that: the exit code is 0 then too, the reason is on stderr (which the host shows only when asked),
+and nothing ever is on stdout, which the host would take for context. Not here: what the daemon does with it
+(``daemon/sessions.py``).
 """
 
 from __future__ import annotations
 
 import _socket
-import json
 import os
 import sys
 
@@ -17,12 +17,14 @@ assert sys.platform == "linux"
 
 from oomless.daemon import spawn
 from oomless.errors import DaemonError, OomlessError, UsageError
+from oomless.lean import dumps, loads
 from oomless.paths import Paths
 from oomless.platform import proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import NoReturn
 
 USAGE = "usage: oomless hook claude-code session-start < EVENT.json"
 #: A session waits so long for a daemon at most, started or hanging.
@@ -34,7 +36,7 @@ def registration(event: bytes, environ: Mapping[str, str], parent: int) -> dict[
     """What to tell the daemon; raises UsageError. ``CLAUDE_PID`` is believed only of a process that is above us (from
     ``parent`` up): a shell that a session started long ago has it too, and by now it may be another's number."""
     try:
-        found = json.loads(event)
+        found = loads(event)
         session = str(found["session_id"])
         cwd, source = str(found.get("cwd", "")), str(found.get("source", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -68,14 +70,34 @@ def start_above(pid: int, parent: int) -> int | None:
     return None
 
 
-def post(path: str, fields: dict[str, object]) -> None:
-    """Raises DaemonError or OSError."""
-    body = json.dumps(fields).encode()
-    head = f"POST /v1/sessions HTTP/1.1\r\nHost: oomless\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+def connect(path: str) -> _socket.socket:
+    """Raises OSError."""
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)  # ``socket`` takes 4 ms to load
     try:
         connection.settimeout(WITHIN)
         connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def connected(paths: Paths) -> _socket.socket:
+    """To the daemon that runs, started if there is none: asking whether it does would take as long as telling it."""
+    known = spawn.DaemonFile.read(paths.daemon_file)
+    if known is not None:
+        try:
+            return connect(known.socket)
+        except OSError:
+            pass  # what is left of one that was killed
+    return connect(spawn.ensure(paths, WITHIN))
+
+
+def post(connection: _socket.socket, fields: dict[str, object]) -> None:
+    """Raises DaemonError or OSError."""
+    body = dumps(fields).encode()
+    head = f"POST /v1/sessions HTTP/1.1\r\nHost: oomless\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    try:
         connection.sendall(head.encode("ascii") + body)
         answer = connection.recv(4096)
     finally:
@@ -89,7 +111,15 @@ def session_start() -> None:
     if os.isatty(0):
         raise UsageError("no event on standard input", "it is a terminal", USAGE)
     event = sys.stdin.buffer.read(EVENT_MAX)
-    post(spawn.ensure(Paths(), WITHIN), registration(event, os.environ, os.getppid()))
+    found = registration(event, os.environ, os.getppid())
+    post(connected(Paths()), found)
+
+
+def boot(argv: list[str]) -> NoReturn:
+    """Without taking the interpreter down piece by piece, which takes 2 ms."""
+    code = main(argv)
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def main(argv: list[str]) -> int:

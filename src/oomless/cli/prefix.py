@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 PATIENCE = 2.0
 SHORTEST = 0.05
 KINDS = {"shell": "tool-shell", "server": "mcp-server"}
+#: Of its line the daemon gets so much, and as a name so much is shown.
+LINE_KEPT, NAME_KEPT = 400, 60
 
 
 def command_of(kind: str, line: str, former: str, environ: dict[str, str]) -> list[str]:
@@ -53,13 +55,13 @@ def shell_path(wanted: str, environ: dict[str, str]) -> str:
     return next((path for path in found if os.access(path, os.X_OK)), wanted)
 
 
-def name_of(kind: str, line: str) -> str:
+def name_of(kind: str, line: str, kept: int = NAME_KEPT) -> str:
     """Short, for people; a tool shell's own command stands in an ``eval`` behind the preliminaries."""
     if kind == "server":
-        return " ".join(line.split())[:60]
+        return " ".join(line.split())[:kept]
     _, found, rest = line.partition("eval '")
     command = rest.rpartition("' < /dev/null")[0] or rest
-    return (" ".join(command.split()) if found else "tool shell")[:60]
+    return (" ".join(command.split()) if found else "tool shell")[:kept]
 
 
 def session_of(kind: str, environ: dict[str, str]) -> tuple[int, int] | None:
@@ -84,9 +86,9 @@ def lease_for(kind: str, line: str, paths: Paths) -> tuple[lease.Conversation, d
         conversation = lease.Conversation(path, max(SHORTEST, until - time.monotonic()))
     opening = lease.request(
         kind=kind,
-        name=name_of(kind, line),
+        name=name_of(kind, line, LINE_KEPT),  # the daemon masks secrets in it, then cuts it
         klass=KINDS[kind],
-        argv=[line[:400]],
+        argv=[line[:LINE_KEPT]],
         cwd=os.getcwd(),
         owner=f"claude-code:{os.environ.get('CLAUDE_CODE_SESSION_ID', '')}",
         session=os.environ.get("CLAUDE_CODE_SESSION_ID"),

@@ -16,11 +16,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from oomless.census import attribute, catalog, governed, snapshot
+from oomless.census import attribute, catalog, governed, snapshot, verdicts
 from oomless.census.attribute import Attributed
 from oomless.census.footprints import Footprints
 from oomless.census.report import ScanReport, build
-from oomless.census.told import KnownLeft, KnownSession, OpenTree, Role, Told
+from oomless.census.told import KnownLeft, KnownLeftover, KnownSession, OpenTree, Role, Told
 from oomless.daemon.client import Client
 from oomless.daemon.views import StatusView, TreeView
 from oomless.model import Footprint
@@ -44,7 +44,7 @@ class Scanner:
     def __init__(self, platform: Platform, paths: Paths) -> None:
         self._platform, self._paths = platform, paths
         self._client = Client(paths, start=False)
-        self._catalog = catalog.Remembering(catalog.load().programs)
+        self._catalog = catalog.Remembering(catalog.load(paths.catalog_file).programs)
         self._footprints = Footprints(platform.footprint)
         self._before: snapshot.Snapshot | None = None
 
@@ -58,9 +58,12 @@ class Scanner:
         seen = self._before = snapshot.take(self._platform, self._before)
         members = governed.find(seen, told.trees, self._paths.install_id()) if told.trees else ()
         found = attribute.attribute(seen, members, self._catalog, told)
+        doubtful = verdicts.candidates(found, seen)
+        found = verdicts.settle(found, seen, snapshot.standings(self._platform, doubtful))
         footprints = self._footprints.of((one.process for one in found), time.monotonic(), lambda: tick(len(found)))
-        subagents = Counter(tree.name for tree in inside(status) if tree.state == "running")
-        report = build(found, footprints, self._platform.memory(), subagents)
+        running = [tree for tree in inside(status) if tree.state == "running"]
+        names, sessions = Counter(tree.name for tree in running), Counter(owner_of(tree)[1] for tree in running)
+        report = build(found, footprints, self._platform.memory(), names, sessions)
         alive = {one.process.pid: one for one in found if one.process.pid in footprints}
         return Scan(report, alive, footprints, status)
 
@@ -78,6 +81,19 @@ def told_by(status: StatusView) -> Told:
         left=tuple(
             KnownLeft(pid=one.pid, start=one.start, host=one.host, session=one.session, why=one.why)
             for one in status.left_running
+        ),
+        leftovers=tuple(
+            KnownLeftover(
+                pid=one.pid,
+                start=one.start,
+                host=one.host,
+                session=one.session,
+                root=one.root,
+                above=one.above,
+                spared=one.spared,
+                since=one.since,
+            )
+            for one in status.leftovers
         ),
     )
 

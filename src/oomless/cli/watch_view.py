@@ -22,6 +22,8 @@ from oomless.cli.scanner import Scan, inside, owner_of
 from oomless.daemon.views import StatusView, TreeView
 
 LEFT, OTHER = "left", "other"
+#: Verdicts that say more than how it runs.
+_TOLD = ("orphan", "superseded", "duplicate")
 #: The order of rows within a section.
 _ORDER = ("session", "subagent", "server", "tool-shell")
 _MANY = {"session": "sessions", "subagent": "subagents", "server": "servers", "tool-shell": "tool shells"}
@@ -139,6 +141,8 @@ def _state(thing: list[Attributed], *, is_new: bool) -> str:
     verdicts = {one.verdict for one in thing}
     if "left-running" in verdicts:
         return "left running"
+    if (told := next((one.verdict for one in thing if one.verdict in _TOLD), None)) is not None:
+        return told
     if all(one.verdict == "unknown" for one in thing):
         return "session gone" if thing[0].session else "unknown"
     if "protected" in verdicts:

@@ -62,7 +62,7 @@ class Bounds:
         if used > self._pace.limit:  # only then is the dearer figure worth its price
             used = rung.usage()
         self._look_at = now + self._pace.seconds(now, used)
-        return self._over_memory(used, "found by polling") if used > self._pace.limit else None
+        return self._over_memory(used, f"{rung.source}, found by polling") if used > self._pace.limit else None
 
     def _count(self, rung: Rung, now: float) -> Cause | None:
         if self.processes is None:

@@ -89,7 +89,9 @@ class Cgroups:
             return self._memory.usage()
         if self._unified and self._unified.has_memory:
             return self._unified.usage()
-        self._sampled_peak = max(self._sampled_peak, used := proportional_sum(self._stats()))
+        used, source = measured(self._stats())
+        if used > self._sampled_peak:
+            self._sampled_peak, self.source = used, source
         return used
 
     def resident(self) -> int:
@@ -161,7 +163,9 @@ class Subreaper:
         return [(stat.pid, stat.start) for stat in lineage.walk(self._own, self._skip)]
 
     def usage(self) -> int:
-        self._peak = max(self._peak, used := proportional_sum(lineage.walk(self._own, self._skip)))
+        used, source = measured(lineage.walk(self._own, self._skip))
+        if used > self._peak:
+            self._peak, self.source = used, source
         return used
 
     def resident(self) -> int:
@@ -203,9 +207,31 @@ def proportional(pid: int) -> int | None:
     return None
 
 
+def anonymous(who: proc.Stat) -> int:
+    """Its resident memory that is of no file, in bytes, which everybody may read; 0 once it has ended. RSS would do a
+    tree wrong: it counts the pages of a shared library or file once a process."""
+    for line in (proc.read_file(f"/proc/{who.pid}/status") or b"").splitlines():
+        if line.startswith(b"RssAnon:"):
+            return int(line.split()[1]) * 1024 if proc.start_of(who.pid) == who.start else 0
+    return 0
+
+
+def measured(stats: list[proc.Stat]) -> tuple[int, str]:
+    """PSS of all, and where the figure is from: ``pss+anon`` if the PSS of some is not ours to read and their
+    anonymous memory stands in. One that ends while it is read counts for nothing: its RSS from before would be
+    counted on top of the shared pages that are the others' by now."""
+    total, source = 0, "pss"
+    for stat in stats:
+        used = proportional(stat.pid)
+        if used is None:
+            used = anonymous(stat)
+            source = "pss+anon" if used else source
+        total += used
+    return total, source
+
+
 def proportional_sum(stats: list[proc.Stat]) -> int:
-    """PSS of all, and RSS of those whose PSS is not ours to read."""
-    return sum(pss if (pss := proportional(stat.pid)) is not None else stat.rss_pages * PAGE for stat in stats)
+    return measured(stats)[0]
 
 
 def build(

@@ -15,6 +15,7 @@ import sys
 
 assert sys.platform == "linux"
 
+from oomless.census.redact import command_line
 from oomless.contain import files, lineage, spare
 from oomless.contain.cgroup1 import kill_listed
 from oomless.contain.ladder import SUBREAPER_GAP
@@ -76,6 +77,10 @@ class Sweep:
         removed = [files.remove_cgroup(path) for path in self._cgroups.values()]
         return all(removed)
 
+    def anybody(self) -> bool:
+        """Whether anyone of the tree lives. Ends nobody."""
+        return bool(self._members(proc.table()))
+
     def left(self) -> tuple[Survivor, ...]:
         """Who is still there, when the caller gives up."""
         return tuple(
@@ -98,8 +103,12 @@ class Sweep:
                 kill_listed(path, controller)
 
     def _living(self) -> list[proc.Stat]:
-        """Members that live now, each once; remembers them, so that their children are found when they are gone."""
         table = proc.table()
+        living = self._members(table)
+        return living if self._sid is None else self._to_be_ended(living, table, self._sid)
+
+    def _members(self, table: dict[int, proc.Stat]) -> list[proc.Stat]:
+        """Who lives now, each once; remembers them, so that their children are found when they are gone."""
         grouped = {pid for path in self._cgroups.values() for pid in files.procs(path)}
         found: dict[int, proc.Stat] = {}
         for stat in table.values():
@@ -109,7 +118,7 @@ class Sweep:
                     found[child.pid] = child
         living = [s for s in found.values() if s.alive and (s.pid, s.start) not in self._never]
         self._known.update((stat.pid, stat.start) for stat in living)
-        return living if self._sid is None else self._to_be_ended(living, table, self._sid)
+        return living
 
     def _to_be_ended(self, living: list[proc.Stat], table: dict[int, proc.Stat], sid: int) -> list[proc.Stat]:
         """Of a tool shell. The tree of a shim that is ended here is swept by itself."""
@@ -125,7 +134,7 @@ class Sweep:
 
 
 def named(stat: proc.Stat, why: str) -> Survivor:
-    command = " ".join(proc.cmdline(stat.pid)) or stat.comm
+    command = command_line(tuple(proc.cmdline(stat.pid))) or stat.comm
     return Survivor(pid=stat.pid, start=stat.start, command=command[:200], why=why)
 
 

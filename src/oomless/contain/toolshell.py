@@ -135,7 +135,7 @@ class Keeper(Shim):
 
     def record_extra(self) -> dict[str, object]:
         rows = [
-            {"pid": pid, "start": start, "command": " ".join(proc.cmdline(pid))[:200], "why": why}
+            {"pid": pid, "start": start, "command": ending.shown(pid) or stat.comm, "why": why}
             for (pid, start), why in self.left_running.items()
             if (stat := proc.read_stat(pid)) and stat.start == start and stat.alive
         ]

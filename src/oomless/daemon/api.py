@@ -5,6 +5,7 @@
     Unix socket   GET /v1/status   GET /v1/daemon   GET /v1/trees/<id or name>
                   POST /v1/trees/<id or name>/end {"reason"}   POST /v1/stop
                   POST /v1/sessions {"host", "session", "pid", "start", "cwd", "source"}
+                  POST /v1/reap {"processes": [{"pid", "start", "verdict", "evidence"}], "why", "include"}
     127.0.0.1     GET /status   GET /events   GET /health      (read token)
                   /hooks/<host>...   /mcp/<server>...          (their own tokens; handlers register themselves)
 
@@ -19,6 +20,7 @@ from collections.abc import AsyncGenerator, Callable
 import msgspec
 
 from oomless.daemon.message import Handler, Request, Response, as_json, failure
+from oomless.daemon.reap_views import ReapRequest
 from oomless.daemon.surfaces import Tokens, judge
 from oomless.daemon.views import Answer, CoreProtocol, DaemonView, EndRequest, EventView, Registration
 
@@ -58,8 +60,10 @@ class Control:
                 return await self._end(name, request.body)
             case ("POST", "v1", "sessions"):
                 return self._register(request.body)
+            case ("POST", "v1", "reap"):
+                return await self._reap(request.body)
             case (
-                (_, "v1", "status" | "daemon" | "stop" | "sessions")
+                (_, "v1", "status" | "daemon" | "stop" | "sessions" | "reap")
                 | (_, "v1", "trees", _)
                 | (_, "v1", "trees", _, "end")
             ):
@@ -79,6 +83,13 @@ class Control:
         if self._core.register(asked):
             return as_json(Answer(ok=True))
         return failure(409, f"there is no process {asked.pid} that started at {asked.start}")
+
+    async def _reap(self, body: bytes) -> Response:
+        try:
+            asked = msgspec.json.decode(body, type=ReapRequest)
+        except msgspec.DecodeError as error:
+            return failure(400, f"the body is not understood: {error}")
+        return as_json(await self._core.reap(asked))
 
     async def _end(self, quoted: str, body: bytes) -> Response:
         name = _name(quoted)

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import msgspec
 
 from oomless.daemon import spawn
+from oomless.daemon.reap_views import ReapAnswer, ReapRequest
 from oomless.daemon.views import Answer, DaemonView, EndRequest, StatusView, TreeView
 from oomless.errors import DaemonError
 from oomless.paths import Paths
@@ -63,6 +64,13 @@ class Client:
         body = msgspec.json.encode(EndRequest(reason=reason))
         answer = _ask(path, "POST", f"/v1/trees/{quote(id_or_name, safe='')}/end", body)
         return answer.status != 404 and _decode(answer, Answer).ok
+
+    def reap(self, asked: ReapRequest) -> ReapAnswer:
+        """Raises DaemonError, also if none runs and none may be started."""
+        path = self._socket()
+        if path is None:
+            raise DaemonError("no daemon runs", "", "oomless daemon start")
+        return _decode(_ask(path, "POST", "/v1/reap", msgspec.json.encode(asked)), ReapAnswer)
 
     def stop(self) -> int | None:
         """Returns when the daemon is gone: its pid, or None if there was none. Never starts one."""

@@ -1,7 +1,8 @@
 """Leases, trees and admission put together: what the surfaces know as ``CoreProtocol`` (``views.py``).
 
 Wiring only. The parts: ``gate.py`` (admission with a clock), ``registry.py`` (open trees), ``leases.py`` (the
-protocol), ``sessions.py`` (hosts' processes), ``hooks.py`` (what runs inside those), ``contain/ladder.py`` (rungs),
+protocol), ``sessions.py`` (hosts' processes), ``unregistered.py`` (those that did not register), ``lookout.py`` (when
+the process table is looked at), ``hooks.py`` (what runs inside those), ``contain/ladder.py`` (rungs),
 ``journal/``.
 """
 
@@ -16,18 +17,25 @@ assert sys.platform == "linux"
 
 from msgspec.structs import replace
 
+from oomless.census import redact
 from oomless.config import Watched
 from oomless.contain.ladder import Ladder
 from oomless.daemon.claude_hooks import ClaudeHooks
 from oomless.daemon.gate import Gate
 from oomless.daemon.hooks import Around, Hooks
 from oomless.daemon.leases import Leases
+from oomless.daemon.left import Memory, Trees
 from oomless.daemon.logs import Log
+from oomless.daemon.lookout import Lookout
 from oomless.daemon.message import Handler
+from oomless.daemon.programs import mistakes
+from oomless.daemon.reap_views import ReapAnswer, ReapRequest
+from oomless.daemon.reaping import Known, Reaper
 from oomless.daemon.registry import Registry
-from oomless.daemon.sessions import Sessions, Trees
+from oomless.daemon.sessions import Sessions
 from oomless.daemon.settle import Settled
-from oomless.daemon.tree import Tree
+from oomless.daemon.tree import Tree, name_of
+from oomless.daemon.unregistered import Unregistered
 from oomless.daemon.views import DecisionView, EventView, Registration, StatusView, TreeView
 from oomless.daemon.wire import Lease
 from oomless.errors import JournalError, OomlessError
@@ -55,6 +63,8 @@ class Core:
         self._paths = paths
         self._settings = settings = Watched(paths.config_file)
         self._log = log
+        for mistake in mistakes():
+            log.warning(f"the user's known programs are passed over; {mistake}")
         self._journal = Journal.open(paths.journal)
         platform = Linux()
         self._registry = Registry(paths, self._journal, platform, log, self._freed)
@@ -64,7 +74,14 @@ class Core:
         self._subscribers: set[asyncio.Queue[EventView]] = set()
         trees = Trees(lambda pid: self._around(pid) is not None, self._registry.roots)
         rows = SessionRows(self._journal)
-        self._sessions = Sessions(rows, platform.boot_id(), trees, log, lambda id: self._hooks.session_gone(id))
+        self._lookout = Lookout(trees, lambda: bool(self._registry.trees))
+        look = self._lookout.now
+        self._unregistered = Unregistered(trees, self._hosts, look, log)
+        self._sessions = Sessions(
+            rows, platform.boot_id(), trees, log, self._session_gone, self._unregistered.hand_over, look, self._keep
+        )
+        known = Known(trees.holds, self._registry.roots, lambda: self._sessions.hosts(), self._spared)
+        self._reaper = Reaper(known, platform.boot_id(), rows.reaped, log)
         around = Around(self._around, platform.headroom)
         self._hooks = Hooks(
             ClaudeHooks(), self._gate, self._sessions, settings, self._settle, around, self._note, self._over
@@ -76,10 +93,14 @@ class Core:
         for tree in self._registry.recover():
             self._leases.restore(tree)
         self._sessions.recover()
+        self._lookout.start(self._sessions, self._unregistered)
 
     async def stop(self) -> None:
         self._hooks.close()
         self._gate.close()
+        self._lookout.stop()
+        self._unregistered.stop()
+        await self._reaper.stop()
         await self._sessions.stop()
         await self._registry.stop()
         self._journal.close()
@@ -94,6 +115,28 @@ class Core:
 
     def register(self, asked: Registration) -> bool:
         return self._sessions.register(asked)
+
+    async def reap(self, asked: ReapRequest) -> ReapAnswer:
+        return await self._reaper.reap(asked)
+
+    def _hosts(self) -> dict[tuple[int, int], str]:
+        return self._sessions.hosts()
+
+    def _session_gone(self, id: str) -> None:
+        self._hooks.session_gone(id)
+
+    def _keep(self, host: str, session: str, memory: Memory) -> bool:
+        """Whether what a registered session left is only told, as the settings may say."""
+        if self._settings.current().reap == "proven":
+            return False
+        self._unregistered.left.add(host, session, memory)
+        return True
+
+    def _spared(self) -> dict[tuple[int, int], str]:
+        """Who outlived its session and is left alone, and why."""
+        left = (*self._sessions.left_running(), *self._registry.spared.now())
+        unregistered = {(one.pid, one.start): one.spared for one in self._unregistered.left.views() if one.spared}
+        return unregistered | {(one.pid, one.start): one.why for one in left}
 
     def _around(self, pid: int) -> str | None:
         tree = self._registry.around(pid)
@@ -111,6 +154,7 @@ class Core:
 
     def status(self) -> StatusView:
         self._gate.sample()
+        self._lookout.now()
         totals = self._gate.totals()
         return StatusView(
             pid=self._registry.own_pid,
@@ -122,6 +166,7 @@ class Core:
             trees=self._views(),
             sessions=self._hooks.sessions(),
             left_running=self._sessions.left_running() + self._registry.spared.now(),
+            leftovers=self._unregistered.left.views(),
             decisions=tuple(
                 DecisionView(at=d.at, tree=d.tree, name=d.name, verdict=d.verdict, reason=d.reason)
                 for d in self._journal.decisions(DECISIONS_SHOWN)
@@ -209,7 +254,7 @@ def ended_view(row: TreeRow) -> TreeView:
     left = record.survivors if record else len(sweep.left) if sweep else None
     return TreeView(
         tree=intent.tree,
-        name=intent.name,
+        name=name_of(intent),
         klass=intent.klass,
         owner=intent.owner,
         state="ended" if row.ended_at else "running",
@@ -226,5 +271,5 @@ def ended_view(row: TreeRow) -> TreeView:
         exit_code=record.exit_code if record else None,
         status=record.status if record else "killed" if sweep else None,
         survivors=left,
-        command=intent.argv,
+        command=redact.words(intent.argv),
     )

@@ -255,7 +255,11 @@ class HttpProtocol(asyncio.Protocol):
         client is told that we are done, and has a moment to close first."""
         if self._transport.is_closing():
             return
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:  # ENOTCONN: the client is gone already, and has nothing left to be told
+            self._transport.close()
+            return
         self._arm(LINGER_SECONDS, self._transport.close)
 
     def _too_slow(self) -> None:

@@ -11,6 +11,7 @@ import time
 assert sys.platform == "linux"
 
 from oomless.admission.events import Admit
+from oomless.census.redact import command_line
 from oomless.contain.ladder import Offer
 from oomless.daemon import wire
 from oomless.daemon.settle import Settled
@@ -18,6 +19,9 @@ from oomless.daemon.tree import Tree
 from oomless.journal.facts import Session, TreeIntent
 from oomless.model import Identity
 from oomless.platform import proc
+
+#: Names stand in tables.
+NAME_KEPT = 60
 
 
 def intent_of(
@@ -34,7 +38,7 @@ def intent_of(
     return TreeIntent(
         tree=admit.id,
         kind=lease.kind,
-        name=lease.name,
+        name=name_of(lease),
         klass=lease.klass,
         owner=lease.owner,
         argv=lease.argv,
@@ -52,6 +56,12 @@ def intent_of(
         intended_at=time.time(),
         session=session,
     )
+
+
+def name_of(lease: wire.Lease) -> str:
+    """What a host starts is named by its command line, which may hold secrets: they are masked before it is cut, for
+    half a secret does not look like one."""
+    return command_line((lease.name,))[:NAME_KEPT] if lease.kind in ("shell", "server") else lease.name
 
 
 def leaf(install: str, id: str) -> str:

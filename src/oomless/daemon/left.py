@@ -14,7 +14,7 @@ be using it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 
 assert sys.platform == "linux"
 
@@ -27,8 +27,17 @@ Who = tuple[int, int]
 OWN_SESSION = "it started a process session of its own (setsid)"
 
 
+class Trees:
+    """What must be known here of governed trees: ``holds`` whether a pid is in one, ``roots`` their shims and
+    requesters. Those are never touched here."""
+
+    def __init__(self, holds: Callable[[int], bool], roots: Callable[[], set[Who]]) -> None:
+        self.holds, self.roots = holds, roots
+
+
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """How a process descends from the session's: ``above`` are those in between, the direct child first.
+    """How a process descends from the session's: ``above`` are those in between, the direct child first, with start
+    time 0 if they were gone before any look (only an event told of them).
     ``shell_sid``: the process session of the tool shell that it is below (or is), None below a server."""
 
     above: tuple[Who, ...]
@@ -53,16 +62,24 @@ class Memory:
     def __init__(self, root: Who) -> None:
         self.root = root
         self.traces: dict[Who, Trace] = {}
+        self._sid = 0
         self._ours: set[Who] = set()
 
-    def look(self, table: Mapping[int, Stat], ours: Container[Who] = ()) -> None:
-        """``ours``: shims and requesters of governed trees; they and what is below them are not this memory's."""
+    def look(
+        self,
+        table: Mapping[int, Stat],
+        ours: Container[Who] = (),
+        lines: Mapping[int, tuple[int, ...]] | None = None,
+    ) -> None:
+        """``ours``: shims and requesters of governed trees; they and what is below them are not this memory's.
+        ``lines``: who was above those that were born since, by pid, the nearest last (``census/births.py``)."""
         children: dict[int, list[Stat]] = {}
         for stat in table.values():
             children.setdefault(stat.ppid, []).append(stat)
         old, self.traces = self.traces, {}
         root = table.get(self.root[0])
         if root is not None and root.start == self.root[1]:
+            self._sid = root.sid
             for child in _born_of(root, children):
                 self._take(child, Trace(above=(), shell_sid=child.sid if child.sid == child.pid else None), children)
         # Longest ago first: who was seen with its parents has the fuller line.
@@ -72,6 +89,7 @@ class Memory:
                 if not trace.above and still.sid == still.pid:  # first seen between fork and setsid
                     trace = Trace(above=(), shell_sid=still.sid)
                 self._take(still, trace, children)
+        self._take_born(table, lines or {}, old, children)
         self._take_shell_mates(table, children)
         before = self._ours
         self._ours = {
@@ -88,6 +106,42 @@ class Memory:
             self.traces[who] = trace
             below = Trace(above=(*trace.above, who), shell_sid=trace.shell_sid)
             todo += [(child, below) for child in _born_of(stat, children)]
+
+    def _take_born(
+        self,
+        table: Mapping[int, Stat],
+        lines: Mapping[int, tuple[int, ...]],
+        old: Mapping[Who, Trace],
+        children: Mapping[int, list[Stat]],
+    ) -> None:
+        """Those whose parents came and went since the last look."""
+        before = {who[0]: who for who in old if who[0] not in lines}
+        root = table.get(self.root[0])
+        if self.root[0] not in lines or (root is not None and root.start == self.root[1]):  # else used again
+            before[self.root[0]] = self.root
+        for pid, line in lines.items():
+            stat = table.get(pid)
+            if stat is not None and stat.alive and (pid, stat.start) not in self.traces:
+                trace = self._anchored(stat, line, before, old)
+                if trace is not None:
+                    self._take(stat, trace, children)
+
+    def _anchored(
+        self, stat: Stat, line: tuple[int, ...], before: Mapping[int, Who], old: Mapping[Who, Trace]
+    ) -> Trace | None:
+        """A line up to the nearest whom we know. What is in the session's own process session is not of a tool shell;
+        whatever else a parent that is gone has left is taken for a shell's, which is spared in doubt."""
+        for at in range(len(line) - 1, -1, -1):
+            gone = tuple((pid, 0) for pid in line[at + 1 :])
+            known = before.get(line[at])
+            if known is None or known[1] > stat.start:
+                continue
+            if known != self.root:
+                trace = old[known]
+                return Trace(above=(*trace.above, known, *gone), shell_sid=trace.shell_sid)
+            first = gone[0][0] if gone else stat.pid
+            return Trace(above=gone, shell_sid=None if stat.sid == self._sid else first)
+        return None
 
     def _take_shell_mates(self, table: Mapping[int, Stat], children: Mapping[int, list[Stat]]) -> None:
         """Whoever is in the process session of a tool shell descends from it: there is no way into one but by birth,

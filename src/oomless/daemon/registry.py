@@ -36,6 +36,8 @@ START_WITHIN = 10.0
 START_LOOK = 0.1
 SWEEP_FOR = 5.0
 ROUND_EVERY = 0.01
+#: A tool shell without its keeper is looked at so often: nobody tells when the last of it has ended.
+UNKEPT_EVERY = 2.0
 #: So many of the newest trees are asked who outlived them when the daemon starts.
 ROWS_LOOKED_AT = 200
 
@@ -101,13 +103,26 @@ class Registry:
         self._spawn(self._shim_gone(tree, "its shim was killed"))
 
     async def _shim_gone(self, tree: Tree, reason: str) -> None:
-        """A tool shell whose keeper was killed goes on as it would have without us, as long as its session does."""
+        """A tool shell whose keeper was killed goes on as it would have without us: until the last of it has ended,
+        or its session has."""
         session = tree.intent.session
         if tree.intent.kind == "shell" and session is not None:
             await self._last_word(tree)
-            if tree.closed.is_set() or tree.watch(session.owner, self.session_died):
+            if tree.closed.is_set():
+                return
+            if tree.watch(session.owner, self.session_died) and not await self._empties(tree):
                 return
         await self._bury(tree, reason)
+
+    async def _empties(self, tree: Tree) -> bool:
+        """Waits until nobody of it lives; False if its session has died before that, which is then seen to."""
+        sweep = self._sweep_of(tree)
+        while sweep.anybody():
+            await asyncio.sleep(UNKEPT_EVERY)
+            if not tree.watched:
+                return False
+        tree.unwatch()
+        return True
 
     def session_died(self, tree: Tree) -> None:
         tree.unwatch()
@@ -185,10 +200,7 @@ class Registry:
     async def _sweep(
         self, tree: Tree, reason: str, close: bool, spared: frozenset[tuple[int, int]] = frozenset()
     ) -> None:
-        since = tree.intent.requester.start
-        session = tree.intent.session if tree.intent.kind == "shell" else None
-        sid = session.sid if session is not None else None
-        sweep = Sweep(tree.intent.marker, tree.cgroups, tree.known_members(), since, self._own | spared, sid)
+        sweep = self._sweep_of(tree, spared)
         until = time.monotonic() + SWEEP_FOR
         while not sweep.step() and time.monotonic() < until:
             await asyncio.sleep(ROUND_EVERY)
@@ -200,6 +212,12 @@ class Registry:
             self._log.warning("left running", tree=tree.id, pid=one.pid, command=one.command, why=one.why)
         if close:
             self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed, sweep.left_running())
+
+    def _sweep_of(self, tree: Tree, spared: frozenset[tuple[int, int]] = frozenset()) -> Sweep:
+        since = tree.intent.requester.start
+        session = tree.intent.session if tree.intent.kind == "shell" else None
+        sid = session.sid if session is not None else None
+        return Sweep(tree.intent.marker, tree.cgroups, tree.known_members(), since, self._own | spared, sid)
 
     def _close_swept(
         self,

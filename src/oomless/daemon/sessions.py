@@ -13,12 +13,12 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 assert sys.platform == "linux"
 
-from oomless.daemon.left import Memory, Who
+from oomless.daemon.left import Memory, Trees, Who
 from oomless.daemon.logs import Field, Log
 from oomless.daemon.views import LeftRunningView, Registration
 from oomless.errors import JournalError
@@ -26,11 +26,11 @@ from oomless.journal.facts import HostSession, ReapRow
 from oomless.journal.sessions import SessionRows
 from oomless.model import Identity
 from oomless.platform import proc
+from oomless.platform.proc import Stat
 
 if TYPE_CHECKING:
     from oomless.daemon.clearing import Cleared
 
-LOOK_EVERY = 1.0
 #: A daemon that stops lets the clearing that it has begun come to its end.
 CLEAR_WITHIN = 6.0
 KEEP_ROWS = 1000
@@ -47,27 +47,33 @@ class Session:
         self.memory = Memory((process.pid, process.start))
 
 
-class Trees:
-    """What sessions must know of governed trees: ``holds`` whether a pid is in one, ``roots`` their shims and
-    requesters. Those are never touched here."""
-
-    def __init__(self, holds: Callable[[int], bool], roots: Callable[[], set[Who]]) -> None:
-        self.holds, self.roots = holds, roots
-
-
 class Sessions:
-    """``gone`` is called with each id of a session whose process has died."""
+    """``gone`` is called with each id of a session whose process has died. ``before`` gives what is remembered of a
+    process already; ``look`` asks for a look at the table at once (``lookout.py``). ``keep`` is asked with host, id
+    and memory of a dead session, and takes what it left if that is not to be ended."""
 
-    def __init__(self, rows: SessionRows, boot_id: str, trees: Trees, log: Log, gone: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        rows: SessionRows,
+        boot_id: str,
+        trees: Trees,
+        log: Log,
+        gone: Callable[[str], None],
+        before: Callable[[Who], Memory | None],
+        look: Callable[[], None],
+        keep: Callable[[str, str, Memory], bool] = lambda host, session, memory: False,
+    ) -> None:
         self._rows = rows
+        self._keep = keep
         self._boot_id = boot_id
         self._trees = trees
         self._log = log
         self._gone = gone
+        self._before = before
+        self._ask_look = look
         self._by_process: dict[Who, Session] = {}
         self._by_id: dict[str, Session] = {}
         self._left: list[LeftRunningView] = []
-        self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- who is watched ------------------------------------------------------------------------------------
@@ -82,7 +88,7 @@ class Sessions:
         if session is None:
             return False
         self._write(lambda: self._rows.register(row))
-        self._look()
+        self._ask_look()
         return True
 
     def recover(self) -> None:
@@ -93,9 +99,8 @@ class Sessions:
                 process = row.process
                 self._write(lambda process=process: self._rows.ended(process, time.time()))  # type: ignore[misc]
         for reap in self._rows.reaps(REAPS_SHOWN):
-            if reap.process.boot_id == self._boot_id:
+            if reap.session and reap.process.boot_id == self._boot_id:
                 self._remember_left(reap)
-        self._look()
 
     def _watch(self, row: HostSession) -> Session | None:
         who = (row.process.pid, row.process.start)
@@ -105,6 +110,7 @@ class Sessions:
             if pidfd is None:
                 return None
             session = Session(row.host, row.process, row.cwd, row.at, pidfd)
+            session.memory = self._before(who) or session.memory
             self._by_process[who] = session
             asyncio.get_running_loop().add_reader(pidfd, self._died, session)
         if row.session in session.ids:
@@ -136,17 +142,22 @@ class Sessions:
 
     # -- lineage -------------------------------------------------------------------------------------------
 
-    def _look(self) -> None:
-        """Remembers who descends from whom: one reading of the table for all sessions, and none without sessions."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if not self._by_process:
-            return
-        table, ours = proc.table(), self._trees.roots()
+    def __bool__(self) -> bool:
+        return bool(self._by_process)
+
+    def hosts(self) -> dict[Who, str]:
+        return {who: session.host for who, session in self._by_process.items()}
+
+    def look(
+        self,
+        table: Mapping[int, Stat],
+        ours: set[Who],
+        lines: Mapping[int, tuple[int, ...]],
+        executed: Container[int] = (),
+    ) -> None:
+        """Remembers who descends from whom."""
         for session in self._by_process.values():
-            session.memory.look(table, ours)
-        self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
+            session.memory.look(table, ours, lines)
 
     # -- ends ----------------------------------------------------------------------------------------------
 
@@ -159,12 +170,15 @@ class Sessions:
         for id in session.ids:
             if self._by_id.get(id) is session:
                 del self._by_id[id]
-        self._spawn(self._clear(session))
+        if self._keep(session.host, session.ids[-1], session.memory):
+            self._write(lambda: self._rows.ended(session.process, time.time()))
+        else:
+            self._spawn(self._clear(session))
 
     async def _clear(self, session: Session) -> None:
         from oomless.daemon.clearing import Clearing
 
-        done = await Clearing(session.memory, tuple(session.ids), self._trees.holds, self._trees.roots).run()
+        done = await Clearing(session.memory, tuple(session.ids), self._trees).run()
         at, id = time.time(), session.ids[-1]
         reap = ReapRow(
             host=session.host,
@@ -210,9 +224,6 @@ class Sessions:
 
     async def stop(self) -> None:
         """Sessions go on; the next daemon watches them again."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         for session in self._by_process.values():
             self._unwatch(session)
         self._by_process.clear()

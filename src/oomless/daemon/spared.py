@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 assert sys.platform == "linux"
 
+from oomless.census.redact import command_line
 from oomless.daemon.views import LeftRunningView
 from oomless.journal.facts import TreeIntent, TreeRow
 from oomless.model import Survivor
@@ -28,7 +29,7 @@ class Spared:
             self._known[(row.pid, row.start)] = LeftRunningView(
                 pid=row.pid,
                 start=row.start,
-                command=row.command,
+                command=command_line((row.command,)),  # journals of earlier versions have it raw
                 why=row.why,
                 host=host,
                 session=session,

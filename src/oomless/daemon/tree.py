@@ -14,6 +14,7 @@ assert sys.platform == "linux"
 
 from typing import TYPE_CHECKING
 
+from oomless.census import redact
 from oomless.contain import files
 from oomless.daemon.views import TreeView
 from oomless.platform import proc
@@ -61,6 +62,10 @@ class Tree:
         asyncio.get_running_loop().add_reader(fd, died, self)
         return True
 
+    @property
+    def watched(self) -> bool:
+        return self._pidfd is not None
+
     def unwatch(self) -> None:
         if self._pidfd is not None:
             asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -97,7 +102,7 @@ class Tree:
         intent = self.intent
         return TreeView(
             tree=intent.tree,
-            name=intent.name,
+            name=name_of(intent),
             klass=intent.klass,
             owner=intent.owner,
             state="running",
@@ -112,5 +117,10 @@ class Tree:
             start=self.root.start if self.root else None,
             seconds=round(time.time() - intent.intended_at, 3),
             reason=reason or self.reason,
-            command=intent.argv,
+            command=redact.words(intent.argv),
         )
+
+
+def name_of(intent: TreeIntent) -> str:
+    """As it may be shown. Journals of earlier versions have names of tool shells and servers with secrets in them."""
+    return redact.command_line((intent.name,)) if intent.kind in ("shell", "server") else intent.name

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from oomless.daemon.message import Handler
+from oomless.daemon.reap_views import ReapAnswer, ReapRequest
 from oomless.model import MachineMemory
 
 TreeState = Literal["running", "waiting", "ended"]
@@ -82,6 +83,22 @@ class LeftRunningView(msgspec.Struct, frozen=True, kw_only=True):
     since: float
 
 
+class LeftoverView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the dead process ``root`` of a session that nobody had registered left, and nobody has ended; ``above`` are
+    the pids in between, the nearest to ``root`` first. ``spared`` is why it would be left alone, or "" if its lineage
+    proves that it is only left. Listed for as long as it lives; ``start`` is in clock ticks since boot."""
+
+    pid: int
+    start: int
+    command: str
+    host: str
+    session: str
+    root: int
+    above: tuple[int, ...] = ()
+    spared: str = ""
+    since: float
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """``held_bytes`` is what admission counts for all trees together, ``problem`` what is wrong with the
     settings that were read last. ``pid`` is None when no daemon runs; then only ``memory`` says anything."""
@@ -96,6 +113,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     trees: tuple[TreeView, ...] = ()
     sessions: tuple[SessionView, ...] = ()
     left_running: tuple[LeftRunningView, ...] = ()
+    leftovers: tuple[LeftoverView, ...] = ()
     decisions: tuple[DecisionView, ...] = ()
     problem: str | None = None
 
@@ -185,6 +203,10 @@ class CoreProtocol(Protocol):
 
     def register(self, asked: Registration) -> bool:
         """False if the session's process is gone."""
+        ...
+
+    async def reap(self, asked: ReapRequest) -> ReapAnswer:
+        """Returns when nobody of those that may be ended is left, or after some seconds."""
         ...
 
     def subscribe(self) -> asyncio.Queue[EventView]:

@@ -2,18 +2,23 @@
 
 ``python -m oomless.demo.keeper FOLDER`` waits at its stdin. One byte there: the demo has cleaned up, nothing to do.
 End of file without it: the demo is gone, so every process whose environment names a state folder in FOLDER (agents,
-their children, batch, shims, the throwaway daemon) is ended by identity, and FOLDER removed. Standard library only,
-to be small. What a demo that lives cleans up itself: ``stage.py`` and ``governed.py``.
+their children, batch, shims, the throwaway daemon) is ended by identity, the empty control groups of that daemon's
+trees are removed, and FOLDER too. Standard library only, to be small. What a demo that lives cleans up itself:
+``stage.py`` and ``governed.py``.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 
 assert sys.platform == "linux"
 
+from oomless.contain import files
+from oomless.contain.ladder import mounts
 from oomless.platform import proc
 
 #: Tries: whoever forks while it is ended has left a child that the next round finds.
@@ -33,6 +38,36 @@ def of_the_demo(folder: str) -> list[tuple[int, int]]:
     ]
 
 
+def groups(folder: str) -> Iterator[str]:
+    """The control groups of the trees of the demo's own daemon, by its id: they are made in the group that the demo
+    is in, which is ours too, or in one above."""
+    id = files.read(f"{state_folder(folder)}/oomless/id").strip()
+    own = proc.cgroups("self") if id else {}
+    for controller, mount in mounts().items():
+        place = own.get(controller, "").rstrip("/")
+        while controller in own and ".." not in place:
+            yield from made_in(mount + place, f"oomless-{id}-")
+            if not place:
+                break
+            place = place.rpartition("/")[0]
+
+
+def made_in(place: str, prefix: str) -> list[str]:
+    try:
+        return [f"{place}/{name}" for name in os.listdir(place) if name.startswith(prefix)]
+    except OSError:
+        return []
+
+
+def remove_groups(folder: str) -> None:
+    """A group is busy for a moment after its last process; one that is not empty stays."""
+    for _ in range(ROUNDS):
+        removed = [files.remove_cgroup(path) for path in groups(folder)]
+        if all(removed):
+            return
+        time.sleep(PAUSE)
+
+
 def main(folder: str) -> None:
     if sys.stdin.buffer.read(1):
         return
@@ -43,6 +78,7 @@ def main(folder: str) -> None:
         for pid, start in found:
             proc.kill(pid, start)
         time.sleep(PAUSE)
+    remove_groups(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -38,7 +38,8 @@ AGENT_ROLE, OTHER, OURS = "agent", "other", "oomless"
 Key = tuple[int, int]
 RoleOf = Callable[[Sequence[str]], tuple[str, str]]
 #: What runs our shims: those of jobs, and those that the prefix puts before servers and tool shells.
-_BOOTS = frozenset({BOOT, os.path.join(os.path.dirname(oomless.__file__), "cli", "boot_prefix.py")})
+_CLI = os.path.join(os.path.dirname(oomless.__file__), "cli")
+_BOOTS = frozenset({BOOT, f"{_CLI}/boot_prefix.py", f"{_CLI}/boot_hook.py"})
 _MODULES = ("oomless", "oomless.daemon")
 
 

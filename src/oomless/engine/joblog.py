@@ -1,5 +1,6 @@
 """The job log of a batch: a line for each job at its end, tab-separated, with the columns of GNU parallel's
 ``--joblog`` where both know them (Host, Send and Receive have no meaning here).
+Secrets in commands are masked.
 
 It is written anew by each command, jobs done in an earlier run included, so that it is whole even if the earlier
 command was killed.
@@ -10,6 +11,7 @@ from __future__ import annotations
 import shlex
 from typing import TextIO
 
+from oomless.census.redact import masked
 from oomless.engine.base import Finished
 from oomless.engine.jobs import Job
 from oomless.errors import UsageError
@@ -42,7 +44,7 @@ class JobLog:
             result.status,
             result.peak_bytes,
             result.attempts,
-            shlex.join(job.command),
+            shlex.join(masked(job.command)),
         )
 
     def close(self) -> None:

@@ -2,7 +2,8 @@
 
 Covers: the id, the lock, and for each job ``NNN.intent.json`` (written before its shim is spawned, completed
 with the shim's identity after it), ``NNN.json`` (the shim's record), ``NNN.out`` and ``NNN.err``; finding the
-shim of an intent that still lives. Not here: what is run again (``local.py``).
+shim of an intent that still lives; and which folders are kept: all that ``--resume`` can still need, and the newest
+of the finished. Not here: what is run again (``local.py``).
 
 Nothing is synced to disk: no job outlives a power cut, and its record may be lost with it; then it runs again.
 """
@@ -16,9 +17,11 @@ assert sys.platform == "linux"
 import fcntl
 import hashlib
 import os
+import shutil
 
 import msgspec
 
+from oomless.contain import files
 from oomless.contain.launch import BOOT
 from oomless.engine.jobs import BatchFile
 from oomless.engine.launch import Shim, read_record
@@ -26,6 +29,10 @@ from oomless.errors import StateUnwritable, UsageError
 from oomless.model import ExitRecord
 from oomless.paths import Paths
 from oomless.platform import proc
+
+FINISHED = "finished"
+#: So many finished batches are kept.
+KEPT = 50
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,20 +65,28 @@ class Store:
         """Raises UsageError if another command runs this very batch."""
         paths.make()
         folder = os.path.join(paths.batches, batch)
-        try:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise _unwritable(folder, error) from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.read(lock, 20).decode("ascii", "replace").strip() or "unknown"
-            os.close(lock)
-            raise UsageError(f"this batch is already running as pid {pid}", "", "wait for it") from None
+        lock = None
+        while lock is None:
+            try:
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+                lock = _lock(folder)
+            except BlockingIOError:
+                pid = (files.read(os.path.join(folder, "lock")) or "unknown").strip()
+                raise UsageError(f"this batch is already running as pid {pid}", "", "wait for it") from None
+            except OSError as error:
+                raise _unwritable(folder, error) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
+        _unlink(os.path.join(folder, FINISHED))
         return cls(folder, batch, lock)
+
+    def finish(self) -> None:
+        """Nothing of it is left to be taken over. If that cannot be written, the folder is just kept."""
+        try:
+            with open(os.path.join(self.folder, FINISHED), "wb"):
+                pass
+        except OSError:
+            pass
 
     def close(self) -> None:
         os.close(self._lock)
@@ -116,19 +131,12 @@ class Store:
 
     def clear(self) -> None:
         """Drops what an earlier run left; raises UsageError if some of its jobs still run."""
-        names = [name for name in os.listdir(self.folder) if name != "lock"]
-        numbers = [int(name.split(".")[0]) for name in names if name.endswith(".intent.json")]
-        living = 0
-        for number in numbers:
-            intent = self.intent(number - 1)
-            shim = self.shim(intent) if intent else None
-            if shim is not None:
-                living += 1
-                shim.release()
-        if living:
+        if living := self.living():
             why = f"{living} of its jobs still run, for its command was killed"
             raise UsageError("this batch was not finished", why, "take them over with --resume")
-        for name in names:
+        for name in os.listdir(self.folder):
+            if name == "lock":
+                continue
             try:
                 os.unlink(os.path.join(self.folder, name))
             except OSError as error:
@@ -136,10 +144,83 @@ class Store:
 
     def forget(self, seq: int) -> None:
         """Drops the record of an attempt that does not count."""
+        _unlink(self.path(seq, "json"))
+
+    def living(self) -> int:
+        """How many of its jobs still run."""
+        living = 0
+        for name in os.listdir(self.folder):
+            number, _, kind = name.partition(".")
+            intent = self.intent(int(number) - 1) if kind == "intent.json" else None
+            shim = self.shim(intent) if intent else None
+            if shim is not None:
+                living += 1
+                shim.release()
+        return living
+
+
+def prune(paths: Paths, kept: int = KEPT) -> None:
+    """Removes all but the newest ``kept`` finished batches. One that runs has its lock taken; one that was
+    interrupted, or whose command was killed, is not finished."""
+    finished = []
+    for folder in _folders(paths.batches):
         try:
-            os.unlink(self.path(seq, "json"))
-        except FileNotFoundError:
-            pass
+            finished.append((os.stat(os.path.join(folder, FINISHED)).st_mtime_ns, folder))
+        except OSError:
+            continue
+    for _, folder in sorted(finished, reverse=True)[kept:]:
+        _remove(folder)
+
+
+def _folders(batches: str) -> list[str]:
+    try:
+        return [os.path.join(batches, name) for name in os.listdir(batches)]
+    except OSError:
+        return []
+
+
+def _remove(folder: str) -> None:
+    """Under its lock, and out of the way first, so that a command that wants the batch meanwhile makes a new one."""
+    try:
+        lock = _lock(folder)
+    except OSError:
+        return
+    if lock is None:
+        return
+    away = f"{folder}.{os.getpid()}"
+    try:
+        if not Store(folder, os.path.basename(folder), lock).living():
+            os.rename(folder, away)
+            shutil.rmtree(away, ignore_errors=True)
+    except OSError:
+        pass
+    finally:
+        os.close(lock)
+
+
+def _lock(folder: str) -> int | None:
+    """The lock of a batch, open and taken; None if the folder has been removed meanwhile. Raises BlockingIOError if
+    somebody else has it, and OSError."""
+    path = os.path.join(folder, "lock")
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.stat(path).st_ino == os.fstat(lock).st_ino:
+            return lock
+    except FileNotFoundError:
+        pass
+    except OSError:
+        os.close(lock)
+        raise
+    os.close(lock)
+    return None
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def find_shim(tree: str) -> Shim | None:

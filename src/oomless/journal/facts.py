@@ -109,7 +109,8 @@ class HostSession(msgspec.Struct, frozen=True, kw_only=True):
 class ReapRow(msgspec.Struct, frozen=True, kw_only=True):
     """What was done about what a dead session left: who was ended, who could not be (``left``), and who was left
     alone (``left_running``), each with the reason. ``bytes_freed`` is the proportional set of those that were
-    ended."""
+    ended, ``bytes_source`` where the figure is from. Where somebody asked for it (``why``), host and session are
+    empty, ``process`` is the daemon, and ``refused`` are those that it did not signal."""
 
     host: str
     session: str
@@ -119,3 +120,6 @@ class ReapRow(msgspec.Struct, frozen=True, kw_only=True):
     left: tuple[Survivor, ...] = ()
     left_running: tuple[Survivor, ...] = ()
     bytes_freed: int = 0
+    refused: tuple[Survivor, ...] = ()
+    bytes_source: str = "pss"
+    why: str = ""

@@ -101,6 +101,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX sessions_open ON sessions (seq) WHERE ended_at IS NULL",
     ),
+    (
+        "ALTER TABLE reaps ADD COLUMN refused TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE reaps ADD COLUMN bytes_source TEXT NOT NULL DEFAULT 'pss'",
+        "ALTER TABLE reaps ADD COLUMN why TEXT NOT NULL DEFAULT ''",
+    ),
 )
 
 VERSION = len(MIGRATIONS)

@@ -17,6 +17,17 @@ from oomless.model import Identity, Survivor
 
 _T = TypeVar("_T")
 _LIST = tuple[Survivor, ...]
+_REAP_COLUMNS = "host, session, process, at, ended, left_alive, left_running, bytes_freed, refused, bytes_source, why"
+_INSERT_REAP = f"INSERT INTO reaps ({_REAP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+def _values(reap: ReapRow) -> tuple[str | int | float, ...]:
+    """In the order of the columns."""
+    lists = (reap.ended, reap.left, reap.left_running, reap.refused)
+    ended, left, running, refused = (msgspec.json.encode(part).decode() for part in lists)
+    process = msgspec.json.encode(reap.process).decode()
+    sums = (reap.bytes_freed, refused, reap.bytes_source, reap.why)
+    return (reap.host, reap.session, process, reap.at, ended, left, running, *sums)
 
 
 class SessionRows:
@@ -56,26 +67,15 @@ class SessionRows:
                 (at, process.boot_id, process.pid, process.start),
             )
             if reap is not None:
-                db.execute(
-                    "INSERT INTO reaps (host, session, process, at, ended, left_alive, left_running, bytes_freed)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        reap.host,
-                        reap.session,
-                        msgspec.json.encode(reap.process).decode(),
-                        reap.at,
-                        *(msgspec.json.encode(part).decode() for part in (reap.ended, reap.left, reap.left_running)),
-                        reap.bytes_freed,
-                    ),
-                )
+                db.execute(_INSERT_REAP, _values(reap))
+
+    def reaped(self, reap: ReapRow) -> None:
+        """What somebody asked for, not the death of a session."""
+        self._journal._write(_INSERT_REAP, _values(reap))
 
     def reaps(self, limit: int = 50) -> list[ReapRow]:
         """Newest first."""
-        rows = self._journal._read(
-            "SELECT host, session, process, at, ended, left_alive, left_running, bytes_freed FROM reaps"
-            " ORDER BY seq DESC LIMIT ?",
-            limit,
-        )
+        rows = self._journal._read(f"SELECT {_REAP_COLUMNS} FROM reaps ORDER BY seq DESC LIMIT ?", limit)
         return [
             ReapRow(
                 host=host,
@@ -86,8 +86,11 @@ class SessionRows:
                 left=self._parse(left, _LIST),
                 left_running=self._parse(running, _LIST),
                 bytes_freed=freed,
+                refused=self._parse(refused, _LIST),
+                bytes_source=source,
+                why=why,
             )
-            for host, session, process, at, ended, left, running, freed in rows
+            for host, session, process, at, ended, left, running, freed, refused, source, why in rows
         ]
 
     def prune(self, keep_rows: int) -> int:

@@ -6,9 +6,21 @@ here must bear processes that vanish while they are looked at (None, or absent f
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Collection
+from typing import Literal, Protocol
+
+import msgspec
 
 from oomless.model import Footprint, Identity, MachineMemory, ProcessInfo
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How a process stands to those around it. ``stdin``: whether anybody holds the other end of its standard input.
+    What cannot be read is unknown, and counts as listening."""
+
+    stdin: Literal["held", "gone", "unknown"] = "unknown"
+    ignores_hangup: bool = False
+    listens: bool = False
 
 
 class Platform(Protocol):
@@ -32,6 +44,10 @@ class Platform(Protocol):
 
     def environ(self, pid: int, names: frozenset[str]) -> dict[str, str]:
         """Those named variables of the process's initial environment, and no others: it holds secrets."""
+        ...
+
+    def standing(self, pids: Collection[int]) -> dict[int, Standing]:
+        """Of those that can be looked at; costs a reading of all their descriptors, so ask for few."""
         ...
 
     def cwd(self, pid: int) -> str | None: ...

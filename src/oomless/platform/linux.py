@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 assert sys.platform == "linux"
 
 from oomless.errors import UnsupportedPlatform
+from oomless.lean import signal
 from oomless.model import Footprint, Identity, MachineMemory, ProcessInfo
-from oomless.platform import cgroup, proc
+from oomless.platform import cgroup, proc, sockets
+from oomless.platform.base import Standing
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PRIVATE = ("Private_Clean", "Private_Dirty", "Private_Hugetlb")
@@ -67,6 +69,17 @@ class Linux:
             if equals and (key := name.decode("utf-8", "replace")) in names:
                 found.setdefault(key, value.decode("utf-8", "replace"))
         return found
+
+    def standing(self, pids: Collection[int]) -> dict[int, Standing]:
+        ends, listening = sockets.other_ends(pids), sockets.listeners(pids)
+        return {
+            pid: Standing(
+                stdin=ends[pid],
+                ignores_hangup=bool(proc.signals(pid, b"SigIgn:") >> (signal.SIGHUP - 1) & 1),
+                listens=pid in listening,
+            )
+            for pid in pids
+        }
 
     def cwd(self, pid: int) -> str | None:
         try:

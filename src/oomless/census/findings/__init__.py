@@ -1,0 +1,38 @@
+"""What is worth a word, one rule a function, each with the evidence that it stands on and what a person can do.
+
+Pure, over what one look at the machine has found. ``machine.py``: memory as a whole and misleading figures;
+``sessions.py``: subagents and what is left; ``copies.py``: MCP servers. Rules that need a history are not here.
+"""
+
+from __future__ import annotations
+
+from oomless.census.findings.copies import duplicates, launcher_overhead, many_servers, superseded
+from oomless.census.findings.finding import Finding, Scene, Severity
+from oomless.census.findings.machine import confused_figures, memory_in_use
+from oomless.census.findings.sessions import left_running, many_subagents, not_ending, orphans
+
+__all__ = ["Finding", "Scene", "Severity", "at_least", "findings", "memory_in_use"]
+
+_RANK: dict[Severity, int] = {"critical": 0, "warning": 1, "info": 2}
+
+
+def findings(scene: Scene) -> tuple[Finding, ...]:
+    """The most severe first."""
+    found = (
+        memory_in_use(scene.memory),
+        many_subagents(scene),
+        many_servers(scene),
+        orphans(scene),
+        superseded(scene),
+        not_ending(scene),
+        duplicates(scene),
+        left_running(scene),
+        launcher_overhead(scene),
+        confused_figures(scene),
+    )
+    return tuple(sorted((one for one in found if one is not None), key=lambda one: _RANK[one.severity]))
+
+
+def at_least(found: tuple[Finding, ...], severity: Severity) -> bool:
+    """Whether any finding is that severe or more."""
+    return any(_RANK[finding.severity] <= _RANK[severity] for finding in found)

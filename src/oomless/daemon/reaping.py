@@ -1,0 +1,217 @@
+"""Ends the processes that somebody asks to have ended (``oomless reap --yes``), after looking at each once more.
+
+Covers: who is refused and why, the rounds of the kill protocol (``contain/reap.py``), and the row in the journal. The
+verdicts come from who asks; they are not taken on trust where the daemon knows better. What a registered session
+leaves is ended without being asked: ``clearing.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+assert sys.platform == "linux"
+
+from oomless.census import catalog
+from oomless.census.redact import command_line
+from oomless.contain.reap import GIVE_UP_AFTER, GRACE, ROUND_EVERY, Reap, Who
+from oomless.daemon.logs import Log
+from oomless.daemon.programs import known_programs
+from oomless.daemon.reap_views import (
+    INCLUDABLE,
+    PROVEN,
+    Ended,
+    Left,
+    ReapAnswer,
+    ReapItem,
+    ReapRequest,
+    Refusal,
+)
+from oomless.errors import JournalError
+from oomless.journal.facts import ReapRow
+from oomless.model import Identity, Survivor
+from oomless.platform import proc
+
+_COMMAND_KEPT = 200
+
+
+class Known:
+    """What the daemon knows that speaks against ending somebody: ``governed`` whether a pid is in a tree of ours,
+    ``roots`` the shims and requesters of those, ``sessions`` the registered sessions' processes, ``spared`` who was
+    left running on purpose, and why."""
+
+    def __init__(
+        self,
+        governed: Callable[[int], bool],
+        roots: Callable[[], set[Who]],
+        sessions: Callable[[], Iterable[Who]],
+        spared: Callable[[], dict[Who, str]],
+    ) -> None:
+        self.governed, self.roots, self.sessions, self.spared = governed, roots, sessions, spared
+
+
+class Reaper:
+    """``write`` takes the row into the journal; raises JournalError."""
+
+    def __init__(self, known: Known, boot_id: str, write: Callable[[ReapRow], None], log: Log) -> None:
+        self._known = known
+        self._boot_id = boot_id
+        self._write = write
+        self._log = log
+        self._one_at_a_time = asyncio.Lock()
+        self._tasks: set[asyncio.Task[ReapAnswer]] = set()
+
+    async def reap(self, asked: ReapRequest) -> ReapAnswer:
+        """Goes on to its end, and into the journal, though whoever asked hangs up."""
+        task = asyncio.get_running_loop().create_task(self._run(asked))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    async def stop(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=GIVE_UP_AFTER + GRACE)
+
+    def _done(self, task: asyncio.Task[ReapAnswer]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._log.error(f"what was asked could not be ended: {task.exception()!r}")
+
+    async def _run(self, asked: ReapRequest) -> ReapAnswer:
+        async with self._one_at_a_time:
+            items = {(one.pid, one.start): one for one in asked.processes}
+            verdicts = {who: self._refusal(one, asked.include) for who, one in items.items()}
+            named = {who: _command(who[0]) for who, why in verdicts.items() if not why}
+            reap = Reap(named, self._is_spared)
+            await _rounds(reap)
+            answer = _account(reap, named, verdicts)
+            self._record(asked, items, answer)
+            return answer
+
+    # -- who is refused ------------------------------------------------------------------------------------
+
+    def _refusal(self, one: ReapItem, include: tuple[str, ...]) -> str:
+        """Why it is not signalled, or ""."""
+        who = (one.pid, one.start)
+        asked_for = [verdict for verdict in include if verdict in INCLUDABLE]
+        if one.verdict not in (*PROVEN, *asked_for):
+            return f"the verdict {one.verdict} is not one to end it for"
+        if one.pid <= 1 or one.pid == os.getpid():
+            return "it is the daemon itself" if one.pid == os.getpid() else "it is the system's first process"
+        start = proc.start_of(one.pid)
+        if start is not None and start != one.start:
+            return f"the pid {one.pid} is another process by now, which started later"
+        if start is None:
+            return ""
+        return self._by_owner(who) or self._by_knowledge(who, asked_for)
+
+    def _by_owner(self, who: Who) -> str:
+        uid = _uid(who[0])
+        if uid is not None and uid != os.getuid():
+            return f"it belongs to another user (uid {uid})"
+        title = _protected(who[0])
+        return f"{title} is never ended" if title else ""
+
+    def _by_knowledge(self, who: Who, asked_for: list[str]) -> str:
+        if who in self._known.roots() or self._known.governed(who[0]):
+            return "it is in a governed tree, which ends by itself"
+        if who in set(self._known.sessions()):
+            return "it is the process of a session that lives"
+        why = self._known.spared().get(who)
+        return f"it was left running: {why}" if why and "left-running" not in asked_for else ""
+
+    def _is_spared(self, stat: proc.Stat) -> bool:
+        """Who was started by somebody that is being ended."""
+        who = (stat.pid, stat.start)
+        return bool(self._by_owner(who) or self._by_knowledge(who, []))
+
+    # -- the record ----------------------------------------------------------------------------------------
+
+    def _record(self, asked: ReapRequest, items: dict[Who, ReapItem], answer: ReapAnswer) -> None:
+        def why(pid: int, start: int, how: str) -> str:
+            one = items.get((pid, start))
+            if one is None:
+                return f"started by one that was being ended: {how}"
+            return f"{one.verdict} ({'; '.join(one.evidence)}): {how}"
+
+        row = ReapRow(
+            host="",
+            session="",
+            process=Identity(boot_id=self._boot_id, pid=os.getpid(), start=proc.start_of(os.getpid()) or 0),
+            at=time.time(),
+            ended=tuple(_survivor(one, why(one.pid, one.start, one.how)) for one in answer.ended),
+            left=tuple(_survivor(one, why(one.pid, one.start, one.why)) for one in answer.left),
+            refused=tuple(
+                Survivor(pid=one.pid, start=one.start, command="", why=why(one.pid, one.start, one.why))
+                for one in answer.refused
+            ),
+            bytes_freed=answer.bytes_freed,
+            bytes_source=answer.bytes_source,
+            why=asked.why,
+        )
+        try:
+            self._write(row)
+        except JournalError as error:  # they have ended; only the history is lost
+            self._log.error(error.line())
+        self._log.info(f"{len(answer.ended)} processes ended: {asked.why}", bytes_freed=answer.bytes_freed)
+
+
+async def _rounds(reap: Reap) -> None:
+    began = time.monotonic()
+    while not reap.step(hard=time.monotonic() - began >= GRACE) and time.monotonic() - began < GIVE_UP_AFTER:
+        await asyncio.sleep(ROUND_EVERY)
+
+
+def _account(reap: Reap, commands: dict[Who, str], verdicts: dict[Who, str]) -> ReapAnswer:
+    return ReapAnswer(
+        ended=tuple(
+            Ended(
+                pid=who[0],
+                start=who[1],
+                command=commands.get(who, ""),
+                how=how,
+                bytes=reap.bytes_before.get(who, 0),
+            )
+            for who, how in reap.ended().items()
+        ),
+        left=tuple(
+            Left(
+                pid=stat.pid,
+                start=stat.start,
+                command=commands.get((stat.pid, stat.start), "") or stat.comm,
+                why="uninterruptible" if stat.state == "D" else "may not be signalled",
+            )
+            for stat in reap.left()
+        ),
+        refused=tuple(Refusal(pid=who[0], start=who[1], why=why) for who, why in verdicts.items() if why),
+        bytes_freed=reap.bytes_freed(),
+        bytes_source=reap.source,
+    )
+
+
+def _survivor(one: Ended | Left, why: str) -> Survivor:
+    return Survivor(pid=one.pid, start=one.start, command=one.command, why=why)
+
+
+def _command(pid: int) -> str:
+    return command_line(tuple(proc.cmdline(pid)))[:_COMMAND_KEPT]
+
+
+def _protected(pid: int) -> str:
+    """The title of the editor, extension host or terminal that it is, or ""."""
+    argv = tuple(proc.cmdline(pid))
+    known = known_programs().recognise(argv) if argv else None
+    if known is None or known.program.kind not in catalog.PROTECTED:
+        return ""
+    return known.program.title
+
+
+def _uid(pid: int) -> int | None:
+    """The real one; the owner of ``/proc/N`` is root where a process cannot be dumped (proc(5))."""
+    for line in (proc.read_file(f"/proc/{pid}/status") or b"").splitlines():
+        if line.startswith(b"Uid:"):
+            return int(line.split()[1])
+    return None

@@ -1,0 +1,100 @@
+"""What is alive of a dead session, and whom of it ``left.judge`` spares: the facts about each are read here.
+
+Used to end it (``clearing.py``) and only to tell of it (``leftovers.py``). What was found out about somebody stays
+so, but what a look may still turn against them is read anew on request.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+assert sys.platform == "linux"
+
+from oomless.census import catalog
+from oomless.census.redact import command_line
+from oomless.contain.spare import ignores_hangup
+from oomless.daemon.left import Facts, Memory, Trees, Who, judge
+from oomless.daemon.programs import known_programs
+from oomless.platform import proc
+
+#: A listener's state in /proc/net/tcp (include/net/tcp_states.h: TCP_LISTEN).
+_LISTEN = b"0A"
+_COMMAND_KEPT = 200
+
+
+class Remains:
+    """``spared`` and ``commands`` are of the last look."""
+
+    def __init__(self, memory: Memory, trees: Trees) -> None:
+        self.memory = memory
+        self.commands: dict[Who, str] = {}
+        self.spared: dict[Who, str] = {}
+        self._trees = trees
+        self._facts: dict[Who, Facts] = {}
+
+    def look(
+        self, table: dict[int, proc.Stat] | None = None, *, anew: bool = False, also: Mapping[Who, str] | None = None
+    ) -> dict[Who, proc.Stat]:
+        """Who lives and is not spared. ``anew``: the facts are read again. ``also``: who else is spared, and why."""
+        table = proc.table() if table is None else table
+        self.memory.look(table, self._trees.roots())
+        found = self.memory.candidates(table)
+        found = {who: s for who, s in found.items() if who[0] != os.getpid() and not self._trees.holds(who[0])}
+        for who, stat in found.items():
+            if who not in self._facts or (anew and who not in self.spared):
+                argv = tuple(proc.cmdline(who[0]))
+                self._facts[who] = _read(stat, argv)
+                self.tell(who, argv, stat)
+        traces = self.memory.traces
+        before = self.spared | {who: why for who, why in (also or {}).items() if who in found}
+        self.spared = judge(traces, {who: f for who, f in self._facts.items() if who in traces}, before)
+        return {who: stat for who, stat in found.items() if who not in self.spared}
+
+    def tell(self, who: Who, argv: tuple[str, ...], stat: proc.Stat) -> None:
+        """How it is called from now on."""
+        self.commands[who] = (command_line(argv) or stat.comm)[:_COMMAND_KEPT]
+
+
+def _read(stat: proc.Stat, argv: tuple[str, ...]) -> Facts:
+    known = known_programs().recognise(argv) if argv else None
+    program = known.program if known is not None else None
+    return Facts(
+        sid=stat.sid,
+        leads=stat.sid == stat.pid,
+        ignores_hangup=ignores_hangup(stat.pid),
+        listens=listens(stat.pid),
+        protected=program.title if program is not None and program.kind in catalog.PROTECTED else "",
+        host=program is not None and program.host,
+    )
+
+
+def listens(pid: int) -> bool:
+    """Whether it holds a listening TCP socket, in whatever network namespace it is. Unreadable counts as yes."""
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        return True
+    except OSError:
+        return False  # gone
+    sockets = set()
+    for name in names:
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            sockets.add(target[8:-1].encode())
+    return bool(sockets) and not sockets.isdisjoint(listening(pid))
+
+
+def listening(pid: int) -> set[bytes]:
+    """Inodes of the listening TCP sockets in its network namespace."""
+    found = set()
+    for family in ("tcp", "tcp6"):
+        for line in (proc.read_file(f"/proc/{pid}/net/{family}") or b"").splitlines()[1:]:
+            fields = line.split()
+            if len(fields) > 9 and fields[3] == _LISTEN:
+                found.add(fields[9])
+    return found
