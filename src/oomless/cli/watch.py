@@ -41,7 +41,14 @@ Severity = Literal["warning", "critical"]
 WORTH_BYTES = 1_000_000
 #: Lines of the table beside its rows: blank ones, head and rule; and the one that counts what did not fit.
 _AROUND = 5
-_STATES = {"left running": "yellow", "session gone": "red", "orphan": "red", "unknown": "red", "waiting": "yellow", "new": "green"}
+_STATES = {
+    "left running": "yellow",
+    "session gone": "red",
+    "orphan": "red",
+    "unknown": "red",
+    "waiting": "yellow",
+    "new": "green",
+}
 
 
 def run(json: bool, interval: float, count: int | None, fail_on: Severity | None) -> bool:

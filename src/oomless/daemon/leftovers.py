@@ -32,8 +32,8 @@ class Dead:
 
 
 class Leftovers:
-    """``living``: the processes of hosts' sessions that live, and their names. Such a one is never only left, nor what
-    it started."""
+    """``living``: the processes of hosts' sessions that live, and their names. Such a one is never only left, nor
+    what it started."""
 
     def __init__(self, trees: Trees, living: Callable[[], Mapping[Who, str]]) -> None:
         self._trees = trees

@@ -84,9 +84,9 @@ class LeftRunningView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeftoverView(msgspec.Struct, frozen=True, kw_only=True):
-    """What the dead process ``root`` of a session that nobody had registered left, and nobody has ended; ``above`` are
-    the pids in between, the nearest to ``root`` first. ``spared`` is why it would be left alone, or "" if its lineage
-    proves that it is only left. Listed for as long as it lives; ``start`` is in clock ticks since boot."""
+    """What the dead process ``root`` of a session that nobody had registered left, and nobody has ended; ``above``
+    are the pids in between, the nearest to ``root`` first. ``spared`` is why it would be left alone, or "" if its
+    lineage proves that it is only left. Listed for as long as it lives; ``start`` is in clock ticks since boot."""
 
     pid: int
     start: int
