@@ -15,14 +15,20 @@ import pytest
 
 from helpers import alive, run_oomless, wait_for, wait_gone
 from hosting import Host, settings
+from oomless.census.attribute import Attributed
+from oomless.census.report import build
+from oomless.cli.reap import propose
+from oomless.cli.scanner import Scan
 from oomless.config import load, load_project
 from oomless.contain.reap import KILLED, TERMED
 from oomless.daemon.client import Client
-from oomless.daemon.reap_views import ReapAnswer, ReapItem, ReapRequest
+from oomless.daemon.reap_views import PROVEN, ReapAnswer, ReapItem, ReapRequest
+from oomless.daemon.views import StatusView
 from oomless.errors import ConfigError, DaemonError
 from oomless.journal.facts import ReapRow
 from oomless.journal.sessions import SessionRows
 from oomless.journal.store import Journal
+from oomless.model import Footprint, MachineMemory, ProcessInfo
 from oomless.paths import Paths
 from oomless.platform import proc
 from sessions import Session, member
@@ -451,3 +457,21 @@ def test_a_registered_session_leaves_what_it_left_if_the_settings_say_so(tmp_pat
     assert alive(*who)
     answer = ask(item(who))
     assert [one.pid for one in answer.ended] == [pid]
+
+
+@pytest.mark.parametrize(("confidence", "proposed"), [(0.9, True), (0.6, False)])
+def test_what_is_superseded_by_its_start_alone_is_held_back(confidence: float, proposed: bool) -> None:
+    process = ProcessInfo(
+        pid=70, ppid=1, pgid=70, sid=70, tty=0, start=7, uid=0, state="S", name="x", command=("x",), rss_bytes=1
+    )
+    one = Attributed(
+        process=process, kind="server", verdict="superseded", confidence=confidence, server="x", instance=70,
+        evidence=("its session started another",),
+    )  # fmt: skip
+    footprints = {70: Footprint(bytes=1, source="pss")}
+    memory = MachineMemory(total_bytes=100, available_bytes=90)
+    status = StatusView(pid=None, memory=memory)
+    found, held = propose(Scan(build((one,), footprints, memory), {70: one}, footprints, status), PROVEN)
+    assert [each.pid for each in found] == ([70] if proposed else [])
+    assert [each.pid for each in held] == ([] if proposed else [70])
+    assert proposed or "60%" in held[0].why

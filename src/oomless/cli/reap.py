@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WHAT_WIDTH = 44
+#: Less is not proven: to a server that was replaced by order of start alone (``census/verdicts.py``: 0.6) its client
+#: may still speak.
+SURE = 0.9
 
 
 class Proposed(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,20 +120,25 @@ def _verdicts(text: str | None) -> tuple[str, ...]:
 
 def propose(scan: Scan, verdicts: Iterable[str]) -> tuple[tuple[Proposed, ...], tuple[HeldBack, ...]]:
     """Whoever has one of the verdicts, instance by instance: a server of which some process has another verdict is
-    held back as a whole, for it would go on without the rest."""
+    held back as a whole, for it would go on without the rest; so is a verdict that is not proven."""
     wanted, proposed, held = frozenset(verdicts), [], []
     others = _others(scan.attributed.values(), wanted)
     for row in scan.report.processes:
         if row.verdict not in wanted or row.start is None:
             continue
         instance = scan.attributed[row.pid].instance
-        other = others.get(instance) if instance is not None else None
-        if other is None:
-            proposed.append(_proposed(row, row.start, instance))
-        else:
-            why = f"part of the server {instance}, of which {other.process.pid} is {other.verdict}"
+        why = _held_back(row, instance, others.get(instance) if instance is not None else None)
+        if why:
             held.append(HeldBack(pid=row.pid, start=row.start, why=why))
+        else:
+            proposed.append(_proposed(row, row.start, instance))
     return tuple(proposed), tuple(held)
+
+
+def _held_back(row: ProcessRow, instance: int | None, other: Attributed | None) -> str:
+    if row.verdict in PROVEN and row.confidence < SURE:
+        return f"{row.verdict} with a confidence of {row.confidence:.0%} only; {'; '.join(row.evidence[:1])}"
+    return f"part of the server {instance}, of which {other.process.pid} is {other.verdict}" if other else ""
 
 
 def _others(found: Iterable[Attributed], wanted: frozenset[str]) -> Mapping[int, Attributed]:
