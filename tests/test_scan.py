@@ -395,6 +395,7 @@ class TestOutput:
     ) -> None:
         memory = MachineMemory(total_bytes=100 * 10**9, available_bytes=available * 10**9)
         monkeypatch.setattr(Linux, "memory", lambda self: memory)
+        monkeypatch.setattr(Linux, "processes", lambda self: [])
         args = ["--json"] + (["--fail-on", fail_on] if fail_on else [])
         report = json.loads(run(*args, expect=code))
         assert report["memory"] == {"total_bytes": 100 * 10**9, "available_bytes": available * 10**9}
@@ -403,6 +404,7 @@ class TestOutput:
     def test_the_finding_is_shown_with_its_evidence(self, monkeypatch: pytest.MonkeyPatch) -> None:
         memory = MachineMemory(total_bytes=100 * 10**9, available_bytes=4 * 10**9)
         monkeypatch.setattr(Linux, "memory", lambda self: memory)
+        monkeypatch.setattr(Linux, "processes", lambda self: [])
         line = run().splitlines()[-1]
         assert line.startswith("critical: 96% of the machine's memory is in use (96.00 GB of 100.00 GB in use")
 
