@@ -1,7 +1,7 @@
 """What every ``Platform`` must answer, checked against psutil where it knows the same, on real processes.
 
-Each platform of this machine runs the whole class. What is Linux's own (control groups, PSS) is in
-``test_platform.py``.
+Each platform runs the whole class: this machine's, and macOS with this machine's processes told in a Mac's layouts.
+What is Linux's own (control groups, PSS) is in ``test_platform.py``, what is macOS' own in ``test_darwin.py``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,19 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from darwin.answers import Translated
 from oomless.platform import current
 from oomless.platform.base import Platform
+from oomless.platform.darwin import Darwin
 
 HOLD = "import sys; data = bytearray(30_000_000); print('ready', flush=True); sys.stdin.read()"
 
 
-@pytest.fixture(params=[pytest.param(current, id=current().name)])
+def translated() -> Platform:
+    return Darwin(Translated())
+
+
+@pytest.fixture(params=[pytest.param(current, id=current().name), pytest.param(translated, id="darwin-translated")])
 def platform(request: pytest.FixtureRequest) -> Platform:
     made: Platform = request.param()
     return made

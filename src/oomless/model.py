@@ -20,7 +20,8 @@ Status = Literal["done", "failed", "refused", "killed", "timeout"]
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Names one process for ever: a bare pid names nobody. ``start`` is in clock ticks since boot."""
+    """Names one process for ever: a bare pid names nobody. ``start`` is in clock ticks since boot on Linux, in
+    microseconds since the epoch on macOS: to be compared with another of the same machine, and never counted with."""
 
     boot_id: str
     pid: int

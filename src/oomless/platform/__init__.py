@@ -18,10 +18,14 @@ def current() -> Platform:
         from oomless.platform.linux import Linux
 
         return Linux()
+    if sys.platform == "darwin":
+        from oomless.platform.darwin import Darwin
+
+        return Darwin()
     from oomless.errors import UnsupportedPlatform
 
     raise UnsupportedPlatform(
         f"oomless does not run on {sys.platform}",
-        "it reads processes from Linux's /proc so far",
-        "run it on Linux",
+        "it knows how to read processes of Linux and macOS only",
+        "run it on one of them",
     )

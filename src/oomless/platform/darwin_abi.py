@@ -1,6 +1,6 @@
-"""What macOS answers in, as ctypes structures: the records behind the calls that the census makes, and how to read them.
+"""What macOS answers in, as ctypes structures: the records behind the census' calls, and how to read them.
 
-Covers layouts and constants, and the argument area of KERN_PROCARGS2. The calls themselves are in ``darwin_calls.py``,
+Covers layouts and constants, and the argument area of KERN_PROCARGS2. The calls are in ``darwin_calls.py``,
 what the facts mean in ``darwin.py``. Pure: it loads and runs on any system, so that tests can hand it bytes.
 
 Layouts are those of Apple's published sources, xnu-11417.101.15 (macOS 15.4), the file named at each; the same in
@@ -9,7 +9,7 @@ xnu-10002.1.13 (macOS 14). Only 64-bit processes ask, so pointers have 8 bytes. 
 
 from __future__ import annotations
 
-from ctypes import Structure, c_byte, c_char, c_int16, c_int32, c_int64, c_uint16, c_uint32, c_uint64, sizeof
+from ctypes import Structure, c_byte, c_char, c_int32, c_int64, c_uint32, c_uint64, sizeof
 from typing import NamedTuple, TypeVar
 
 # bsd/sys/proc_info.h
@@ -130,14 +130,12 @@ class KinfoProc(Structure):
         ("gap5", c_byte * 104),
         ("credentials", c_int32),
         ("uid", c_uint32),
-        ("gap6", c_int16 * 34),
-        ("gap7", c_byte * 64),
+        ("gap6", c_byte * 136),
         ("ppid", c_int32),
         ("pgid", c_int32),
         ("jobc", c_int32),
         ("tdev", c_uint32),
-        ("gap8", c_uint16 * 34),
-        ("gap9", c_uint32),
+        ("gap7", c_byte * 72),
     )
 
 

@@ -1,0 +1,145 @@
+"""macOS behind ``base.Platform``: the process table, footprints and machine memory as typed facts.
+
+Covers what the records of the calls mean. The calls are in ``darwin_calls.py``, their layouts in ``darwin_abi.py``.
+Nothing is contained or ended here. Written from the published sources; not yet run on a Mac.
+
+Start times are microseconds since the epoch, as the kernel stamps them at fork (``p_start``): they order and identify
+like Linux's ticks, and never mix with them, since an identity carries the boot. A footprint is phys_footprint, what
+Activity Monitor calls memory: dirty, compressed and wired pages that are charged to the process, not clean pages of
+files.
+
+Of other users' processes the system tells who they are (sysctl KERN_PROC, as for ps) and refuses the rest: they have
+no arguments, no memory and no environment here. Root is told everything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from ctypes import sizeof
+
+from oomless.errors import UnsupportedPlatform
+from oomless.model import Footprint, Identity, MachineMemory, ProcessInfo
+from oomless.platform import darwin_abi as abi
+from oomless.platform.base import Standing
+from oomless.platform.darwin_calls import Calls, System
+
+
+class Darwin:
+    """Stateless but for the boot id, which is read once."""
+
+    name = "darwin"
+
+    def __init__(self, calls: Calls | None = None) -> None:
+        self._calls = System() if calls is None else calls
+        raw = self._calls.sysctl_by_name("kern.bootsessionuuid")
+        self._boot_id = raw.partition(b"\0")[0].decode("ascii", "replace")
+
+    def boot_id(self) -> str:
+        return self._boot_id
+
+    def identity(self, pid: int) -> Identity | None:
+        """Of zombies too: the argument 1 has the kernel look for them."""
+        size = sizeof(abi.BsdInfo)
+        found = abi.read(abi.BsdInfo, self._calls.pid_info(pid, abi.PROC_PIDTBSDINFO, 1, size)) or self._foreign(pid)
+        return None if found is None else Identity(boot_id=self._boot_id, pid=pid, start=_start(found))
+
+    def memory(self) -> MachineMemory:
+        """Available is what the kernel can hand out without compressing or swapping anything: free pages, clean or
+        file-backed ones (external) and volatile ones (purgeable). ``free`` includes the speculative pages, which are
+        external ones as well (vm_stat(1) subtracts them too; osfmk/kern/host.c, vm_resident.c). It is all that
+        Activity Monitor does not count as used: app memory, wired and compressed."""
+        pages = abi.read(abi.VmStatistics, self._calls.vm_statistics())
+        total = int.from_bytes(self._calls.sysctl((abi.CTL_HW, abi.HW_MEMSIZE)), "little")
+        if pages is None or not total:
+            raise UnsupportedPlatform("cannot tell how much memory is free", "the system refuses host_statistics64")
+        available = max(0, pages.free - pages.speculative) + pages.external + pages.purgeable
+        return MachineMemory(total_bytes=total, available_bytes=min(total, int(available) * self._calls.page_size()))
+
+    def headroom(self, pid: int) -> int | None:
+        """There are no groups with a memory limit."""
+        return None
+
+    def processes(self) -> list[ProcessInfo]:
+        """One call for all of those that only sysctl tells of, and only if there are any."""
+        found, unread = [], []
+        for pid in self._calls.pids():
+            size = sizeof(abi.TaskAllInfo)
+            both = abi.read(abi.TaskAllInfo, self._calls.pid_info(pid, abi.PROC_PIDTASKALLINFO, 0, size))
+            if both is None:
+                unread.append(pid)
+            elif not _is_kernel(both.bsd.pid, both.bsd.flags):
+                found.append(self._info(both.bsd, both.bsd.name or both.bsd.comm, both.task.resident_size))
+        if unread:
+            found += self._foreigners(frozenset(unread))
+        return [info for info in found if info.state != abi.ZOMBIE]
+
+    def environ(self, pid: int, names: frozenset[str]) -> dict[str, str]:
+        """Of programs that the system protects, itself for one, there is none."""
+        found: dict[str, str] = {}
+        for entry in self._arguments(pid).environ:
+            name, equals, value = entry.partition(b"=")
+            if equals and (key := name.decode("utf-8", "replace")) in names:
+                found.setdefault(key, value.decode("utf-8", "replace"))
+        return found
+
+    def standing(self, pids: Collection[int]) -> dict[int, Standing]:
+        """Nothing of it is read: unknown, which counts as listening, so that no verdict can rest on it."""
+        return {pid: Standing(stdin="unknown", listens=True) for pid in pids}
+
+    def cwd(self, pid: int) -> str | None:
+        size = sizeof(abi.VnodePaths)
+        found = abi.read(abi.VnodePaths, self._calls.pid_info(pid, abi.PROC_PIDVNODEPATHINFO, 0, size))
+        return os.fsdecode(found.working.path) or None if found is not None else None
+
+    def footprint(self, pid: int) -> Footprint | None:
+        """A counter that the kernel keeps anyway: reading it stalls nobody. None for other users' processes."""
+        found = self._rusage(pid)
+        return None if found is None else Footprint(bytes=found.phys_footprint, source="phys_footprint")
+
+    def own_memory(self) -> dict[str, int]:
+        """All three are phys_footprint: the system counts no unique or proportional set of a process."""
+        found = self._rusage(os.getpid())
+        own = 0 if found is None else int(found.phys_footprint)
+        return {"private_dirty_bytes": own, "uss_bytes": own, "pss_bytes": own}
+
+    def _rusage(self, pid: int) -> abi.RusageV4 | None:
+        found = abi.read(abi.RusageV4, self._calls.rusage(pid, abi.RUSAGE_INFO_V4, sizeof(abi.RusageV4)))
+        return None if found is None or found.exit_time else found
+
+    def _arguments(self, pid: int) -> abi.ProcArgs:
+        return abi.parse_procargs(self._calls.sysctl((abi.CTL_KERN, abi.KERN_PROCARGS2, pid)))
+
+    def _foreign(self, pid: int) -> abi.KinfoProc | None:
+        found = abi.read(abi.KinfoProc, self._calls.sysctl((abi.CTL_KERN, abi.KERN_PROC, abi.KERN_PROC_PID, pid)))
+        return found if found is not None and found.pid == pid else None
+
+    def _foreigners(self, pids: frozenset[int]) -> Iterable[ProcessInfo]:
+        raw = self._calls.sysctl((abi.CTL_KERN, abi.KERN_PROC, abi.KERN_PROC_ALL, 0))
+        for found in abi.read_all(abi.KinfoProc, raw):
+            if found.pid in pids and not _is_kernel(found.pid, 0):
+                yield self._info(found, found.comm, 0)
+
+    def _info(self, found: abi.BsdInfo | abi.KinfoProc, name: bytes, resident: int) -> ProcessInfo:
+        shown = name.decode("utf-8", "replace")
+        return ProcessInfo(
+            pid=found.pid,
+            ppid=found.ppid,
+            pgid=found.pgid,
+            sid=self._calls.session(found.pid),
+            tty=0 if found.tdev == abi.NODEV else found.tdev,
+            start=_start(found),
+            uid=found.uid,
+            state=abi.STATES.get(found.status, "?"),
+            name=shown,
+            command=self._arguments(found.pid).command or (f"[{shown}]",),
+            rss_bytes=resident,
+        )
+
+
+def _is_kernel(pid: int, flags: int) -> bool:
+    return pid == 0 or bool(flags & abi.PROC_FLAG_SYSTEM)
+
+
+def _start(found: abi.BsdInfo | abi.KinfoProc) -> int:
+    return int(found.start_seconds) * 1_000_000 + int(found.start_microseconds)
