@@ -23,6 +23,7 @@ from oomless.cli import run
 COMMANDS = {
     "batch": False,
     "scan": False,
+    "diagnose": False,
     "reap": False,
     "status": False,
     "doctor": False,
