@@ -19,6 +19,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -63,10 +64,17 @@ def shell(prefix: str | None, command: str, cwd_file: str, **options: Any) -> su
     return subprocess.Popen(argv, start_new_session=True, **options)
 
 
-def server(prefix: str | None, argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
+def server(prefix: str | None, argv: list[str], over: str = "pipe", **options: Any) -> subprocess.Popen[bytes]:
+    """``over``: what its stdin is, a pipe, a ``socket`` of a pair as a host in Node has it, or ``null``."""
     started = [prefix, shlex.join(argv)] if prefix else argv
     options.setdefault("env", environment("server", os.getpid()))
-    return subprocess.Popen(started, stdin=subprocess.PIPE, **options)
+    if over != "socket":
+        return subprocess.Popen(started, stdin=subprocess.PIPE if over == "pipe" else subprocess.DEVNULL, **options)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(started, stdin=theirs.fileno(), **options)
+    process.stdin = os.fdopen(ours.detach(), "wb", 0)
+    return process
 
 
 def hook(prefix: str | None, command: str, **options: Any) -> subprocess.Popen[bytes]:
@@ -83,8 +91,10 @@ def member(kind: str, roster: str) -> list[str]:
 class Session:
     """A session in a process of its own; use it as a context, and ``end`` it."""
 
-    def __init__(self, prefix: str | None, wrapper: list[str] | None = None, **options: Any) -> None:
-        argv = [*(wrapper or []), sys.executable, "-I", __file__, "session", *([prefix] if prefix else [])]
+    def __init__(
+        self, prefix: str | None, wrapper: list[str] | None = None, python: str = sys.executable, **options: Any
+    ) -> None:
+        argv = [*(wrapper or []), python, "-I", __file__, "session", *([prefix] if prefix else [])]
         options.setdefault("start_new_session", True)
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
         self.pid = int(self._answer()["pid"])
@@ -114,9 +124,9 @@ class Session:
         stdin.flush()
         return self._answer()
 
-    def server(self, argv: list[str]) -> int:
+    def server(self, argv: list[str], over: str = "pipe") -> int:
         """Its pid: the shim's, with a prefix."""
-        return int(self.ask(do="server", argv=argv)["pid"])
+        return int(self.ask(do="server", argv=argv, over=over)["pid"])
 
     def shell(self, command: str, folder: str) -> int:
         """The pid of the front; its output goes to ``folder``/out and err."""
@@ -201,7 +211,7 @@ def session(prefix: str | None) -> None:
         for text in sys.stdin:
             request = json.loads(text)
             if request["do"] == "server":
-                process = server(prefix, request["argv"], stdout=subprocess.PIPE)
+                process = server(prefix, request["argv"], request.get("over", "pipe"), stdout=subprocess.PIPE)
                 servers.append(process)
             elif request["do"] == "shell":
                 folder = request["folder"]
@@ -209,6 +219,12 @@ def session(prefix: str | None) -> None:
                     process = shell(
                         prefix, request["command"], f"{folder}/cwd", stdin=subprocess.DEVNULL, stdout=out, stderr=err
                     )
+            elif request["do"] == "let go":
+                stdin = known[request["pid"]].stdin
+                assert stdin is not None
+                stdin.close()
+                answer()
+                continue
             else:
                 answer(code=known[request["pid"]].wait(30))
                 continue

@@ -39,6 +39,7 @@ Who = tuple[int, int]
 #: Starts the server below a parent that ends at once, its stdin a pipe that nobody writes to, and says its pid.
 ORPHAN = """
 import os, sys
+os.setsid()  # as a terminal's shell does: what init itself started would be in init's own
 end, other = os.pipe()
 if os.fork() == 0:
     os.dup2(end, 0); os.close(end); os.close(other)

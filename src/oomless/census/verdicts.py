@@ -46,8 +46,10 @@ class _Copy(msgspec.Struct, frozen=True, kw_only=True):
 
 def candidates(found: Iterable[Attributed], seen: Snapshot) -> tuple[ProcessInfo, ...]:
     """Servers that nobody live seems to own, what is below them, and servers that are not alone in their session."""
-    lineage, marks = Lineage(seen.processes), _marks(seen)
     copies = _copies(found)
+    if not copies:
+        return ()
+    lineage, marks = Lineage(seen.processes), _marks(seen)
     several = {copy.root.process.pid for group in _by_session(copies).values() if len(group) > 1 for copy in group}
     wanted = (c for c in copies if c.root.process.pid in several or _deserted(c, lineage, marks) or _broken(c))
     return tuple(one.process for copy in wanted for one in copy.members)
@@ -57,9 +59,11 @@ def settle(
     found: tuple[Attributed, ...], seen: Snapshot, standings: Mapping[int, Standing]
 ) -> tuple[Attributed, ...]:
     """The same processes, each with its last verdict."""
+    copies = _copies(found)
+    if not copies:
+        return found
     lineage, marks = Lineage(seen.processes), _marks(seen)
     changed: dict[int, Attributed] = {}
-    copies = _copies(found)
     for copy in copies:
         if _deserted(copy, lineage, marks):
             changed |= {one.process.pid: one for one in _orphans(copy, lineage, standings)}
@@ -73,7 +77,7 @@ def settle(
 
 
 def _copies(found: Iterable[Attributed]) -> list[_Copy]:
-    """Instances that are whole: their root is in the table, and neither governed by us nor told by the daemon."""
+    """Instances whose root is listed, the oldest first."""
     members: dict[int, list[Attributed]] = {}
     for one in found:
         if one.instance is not None:
@@ -81,7 +85,7 @@ def _copies(found: Iterable[Attributed]) -> list[_Copy]:
     copies = []
     for pid, group in members.items():
         root = next((one for one in group if one.process.pid == pid), None)
-        if root is not None and all(one.verdict in ("owned", "unknown") for one in group):
+        if root is not None:
             rest = (one for one in group if one is not root)
             serving = next((one for one in group if one.kind == "server"), root)
             copies.append(_Copy(root=root, members=(root, *rest), command=to_be(serving.process.command)))
@@ -111,28 +115,36 @@ def _marks(seen: Snapshot) -> dict[int, Marks]:
 
 def _deserted(copy: _Copy, lineage: Lineage, marks: Mapping[int, Marks]) -> bool:
     """Whether nobody lives who may have started it."""
-    nobody = all(one.verdict == "unknown" and one.session_root is None and one.tree is None for one in copy.members)
-    return nobody and _adopted(copy.root.process, lineage, marks)
+    return all(one.verdict == "unknown" for one in copy.members) and _adopted(copy.root.process, lineage, marks)
 
 
 def _adopted(process: ProcessInfo, lineage: Lineage, marks: Mapping[int, Marks]) -> bool:
-    """Whether its parent is one of those that take what has lost its own: init, the user's systemd (which a service's
-    parent is as well), or, where a mark names a session that is gone, whoever has not that mark. Anybody else may be
-    the client itself."""
-    above = lineage.parent(process.pid)
-    if above is None or above == 1:
-        return True
-    parent, own = lineage.by_pid[above].command, marks[process.pid]
-    if base("".join(parent[:1])) == "systemd" and "--user" in parent:
-        return True
-    return own.project and not own.host_pid and marks[above].session != own.session != ""
+    """Whether its parent is one that only takes what has lost its own: init or the user's systemd, if it is of
+    another process session or group than what they start; or, where a mark names a session that is gone, anybody of
+    the same user without that mark who is in another process group than the host was. Whoever else is above it may be
+    the client, and so may be one that is hidden from us."""
+    parent, own = lineage.by_pid.get(process.ppid), marks[process.pid]
+    if process.ppid == 1 and parent is None:
+        return process.sid != 1
+    if parent is None or lineage.parent(process.pid) is None:
+        return False
+    manages = base("".join(parent.command[:1])) == "systemd" and "--user" in parent.command
+    if parent.pid == 1 or (manages and parent.uid == process.uid):
+        elsewhere = process.sid != parent.sid or process.pgid not in (parent.pgid, process.pid)
+        return elsewhere or (parent.pid == 1 and _launched(own, marks[1]))
+    return parent.uid == process.uid and process.pgid != parent.pgid and _launched(own, marks[parent.pid])
+
+
+def _launched(own: Marks, above: Marks) -> bool:
+    """Whether a host gave it its marks, as a server, and whoever is above it now is not of that session."""
+    return own.session not in ("", above.session) and own.project and not own.host_pid
 
 
 def _orphans(copy: _Copy, lineage: Lineage, standings: Mapping[int, Standing]) -> Iterator[Attributed]:
     pid = copy.root.process.pid
     if standings.get(pid, _UNREAD).stdin != "gone":
         return
-    gone = f"nobody holds the other end of the standard input of {pid}, and nobody lives who started it"
+    gone = f"nobody holds the other end of the standard input of {pid}, and who started it is gone"
     spared = _spared(copy, lineage, standings)
     for one in copy.members:
         why = spared.get(one.process.pid)

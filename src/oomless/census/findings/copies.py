@@ -61,6 +61,7 @@ def superseded(scene: Scene) -> Finding | None:
     if not group:
         return None
     roots = [one for one in group if one.process.pid == one.instance]
+    pids = listed(str(pid) for pid in pids_of(group))
     return Finding(
         rule="superseded-servers",
         severity="warning",
@@ -68,12 +69,12 @@ def superseded(scene: Scene) -> Finding | None:
         pids=pids_of(group),
         bytes_recoverable=scene.freed(group),
         evidence=tuple(f"{one.process.pid} {one.server} of {where(one)}: {one.evidence[0]}" for one in roots[:4]),
-        action=f"end {listed(str(pid) for pid in pids_of(group))}; the session has started them anew",
+        action=f"oomless reap shows which of {pids} it would end, with --yes it does",
     )
 
 
 def launcher_overhead(scene: Scene) -> Finding | None:
-    """What npx, uvx and shells take while they only wait for the server that they started."""
+    """What npx, uvx and the like take while they only wait for the server that they started."""
     group = [one for one in scene.processes if one.server is not None and one.kind == "launcher" and one.program]
     size = scene.size(group)
     if size < OVERHEAD_BYTES:

@@ -39,13 +39,22 @@ def many_subagents(scene: Scene) -> Finding | None:
 def orphans(scene: Scene) -> Finding | None:
     """Processes whose owner is proven to be gone."""
     group = [one for one in scene.processes if one.verdict == "orphan"]
-    return _left(scene, group, "orphans", "warning", _orphans_title, "end it; look at them again first: oomless scan")
+    return _left(
+        scene, group, "orphans", "warning", _orphans_title, "oomless reap shows what it would end, with --yes it does"
+    )
 
 
 def left_running(scene: Scene) -> Finding | None:
     """Processes that outlived their session, and may have been meant to."""
     group = [one for one in scene.processes if one.verdict == "left-running"]
-    return _left(scene, group, "left-running", "info", _running_title, "end those that you no longer need")
+    return _left(
+        scene,
+        group,
+        "left-running",
+        "info",
+        _running_title,
+        "end those that you no longer need (oomless reap --include left-running)",
+    )
 
 
 def not_ending(scene: Scene) -> Finding | None:

@@ -1,0 +1,201 @@
+"""Who holds the other end of a process's standard input, and who listens: on real processes, and on messages of the
+kernel made by hand.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from oomless.platform import proc, sockets
+from oomless.platform.linux import Linux
+
+
+@contextmanager
+def waiting(stdin: int, code: str = "") -> Iterator[int]:
+    """The pid of a process with that standard input, which has got so far as to run; ends with the context."""
+    lifeline, keep = os.pipe()
+    ready, tell = os.pipe()
+    script = f"import os, signal, socket\n{code}\nos.write({tell}, b'.')\nos.read({lifeline}, 1)"
+    command = [sys.executable, "-I", "-S", "-c", script]
+    process = subprocess.Popen(command, stdin=stdin, pass_fds=(lifeline, tell))
+    os.close(tell)
+    try:
+        assert os.read(ready, 1) == b"."
+        yield process.pid
+    finally:
+        os.close(keep)
+        process.wait(20)
+        os.close(lifeline)
+        os.close(ready)
+
+
+class TestOtherEnds:
+    def test_a_pipe_is_held_until_its_last_writer_is_gone(self) -> None:
+        end, writer = os.pipe()
+        with waiting(end) as pid:
+            os.close(end)
+            second = os.dup(writer)
+            os.close(writer)
+            assert sockets.other_ends([pid]) == {pid: "held"}
+            os.close(second)
+            assert sockets.other_ends([pid]) == {pid: "gone"}
+
+    def test_what_is_still_in_a_pipe_is_left_there(self) -> None:
+        end, writer = os.pipe()
+        os.write(writer, b"request")
+        with waiting(end) as pid:
+            os.close(writer)
+            assert sockets.other_ends([pid]) == {pid: "gone"}
+            assert os.read(end, 100) == b"request"
+            os.close(end)
+
+    def test_a_pair_of_sockets_is_held_until_the_other_is_closed(self) -> None:
+        other, end = socket.socketpair()
+        with waiting(end.fileno()) as pid:
+            end.close()
+            assert sockets.other_ends([pid]) == {pid: "held"}
+            other.shutdown(socket.SHUT_RDWR)
+            assert sockets.other_ends([pid]) == {pid: "held"}, "it has said goodbye and lives"
+            other.close()
+            assert sockets.other_ends([pid]) == {pid: "gone"}
+
+    def test_one_pass_over_many(self) -> None:
+        end, writer = os.pipe()
+        other, pair = socket.socketpair()
+        with waiting(end) as piped, waiting(pair.fileno()) as paired:
+            os.close(end)
+            pair.close()
+            other.close()
+            assert sockets.other_ends([piped, paired, 2**22 + 1]) == {
+                piped: "held", paired: "gone", 2**22 + 1: "unknown",
+            }  # fmt: skip
+            os.close(writer)
+
+    def test_null_terminals_files_and_datagrams_say_nothing(self) -> None:
+        null = os.open(os.devnull, os.O_RDONLY)
+        file = os.open(__file__, os.O_RDONLY)
+        master, terminal = pty.openpty()
+        other, datagrams = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        inputs = (null, file, terminal, datagrams.fileno())
+        for fd in inputs:
+            with waiting(fd) as pid:
+                if fd == datagrams.fileno():
+                    datagrams.close()
+                    other.close()
+                assert sockets.other_ends([pid]) == {pid: "unknown"}
+        for fd in (null, file, master, terminal):
+            os.close(fd)
+
+    def test_a_named_pipe_is_not_opened(self, tmp_path: os.PathLike[str]) -> None:
+        path = os.path.join(tmp_path, "fifo")
+        os.mkfifo(path)
+        end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with waiting(end) as pid:
+            os.close(end)
+            assert sockets.other_ends([pid]) == {pid: "unknown"}
+
+    def test_who_holds_both_ends_itself_is_not_let_go(self) -> None:
+        end, writer = os.pipe()
+        os.set_inheritable(writer, True)
+        code = f"import os; os.write(1, b'.'); os.read(0, 1)  # {writer}"
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-c", code], stdin=end, stdout=subprocess.PIPE, pass_fds=(writer,)
+        )
+        try:
+            assert process.stdout is not None
+            assert process.stdout.read(1) == b"."
+            os.close(end)
+            os.close(writer)
+            assert sockets.other_ends([process.pid]) == {process.pid: "held"}
+        finally:
+            process.kill()
+            process.wait(20)
+            if process.stdout is not None:
+                process.stdout.close()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="root alone can start another user's process")
+    def test_what_is_not_ours_to_read_is_unknown(self) -> None:
+        asks = (
+            "import os, sys; from oomless.platform import sockets\n"
+            "os.setuid(65534)\n"
+            "print(sockets.other_ends([int(sys.argv[1])]), sorted(sockets.listeners([int(sys.argv[1])])))"
+        )
+        end, writer = os.pipe()
+        with waiting(end) as pid:
+            os.close(end)
+            os.close(writer)
+            answer = subprocess.run(
+                [sys.executable, "-c", asks, str(pid)], capture_output=True, text=True, check=True
+            ).stdout
+            assert answer == f"{{{pid}: 'unknown'}} [{pid}]\n"
+
+    def test_a_kernel_without_sock_diag_is_no_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        other, end = socket.socketpair()
+        with waiting(end.fileno()) as pid:
+            end.close()
+            other.close()
+            monkeypatch.setattr(sockets, "_SOCK_DIAG", 30)  # no such protocol
+            assert sockets.other_ends([pid]) == {pid: "unknown"}
+
+
+class TestMessages:
+    """``_peer`` on what sock_diag(7) may answer."""
+
+    def message(self, kind: int, **attributes: int) -> bytes:
+        body = struct.pack("=BBBBIII", socket.AF_UNIX, kind, 1, 0, 77, 0, 0)
+        if "peer" in attributes:
+            body += struct.pack("=HHI", 8, 2, attributes["peer"])
+        if "shutdown" in attributes:
+            body += struct.pack("=HHB3x", 5, 6, attributes["shutdown"])
+        return body
+
+    @pytest.mark.parametrize(
+        ("kind", "attributes", "end"),
+        [
+            (socket.SOCK_STREAM, {"peer": 88, "shutdown": 0}, "held"),
+            (socket.SOCK_STREAM, {"peer": 88, "shutdown": 3}, "held"),
+            (socket.SOCK_STREAM, {"peer": 0, "shutdown": 3}, "gone"),
+            (socket.SOCK_STREAM, {"shutdown": 3}, "gone"),
+            (socket.SOCK_SEQPACKET, {"shutdown": 3}, "gone"),
+            (socket.SOCK_STREAM, {"peer": 0, "shutdown": 1}, "unknown"),
+            (socket.SOCK_STREAM, {"peer": 0, "shutdown": 0}, "unknown"),
+            (socket.SOCK_STREAM, {}, "unknown"),
+            (socket.SOCK_DGRAM, {"peer": 0, "shutdown": 3}, "unknown"),
+        ],
+    )
+    def test_only_a_peer_that_is_closed_is_gone(self, kind: int, attributes: dict[str, int], end: str) -> None:
+        assert sockets._peer(self.message(kind, **attributes)) == (77, end)
+
+    @pytest.mark.parametrize("cut", range(28))
+    def test_a_message_cut_short_is_read_as_far_as_it_goes(self, cut: int) -> None:
+        whole = self.message(socket.SOCK_STREAM, peer=88, shutdown=3)
+        assert sockets._peer(whole[:cut])[1] in ("unknown", "held")
+        assert list(sockets._messages(whole[:cut])) is not None
+
+
+class TestListeners:
+    def test_a_listening_socket_and_none(self) -> None:
+        listen = "s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()"
+        with waiting(subprocess.DEVNULL, listen) as one, waiting(subprocess.DEVNULL, "s = socket.socket()") as other:
+            assert sockets.listeners([one, other, 2**22 + 1]) == {one}
+
+
+def test_the_platform_tells_all_three(tmp_path: os.PathLike[str]) -> None:
+    end, writer = os.pipe()
+    ignoring = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    with waiting(end, ignoring) as one, waiting(subprocess.DEVNULL, "signal.signal(signal.SIGHUP, 0)") as other:
+        os.close(end)
+        os.close(writer)
+        found = Linux().standing([one, other])
+        assert (found[one].stdin, found[one].ignores_hangup, found[one].listens) == ("gone", True, False)
+        assert (found[other].stdin, found[other].ignores_hangup, found[other].listens) == ("unknown", False, False)
+        assert proc.start_of(one) is not None
