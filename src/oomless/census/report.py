@@ -77,7 +77,7 @@ def build(
     return ScanReport(
         memory=memory,
         processes=tuple(_row(one, footprints[one.process.pid]) for one in alive),
-        groups=_groups(alive, footprints, subagents or {}),
+        groups=groups(alive, footprints, subagents or {}),
         findings=findings(scene),
     )
 
@@ -104,7 +104,7 @@ def _row(one: Attributed, footprint: Footprint) -> ProcessRow:
     )
 
 
-def _groups(
+def groups(
     alive: list[Attributed], footprints: Mapping[int, Footprint], subagents: Mapping[str, int]
 ) -> tuple[GroupRow, ...]:
     members: dict[tuple[Kind, str], list[Attributed]] = {}

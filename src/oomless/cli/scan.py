@@ -1,6 +1,7 @@
 """``oomless scan``: who is governed, and the known hosts and servers around, with owner and honest memory.
 
-Covers the options and the table of one look; the looking itself is ``scanner.py``, going on with it ``watch.py``.
+Covers the options and the table of one look; the looking itself is ``scanner.py``, going on with it ``watch.py``, and
+saved listings are ``listed.py``.
 Whose a process is comes from ``census/attribute.py``, the JSON from ``census/report.py``.
 """
 
@@ -38,6 +39,10 @@ _WHAT_WIDTH = 44
 
 @guard()
 def command(
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FILE|-", help="Read saved output of ps or top instead of the machine."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object; with --watch one a line.")] = False,
     fail_on: Annotated[
         Literal["warning", "critical"] | None,
@@ -50,7 +55,13 @@ def command(
     """Show who owns what: sessions, their servers and tool shells, governed trees, and their memory."""
     if not watch and (interval is not None or count is not None):
         raise UsageError("--interval and --count are for --watch", "", "add --watch")
-    if watch:
+    if source is not None and watch:
+        raise UsageError("--from is for one look at what was saved", "", "leave --watch out")
+    if source is not None:
+        from oomless.cli.listed import tell
+
+        failed = tell(source, json, fail_on)
+    elif watch:
         from oomless.cli.watch import run
 
         failed = run(json, _seconds(interval or "1s"), count, fail_on)

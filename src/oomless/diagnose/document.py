@@ -45,7 +45,7 @@ def lines(text: str, tables: frozenset[int]) -> tuple[Line, ...]:
     """The lines that are prose. ``tables``: the numbers of those that are rows of one."""
     found: list[Line] = []
     block, heading, under, fenced = 0, "", 0, False
-    for number, whole in enumerate(text.splitlines(), 1):
+    for number, whole in enumerate(text.split("\n"), 1):
         if len(found) >= MOST_LINES:
             break
         raw = whole[:LONGEST_LINE]

@@ -1,4 +1,5 @@
-"""What every operating system must answer; ``linux.py`` does, ``darwin.py`` and ``listing.py`` will.
+"""What every operating system must answer; ``linux.py`` and ``darwin.py`` do. Saved listings are read
+by ``listing/``, which is no system and answers nothing but what was printed.
 
 Only facts, no verdicts: who is who is decided in ``census/``, what to do about it in ``contain/``. Everything
 here must bear processes that vanish while they are looked at (None, or absent from the answer), never raise.

@@ -19,7 +19,7 @@ _RANK: dict[Severity, int] = {"critical": 0, "warning": 1, "info": 2}
 def findings(scene: Scene) -> tuple[Finding, ...]:
     """The most severe first."""
     found = (
-        memory_in_use(scene.memory),
+        memory_in_use(scene.memory) if scene.memory else None,
         many_subagents(scene),
         many_servers(scene),
         orphans(scene),

@@ -22,14 +22,15 @@ def many_servers(scene: Scene) -> Finding | None:
         sizes[one.server or ""] = sizes.get(one.server or "", 0) + scene.size((one,))
     largest = sorted(sizes, key=lambda name: -sizes[name])
     copies = len(servers(group))
+    together = f", {format_size(scene.size(group))} together" if scene.size(group) else ""
     return Finding(
         rule="many-servers",
         severity="warning",
-        title=f"{len(group)} processes of MCP servers run, {format_size(scene.size(group))} together",
+        title=f"{len(group)} processes of MCP servers run{together}",
         pids=pids_of(group),
         bytes_recoverable=scene.freed(group),
         evidence=(
-            f"{copies} instances of {len(sizes)} servers: {listed(f'{n} {format_size(sizes[n])}' for n in largest)}",
+            f"{copies} instances of {len(sizes)} servers: {listed(_sized(n, sizes[n]) for n in largest)}",
             f"more than {SERVER_PROCESSES} processes is a warning",
         ),
         action=f"disable servers that you don't use, the largest first: {listed(largest[:3])}",
@@ -92,6 +93,11 @@ def launcher_overhead(scene: Scene) -> Finding | None:
         ),
         action=f"install these servers and name their program as the command, without a launcher: {listed(names)}",
     )
+
+
+def _sized(name: str, size: int) -> str:
+    """A listing may not say how large it is."""
+    return f"{name} {format_size(size)}" if size else name
 
 
 def _at(scene: Scene, one: Attributed) -> str:

@@ -32,9 +32,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
     """``processes`` are those that are listed, ``footprints`` those of them by pid. ``subagents``: how many run
-    inside each session's process, by its id."""
+    inside each session's process, by its id. ``memory`` is None where nobody says (a listing)."""
 
-    memory: MachineMemory
+    memory: MachineMemory | None
     processes: tuple[Attributed, ...] = ()
     footprints: Mapping[int, Footprint] = {}
     subagents: Mapping[str, int] = {}

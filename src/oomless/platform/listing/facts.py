@@ -1,6 +1,7 @@
-"""What a saved listing says, row for row: nothing is added to what stands in its text.
+"""What a saved listing says, as it stands there: rows, lines that could not be read, the machine's memory.
 
-Only facts. Reading them is ``__init__.py``'s business, who owns a process is the census'.
+Every field is text of its line, or a number that such text says; what a line does not tell is None or empty. Who is
+who is not decided here (``census/listed.py``).
 """
 
 from __future__ import annotations
@@ -11,9 +12,14 @@ import msgspec
 
 from oomless.model import MachineMemory
 
+Form = Literal["ps aux", "ps -ef", "ps -eo", "top -b", "top -l", "pid list", "prose"]
+System = Literal["linux", "macos", ""]
+
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
-    """One process. ``tty``: ``s008``, ``pts/3``, empty for none. ``command`` is as printed, ``cut`` if it was cut."""
+    """One process of a listing; ``line`` counts from 1. ``tty``: ``pts/3``, ``s008``, "" for none. ``memory_share``
+    is a fraction of the machine's. ``command`` is as printed, ``cut`` if its end seems to be missing, ``name_only``
+    if it is a program's name or path without arguments. ``started`` is text: its form says too little to count by."""
 
     line: int
     pid: int
@@ -29,29 +35,29 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     vsz_bytes: int | None = None
     memory_share: float | None = None
     state: str = ""
-    command: str = ""
+    command: str
     cut: bool = False
+    name_only: bool = False
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
-    """A line inside a table that does not fit its header."""
+    """A line within a table that is no row of it."""
 
     line: int
     text: str
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows under one header. ``form``: ``ps aux``, ``ps -ef``, ``ps -eo``, ``top -b``, ``pid list`` or ``prose``;
-    ``line``: of the header, or of the first row."""
+    """One table or list. ``line`` is that of its header, or of its first row."""
 
     line: int
-    form: str
-    system: Literal["linux", "macos", ""] = ""
-    rows: tuple[Listed, ...] = ()
+    form: Form
+    system: System
+    rows: tuple[Listed, ...]
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """``memory`` is what the header of top says of the machine."""
+    """``memory`` is from the header of Linux's top; that of macOS does not say what is available."""
 
     sections: tuple[Section, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()

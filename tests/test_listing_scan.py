@@ -1,0 +1,331 @@
+"""``oomless scan --from``: whose the processes of a listing are, what stays unknown, table, JSON and mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+import listings
+from oomless.census import catalog
+from oomless.census.listed_report import ListedReport, ListedRow, report
+from oomless.cli import scan
+from oomless.platform.listing import parse
+
+CATALOG = catalog.load()
+SERVER = f"node {listings.NPX}/.bin/claude-flow mcp start"
+AUX = "USER               PID  %CPU %MEM      VSZ    RSS   TT  STAT STARTED      TIME COMMAND\n"
+
+
+def aux(pid: int, tty: str, command: str, rss: int = 9216) -> str:
+    return f"sam              {pid:5}   0.0  0.1 408123456 {rss:6} {tty:4} S+    9:03AM   0:00.31 {command}\n"
+
+
+def told(text: str) -> ListedReport:
+    return report(parse(text), CATALOG)
+
+
+def rows(text: str) -> dict[int, ListedRow]:
+    return {row.pid: row for row in told(text).processes}
+
+
+TWO_TERMINALS = (
+    AUX
+    + aux(500, "s008", "claude", 300_000)
+    + aux(600, "s022", "claude --resume", 310_000)
+    + aux(501, "s008", SERVER)
+    + aux(601, "s022", SERVER)
+    + aux(701, "s030", SERVER)
+    + aux(900, "??", f"{listings.PLUGIN} {listings.SERVICE}", 650_240)
+)
+
+
+def test_a_server_belongs_to_the_one_host_on_its_terminal() -> None:
+    found = rows(TWO_TERMINALS)
+    assert (found[501].host, found[501].session, found[501].verdict) == ("claude-code", "500", "owned")
+    assert found[501].confidence < found[500].confidence
+    assert "terminal s008: that of claude-code 500" in found[501].evidence[0]
+    assert (found[701].host, found[701].verdict) == (None, "unknown")
+    assert any("terminal s030: the listing has no host on it" in line for line in found[701].evidence)
+
+
+def test_two_hosts_on_a_terminal_leave_it_open() -> None:
+    found = rows(AUX + aux(500, "s008", "claude") + aux(510, "s008", "claude -p x") + aux(501, "s008", SERVER))
+    assert (found[501].host, found[501].verdict) == (None, "unknown")
+
+
+def test_no_terminal_says_nothing() -> None:
+    found = rows(AUX + aux(500, "??", "claude") + aux(501, "??", SERVER))
+    assert (found[501].host, found[501].verdict) == (None, "unknown")
+
+
+def test_helpers_are_extension_hosts_and_protected() -> None:
+    found = rows(TWO_TERMINALS)[900]
+    assert (found.kind, found.verdict, found.footprint_bytes) == ("extension-host", "protected", 650_240 * 1024)
+    assert found.evidence[-1] == "listing: line 7"
+
+
+def test_a_name_that_is_cut_is_completed_if_only_one_begins_so() -> None:
+    found = rows(listings.MAC_TOP)[19284]
+    assert (found.kind, found.command) == ("extension-host", "Code Helper (Plu")
+    assert "the system cut its name to 'Code Helper (Plu': of the known ones only one begins so" in found.evidence
+    assert 19284 not in rows(listings.MAC_TOP.replace("Code Helper (Plu", "Code Renderer (P"))
+
+
+def test_copies_name_what_to_close() -> None:
+    (finding,) = (one for one in told(TWO_TERMINALS).findings if one.rule == "duplicate-servers")
+    assert finding.pids == (501, 601, 701)
+    assert finding.bytes_recoverable == 0
+    assert "claude-code 500 on s008, claude-code 600 on s022, terminal s030" in finding.action
+    assert {row.verdict for row in told(TWO_TERMINALS).processes} == {"owned", "unknown", "protected"}
+
+
+def test_different_servers_are_no_copies() -> None:
+    other = AUX + aux(501, "s008", f"{SERVER} --port 1") + aux(601, "s022", f"{SERVER} --port 2")
+    assert not any(one.rule == "duplicate-servers" for one in told(other).findings)
+    assert any(one.rule == "duplicate-servers" for one in told(TWO_TERMINALS).findings)
+
+
+EO = "    PID    PPID TT         ELAPSED   RSS COMMAND\n"
+
+
+def eo(pid: int, parent: int, elapsed: str, command: str, tty: str = "pts/1") -> str:
+    return f"{pid:7} {parent:7} {tty:8} {elapsed:>9} 10000 {command}\n"
+
+
+def test_the_chain_of_parents() -> None:
+    found = rows(listings.LINUX_EF)
+    assert {pid: (row.kind, row.session, row.verdict) for pid, row in found.items()} == {
+        3100: ("session", "3100", "owned"),
+        3155: ("launcher", "3100", "owned"),
+        3190: ("server", "3100", "owned"),
+    }
+    assert "chain of parents in the listing: 3190 < 3155 < 3100 (claude-code)" in found[3190].evidence
+    assert (found[3190].footprint_bytes, found[3190].rss_bytes, found[3190].start) == (None, None, None)
+    assert found[3190].ppid == 3155
+
+
+def test_a_parent_of_1_is_no_orphan_and_no_terminals() -> None:
+    found = rows(EO + eo(500, 400, "10:00", "claude") + eo(501, 1, "09:00", SERVER))
+    assert (found[501].verdict, found[501].host) == ("unknown", None)
+
+
+def test_what_started_later_is_told_where_it_is_printed() -> None:
+    text = EO + eo(500, 400, "20:00", "claude", "pts/1") + eo(900, 500, "19:00", SERVER, "pts/1")
+    text += eo(600, 401, "10:00", "claude", "pts/2") + eo(601, 600, "09:00", SERVER, "pts/2")
+    found = rows(text)
+    assert (found[900].verdict, found[601].verdict) == ("owned", "duplicate")
+    assert "the session 500 has run the same command line for longer, as 900" in found[601].evidence[0]
+    without = rows(text.replace("ELAPSED", "CHANGED"))
+    assert (without[900].verdict, without[601].verdict) == ("owned", "owned")
+
+
+def test_that_cut_commands_are_the_same_is_not_told() -> None:
+    text = EO + eo(500, 400, "20:00", "claude") + eo(501, 500, "19:00", f"{SERVER} {'a' * 60}")
+    text += eo(600, 401, "10:00", "claude") + eo(601, 600, "09:00", f"{SERVER} {'a' * 60}")
+    text += eo(700, 400, "20:00", f"vim {'b' * 200}") + eo(701, 400, "20:00", f"less {'c' * 200}")
+    assert rows(text)[601].verdict == "duplicate"
+    narrow = rows(listings.cut(text, 150))[601]
+    assert (narrow.server, narrow.verdict) == ("claude-flow", "owned")
+
+
+def test_an_older_generation_under_one_host() -> None:
+    text = EO + eo(500, 400, "20:00", "claude") + eo(501, 500, "19:00", SERVER) + eo(502, 500, "01:00", SERVER)
+    found = rows(text)
+    assert (found[501].verdict, found[502].verdict) == ("superseded", "owned")
+    assert "started it 1080 s later" in found[501].evidence[0]
+
+
+def test_tables_of_one_moment_complete_each_other() -> None:
+    both = rows(f"{listings.LINUX_AUX}\n{listings.LINUX_EF}")
+    assert both[3190].ppid == 3155
+    assert both[3190].rss_bytes == 94120 * 1024
+    assert both[3190].evidence[-1] == "listing: lines 6, 14"
+
+
+def test_zombies_are_left_out() -> None:
+    text = AUX + aux(500, "s008", "claude")
+    assert rows(text).keys() == {500}
+    assert rows(text.replace(" S+ ", " Z+ ")).keys() == set()
+
+
+def test_a_number_that_was_used_again() -> None:
+    later = listings.LINUX_EF.replace("claude", "vim notes.txt").replace("    2900  1", "     999  1")
+    found = rows(f"{listings.LINUX_AUX}\n{later}")[3100]
+    assert (found.kind, found.ppid, found.rss_bytes) == ("editor", 999, None)
+    assert found.evidence[-2:] == ("listing: line 12", "line 4 has another command under this number")
+
+
+def test_a_list_of_pids_is_shown_as_it_is() -> None:
+    text = listings.LISTS + "\n- PID 19287: 552 MB\n"
+    found = rows(text)
+    assert {row.verdict for row in found.values()} == {"unknown"}
+    assert found[19287].command == "Code Helper - subagent 2"
+    assert found[19287].kind == "other"  # what somebody calls it proves nothing
+    assert found[19287].evidence == ("listing: lines 7, 12", "line 7 says 555 MB")
+
+
+def test_a_table_counts_more_than_what_is_said() -> None:
+    found = rows(f"{listings.MAC_COMM}\n- PID 19284: 635 MB (Code Helper - subagent 1)\n")[19284]
+    assert (found.kind, found.rss_bytes, found.verdict) == ("extension-host", 650_240 * 1024, "protected")
+    assert "line 4 says 635 MB" in found.evidence
+    assert "line 4 calls it 'Code Helper - subagent 1'" in found.evidence
+
+
+def test_evidence_without_a_header() -> None:
+    found = rows(listings.EVIDENCE)
+    assert {(row.server, row.user, row.footprint_bytes) for row in found.values()} == {("claude-flow", "sam", None)}
+    (group,) = told(listings.EVIDENCE).groups
+    assert (group.name, group.processes, group.footprint_bytes) == ("claude-flow", 2, None)
+
+
+def test_many_servers_of_unknown_size() -> None:
+    lines = "".join(f"sam   {pid}  node {listings.NPX}/claude-flow/src/cli/x.js\n" for pid in range(100, 120))
+    (finding,) = (one for one in told(lines).findings if one.rule == "many-servers")
+    assert finding.title == "20 processes of MCP servers run"
+    assert "0 B" not in "".join(finding.evidence)
+
+
+def test_of_tops_pictures_the_last_counts() -> None:
+    later = listings.LINUX_TOP.replace("1.2g", "2.4g").replace("   3100 sam", "   3200 sam")
+    both = told(listings.LINUX_TOP + "\n" + later)
+    assert [(row.pid, row.rss_bytes) for row in both.processes] == [(3200, round(2.4 * 2**30))]
+    assert any("only the last" in note for note in both.notes)
+    assert not any("only the last" in note for note in told(listings.LINUX_TOP).notes)
+
+
+def test_the_machine_and_its_warning() -> None:
+    found = told(listings.LINUX_TOP)
+    assert found.memory is not None
+    assert [one.rule for one in found.findings] == ["memory-in-use"]
+    assert told(listings.LINUX_AUX).memory is None
+    assert any("how much memory the machine has" in note for note in told(listings.LINUX_AUX).notes)
+
+
+def test_secrets_are_masked() -> None:
+    found = rows(AUX + aux(500, "s008", "claude --api-key sk-ant-REDACTED"))
+    assert found[500].command == "claude --api-key ***"
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("CONFIG", "STATE", "RUNTIME"):
+        key = "XDG_RUNTIME_DIR" if name == "RUNTIME" else f"XDG_{name}_HOME"
+        monkeypatch.setenv(key, str(tmp_path / name.lower()))
+    return tmp_path
+
+
+def run(*arguments: str, stdin: bytes = b"") -> Result:
+    app = typer.Typer()
+    app.command()(scan.command)
+    return CliRunner().invoke(app, list(arguments), input=stdin)
+
+
+def parsed(*arguments: str, stdin: bytes = b"") -> dict[str, Any]:
+    result = run(*arguments, "--json", stdin=stdin)
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_json_has_the_fields_of_a_live_scan(tmp_path: Path) -> None:
+    file = tmp_path / "saved.txt"
+    file.write_text(TWO_TERMINALS + "sam  12\n")
+    found = parsed("--from", str(file))
+    assert found["schema"] == "oomless.scan/1"
+    assert found["memory"] is None
+    assert found["unreadable"] == [{"line": 8, "text": "sam  12"}]
+    live = {
+        *("pid", "ppid", "start", "uid", "command", "kind", "verdict", "confidence", "host", "session", "server"),
+        *("footprint_bytes", "footprint_source", "rss_bytes", "bytes_recoverable", "evidence"),
+    }
+    for row in found["processes"]:
+        assert live <= row.keys()
+        assert (row["start"], row["footprint_source"], row["bytes_recoverable"]) == (None, "listing", 0)
+    assert {"rule", "severity", "title", "pids", "bytes_recoverable", "evidence", "action"} <= found["findings"][
+        0
+    ].keys()
+
+
+def test_it_needs_no_daemon_and_makes_nothing(own_folders: Path) -> None:
+    assert parsed("--from", "-", stdin=listings.LINUX_EF.encode())["processes"]
+    assert list(own_folders.iterdir()) == []
+
+
+def test_the_table() -> None:
+    result = run("--from", "-", stdin=(TWO_TERMINALS + "sam  1\x1b[2J2\x07\n").encode())
+    assert result.exit_code == 0
+    lines = result.stdout.split("\n")
+    assert any(line.split()[:3] == ["501", "server", "claude-flow:"] for line in lines)
+    assert "line 8: sam  12\\x07" in result.stdout
+    assert "note: 1 line within tables could not be read" in result.stdout
+    assert "warning: an MCP server runs more than once: claude-flow" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_a_size_that_is_not_told_is_no_zero() -> None:
+    result = run("--from", "-", stdin=listings.LINUX_EF.encode())
+    assert [line.split()[-2:] for line in result.stdout.split("\n") if "3190" in line] == [["?", "owned"]]
+
+
+@pytest.mark.parametrize(("text", "code"), [(TWO_TERMINALS, 1), (listings.LINUX_EF, 0)])
+def test_fail_on(text: str, code: int) -> None:
+    assert run("--from", "-", "--fail-on", "warning", stdin=text.encode()).exit_code == code
+    assert run("--from", "-", "--fail-on", "critical", stdin=text.encode()).exit_code == 0
+
+
+MISTAKES = {
+    "missing": (["--from", "{folder}/nothing"], b"", "cannot read {folder}/nothing; No such file or directory"),
+    "folder": (["--from", "{folder}"], b"", "cannot read {folder}; Is a directory"),
+    "device": (["--from", "/dev/zero"], b"", "cannot read /dev/zero; it is a device"),
+    "binary": (["--from", "-"], b"PID\x00COMMAND", "standard input holds no text; there are zero bytes in it"),
+    "empty": (["--from", "-"], b" \n", "standard input is empty; give it the output of ps aux"),
+    "words": (["--from", "-"], b"all is well\n", "standard input names no process; it holds no table"),
+    "unreadable": (
+        ["--from", "-"],
+        b"  PID   RSS COMMAND\nx y z\n",
+        "none of the 1 lines within tables could be read",
+    ),
+    "watch": (["--from", "-", "--watch"], b"", "--from is for one look at what was saved"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_one_line(mistake: str, tmp_path: Path) -> None:
+    arguments, stdin, expected = MISTAKES[mistake]
+    result = run(*(word.format(folder=tmp_path) for word in arguments), stdin=stdin)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert expected.format(folder=tmp_path) in result.stderr
+
+
+def test_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oomless.cli.listed.MOST_BYTES", 100)
+    result = run("--from", "-", stdin=listings.LINUX_EF.encode())
+    assert result.exit_code == 2
+    assert "standard input is too large" in result.stderr
+
+
+def test_closed_standard_input() -> None:
+    command = [sys.executable, "-m", "oomless", "scan", "--from", "-"]
+    result = subprocess.run(command, stderr=subprocess.PIPE, preexec_fn=lambda: os.close(0), check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith(b"oomless: cannot read standard input; it is closed")
+
+
+def test_the_real_ps_through_a_pipe() -> None:
+    with subprocess.Popen(["ps", "aux"], stdout=subprocess.PIPE, env={**os.environ, "LC_ALL": "C"}) as ps:
+        command = [sys.executable, "-m", "oomless", "scan", "--from", "/dev/stdin", "--json"]
+        result = subprocess.run(command, stdin=ps.stdout, stdout=subprocess.PIPE, check=True)
+    assert json.loads(result.stdout)["unreadable"] == []
