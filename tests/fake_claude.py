@@ -5,7 +5,8 @@ its tool shells lead process sessions of their own, and its SessionStart hook is
 
 Every process of interest writes ``kind pid start`` to the file ROSTER once it is what it says, and ends by itself
 after 60 s. Each line on standard input is obeyed and answered: ``look`` runs the hook again (the daemon then looks
-at who is there), ``orphan`` lets the shells end that have only background commands left. The end of input is the
+at who is there), ``orphan`` lets the shells end that have only background commands left, ``start KIND``
+starts one more. The end of input is the
 normal end, as of ``claude -p``. HOOK is a shell command.
 """
 
@@ -21,6 +22,8 @@ import sys
 import time
 
 LIFE = 60.0
+#: A session below the first one, with a server of its own.
+INNER = "inner-session"
 SERVERS = {
     "server": [],  # ignores end of input and SIGTERM
     "launcher": ["launcher"],  # waits for a grandchild that ignores both
@@ -38,6 +41,7 @@ SHELLS = {
     "dev-server": "nohup setsid {stay} dev-server fork >/dev/null 2>&1 & cat",
     "listening": "{stay} listening listen & cat",
     "wrapper": "{stay} wrapper wraps & cat",
+    "brief": "setsid {stay} brief >/dev/null 2>&1 &",  # over before anybody looks
     "tmux": "tmux -f /dev/null new-session -d {stay} tmux; cat",
 }
 
@@ -72,13 +76,20 @@ def stay(roster: str, kind: str, *how: str) -> None:
     time.sleep(LIFE)
 
 
-PYTHON = [sys.executable, "-I", "-S", os.path.abspath(__file__)]
+PYTHON = [sys.executable, "-I", "-S", os.path.realpath(__file__)]
 
 
 shells: dict[str, subprocess.Popen[bytes]] = {}
 
 
 def start(roster: str, kind: str) -> None:
+    if kind == INNER:  # its own end of input never comes: it holds the other end itself
+        ours, its = os.pipe()
+        again = [*PYTHON[:-1], os.path.abspath(__file__), roster, "true", INNER, "server"]
+        subprocess.Popen(again, stdin=ours, stdout=subprocess.DEVNULL, pass_fds=[its])
+        os.close(ours)
+        os.close(its)
+        return
     if kind in SERVERS:
         subprocess.Popen([*PYTHON, "stay", roster, kind, "server", *SERVERS[kind]], stdin=subprocess.PIPE)
         return
@@ -107,6 +118,13 @@ def orphan() -> None:
     print("done", flush=True)
 
 
+def late(roster: str, kind: str) -> None:
+    start(roster, kind)
+    if kind == "brief":
+        shells[SHELLS[kind].format(stay=shlex.join([*PYTHON, "stay", roster]))].wait()
+    print("done", flush=True)
+
+
 def main() -> None:
     first, *rest = sys.argv[1:]
     if first == "stay":
@@ -114,11 +132,18 @@ def main() -> None:
         return
     command, session, *kinds = rest
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if session == INNER:
+        report(first, INNER)
     hook(command, session)
     for kind in kinds:
         start(first, kind)
     for line in sys.stdin:
-        orphan() if line == "orphan\n" else hook(command, session)
+        if line == "orphan\n":
+            orphan()
+        elif line.startswith("start "):
+            late(first, line.split()[1])
+        else:
+            hook(command, session)
 
 
 if __name__ == "__main__":

@@ -427,19 +427,20 @@ def test_idle_it_sleeps_and_is_small(paths: Paths) -> None:
     assert view.private_dirty_bytes is not None
     assert view.private_dirty_bytes <= IDLE_PRIVATE_DIRTY
 
-    def switches() -> list[str]:
+    def switches() -> int:
         lines = Path(f"/proc/{found.pid}/status").read_text().splitlines()
-        return [line for line in lines if "ctxt_switches" in line]
+        return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
 
     def sockets() -> int:
         names = [os.readlink(f"/proc/{found.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{found.pid}/fd")]
         return sum(name.startswith("socket:") for name in names)
 
-    # Two listeners and asyncio's own pair: our connections are gone. From here on nothing may wake it.
+    # Two listeners and asyncio's own pair: our connections are gone. From here on only its looks
+    # at the process table wake it: once in five seconds, or each second if the machine has a host.
     assert wait_for(lambda: sockets() == 4, 10)
     before = switches()
     assert not wait_gone(found.pid, found.start, 1.5)
-    assert switches() == before
+    assert switches() - before <= 3
 
 
 def test_stop_waits_until_it_is_gone(paths: Paths) -> None:

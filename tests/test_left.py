@@ -209,6 +209,23 @@ def test_a_listening_socket_is_seen_and_one_that_does_not_listen_is_none() -> No
     assert not listens(2**22 + 1)
 
 
+def test_what_may_not_be_read_counts_as_listening_unless_it_is_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ordinary user may not read the descriptors of a shell that is on its way out; all below would be spared."""
+
+    def refused(path: str) -> list[str]:
+        raise PermissionError(13, "refused", path)
+
+    with subprocess.Popen(["sleep", "60"]) as child:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "listdir", refused)
+            assert listens(child.pid)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "listdir", refused)
+            assert not listens(child.pid)
+
+
 def test_a_mark_is_the_whole_id() -> None:
     own = uuid.uuid4().hex
     with subprocess.Popen(["sleep", "60"], env={"CLAUDE_CODE_SESSION_ID": f"{own}-1"}) as sleeper:
@@ -236,8 +253,9 @@ SPARED = {
     "wrapper": "{wrapped-listening} below it listens on a port",
     "wrapped-listening": "it listens on a port",
 }
-KINDS = (*fake_claude.SERVERS, *(kind for kind in fake_claude.SHELLS if kind != "tmux"))
+KINDS = (*fake_claude.SERVERS, *(kind for kind in fake_claude.SHELLS if kind not in ("tmux", "brief")))
 BELOW_OF = {
+    fake_claude.INNER: "server",
     "launcher": "launched",
     "dev-server": "dev-server-below",
     "own-session-helper": "own-session-helper-below",
@@ -249,12 +267,19 @@ class FakeClaude:
     """One session of the fake host, its kinds all there and registered. ``who`` are its processes by kind. Its id is
     nobody else's: also other runs of these tests look for its mark."""
 
-    def __init__(self, folder: Path, session: str, kinds: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        session: str,
+        kinds: tuple[str, ...],
+        script: str = fake_claude.__file__,
+        hook: str = HOOK,
+    ) -> None:
         self.session = session = f"{session}-{uuid.uuid4()}"
         self.roster = folder / f"{session}.roster"
         environ = {**os.environ, "CLAUDE_CODE_SESSION_ID": session, "TMUX_TMPDIR": os.environ["XDG_RUNTIME_DIR"]}
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", fake_claude.__file__, str(self.roster), HOOK, session, *kinds],
+            [sys.executable, "-I", "-S", script, str(self.roster), hook, session, *kinds],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -14,7 +14,6 @@ assert sys.platform == "linux"
 
 from oomless.census.snapshot import SESSION
 from oomless.daemon.left import Memory, Trees, Who
-from oomless.daemon.remains import Remains
 from oomless.daemon.views import LeftoverView
 from oomless.platform import proc
 from oomless.platform.proc import Stat
@@ -27,6 +26,8 @@ class Dead:
     """One session whose process is gone."""
 
     def __init__(self, host: str, session: str, memory: Memory, trees: Trees) -> None:
+        from oomless.daemon.remains import Remains  # it loads what recognises programs: not before it is needed
+
         self.host, self.session, self.root, self.since = host, session, memory.root, time.time()
         self.remains = Remains(memory, trees)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from typing import TYPE_CHECKING
 
-from oomless.census import catalog
 from oomless.paths import Paths
+
+if TYPE_CHECKING:
+    from oomless.census import catalog
 
 
 def known_programs() -> catalog.Catalog:
@@ -21,6 +24,8 @@ def mistakes() -> tuple[str, ...]:
 
 @cache
 def _read() -> tuple[catalog.Catalog, tuple[str, ...]]:
+    from oomless.census import catalog
+
     told: list[str] = []
     found = catalog.load_or_ours(Paths().catalog_file, told.append)
     return found, tuple(told)

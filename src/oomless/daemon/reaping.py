@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 
 assert sys.platform == "linux"
 
-from oomless.census import catalog
 from oomless.census.redact import command_line
 from oomless.contain.reap import GIVE_UP_AFTER, GRACE, ROUND_EVERY, Reap, Who
 from oomless.daemon.logs import Log
@@ -202,6 +201,8 @@ def _command(pid: int) -> str:
 
 def _protected(pid: int) -> str:
     """The title of the editor, extension host or terminal that it is, or ""."""
+    from oomless.census import catalog
+
     argv = tuple(proc.cmdline(pid))
     known = known_programs().recognise(argv) if argv else None
     if known is None or known.program.kind not in catalog.PROTECTED:

@@ -45,13 +45,15 @@ class Recogniser:
                     self._hosts[(pid, stat.start)] = hosts[(pid, stat.start)]
                 continue
             self._seen[pid] = (stat.start, stat.comm)
-            if stat.alive and (host := self._host(pid)):
+            raw = proc.read_file(f"/proc/{pid}/cmdline")
+            # Whoever is ending or dead has no arguments any more: it stays what it was.
+            host = self._host(pid, raw) if raw else hosts.get((pid, stat.start), "")
+            if host:
                 self._hosts[(pid, stat.start)] = host
         return self._hosts
 
-    def _host(self, pid: int) -> str:
-        raw = proc.read_file(f"/proc/{pid}/cmdline") or b""
-        if not raw or not (any(hint in raw for hint in HINTS) or os.path.exists(Paths().catalog_file)):
+    def _host(self, pid: int, raw: bytes) -> str:
+        if not (any(hint in raw for hint in HINTS) or os.path.exists(Paths().catalog_file)):
             return ""
         try:
             if os.stat(f"/proc/{pid}").st_uid != self._uid:

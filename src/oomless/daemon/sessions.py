@@ -162,6 +162,8 @@ class Sessions:
     # -- ends ----------------------------------------------------------------------------------------------
 
     def _died(self, session: Session) -> None:
+        """A last look first: what the kernel has told of since the one before is still to be had."""
+        self._ask_look()
         self._unwatch(session)
         del self._by_process[(session.process.pid, session.process.start)]
         for id in session.ids:

@@ -54,7 +54,7 @@ class Unregistered:
     ) -> None:
         hosts, registered = self._recogniser.look(table, executed), self._registered()
         for who, host in hosts.items():
-            if who not in self._watched and who not in registered:
+            if who not in self._watched and who not in registered and table[who[0]].alive:
                 self._watch(host, who)
         for who, watch in tuple(self._watched.items()):
             if who not in hosts and who[0] in table and table[who[0]].start == who[1]:

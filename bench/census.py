@@ -1,0 +1,231 @@
+"""What a look at the process table costs, at 100, 500 and 2,000 processes: ours, a bare loop, and other programs.
+
+    python bench/census.py [--json FILE] [--looks N]
+
+Each reader runs in a process of its own, over the same sleeping processes, of which one in twenty changes between two
+looks. A figure is the median CPU time (user and system, getrusage) of a look, five looks a second, after three that
+are not counted. The others are installed into a virtual environment that is thrown away, and left out where they
+cannot be: psutil as monitors use it, procpath with the file that it cannot do without and with those that it records
+by default, glances' list of processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+SIZES = (100, 500, 2000)
+PACKAGES = {"psutil": "psutil==7.2.2", "procpath": "Procpath==1.15.1", "glances": "glances==4.5.8"}
+OTHERS = {"psutil": "psutil", "procpath": "procpath", "procpath_default": "procpath", "glances": "glances"}
+OURS = ("bare", "sampler", "daemon")
+PAUSE, WARM = 0.2, 3
+TARGETS = {"of_bare": 1.2, "cheapest_other": 2.5, "core_percent_at_500": 1.0}
+
+
+# -- readers, each in its own process ----------------------------------------------------------------------------
+
+
+def bare() -> Callable[[], object]:
+    """Reads every stat line and makes nothing of it."""
+
+    def look() -> None:
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                try:
+                    fd = os.open(f"/proc/{name}/stat", os.O_RDONLY)
+                except OSError:
+                    continue
+                os.read(fd, 1024)
+                os.close(fd)
+
+    return look
+
+
+def sampler() -> Callable[[], object]:
+    from oomless.census.sampler import Sampler
+
+    return Sampler().look
+
+
+def daemon() -> Callable[[], object]:
+    """All that the daemon does in a look, with one session whose lineage it remembers: this very process's parent."""
+    from oomless.census.sampler import Sampler
+    from oomless.daemon.left import Memory
+    from oomless.daemon.recognise import Recogniser
+    from oomless.platform import proc
+
+    taking, recogniser, parent = Sampler(), Recogniser(), os.getppid()
+    memory = Memory((parent, proc.start_of(parent) or 0))
+
+    def look() -> None:
+        table = taking.look()
+        recogniser.look(table)
+        memory.look(table)
+
+    return look
+
+
+def psutil() -> Callable[[], object]:
+    import psutil  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    fields = ["pid", "ppid", "name", "create_time", "cpu_times", "memory_info"]
+    return lambda: list(psutil.process_iter(fields))
+
+
+def procpath(*more: str) -> Callable[[], object]:
+    from procpath import procfile, proctree  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    readers = {name: procfile.registry[name] for name in ("stat", *more)}
+    return proctree.Forest(readers).get_roots  # type: ignore[no-any-return, unused-ignore]
+
+
+def procpath_default() -> Callable[[], object]:
+    return procpath("cmdline")
+
+
+def glances() -> Callable[[], object]:
+    from glances.processes import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        glances_processes,
+    )
+
+    return glances_processes.update  # type: ignore[no-any-return, unused-ignore]
+
+
+def used() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def probe(name: str, looks: int) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    look, taken = globals()[name](), []
+    for _ in range(WARM + looks):
+        before = used()
+        look()
+        taken.append((used() - before) * 1000)
+        time.sleep(PAUSE)
+    print(json.dumps(taken[WARM:]))
+
+
+# -- what is read ------------------------------------------------------------------------------------------------
+
+
+def fleet(count: int) -> None:
+    """So many children, ended at the end of our input. One in twenty changes its name, five times a second."""
+    children = []
+    for number in range(count):
+        child = os.fork()
+        if child == 0:
+            os.close(0)
+            live(number % 20 == 0)
+        children.append(child)
+    print("ready", flush=True)
+    sys.stdin.read()
+    for child in children:
+        os.kill(child, 9)
+
+
+def live(changes: bool) -> None:
+    turn = 0
+    while os.getppid() != 1:
+        time.sleep(PAUSE if changes else 600)
+        turn += 1
+        with open("/proc/self/comm", "w", encoding="ascii") as file:
+            file.write(f"turn {turn % 10}")
+    os._exit(0)
+
+
+# -- all together ------------------------------------------------------------------------------------------------
+
+
+def install(folder: str) -> tuple[str, set[str]]:
+    """The interpreter of a new environment, and which packages went into it."""
+    venv.create(folder, with_pip=True)
+    python = f"{folder}/bin/python"
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    there = {
+        name
+        for name, pinned in PACKAGES.items()
+        if subprocess.run([*pip, pinned], capture_output=True).returncode == 0
+    }
+    return python, there
+
+
+def measure(looks: int) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    me = os.path.abspath(__file__)
+    with tempfile.TemporaryDirectory(prefix="oob", dir="/tmp") as folder:
+        other, there = install(folder)
+        for name in sorted(PACKAGES.keys() - there):
+            print(f"{name} cannot be installed here and is left out", file=sys.stderr)
+        readers = [(name, sys.executable) for name in OURS]
+        readers += [(name, other) for name, package in OTHERS.items() if package in there]
+        for size in SIZES:
+            more = max(size - sum(name.isdigit() for name in os.listdir("/proc")) - 2, 0)
+            command = [sys.executable, "-I", "-S", me, "--fleet", str(more)]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+                assert running.stdout
+                running.stdout.readline()
+                figures[f"processes_{size}"] = sum(name.isdigit() for name in os.listdir("/proc"))
+                for name, python in readers:
+                    told = subprocess.check_output([python, me, "--probe", name, "--looks", str(looks)])
+                    figures[f"{name}_{size}_ms"] = statistics.median(json.loads(told))
+    return figures
+
+
+def judged(figures: dict[str, float]) -> list[tuple[str, float, float, bool]]:
+    """What is claimed: name, measured, target, whether it holds."""
+    found = []
+    for size in SIZES:
+        ours = figures[f"sampler_{size}_ms"]
+        share = ours / figures[f"bare_{size}_ms"]
+        found.append((f"{size}: of the bare loop", share, TARGETS["of_bare"], share <= TARGETS["of_bare"]))
+        others = [figures[key] for name in OTHERS if (key := f"{name}_{size}_ms") in figures]
+        if others:
+            times = min(others) / ours
+            found.append((f"{size}: cheapest other / ours", times, TARGETS["cheapest_other"], times >= 2.5))
+    percent = figures["daemon_500_ms"] / 10
+    limit = TARGETS["core_percent_at_500"]
+    return [*found, ("500: % of a core at 1 Hz, all that the daemon does", percent, limit, percent <= limit)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", default="bench/results/census.json", help="where the figures go as JSON")
+    parser.add_argument("--looks", type=int, default=15, help="how many looks of each reader count")
+    parser.add_argument("--probe", help=argparse.SUPPRESS)
+    parser.add_argument("--fleet", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.fleet is not None:
+        fleet(arguments.fleet)
+        return 0
+    if arguments.probe:
+        probe(arguments.probe, arguments.looks)
+        return 0
+    figures = measure(arguments.looks)
+    print(f"{'CPU ms a look':20}" + "".join(f"{size:>10}" for size in SIZES))
+    for name in (*OURS, *OTHERS):
+        if f"{name}_{SIZES[0]}_ms" in figures:
+            print(f"{name:20}" + "".join(f"{figures[f'{name}_{size}_ms']:10.2f}" for size in SIZES))
+    claims = judged(figures)
+    print(f"\n{'claim':52} {'measured':>9} {'target':>7}")
+    for claim, value, target, holds in claims:
+        print(f"{claim:52} {value:9.2f} {target:7} {'' if holds else 'missed'}")
+    Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
+    Path(arguments.json).write_text(json.dumps({"figures": figures, "targets": TARGETS}, indent=1) + "\n")
+    return int(not all(holds for *_, holds in claims))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
