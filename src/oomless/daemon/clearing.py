@@ -170,11 +170,12 @@ def marked(table: dict[int, proc.Stat], ids: tuple[str, ...], since: int) -> lis
 
 
 def listens(pid: int) -> bool:
-    """Whether it holds a listening TCP socket, in whatever network namespace it is. Unreadable counts as yes."""
+    """Whether it holds a listening TCP socket, in whatever network namespace it is. Unreadable counts as yes, but
+    not if it is ending: without its memory it belongs to root in /proc (fs/proc/base.c, task_dump_owner)."""
     try:
         names = os.listdir(f"/proc/{pid}/fd")
     except PermissionError:
-        return True
+        return not (proc.read_file(f"/proc/{pid}/statm") or b"0 ").startswith(b"0 ")
     except OSError:
         return False  # gone
     sockets = set()
