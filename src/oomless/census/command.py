@@ -20,7 +20,7 @@ _INLINE = frozenset({"-e", "--eval", "-p", "--print", "-c"})
 _ELECTRON = frozenset({"code", "code-insiders", "codium", "cursor", "windsurf", "electron"})
 #: Options of npx, npm exec, bunx and uvx that take a value; those of the first set name the package itself.
 _PACKAGE_OPTIONS = frozenset({"-p", "--package", "--from"})
-_LAUNCHER_VALUES = frozenset({"--with", "--python", "-w", "--workspace", "--index", "--index-url", "--cache", "-c"})
+_LAUNCHER_VALUES = frozenset({"--with", "--python", "-w", "--workspace", "--cache", "-c"})
 
 
 class Command(NamedTuple):
@@ -104,8 +104,13 @@ def launched(arguments: tuple[str, ...], subcommands: int = 0) -> str:
             return unversioned(value if equals else "".join(rest[at + 1 : at + 2]))
         if not word.startswith("-"):
             return unversioned(word)
-        at += 2 if word in _LAUNCHER_VALUES else 1
+        at += 2 if word in _LAUNCHER_VALUES or _names_index(word) else 1
     return ""
+
+
+def _names_index(option: str) -> bool:
+    """uvx and pip have several options for a package index, each with the word in its name (``--default-index``)."""
+    return option.startswith("--") and "index" in option.split("-")
 
 
 def unversioned(package: str) -> str:
