@@ -211,6 +211,7 @@ class TestCommand:
         assert launched(("--package=a", "b")) == "a"
         assert launched(("--from", "a", "b")) == "a"
         assert launched(("--python", "3.12", "a")) == "a"
+        assert launched(("--index", "x", "a")) == launched(("--default-index", "x", "a")) == "a"
         assert launched(("tool", "uvx", "a"), 2) == "a"
         assert launched(("-y",)) == ""
 
@@ -229,9 +230,13 @@ class TestCommand:
 
     @given(st.lists(st.text(max_size=12), max_size=6))
     def test_no_argument_list_breaks_it(self, words: list[str]) -> None:
-        describe(parse(to_be(tuple(words))))
-        KNOWN.recognise(tuple(words))
-        command_line(tuple(words))
+        argv = tuple(words)
+        command = parse(argv)
+        assert describe(parse(to_be(argv)))
+        assert all(word in "\0".join(argv) for word in (command.path, command.script, command.module))
+        known = KNOWN.recognise(argv)
+        assert known is None or known.program in KNOWN.programs
+        assert command_line(argv) or not any(argv)
 
 
 SECRET = "hunter2hunter2"

@@ -1,10 +1,12 @@
-"""The real Claude Code at our gate: its subagents under a cap, and what a session that is only watched leaves behind.
+"""The real Claude Code at our gate: its subagents under a cap, and what a session leaves behind, only watched or with
+the shell prefix.
 
-Offline, against the scripted model; the hooks are put in by ``oomless install claude-code --hooks-only``.
+Offline, against the scripted model; hooks and prefix are put in by ``oomless install claude-code``.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -67,11 +69,13 @@ def home(house: Path) -> Path:
     home = house / "home"
     (home / "work").mkdir()
     (home / "claude").mkdir()
-    done = run_oomless(
-        "install", "claude-code", "--hooks-only", "--yes", env={"CLAUDE_CONFIG_DIR": str(home / "claude")}
-    )
-    assert done.returncode == 0, done.stderr
+    install(home, "--hooks-only")
     return home
+
+
+def install(home: Path, *options: str) -> None:
+    done = run_oomless("install", "claude-code", *options, "--yes", env={"CLAUDE_CONFIG_DIR": str(home / "claude")})
+    assert done.returncode == 0, done.stderr
 
 
 def start(claude: str, home: Path, model: ModelProcess, *options: str) -> subprocess.Popen[str]:
@@ -118,7 +122,11 @@ def test_five_at_once_under_a_cap_of_two(claude: str, home: Path) -> None:
 
 
 def test_two_sessions_share_the_cap(claude: str, home: Path) -> None:
-    settings("max_parallel_subagents = 2\n")
+    """With the settings that the incident's report recommends, taken over."""
+    wanted = {"maxParallelSubagents": 2, "subagentMemoryLimit": "512MB", "preferentialModel": "haiku"}
+    (home / "config.json").write_text(json.dumps({**wanted, "mcpServerSharing": True}))
+    took = run_oomless("config", "import", str(home / "config.json"), "--yes")
+    assert took.returncode == 0, took.stderr
     entries = play(claude, home, script(hold=2), sessions=2)
     assert log.peak(entries, "subagents") == 2
     assert done(entries) == 2 * AGENTS
@@ -180,13 +188,14 @@ def roster(house: Path) -> dict[str, tuple[int, int]]:
     return {kind: (int(pid), int(start)) for kind, pid, start in rows}
 
 
+@pytest.mark.parametrize("prefixed", [False, True])
 @pytest.mark.parametrize("end", [0, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_every_end_of_a_session_that_is_only_watched(
-    claude: str, home: Path, house: Path, member: str, end: int
-) -> None:
+def test_every_end_of_a_session(claude: str, home: Path, house: Path, member: str, end: int, prefixed: bool) -> None:
     """flow-nexus ignores the end of its input, and a Bash tool's commands live in process sessions of their own."""
     seen, go, kinds = house / "seen", house / "go", {"dev-server", "orphan"}
     quiet = "> /dev/null 2>&1 &"
+    if prefixed:
+        install(home)
     calls: list[dict[str, object]] = [
         {"command": f"nohup setsid {member} dev-server {quiet}"},
         {"command": f"{member} orphan {quiet} while [ ! -e {seen} ]; do sleep 0.05; done"},
@@ -212,6 +221,8 @@ def test_every_end_of_a_session_that_is_only_watched(
             seen.touch()
             assert wait_for(lambda: set(roster(house)) == kinds, 60)
             who = roster(house)
+            trees = [tree.klass or "" for tree in host.status().trees if tree.state == "running"]
+            assert sorted(set(trees)) == (["mcp-server", "tool-shell"] if prefixed else [])
             assert any("flow-nexus" in " ".join(proc.cmdline(pid)) for pid in below)
             go.touch() if not end else session.send_signal(end)
             session.wait(60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -194,6 +195,20 @@ def test_what_a_dead_one_that_was_spared_has_started_is_spared() -> None:
 
 
 # Facts
+
+
+def test_what_is_ending_does_not_listen_though_it_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: str) -> list[str]:
+        raise PermissionError(path)
+
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child, monkeypatch.context() as patch:
+        pidfd = os.pidfd_open(child.pid)
+        patch.setattr(os, "listdir", denied)
+        assert listens(child.pid)
+        child.kill()
+        select.select([pidfd], [], [], 10)  # it has ended, and is not waited for yet
+        assert not listens(child.pid)
+        os.close(pidfd)
 
 
 def test_a_listening_socket_is_seen_and_one_that_does_not_listen_is_none() -> None:

@@ -218,11 +218,11 @@ async def ask(port: int, *messages: dict[str, Any], agent: str = "", session: st
     return json.loads(raw)
 
 
-def with_model(plan: Script, test: Callable[[Serving], Awaitable[None]]) -> list[log.Entry]:
+def with_model(plan: Script, talk: Callable[[Serving], Awaitable[None]]) -> list[log.Entry]:
     async def main() -> list[log.Entry]:
         serving = await serve(plan)
         try:
-            await asyncio.wait_for(test(serving), 30)
+            await asyncio.wait_for(talk(serving), 30)
         finally:
             await serving.close()
         return serving.model.log.entries
@@ -233,7 +233,7 @@ def with_model(plan: Script, test: Callable[[Serving], Awaitable[None]]) -> list
 def test_an_answer_at_once_and_as_a_stream() -> None:
     plan = script(Turn(text="Look.", calls=(Call(name="Bash", input={"command": "echo ü"}), Call(name="B"))))
 
-    async def test(serving: Serving) -> None:
+    async def talk(serving: Serving) -> None:
         whole = await ask(serving.port, user("x"))
         assert whole["stop_reason"] == "tool_use"
         assert [block["type"] for block in whole["content"]] == ["text", "tool_use", "tool_use"]
@@ -242,7 +242,7 @@ def test_an_answer_at_once_and_as_a_stream() -> None:
         _, raw = await post(serving.port, "/v1/messages", body(user("x"), stream=True), ids())
         check_stream(raw.decode())
 
-    with_model(plan, test)
+    with_model(plan, talk)
 
 
 def check_stream(raw: str) -> None:
@@ -262,7 +262,7 @@ def check_stream(raw: str) -> None:
 
 
 def test_other_paths() -> None:
-    async def test(serving: Serving) -> None:
+    async def talk(serving: Serving) -> None:
         status, raw = await post(serving.port, "/v1/messages/count_tokens", body(user("x")), ids())
         assert status == 200
         assert json.loads(raw)["input_tokens"] > 1
@@ -271,7 +271,7 @@ def test_other_paths() -> None:
         status, raw = await post(serving.port, "/v1/elsewhere", b"", {})
         assert (status, json.loads(raw)["type"]) == (404, "error")
 
-    with_model(script(Turn()), test)
+    with_model(script(Turn()), talk)
 
 
 def subagents(plan: Turn) -> Script:
@@ -281,7 +281,7 @@ def subagents(plan: Turn) -> Script:
 def test_a_hold_waits_for_others_and_then_stays_open() -> None:
     plan = subagents(Turn(text="ok", hold=Hold(group="subs", count=2, seconds=20)))
 
-    async def test(serving: Serving) -> None:
+    async def talk(serving: Serving) -> None:
         first = asyncio.create_task(ask(serving.port, user("x"), agent="a"))
         while not serving.model.log.entries:
             await asyncio.sleep(0)
@@ -289,7 +289,7 @@ def test_a_hold_waits_for_others_and_then_stays_open() -> None:
         await asyncio.gather(first, ask(serving.port, user("x"), agent="b"))
         await ask(serving.port, user("x"), agent="c")
 
-    entries = with_model(plan, test)
+    entries = with_model(plan, talk)
     assert [e.event for e in entries[:2]] == ["asked", "asked"]
     assert log.peak(entries, "subs") == 2
     assert all(e.held < 10 for e in entries)
@@ -298,11 +298,11 @@ def test_a_hold_waits_for_others_and_then_stays_open() -> None:
 def test_a_hold_of_every_answer_has_an_end() -> None:
     plan = subagents(Turn(text="ok", hold=Hold(group="subs", count=2, seconds=0.3, every=True)))
 
-    async def test(serving: Serving) -> None:
+    async def talk(serving: Serving) -> None:
         await asyncio.gather(*(ask(serving.port, user("x"), agent=name) for name in "ab"))
         await ask(serving.port, user("x"), agent="c")
 
-    entries = with_model(plan, test)
+    entries = with_model(plan, talk)
     assert entries[-1].agent == "c"
     assert entries[-1].held >= 0.3
 
@@ -310,20 +310,20 @@ def test_a_hold_of_every_answer_has_an_end() -> None:
 def test_a_conversation_with_calls_to_come_runs_on() -> None:
     plan = subagents(Turn(calls=(Call(name="Bash"),)))
 
-    async def test(serving: Serving) -> None:
+    async def talk(serving: Serving) -> None:
         for name in "ab":
             await ask(serving.port, user("x"), agent=name)
         await ask(serving.port, user("x"), said("Bash"), results(Bash="ok"), agent="a")
         await ask(serving.port, user("x"), agent="c")
 
-    assert log.peak(with_model(plan, test), "subs") == 2
+    assert log.peak(with_model(plan, talk), "subs") == 2
 
 
 def test_an_answer_waits_for_a_file(tmp_path: Path) -> None:
     flag = tmp_path / "go"
     plan = script(Turn(text="ok", wait_file=WaitFile(path=str(flag), seconds=20)))
 
-    async def test(serving: Serving) -> None:
+    async def talk(serving: Serving) -> None:
         first = asyncio.create_task(ask(serving.port, user("x")))
         while not serving.model.log.entries:
             await asyncio.sleep(0)
@@ -331,13 +331,13 @@ def test_an_answer_waits_for_a_file(tmp_path: Path) -> None:
         flag.touch()
         await first
 
-    assert [e.event for e in with_model(plan, test)] == ["asked", "answered"]
+    assert [e.event for e in with_model(plan, talk)] == ["asked", "answered"]
 
 
 def test_who_goes_away_while_held_is_counted_no_more() -> None:
     plan = subagents(Turn(text="ok", hold=Hold(group="subs", count=9, seconds=20)))
 
-    async def test(serving: Serving) -> None:
+    async def talk(serving: Serving) -> None:
         task = asyncio.create_task(ask(serving.port, user("x"), agent="a"))
         entries = serving.model.log.entries
         while not entries:
@@ -346,7 +346,7 @@ def test_who_goes_away_while_held_is_counted_no_more() -> None:
         while len(entries) < 2:
             await asyncio.sleep(0.01)
 
-    assert [e.event for e in with_model(plan, test)] == ["asked", "dropped"]
+    assert [e.event for e in with_model(plan, talk)] == ["asked", "dropped"]
 
 
 # As a process

@@ -262,7 +262,9 @@ class TestLines:
             Linux, "memory", lambda self: MachineMemory(total_bytes=100, available_bytes=next(available, 50))
         )
         monkeypatch.setattr(Client, "status", lambda self: NO_DAEMON)
-        run("--watch", "--count", "3", "--interval", "100ms", "--fail-on", "warning", expect=1)
+        lines = run("--watch", "--count", "3", "--interval", "100ms", "--fail-on", "warning", expect=1).splitlines()
+        found = [[each["rule"] for each in json.loads(line)["findings"]] for line in lines]
+        assert found == [[], ["memory-in-use"], []]
 
     @pytest.mark.parametrize(
         ("args", "words"),

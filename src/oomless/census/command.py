@@ -109,8 +109,13 @@ def launched(
             return unversioned(value if equals else "".join(rest[at + 1 : at + 2]))
         if not word.startswith("-"):
             return unversioned(word)
-        at += 2 if word in takes else 1
+        at += 2 if word in takes or _names_index(word) else 1
     return ""
+
+
+def _names_index(option: str) -> bool:
+    """uvx and pip have several options for a package index, each with the word in its name (``--default-index``)."""
+    return option.startswith("--") and "index" in option.split("-")
 
 
 def unversioned(package: str) -> str:

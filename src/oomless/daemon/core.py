@@ -36,7 +36,7 @@ from oomless.daemon.sessions import Sessions
 from oomless.daemon.settle import Settled
 from oomless.daemon.tree import Tree, name_of
 from oomless.daemon.unregistered import Unregistered
-from oomless.daemon.views import DecisionView, EventView, Registration, StatusView, TreeView
+from oomless.daemon.views import DecisionView, EventView, LeftRunningView, Registration, StatusView, TreeView
 from oomless.daemon.wire import Lease
 from oomless.errors import JournalError, OomlessError
 from oomless.journal.facts import Decision, TreeRow
@@ -167,12 +167,19 @@ class Core:
             sessions=self._hooks.sessions(),
             left_running=self._sessions.left_running() + self._registry.spared.now(),
             leftovers=self._unregistered.left.views(),
+            left_running=self._left_running(),
             decisions=tuple(
                 DecisionView(at=d.at, tree=d.tree, name=d.name, verdict=d.verdict, reason=d.reason)
                 for d in self._journal.decisions(DECISIONS_SHOWN)
             ),
             problem=self._settings.problem,
         )
+
+    def _left_running(self) -> tuple[LeftRunningView, ...]:
+        """Each once: what a tool shell's tree has spared is found by its mark as well, when its session is cleared.
+        The tree knows why."""
+        known = (*self._sessions.left_running(), *self._registry.spared.now())
+        return tuple({(one.pid, one.start): one for one in known}.values())
 
     def _views(self) -> tuple[TreeView, ...]:
         """What is held, then what waits, with the reason that admission gives for each now."""
