@@ -165,7 +165,6 @@ class Core:
             max_parallel=totals.max_parallel,
             trees=self._views(),
             sessions=self._hooks.sessions(),
-            left_running=self._sessions.left_running() + self._registry.spared.now(),
             leftovers=self._unregistered.left.views(),
             left_running=self._left_running(),
             decisions=tuple(
