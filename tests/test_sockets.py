@@ -20,19 +20,24 @@ from oomless.platform.linux import Linux
 
 
 @contextmanager
-def waiting(stdin: int, code: str = "") -> Iterator[int]:
-    """The pid of a process with that standard input, which has got so far as to run; ends with the context."""
-    lifeline, keep = os.pipe()
+def waiting(stdin: int, code: str = "", keep: tuple[int, ...] = (), *, alone: bool = False) -> Iterator[int]:
+    """The pid of a process with that standard input, which has got so far as to run; ends with the context. ``keep``:
+    what it inherits. ``alone``: it waits for a signal and not at a pipe."""
+    lifeline, held = os.pipe()
     ready, tell = os.pipe()
-    script = f"import os, signal, socket\n{code}\nos.write({tell}, b'.')\nos.read({lifeline}, 1)"
+    wait = f"os.close({lifeline}); os.close({tell}); signal.pause()" if alone else f"os.read({lifeline}, 1)"
+    script = f"import os, signal, socket\n{code}\nos.write({tell}, b'.')\n{wait}"
     command = [sys.executable, "-I", "-S", "-c", script]
-    process = subprocess.Popen(command, stdin=stdin, pass_fds=(lifeline, tell))
+    process = subprocess.Popen(command, stdin=stdin, stderr=subprocess.DEVNULL, pass_fds=(lifeline, tell, *keep))
     os.close(tell)
     try:
         assert os.read(ready, 1) == b"."
+        assert not alone or os.read(ready, 1) == b""
         yield process.pid
     finally:
-        os.close(keep)
+        os.close(held)
+        if alone:
+            process.kill()
         process.wait(20)
         os.close(lifeline)
         os.close(ready)
@@ -68,6 +73,41 @@ class TestOtherEnds:
             other.close()
             assert sockets.other_ends([pid]) == {pid: "gone"}
 
+    MOVED = "moved = os.dup(0); null = os.open('/dev/null', os.O_RDONLY); os.dup2(null, 0)"
+
+    def test_a_pipe_that_was_moved_out_of_the_way(self) -> None:
+        """As the Python SDK of MCP does; the process has a pipe of its own, and one that somebody else reads."""
+        end, writer = os.pipe()
+        log, written = os.pipe()
+        own = f"{self.MOVED}; pair = os.pipe(); out = os.dup({written})"
+        with waiting(end, own, keep=(written,), alone=True) as pid:
+            os.close(end)
+            assert sockets.other_ends([pid]) == {pid: "held"}
+            os.close(writer)
+            assert sockets.other_ends([pid]) == {pid: "gone"}
+        os.close(log)
+        os.close(written)
+
+    def test_a_socket_that_was_moved_out_of_the_way(self) -> None:
+        """An event loop has a pair of which it holds both ends."""
+        other, end = socket.socketpair()
+        with waiting(end.fileno(), f"{self.MOVED}; loop = socket.socketpair()", alone=True) as pid:
+            end.close()
+            assert sockets.other_ends([pid]) == {pid: "held"}
+            other.close()
+            assert sockets.other_ends([pid]) == {pid: "gone"}
+
+    def test_of_two_that_may_be_it_one_is_held(self) -> None:
+        end, writer = os.pipe()
+        second, held = os.pipe()
+        with waiting(end, self.MOVED, keep=(second,), alone=True) as pid:
+            os.close(end)
+            os.close(writer)
+            assert sockets.other_ends([pid]) == {pid: "held"}
+            os.close(held)
+            assert sockets.other_ends([pid]) == {pid: "gone"}
+        os.close(second)
+
     def test_one_pass_over_many(self) -> None:
         end, writer = os.pipe()
         other, pair = socket.socketpair()
@@ -87,7 +127,7 @@ class TestOtherEnds:
         other, datagrams = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         inputs = (null, file, terminal, datagrams.fileno())
         for fd in inputs:
-            with waiting(fd) as pid:
+            with waiting(fd, alone=True) as pid:
                 if fd == datagrams.fileno():
                     datagrams.close()
                     other.close()
@@ -173,7 +213,7 @@ class TestMessages:
         ],
     )
     def test_only_a_peer_that_is_closed_is_gone(self, kind: int, attributes: dict[str, int], end: str) -> None:
-        assert sockets._peer(self.message(kind, **attributes)) == (77, end)
+        assert sockets._peer(self.message(kind, **attributes))[:2] == (77, end)
 
     @pytest.mark.parametrize("cut", range(28))
     def test_a_message_cut_short_is_read_as_far_as_it_goes(self, cut: int) -> None:
@@ -191,8 +231,8 @@ class TestListeners:
 
 def test_the_platform_tells_all_three(tmp_path: os.PathLike[str]) -> None:
     end, writer = os.pipe()
-    ignoring = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
-    with waiting(end, ignoring) as one, waiting(subprocess.DEVNULL, "signal.signal(signal.SIGHUP, 0)") as other:
+    ignoring, plain = "signal.signal(signal.SIGHUP, signal.SIG_IGN)", "signal.signal(signal.SIGHUP, 0)"
+    with waiting(end, ignoring) as one, waiting(subprocess.DEVNULL, plain, alone=True) as other:
         os.close(end)
         os.close(writer)
         found = Linux().standing([one, other])

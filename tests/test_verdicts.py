@@ -98,7 +98,6 @@ class TestOrphan:
         other = Marks(session="s-9", host_pid=40)
         seen = snapshot(INIT, row(41, 1, "next-server (v15.1)", pgid=40, sid=30), p41=other)
         assert words(settle(seen)) == {41: "unknown"}
-        assert asked(seen) == set()
 
     def test_a_live_parent_may_be_the_client(self) -> None:
         seen = snapshot(INIT, row(35, 1, "python agent.py", sid=30), row(41, 35, FLOW, sid=30))
@@ -131,6 +130,14 @@ class TestOrphan:
         )  # fmt: skip
         assert words(settle(seen, p43=HELD)) == {41: "orphan", 42: "orphan", 43: "orphan"}
         assert asked(seen) == {41, 42, 43}
+
+    def test_a_server_that_a_wrapper_detached_spares_the_wrapper(self) -> None:
+        """``sh -c "setsid server"`` as the server's command; its browser detaches too, and that is no sign of it."""
+        shell, browser = row(41, 1, "sh -c mcp", pgid=40, sid=30), row(44, 43, "chromium --headless", pgid=44, sid=44)
+        mine = Marks(session="s-1", project=True)
+        for sid, verdict in ((43, "left-running"), (30, "orphan")):
+            seen = snapshot(INIT, shell, row(43, 41, PACKAGE, pgid=sid, sid=sid), browser, p41=mine, p43=mine)
+            assert words(settle(seen)) == {41: verdict, 43: verdict, 44: verdict}
 
     def test_the_same_server_of_a_live_session_is_not(self) -> None:
         seen = snapshot(INIT, self.LEFT, row(100, 1, "claude", sid=99), row(101, 100, FLOW, pgid=100, sid=99))
@@ -185,7 +192,7 @@ class TestMarkedOrphan:
             INIT, row(35, 1, "python agent.py", pgid=35, sid=35), row(41, 35, FLOW, pgid=35, sid=35),
             p35=TOOL_MARKS, p41=TOOL_MARKS,
         )  # fmt: skip
-        assert settle(seen)[41].verdict == "unknown"
+        assert words(settle(seen)) == {35: "left-running", 41: "left-running"}, "the job left, and is not ended"
         above = row(35, 1, "./agent", pgid=35, sid=30)
         seen = snapshot(INIT, above, row(41, 35, FLOW, pgid=41, sid=30), p35=SERVER_MARKS, p41=SERVER_MARKS)
         assert settle(seen)[41].verdict == "unknown", "also below a server of that session"
@@ -196,16 +203,15 @@ class TestMarkedOrphan:
 
     def test_what_came_from_a_tool_shell_is_none(self) -> None:
         """A background job of the agent's, a build daemon, an editor's helper: they have CLAUDE_PID."""
-        for sid in (30, 41):
+        for sid, verdict in ((30, "unknown"), (41, "left-running")):
             seen = snapshot(INIT, self.stray(sid=sid), p41=TOOL_MARKS)
-            assert words(settle(seen)) == {41: "unknown"}
-            assert asked(seen) == set()
+            assert words(settle(seen)) == {41: verdict}
 
     def test_what_left_the_hosts_group_is_none(self) -> None:
         """A daemon that a server started: by setsid or setpgid it has left the process group of the host."""
-        for changes in ({"sid": 41}, {"pgid": 41}):
+        for changes, verdict in (({"sid": 41}, "left-running"), ({"pgid": 41}, "unknown")):
             seen = snapshot(INIT, self.stray(**changes), p41=SERVER_MARKS)
-            assert words(settle(seen)) == {41: "unknown"}
+            assert words(settle(seen)) == {41: verdict}
 
     def test_its_session_lives(self) -> None:
         live = Marks(session="s-1", host_pid=100)

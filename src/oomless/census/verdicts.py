@@ -1,4 +1,5 @@
-"""What can be told of servers from how they stand to others: orphan, superseded, duplicate, and what is spared.
+"""What can be told of servers from how they stand to others: orphan, superseded, duplicate, idle, and what is spared.
+What is left of tool shells is told in ``shells.py``, and joined here.
 
 Second step after ``attribute.py``, and pure as that is: ``candidates`` names the few processes of which more must be
 read (``snapshot.standings``), ``settle`` gives the verdicts. Without that reading everything stays as it was.
@@ -6,7 +7,8 @@ read (``snapshot.standings``), ``settle`` gives the verdicts. Without that readi
 A stdio server has one client, at the other end of its standard input. If nobody holds that end, the client is gone or
 has let it go. Such a server is an orphan if nobody lives who may have started it either: a parent of 1, a name or a
 mark alone prove nothing. What ignores SIGHUP, leads a process session of its own or listens on a port may have been
-started to go on, and is left running; in doubt everything is.
+started to go on, and is left running; in doubt everything is. Idle is a live session's server, of which nothing else
+is to be said, that has used no CPU time to speak of; that is told and never a reason to end it.
 """
 
 from __future__ import annotations
@@ -15,20 +17,25 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from oomless.census import shells
 from oomless.census.attribute import Attributed, Verdict
-from oomless.census.command import base, to_be
+from oomless.census.command import to_be
+from oomless.census.deserted import UNREAD, adopted, judged, marks_by_pid, own_reason
 from oomless.census.lineage import Lineage
+from oomless.census.shims import prefixed
 from oomless.census.snapshot import Marks, Snapshot
 from oomless.model import ProcessInfo
 from oomless.platform.base import Standing
+from oomless.units import format_duration
 
 #: By the other end of stdin; by that and one that took its place; by order of start alone; as a fact of this moment.
 ORPHAN, SUPERSEDED, REPLACED, DUPLICATE = 0.9, 0.9, 0.6, 0.9
+#: No call is seen, only CPU time: the daemon watches for as long as this before a server is called idle.
+IDLE, IDLE_AFTER = 0.6, 30 * 60.0
 #: Hosts whose process has one conversation, and so one instance of each server.
 SINGLE = frozenset({"claude-code", "gemini-cli"})
-#: Clock ticks (100 a second on every Linux): two servers with one command line, but two names, start together.
-TOGETHER = 500
-_UNREAD = Standing(listens=True)
+#: Seconds: two servers with one command line, but two names, start together.
+TOGETHER = 5.0
 
 
 class _Copy(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,35 +51,34 @@ class _Copy(msgspec.Struct, frozen=True, kw_only=True):
         return self.root.process.start
 
 
-def candidates(found: Iterable[Attributed], seen: Snapshot) -> tuple[ProcessInfo, ...]:
-    """Servers that nobody live seems to own, what is below them, and servers that are not alone in their session."""
-    copies = _copies(found)
-    if not copies:
-        return ()
-    lineage, marks = Lineage(seen.processes), _marks(seen)
+def candidates(found: tuple[Attributed, ...], seen: Snapshot) -> tuple[ProcessInfo, ...]:
+    """Servers that nobody live seems to own, what is below them, servers that are not alone in their session, and
+    what has only the mark of a session that is gone."""
+    copies, lineage, marks = _copies(found), Lineage(seen.processes), marks_by_pid(seen)
     several = {copy.root.process.pid for group in _by_session(copies).values() if len(group) > 1 for copy in group}
     wanted = (c for c in copies if c.root.process.pid in several or _deserted(c, lineage, marks) or _broken(c))
-    return tuple(one.process for copy in wanted for one in copy.members)
+    servers = {one.process.pid: one.process for copy in wanted for one in copy.members}
+    left = {process.pid: process for process in shells.candidates(shells.lost(found, lineage, marks))}
+    return tuple((servers | left).values())
 
 
 def settle(
     found: tuple[Attributed, ...], seen: Snapshot, standings: Mapping[int, Standing]
 ) -> tuple[Attributed, ...]:
     """The same processes, each with its last verdict."""
-    copies = _copies(found)
-    if not copies:
-        return found
-    lineage, marks = Lineage(seen.processes), _marks(seen)
-    changed: dict[int, Attributed] = {}
+    copies, lineage, marks = _copies(found), Lineage(seen.processes), marks_by_pid(seen)
+    changed = shells.settle(shells.lost(found, lineage, marks), found, lineage, standings)
     for copy in copies:
         if _deserted(copy, lineage, marks):
             changed |= {one.process.pid: one for one in _orphans(copy, lineage, standings)}
-    superseded = dict(_superseded(copies, standings))
+    superseded = dict(_superseded(copies, standings, seen.starts_per_second))
     duplicates = dict(_duplicates([copy for copy in copies if copy.root.process.pid not in superseded]))
     for copy in copies:
         told = superseded.get(copy.root.process.pid) or duplicates.get(copy.root.process.pid)
         if told is not None:
-            changed |= {one.process.pid: _told(one, *told) for one in copy.members}
+            changed |= {one.process.pid: judged(one, *told) for one in copy.members}
+        elif (why := _idle(copy)) and copy.root.process.pid not in changed:
+            changed |= {one.process.pid: judged(one, "idle", min(IDLE, one.confidence), why) for one in copy.members}
     return tuple(changed.get(one.process.pid, one) for one in found)
 
 
@@ -109,47 +115,21 @@ def _broken(copy: _Copy) -> bool:
 # -- nobody lives who owns it ------------------------------------------------------------------------------------
 
 
-def _marks(seen: Snapshot) -> dict[int, Marks]:
-    return {process.pid: marks for process, marks in zip(seen.processes, seen.marks, strict=True)}
-
-
 def _deserted(copy: _Copy, lineage: Lineage, marks: Mapping[int, Marks]) -> bool:
     """Whether nobody lives who may have started it."""
-    return all(one.verdict == "unknown" for one in copy.members) and _adopted(copy.root.process, lineage, marks)
-
-
-def _adopted(process: ProcessInfo, lineage: Lineage, marks: Mapping[int, Marks]) -> bool:
-    """Whether its parent is one that only takes what has lost its own: init or the user's systemd, if it is of
-    another process session or group than what they start; or, where a mark names a session that is gone, anybody of
-    the same user without that mark who is in another process group than the host was. Whoever else is above it may be
-    the client, and so may be one that is hidden from us."""
-    parent, own = lineage.by_pid.get(process.ppid), marks[process.pid]
-    if process.ppid == 1 and parent is None:
-        return process.sid != 1
-    if parent is None or lineage.parent(process.pid) is None:
-        return False
-    manages = base("".join(parent.command[:1])) == "systemd" and "--user" in parent.command
-    if parent.pid == 1 or (manages and parent.uid == process.uid):
-        elsewhere = process.sid != parent.sid or process.pgid not in (parent.pgid, process.pid)
-        return elsewhere or (parent.pid == 1 and _launched(own, marks[1]))
-    return parent.uid == process.uid and process.pgid != parent.pgid and _launched(own, marks[parent.pid])
-
-
-def _launched(own: Marks, above: Marks) -> bool:
-    """Whether a host gave it its marks, as a server, and whoever is above it now is not of that session."""
-    return own.session not in ("", above.session) and own.project and not own.host_pid
+    return all(one.verdict == "unknown" for one in copy.members) and adopted(copy.root.process, lineage, marks)
 
 
 def _orphans(copy: _Copy, lineage: Lineage, standings: Mapping[int, Standing]) -> Iterator[Attributed]:
     pid = copy.root.process.pid
-    if standings.get(pid, _UNREAD).stdin != "gone":
+    if standings.get(pid, UNREAD).stdin != "gone":
         return
     gone = f"nobody holds the other end of the standard input of {pid}, and who started it is gone"
     spared = _spared(copy, lineage, standings)
     for one in copy.members:
         why = spared.get(one.process.pid)
         verdict: Verdict = "left-running" if why else "orphan"
-        yield _told(one, verdict, ORPHAN, f"{gone}; {why}" if why else gone)
+        yield judged(one, verdict, ORPHAN, f"{gone}; {why}" if why else gone)
 
 
 def _spared(copy: _Copy, lineage: Lineage, standings: Mapping[int, Standing]) -> dict[int, str]:
@@ -157,21 +137,17 @@ def _spared(copy: _Copy, lineage: Lineage, standings: Mapping[int, Standing]) ->
     it and one that is spared would hand our signal on."""
     pids = [one.process.pid for one in copy.members]
     root = copy.root.process
-    spared = {pid: why for pid in pids if (why := _own_reason(standings.get(pid, _UNREAD)))}
-    if root.pid not in spared and root.sid == root.pid:
-        spared[root.pid] = "it leads a process session of its own (setsid)"
+    spared = {pid: why for pid in pids if (why := own_reason(standings.get(pid, UNREAD)))}
+    for one in copy.members:  # what a server itself starts may lead one too: its browser does
+        if one.process.sid == one.process.pid and (one.process is root or one.kind == "server"):
+            spared.setdefault(one.process.pid, "it leads a process session of its own (setsid)")
     for pid in tuple(spared):
         for below in lineage.descendants(pid):
             spared.setdefault(below, f"started by {pid}, which is left running")
-        for above in lineage.chain(pid, root.pid)[1:-1]:
+        whole = lineage.by_pid[pid].sid == pid  # a wrapper that only started it is of no use to anybody else
+        for above in lineage.chain(pid, root.pid)[1 : None if whole else -1]:
             spared.setdefault(above, f"{pid} below it is left running")
     return spared
-
-
-def _own_reason(standing: Standing) -> str:
-    if standing.ignores_hangup:
-        return "it ignores SIGHUP (nohup)"
-    return "it listens on a port, or that cannot be read" if standing.listens else ""
 
 
 # -- a live session's copies ----------------------------------------------------------------------------------------
@@ -179,31 +155,33 @@ def _own_reason(standing: Standing) -> str:
 _Told = tuple[Verdict, float, str]
 
 
-def _superseded(copies: list[_Copy], standings: Mapping[int, Standing]) -> Iterator[tuple[int, _Told]]:
+def _superseded(
+    copies: list[_Copy], standings: Mapping[int, Standing], per_second: int
+) -> Iterator[tuple[int, _Told]]:
     """All but the youngest of one session, where the session has let the older ones go."""
     for group in _by_session(copies).values():
         held = [at for at, copy in enumerate(group) if _stdin(copy, standings) != "gone"]
         for copy in group[: held[-1]] if held else ():
-            told = _older(copy, group[held[-1]], standings)
+            told = _older(copy, group[held[-1]], standings, per_second)
             if told is not None:
                 yield copy.root.process.pid, told
 
 
 def _stdin(copy: _Copy, standings: Mapping[int, Standing]) -> str:
-    return standings.get(copy.root.process.pid, _UNREAD).stdin
+    return standings.get(copy.root.process.pid, UNREAD).stdin
 
 
-def _older(copy: _Copy, youngest: _Copy, standings: Mapping[int, Standing]) -> _Told | None:
+def _older(copy: _Copy, youngest: _Copy, standings: Mapping[int, Standing], per_second: int) -> _Told | None:
     pid, root = copy.root.process.pid, copy.root
-    stands = [standings.get(one.process.pid, _UNREAD) for one in copy.members]
+    stands = [standings.get(one.process.pid, UNREAD) for one in copy.members]
     if any(one.listens or one.ignores_hangup for one in stands) and root.process.pid in standings:
         return None
     by = f"the session {root.session} runs the same command line again, as {youngest.root.process.pid}"
     if stands[0].stdin == "gone":
         return "superseded", SUPERSEDED, f"nobody holds the other end of the standard input of {pid}; {by}"
-    later = youngest.start - copy.start
+    later = (youngest.start - copy.start) / per_second
     if stands[0].stdin == "unknown" and root.host in SINGLE and later > TOGETHER and not root.detached:
-        one = f"{root.host} has one conversation a process, and started it {later / 100:.0f} s later"
+        one = f"{root.host} has one conversation a process, and started it {later:.0f} s later"
         return "superseded", REPLACED, f"{by}; {one}"
     return None
 
@@ -220,6 +198,21 @@ def _duplicates(copies: list[_Copy]) -> Iterator[tuple[int, _Told]]:
             yield copy.root.process.pid, ("duplicate", DUPLICATE, f"{by} {first.root.process.pid}")
 
 
-def _told(one: Attributed, verdict: Verdict, confidence: float, why: str) -> Attributed:
-    evidence = (why, *one.evidence)
-    return msgspec.structs.replace(one, verdict=verdict, confidence=confidence, evidence=evidence)
+# -- a live session's that nobody seems to use ---------------------------------------------------------------------
+
+
+def _idle(copy: _Copy) -> str:
+    """Why it is idle, or ""."""
+    root, seconds = copy.root, idle_seconds(copy.members)
+    if root.session_root is None or root.host is None or seconds < IDLE_AFTER:
+        return ""
+    used = sum(one.idle.cpu_seconds for one in copy.members if one.idle is not None)
+    watched = f"it used {used:.2f} s of CPU time in the last {format_duration(seconds)}, as the daemon has watched it"
+    return f"{watched}; calls are not seen, only what they cost"
+
+
+def idle_seconds(members: Iterable[Attributed]) -> float:
+    """For how long all of an instance have been idle. What is oomless' own in it works though nobody calls: a shim
+    looks at its limits."""
+    told = [one.idle.seconds if one.idle is not None else 0.0 for one in members if not prefixed(one.process)]
+    return min(told, default=0.0)

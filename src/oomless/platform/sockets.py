@@ -13,6 +13,7 @@ import select
 import socket
 import struct
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Literal
 
@@ -34,21 +35,65 @@ _BOTH_WAYS = 3
 #: A listener's state in /proc/net/tcp (include/net/tcp_states.h: TCP_LISTEN).
 _LISTEN = b"0A"
 _TIMEOUT = 1.0
+_NULL = os.makedev(1, 3)
 
 
 def other_ends(pids: Collection[int]) -> dict[int, End]:
     """By pid, whether somebody holds the other end of its stdin: ``held``, ``gone`` or ``unknown``."""
-    found: dict[int, End] = {}
-    sockets: dict[int, int] = {}
+    ends: dict[int, list[End]] = {}
+    sockets: dict[int, frozenset[int]] = {}
     for pid in pids:
         kind, inode = _stdin(pid)
-        found[pid] = _pipe(pid, inode) if kind == "pipe" else UNKNOWN
-        if kind == "socket":
-            sockets[pid] = inode
-    if sockets:
-        peers = dict(_unix_peers(frozenset(sockets.values())))
-        found |= {pid: peers.get(inode, UNKNOWN) for pid, inode in sockets.items()}
-    return found
+        if kind == "" and _reads_nothing(pid):
+            pipes, sockets[pid] = _moved(pid)
+        else:
+            pipes = {0: inode} if kind == "pipe" else {}
+            sockets[pid] = frozenset({inode} if kind == "socket" else ())
+        ends[pid] = [_pipe(pid, fd, inode) for fd, inode in pipes.items()]
+    wanted = frozenset[int]().union(*sockets.values()) if sockets else frozenset()
+    peers = dict(_unix_peers(wanted)) if wanted else {}
+    for pid, own in sockets.items():
+        found = [peers.get(inode, (UNKNOWN, 0)) for inode in own]
+        ends[pid] += [end for end, peer in found if peer not in own]
+    return {pid: _together(found) for pid, found in ends.items()}
+
+
+def _together(ends: list[End]) -> End:
+    """Nobody is there only if nobody is at any of them."""
+    if not ends or UNKNOWN in ends:
+        return UNKNOWN
+    return HELD if HELD in ends else GONE
+
+
+def _reads_nothing(pid: int) -> bool:
+    try:
+        return os.stat(f"/proc/{pid}/fd/0").st_rdev == _NULL
+    except OSError:
+        return False
+
+
+def _moved(pid: int) -> tuple[dict[int, int], frozenset[int]]:
+    """What may be its stdin if that is /dev/null, for the Python SDK of MCP (2.x, mcp/server/stdio.py) moves the real
+    one out of the way of what the server starts: pipes that it only reads, by descriptor, and sockets. A pipe of
+    which it has both ends is its own affair."""
+    found: dict[int, tuple[str, int]] = {}
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            found[int(name)] = _inode(f"/proc/{pid}/fd/{name}")
+    except OSError:
+        return {}, frozenset()
+    inodes = Counter(inode for kind, inode in found.values() if kind == "pipe")
+    pipes = {fd: inode for fd, (kind, inode) in found.items() if kind == "pipe" and inodes[inode] == 1}
+    reading = {fd: inode for fd, inode in pipes.items() if _only_reads(pid, fd)}
+    return reading, frozenset(inode for kind, inode in found.values() if kind == "socket")
+
+
+def _only_reads(pid: int, fd: int) -> bool:
+    """proc(5): the flags of open(2), in octal."""
+    for line in (proc.read_file(f"/proc/{pid}/fdinfo/{fd}") or b"").splitlines():
+        if line.startswith(b"flags:"):
+            return int(line.split()[1], 8) & os.O_ACCMODE == os.O_RDONLY
+    return False
 
 
 def _stdin(pid: int) -> tuple[str, int]:
@@ -64,10 +109,10 @@ def _inode(path: str) -> tuple[str, int]:
         return "", 0
 
 
-def _pipe(pid: int, inode: int) -> End:
+def _pipe(pid: int, at: int, inode: int) -> End:
     """A reading end of an anonymous pipe reports POLLHUP exactly when there is no writer (fs/pipe.c: pipe_poll)."""
     try:
-        fd = os.open(f"/proc/{pid}/fd/0", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(f"/proc/{pid}/fd/{at}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return UNKNOWN
     try:
@@ -82,8 +127,8 @@ def _pipe(pid: int, inode: int) -> End:
         os.close(fd)
 
 
-def _unix_peers(wanted: frozenset[int]) -> Iterator[tuple[int, End]]:
-    """Of all Unix sockets of our network namespace, those that are wanted."""
+def _unix_peers(wanted: frozenset[int]) -> Iterator[tuple[int, tuple[End, int]]]:
+    """Of all Unix sockets of our network namespace, those that are wanted, each with its peer or 0."""
     body = _REQUEST.pack(socket.AF_UNIX, 0, 0, 0xFFFFFFFF, 0, _SHOW_PEER, 0xFFFFFFFF, 0xFFFFFFFF)
     header = _HEADER.pack(_HEADER.size + len(body), _BY_FAMILY, _REQUEST_DUMP, 1, 0)
     try:
@@ -94,9 +139,9 @@ def _unix_peers(wanted: frozenset[int]) -> Iterator[tuple[int, End]]:
                 for kind, message in _messages(link.recv(1 << 18)):
                     if kind in (_DONE, _ERROR):
                         return
-                    inode, state = _peer(message)
+                    inode, state, peer = _peer(message)
                     if inode in wanted:
-                        yield inode, state
+                        yield inode, (state, peer)
     except OSError:
         return
 
@@ -111,18 +156,18 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += (length + 3) & ~3
 
 
-def _peer(message: bytes) -> tuple[int, End]:
+def _peer(message: bytes) -> tuple[int, End, int]:
     """When the other end of a pair is closed, the kernel shuts this one down both ways (net/unix/af_unix.c,
     unix_release_sock) and its peer has no inode any more. A peer that has only shut down still has one."""
     if len(message) < _MESSAGE.size:
-        return 0, UNKNOWN
+        return 0, UNKNOWN, 0
     _, kind, _, _, inode, _, _ = _MESSAGE.unpack_from(message)
     attributes = dict(_attributes(message))
     peer = int.from_bytes(attributes.get(_ATTRIBUTE_PEER, b""), sys.byteorder)
     shutdown = int.from_bytes(attributes.get(_ATTRIBUTE_SHUTDOWN, b""), sys.byteorder)
     if peer:
-        return inode, HELD
-    return inode, GONE if kind in _STREAMS and shutdown == _BOTH_WAYS else UNKNOWN
+        return inode, HELD, peer
+    return inode, GONE if kind in _STREAMS and shutdown == _BOTH_WAYS else UNKNOWN, 0
 
 
 def _attributes(message: bytes) -> Iterator[tuple[int, bytes]]:
