@@ -1,0 +1,232 @@
+"""Records scenes: runs a stage in a pid namespace of its own, reads its processes with the census' own code, and
+writes them with the stage's labels.
+
+    python -m tests.corpus.record NAME...|--all|--list [--out FOLDER]
+
+The stages are in ``stage_*.py``. An ordinary user's namespace is in a user namespace, where the kernel allows that.
+What is of this machine in a path is replaced: no scene names a place of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from oomless.census import snapshot
+from oomless.census.snapshot import Snapshot
+from oomless.paths import Paths
+from oomless.platform import current
+from oomless.platform.base import Standing
+
+from . import scene
+
+assert sys.platform == "linux"
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parent.parent
+MODULES = ("stage_claude", "stage_ends", "stage_jobs", "stage_tools", "stage_late")
+#: Seconds that one scene may take.
+LONGEST = 240
+
+
+def plays() -> tuple[str, ...]:
+    """The names of all stages. The helpers of the tests are modules of their own, beside this package."""
+    if str(HERE.parent) not in sys.path:
+        sys.path.insert(0, str(HERE.parent))
+    for name in MODULES:
+        importlib.import_module(f"{__package__}.{name}")
+    from .stage import PLAYS
+
+    return tuple(PLAYS)
+
+
+# -- outside of the namespace ----------------------------------------------------------------------------------------
+
+
+class NotRecorded(Exception):
+    """Why the scene could not be recorded."""
+
+
+def unshared() -> list[str] | None:
+    """The command that makes a pid namespace; None if none may be made here."""
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    command = ["unshare", *user, "--pid", "--fork", "--kill-child", "--mount-proc"]
+    return None if subprocess.run([*command, "true"], capture_output=True, check=False).returncode else command
+
+
+def prepared(name: str) -> None:
+    """Puts there what the stage needs; in a test, skips it if that is not done here."""
+    plays()
+    from .stage import PLAYS
+    from .stage_parts import prepare
+
+    prepare(PLAYS[name].needs)
+
+
+def record(name: str) -> scene.Scene:
+    """What it needs must be there. Raises NotRecorded."""
+    namespace = unshared()
+    if namespace is None:
+        raise NotRecorded("no pid namespace may be made here")
+    from realparts import FOLDER
+
+    with _folder() as folder:
+        inside = [sys.executable, "-m", __spec__.name if __name__ == "__main__" else __name__, "--inside", name]
+        command = [*namespace, sys.executable, "-I", "-S", str(HERE / "stage_init.py"), *inside, "--folder", folder]
+        env = {**os.environ, "OOMLESS_PARTS": str(FOLDER), "PYTHONPATH": os.pathsep.join(_path())}
+        try:
+            done = subprocess.run(
+                command, cwd=REPOSITORY, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                timeout=LONGEST, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise NotRecorded(f"{name} took more than {LONGEST} s") from None
+        if done.returncode:
+            raise NotRecorded(f"{name}: {done.stderr[-6000:]}")
+        return msgspec.json.decode(Path(folder, "scene.json").read_bytes(), type=scene.Scene)
+
+
+def _path() -> list[str]:
+    """Where the inner process finds this package and the tests' helpers."""
+    return [str(REPOSITORY), str(HERE.parent)]
+
+
+@contextmanager
+def _folder() -> Iterator[str]:
+    """Short: a socket's path holds 100 characters."""
+    folder = tempfile.mkdtemp(prefix="oo", dir="/tmp")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# -- inside ----------------------------------------------------------------------------------------------------------
+
+
+def perform(name: str, folder: Path) -> None:
+    """Runs the stage and writes what is there then to ``scene.json``."""
+    from .stage import PLAYS, Stage
+
+    plays()
+    play = PLAYS[name]
+    places = _places(folder)  # of the home that is the machine's, not the stage's
+    stage = Stage(folder)
+    try:
+        play.run(stage)
+        stage.settle()
+        told = stage.told()
+        seen, standings = read()
+        labels = stage.labels(seen.processes)
+        rows = tuple(
+            scene.Recorded(process=process, marks=marks, standing=standings[process.pid], label=labels[process.pid])
+            for process, marks in zip(seen.processes, seen.marks, strict=True)
+        )
+        found = scene.Scene(
+            name=name,
+            title=play.title,
+            programs=tuple(stage.programs),
+            host=scene.Host(kernel=os.uname().release, recorded=datetime.date.today().isoformat()),
+            rules=f"tried with {scene.rules_hash()}" if play.tried else scene.rules_hash(),
+            told=told,
+            install_id=Paths().install_id() if told.trees else "",
+            processes=rows,
+        )
+        Path(folder, "scene.json").write_text(elsewhere(msgspec.json.encode(found).decode(), places))
+    finally:
+        for path in stage.rubbish:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def read() -> tuple[Snapshot, dict[int, Standing]]:
+    """One look, and how each stands: made again if somebody came, went or changed meanwhile."""
+    platform = current()
+    for _ in range(50):
+        seen = snapshot.take(platform)
+        standings = snapshot.standings(platform, seen.processes)
+        if standings.keys() == {one.pid for one in seen.processes} and _same(seen, snapshot.take(platform)):
+            return seen, standings
+    raise NotRecorded("the processes do not come to rest")
+
+
+def _same(one: Snapshot, other: Snapshot) -> bool:
+    lines = [[(p.pid, p.start, p.ppid, p.command) for p in seen.processes] for seen in (one, other)]
+    return lines[0] == lines[1]
+
+
+def _places(folder: Path) -> list[tuple[str, str]]:
+    """What is of this machine, and what stands for it; the longest first."""
+    from realparts import FOLDER
+
+    found = {
+        str(folder / "home"): "/home/dev",
+        str(folder): "/tmp/scene",
+        str(FOLDER.parent): "/home/dev/.cache/oomless",
+        sys.prefix: "/home/dev/oomless/.venv",
+        str(REPOSITORY): "/home/dev/oomless",
+        sys.base_prefix: "/usr",
+        os.path.expanduser("~"): "/home/dev",
+        pwd.getpwuid(os.geteuid()).pw_dir: "/home/dev",
+    }
+    return sorted(found.items(), key=lambda pair: -len(pair[0]))
+
+
+def elsewhere(text: str, places: list[tuple[str, str]]) -> str:
+    for place, instead in places:
+        text = re.sub(rf"{re.escape(place)}(?![\w.-])", instead, text)
+    return re.sub(r"/tmp/(?!scene\b)", "/tmp/scene/", text)
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.corpus.record")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--out", type=Path, default=scene.SCENES)
+    parser.add_argument("--inside", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.inside:
+        perform(options.inside, options.folder)
+        return 0
+    known = plays()
+    if options.list:
+        print("\n".join(known))
+        return 0
+    unknown = set(options.names) - set(known)
+    if unknown:
+        parser.error(f"there is no stage {', '.join(sorted(unknown))}")
+    done = [_keep(name, options.out) for name in (known if options.all else options.names)]
+    return 0 if all(done) else 1
+
+
+def _keep(name: str, out: Path) -> bool:
+    try:
+        prepared(name)
+        found = record(name)
+        scene.save(found, out / f"{name}.json")
+    except (NotRecorded, ValueError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return False
+    print(f"{name}: {len(found.processes)} processes")
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,198 @@
+"""A recorded scene: processes with what was read of each, and with the truth about each; kept as JSON, and replayed.
+
+The truth (``Label``) is written by whoever staged the scene, from what it started and ended itself, never from what
+the rules answer. Not here: recording, listings (``listing.py``), scores (``score.py``).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from oomless import census
+from oomless.census import attribute, catalog, governed, verdicts
+from oomless.census.attribute import Attributed, Verdict
+from oomless.census.report import build
+from oomless.census.snapshot import Marks, Snapshot
+from oomless.census.told import Told
+from oomless.cli.proposal import proposed_of
+from oomless.daemon.reap_views import PROVEN
+from oomless.model import Footprint, MachineMemory, ProcessInfo
+from oomless.platform.base import Standing
+
+SCENES = Path(__file__).parent / "scenes"
+#: Whatever gives verdicts, below the folder of the census. A scene that was recorded with these very rules could not
+#: shape them: it is held out.
+RULES = (
+    "attribute.py",
+    "verdicts.py",
+    "deserted.py",
+    "shells.py",
+    "owners.py",
+    "sessions.py",
+    "servers.py",
+    "lineage.py",
+    "governed.py",
+    "shims.py",
+    "command.py",
+    "words.py",
+    "catalog/*.py",
+    "catalog/*.toml",
+)
+#: What is of the machine where a scene was recorded, and says nothing: homes but /home/dev, and temporary folders.
+_PLACE = re.compile(r"(?<![\w.-])(?:/root\b|/work\b|/home/(?!dev\b)[^/ ]+|/tmp/(?!scene\b)[^ ]+)")
+_MEMORY = MachineMemory(total_bytes=16 * 2**30, available_bytes=8 * 2**30)
+
+
+class Label(msgspec.Struct, frozen=True, kw_only=True):
+    """What is true of a process. ``unknown``: nobody's session is behind it, or nothing that could be read tells;
+    there the census may also not list it at all."""
+
+    verdict: Verdict
+    why: str
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    process: ProcessInfo
+    marks: Marks
+    standing: Standing
+    label: Label
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """``kernel`` as uname gives the release; ``recorded``: the date, 2026-11-24."""
+
+    kernel: str
+    recorded: str
+
+
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
+    """``title``: what was run and how it ended; ``programs``: what ran, with versions; ``rules``: ``rules_hash()``
+    at the time of recording; ``told``: what the daemon knew; ``processes``: by pid."""
+
+    schema: Literal["oomless.corpus/1"] = "oomless.corpus/1"
+    name: str
+    title: str
+    programs: tuple[str, ...]
+    host: Host
+    rules: str
+    told: Told = Told()
+    install_id: str = ""
+    processes: tuple[Recorded, ...]
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+    """``found``: what the census lists, by pid; ``proposed``: whom ``reap`` would end without being asked more."""
+
+    found: Mapping[int, Attributed]
+    proposed: frozenset[int]
+
+
+def replay(scene: Scene) -> Replayed:
+    """As ``cli/scanner.py`` and ``cli/reap.py`` have it, on what was read then."""
+    seen = Snapshot(
+        processes=tuple(one.process for one in scene.processes), marks=tuple(one.marks for one in scene.processes)
+    )
+    standings = {one.process.pid: one.standing for one in scene.processes}
+    members = governed.find(seen, scene.told.trees, scene.install_id) if scene.told.trees else ()
+    found = attribute.attribute(seen, members, known_programs(), scene.told)
+    doubtful = verdicts.candidates(found, seen)
+    found = verdicts.settle(found, seen, {one.pid: standings[one.pid] for one in doubtful})
+    return Replayed(found={one.process.pid: one for one in found}, proposed=proposals(found))
+
+
+def proposals(found: Iterable[Attributed]) -> frozenset[int]:
+    """Sizes are no part of the decision: resident memory stands for what cannot be read any more."""
+    by_pid = {one.process.pid: one for one in found}
+    footprints = {pid: Footprint(bytes=one.process.rss_bytes, source="rss") for pid, one in by_pid.items()}
+    rows = build(by_pid.values(), footprints, _MEMORY).processes
+    proposed, _ = proposed_of(rows, by_pid, PROVEN)
+    return frozenset(one.pid for one in proposed)
+
+
+@functools.cache
+def known_programs() -> catalog.Catalog:
+    """What comes with the program, and nothing of the user's."""
+    return catalog.load()
+
+
+@functools.cache
+def rules_hash() -> str:
+    return hash_of(RULES)
+
+
+def hash_of(patterns: Iterable[str]) -> str:
+    """Of the sources below the census' folder, names and contents."""
+    folder = Path(census.__path__[0]).resolve()
+    digest = hashlib.sha256()
+    for path in sorted({path.resolve() for pattern in patterns for path in folder.glob(pattern)}):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder.parent).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def save(scene: Scene, path: Path) -> None:
+    """Readable, and the same for the same scene: a line a field, and a line a process."""
+    mistakes = list(problems(scene))
+    if mistakes:
+        raise ValueError(f"{scene.name}: {'; '.join(mistakes)}")
+    whole = msgspec.structs.asdict(scene)
+    rows = ",\n".join(f"  {_json(one)}" for one in whole.pop("processes"))
+    lines = [f" {_json(name)}: {_json(value)}" for name, value in whole.items()]
+    text = ",\n".join([*lines, f' "processes": [\n{rows}\n ]'])
+    path.write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def load(path: Path) -> Scene:
+    """Raises ValueError, naming the file, if it is no scene or contradicts itself."""
+    try:
+        scene = msgspec.json.decode(path.read_bytes(), type=Scene)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    mistakes = list(problems(scene))
+    if scene.name != path.stem:
+        mistakes.append(f"it calls itself {scene.name}")
+    if mistakes:
+        raise ValueError(f"{path.name}: {'; '.join(mistakes)}")
+    return scene
+
+
+def scenes(folder: Path = SCENES) -> tuple[Scene, ...]:
+    return tuple(load(path) for path in sorted(folder.glob("*.json")))
+
+
+def problems(scene: Scene) -> Iterator[str]:
+    """What no scene may have."""
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", scene.name):
+        yield f"{scene.name!r} is no name (small letters, digits, hyphens)"
+    for field in ("title", "programs", "rules", "processes"):
+        if not getattr(scene, field):
+            yield f"{field} is empty"
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", scene.host.recorded):
+        yield f"{scene.host.recorded!r} is no date"
+    pids = [one.process.pid for one in scene.processes]
+    twice = [pid for pid, count in Counter(pids).items() if count > 1]
+    if twice:
+        yield f"{twice} are there twice"
+    if pids != sorted(pids):
+        yield "the processes are not by pid"
+    for one in scene.processes:
+        if not one.label.why.strip():
+            yield f"the label of {one.process.pid} has no reason"
+        strange = _PLACE.search(" ".join(one.process.command))
+        if strange:
+            yield f"{one.process.pid} names {strange[0]}, a place of the machine where it was recorded"

@@ -1,0 +1,237 @@
+"""A stage: processes that a scene starts, each of whom carries a role, and what is true of each role.
+
+A role is a variable in the environment of whatever the stage starts. It is inherited by all that is below, also when
+its parents are gone, and the census never reads it: so the stage knows of every process what it was started as. What
+a role is worth (``say``) is written by the scene. Not here: reading the processes for the record (``record.py``),
+hosts (``stage_host.py``), servers and tools (``stage_parts.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from oomless.census.attribute import Verdict
+from oomless.census.told import Told
+from oomless.cli.scanner import told_by
+from oomless.daemon import spawn
+from oomless.daemon.client import Client
+from oomless.daemon.lookout import EVERY, IDLE_EVERY
+from oomless.model import ProcessInfo
+from oomless.paths import Paths
+from oomless.platform import proc
+
+from .scene import Label
+
+assert sys.platform == "linux"
+
+ROLE = "STAGE_ROLE"
+#: Seconds: how long nothing may change until it counts as settled; with the daemon, until it has looked twice.
+QUIET, LOOKED_TWICE = 1.0, 2 * EVERY + 0.5
+#: Nothing on a stage lives longer by itself.
+LIFE = 600.0
+ACTORS = str(Path(__file__).with_name("stage_actors.py"))
+
+Who = tuple[int, int]
+
+
+class StageFailed(Exception):
+    """The stage did not get to where it was to be; its processes are named."""
+
+
+class Play(msgspec.Struct, frozen=True, kw_only=True):
+    """A scene to be recorded. ``needs``: ``claude``, ``servers``, ``tools``, as ``stage_parts.py`` has them.
+    ``tried``: the rules were looked at with its processes in mind, so that no record of it is held out any more."""
+
+    name: str
+    tried: bool
+    title: str
+    needs: tuple[str, ...]
+    run: Callable[[Stage], None]
+
+
+PLAYS: dict[str, Play] = {}
+
+
+def play(title: str, *needs: str, tried: bool = True) -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
+    """The function's name is the scene's."""
+
+    def enter(function: Callable[[Stage], None]) -> Callable[[Stage], None]:
+        name = function.__name__.replace("_", "-")
+        PLAYS[name] = Play(name=name, title=title, needs=needs, tried=tried, run=function)
+        return function
+
+    return enter
+
+
+def unseen(title: str, *needs: str) -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
+    """A scene that was first recorded when the rules were frozen."""
+    return play(title, *needs, tried=False)
+
+
+class Stage:
+    """``folder`` is removed with all in it by whoever made it. The environment of this process is the stage's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.home = folder, folder / "home"
+        for name, variable in (
+            ("home", "HOME"),
+            ("config", "XDG_CONFIG_HOME"),
+            ("state", "XDG_STATE_HOME"),
+            ("run", "XDG_RUNTIME_DIR"),
+            ("tmp", "TMPDIR"),
+        ):
+            (folder / name).mkdir(mode=0o700, exist_ok=True)
+            os.environ[variable] = str(folder / name)
+        self.work = self.home / "work"
+        self.work.mkdir(exist_ok=True)
+        self.programs: dict[str, None] = {}
+        self.rubbish: list[Path] = []
+        #: Kept to the end: what nobody refers to any more closes its ends of pipes and sockets.
+        self.kept: list[object] = []
+        self._said: list[tuple[str, Label]] = []
+        self._said_of: dict[Who, Label] = {}
+        self._roles: dict[Who, str] = {}
+        self._own = {1: "the namespace's init", os.getpid(): "it only starts hosts, as a terminal would"}
+        self._daemon = self._noticed = False
+
+    # -- starting ---------------------------------------------------------------------------------------------------
+
+    def uses(self, *programs: str) -> None:
+        self.programs.update(dict.fromkeys(programs))
+
+    def own(self, pid: int, why: str) -> None:
+        """Belongs to no session, and carries no role."""
+        self._own[pid] = why
+
+    def environment(self, role: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("HOME", "TMPDIR", "OOMLESS_TEST") if name in os.environ}
+        return {"PATH": "/usr/local/bin:/usr/bin:/bin", "SHELL": "/bin/bash", **kept, **(extra or {}), ROLE: role}
+
+    def start(self, role: str, *argv: str, **options: Any) -> subprocess.Popen[bytes]:
+        """In a process session of its own, with nothing on its stdin unless the options say otherwise."""
+        nothing = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        env = self.environment(role, options.pop("env", None))
+        started = subprocess.Popen(argv, cwd=self.work, env=env, start_new_session=True, **{**nothing, **options})
+        self.kept.append(started)
+        return started
+
+    def daemon(self) -> None:
+        """From now on oomless' daemon runs, and remembers."""
+        spawn.ensure(Paths())
+        pid = Client(Paths(), start=False).status().pid
+        assert pid is not None
+        self.own(pid, "oomless' own daemon")
+        self._daemon = True
+        self.uses("oomless' daemon")
+
+    # -- who is there -----------------------------------------------------------------------------------------------
+
+    def look(self) -> dict[int, proc.Stat]:
+        """All that live, their roles noted."""
+        table = {pid: stat for pid, stat in proc.table().items() if stat.alive}
+        for pid, stat in table.items():
+            role = _role(pid)
+            if role and pid not in self._own:
+                self._roles[(pid, stat.start)] = role
+        return table
+
+    def role(self, pid: int, table: Mapping[int, proc.Stat]) -> str:
+        """Its own, or that of the nearest above it (Chromium writes over the environment of its helpers)."""
+        at = table.get(pid)
+        while at is not None and at.pid not in self._own:
+            found = self._roles.get((at.pid, at.start))
+            if found:
+                return found
+            at = table.get(at.ppid)
+        return ""
+
+    def those(self, role: str, *words: str) -> dict[int, int]:
+        """Pids and start times of those who have a role of that pattern and such words in their command lines."""
+        table = self.look()
+        return {
+            pid: stat.start
+            for pid, stat in table.items()
+            if fnmatchcase(self.role(pid, table), role) and all(word in " ".join(proc.cmdline(pid)) for word in words)
+        }
+
+    def one(self, role: str, *words: str) -> Who:
+        """The oldest of those; there must be one within a minute."""
+        self.wait(lambda: self.those(role, *words), 60, f"{role} {words}")
+        return min(self.those(role, *words).items(), key=lambda who: (who[1], who[0]))
+
+    def wait(self, condition: Callable[[], object], seconds: float, what: str) -> None:
+        """Polls: most of what a stage waits for sends no event to it."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise StageFailed(f"{what}: not within {seconds:.0f} s\n{self.told_apart()}")
+            time.sleep(0.05)
+
+    def settle(self, most: float = 30.0) -> None:
+        """Returns when nobody has been born, has ended or has become another program for a while; or at last. The
+        daemon looks seldom as long as it knows of no session."""
+        before: object = None
+        quiet = LOOKED_TWICE if self._daemon else QUIET
+        if self._daemon and not self._noticed:
+            self._noticed, quiet = True, IDLE_EVERY + LOOKED_TWICE
+        since, deadline = time.monotonic(), time.monotonic() + most
+        while time.monotonic() < min(since + quiet, deadline):
+            now = {(pid, stat.start, tuple(proc.cmdline(pid))) for pid, stat in self.look().items()}
+            if now != before:
+                before, since = now, time.monotonic()
+            time.sleep(0.05)
+
+    def told_apart(self) -> str:
+        table = self.look()
+        rows = (f"{p} {s.ppid} {self.role(p, table)} {' '.join(proc.cmdline(p))[:150]}" for p, s in table.items())
+        return "\n".join(rows)
+
+    # -- the truth --------------------------------------------------------------------------------------------------
+
+    def say(self, roles: str, verdict: Verdict, why: str) -> None:
+        """Of whoever has a role of that pattern; what is said later holds."""
+        self._said.append((roles, Label(verdict=verdict, why=why)))
+
+    def say_of(self, who: Iterable[Who], verdict: Verdict, why: str) -> None:
+        """Of these very processes; it goes before what is said of their roles."""
+        self._said_of.update(dict.fromkeys(who, Label(verdict=verdict, why=why)))
+
+    def labels(self, processes: Iterable[ProcessInfo]) -> dict[int, Label]:
+        """Raises StageFailed if nothing was said of one."""
+        table = self.look()
+        return {process.pid: self._label(process, table) for process in processes}
+
+    def _label(self, process: ProcessInfo, table: Mapping[int, proc.Stat]) -> Label:
+        own = self._own.get(process.pid)
+        if own:
+            return Label(verdict="unknown", why=own)
+        found = self._said_of.get((process.pid, process.start))
+        role = self.role(process.pid, table)
+        for pattern, label in reversed(self._said):
+            if found is None and fnmatchcase(role, pattern):
+                found = label
+        if found is None:
+            raise StageFailed(f"nothing is known of {process.pid} ({role!r}): {' '.join(process.command)[:200]}")
+        return found
+
+    def told(self) -> Told:
+        return told_by(Client(Paths(), start=False).status()) if self._daemon else Told()
+
+    def expect(self, role: str, least: int = 1) -> None:
+        """So many must be there to be recorded, or the scene shows nothing."""
+        self.wait(lambda: len(self.those(role)) >= least, 30, f"{least} of {role}")
+
+
+def _role(pid: int) -> str:
+    name = f"{ROLE}=".encode()
+    found = (entry for entry in proc.environ(pid).split(b"\0") if entry.startswith(name))
+    return next((entry[len(name) :].decode() for entry in found), "")

@@ -1,0 +1,67 @@
+"""The whole corpus: every labelled process of every scene, with the verdict that the census gives it now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from oomless.census.listed_rows import Merged
+from oomless.census.redact import command_line
+
+from . import listing, scene
+from .score import UNLISTED, Judged
+
+
+def judged(
+    recorded: Iterable[scene.Scene] | None = None, listings: Iterable[listing.ListingScene] | None = None
+) -> tuple[Judged, ...]:
+    """Of these scenes, or of all that there are."""
+    recorded = scene.scenes() if recorded is None else recorded
+    listings = listing.listings() if listings is None else listings
+    return (*_of_recorded(recorded), *_of_listings(listings))
+
+
+def _of_recorded(scenes: Iterable[scene.Scene]) -> Iterator[Judged]:
+    for one in scenes:
+        replayed = scene.replay(one)
+        for row in one.processes:
+            found = replayed.found.get(row.process.pid)
+            yield Judged(
+                scene=one.name,
+                recorded=True,
+                held_out=one.rules == scene.rules_hash(),
+                pid=row.process.pid,
+                command=command_line(row.process.command),
+                label=row.label.verdict,
+                why=row.label.why,
+                verdict=found.verdict if found else UNLISTED,
+                confidence=found.confidence if found else 0.0,
+                evidence=found.evidence if found else (),
+                proposed=row.process.pid in replayed.proposed,
+            )
+
+
+def _command(row: Merged | None) -> str:
+    return command_line(tuple(row.listed.command.split())) if row else "not read"
+
+
+def _of_listings(scenes: Iterable[listing.ListingScene]) -> Iterator[Judged]:
+    """From a listing nobody is ended; whether its verdicts alone would do for that is asked all the same."""
+    for one in scenes:
+        census = listing.replay(one)
+        found = {row.process.pid: row for row in census.processes}
+        proposed = scene.proposals(census.processes)
+        for pid, label in sorted(one.labels.items()):
+            said = found.get(pid)
+            yield Judged(
+                scene=one.name,
+                recorded=False,
+                held_out=one.rules == listing.rules_hash(),
+                pid=pid,
+                command=_command(census.rows.get(pid)),
+                label=label.verdict,
+                why=label.why,
+                verdict=said.verdict if said else UNLISTED,
+                confidence=said.confidence if said else 0.0,
+                evidence=said.evidence if said else (),
+                proposed=pid in proposed,
+            )

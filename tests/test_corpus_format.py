@@ -1,0 +1,262 @@
+"""The corpus' scorer and the formats of its files, on small scenes of their own: each mistake shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from corpus import listing, scene, table
+from corpus.scene import Host, Label, Recorded, Scene
+from corpus.score import Judged, Score, scores
+from corpus.whole import judged
+from oomless import census
+from oomless.census.attribute import Verdict
+from oomless.census.snapshot import Marks
+from oomless.model import ProcessInfo
+from oomless.platform.base import Standing
+from test_layers import imported
+
+SERVER = ("node", "/home/dev/node_modules/.bin/chrome-devtools-mcp")
+
+
+def row(pid: int, ppid: int, command: tuple[str, ...], verdict: Verdict, *, stdin: str = "held") -> Recorded:
+    process = ProcessInfo(
+        pid=pid,
+        ppid=ppid,
+        pgid=1 if pid == 1 else 10,
+        sid=1 if pid == 1 else 10,
+        tty=0,
+        start=pid,
+        uid=1000,
+        state="S",
+        name=command[0],
+        command=command,
+        rss_bytes=4096,
+    )
+    standing = msgspec.convert({"stdin": stdin}, Standing)
+    return Recorded(process=process, marks=Marks(), standing=standing, label=Label(verdict=verdict, why="made so"))
+
+
+ROWS = (
+    row(1, 0, ("init",), "unknown"),
+    row(20, 1, SERVER, "orphan", stdin="gone"),
+    row(30, 1, ("claude",), "owned"),
+    row(31, 30, SERVER, "owned"),
+)
+
+
+def made(*rows: Recorded, name: str = "made", rules: str = "of before") -> Scene:
+    host = Host(kernel="6.1", recorded="2026-11-24")
+    return Scene(name=name, title="made", programs=("none",), host=host, rules=rules, processes=rows)
+
+
+def relabelled(pid: int, verdict: Verdict) -> Scene:
+    label = Label(verdict=verdict, why="changed")
+    rows = (msgspec.structs.replace(one, label=label) if one.process.pid == pid else one for one in ROWS)
+    return made(*rows)
+
+
+def whole(one: Scene) -> Score:
+    return scores(judged([one], [])).whole
+
+
+# -- the scorer ------------------------------------------------------------------------------------------------------
+
+
+def test_all_is_right() -> None:
+    found = whole(made(*ROWS))
+    assert (found.scenes, found.processes, found.right) == (1, 4, 4)
+    assert (found.wrong, found.unknown, found.proposals, found.wrong_proposals) == ((), (), 1, ())
+    assert {one.verdict: (one.n, one.precision, one.recall) for one in found.tallies if one.n} == {
+        "owned": (2, 1.0, 1.0),
+        "orphan": (1, 1.0, 1.0),
+        "unknown": (1, 1.0, 1.0),
+    }
+
+
+@pytest.mark.parametrize("verdict", ["owned", "duplicate", "left-running", "protected", "unknown"])
+def test_a_proposal_of_anybody_else_is_wrong(verdict: Verdict) -> None:
+    found = whole(relabelled(20, verdict))
+    assert [one.pid for one in found.wrong_proposals] == [20]
+    assert [one.pid for one in found.wrong] == [20]
+    assert {one.verdict: one.false_positives for one in found.tallies}["orphan"] == 1
+    assert found.recall_of(("orphan",)) is None
+
+
+def test_an_orphan_that_is_taken_for_owned_is_missed() -> None:
+    found = whole(relabelled(31, "orphan"))
+    assert found.recall_of(("orphan", "superseded")) == 0.5
+    assert [(one.pid, one.verdict) for one in found.wrong] == [(31, "owned")]
+    assert found.wrong_proposals == ()
+
+
+def test_silence_is_right_only_of_whom_nobody_owns() -> None:
+    found = whole(relabelled(1, "orphan"))
+    assert [(one.pid, one.verdict) for one in found.unknown] == [(1, "unlisted")]
+    assert found.recall_of(("orphan",)) == 0.5
+    assert {one.verdict: one.false_positives for one in found.tallies}["unknown"] == 1
+
+
+def test_what_is_held_out_is_told_by_the_rules() -> None:
+    before, after = made(*ROWS), made(*ROWS, name="after", rules=scene.rules_hash())
+    found = scores(judged([before, after], []))
+    assert (found.whole.scenes, found.held_out.scenes, found.recorded.scenes, found.listings.scenes) == (2, 1, 2, 0)
+
+
+def test_every_pattern_of_the_rules_names_a_file() -> None:
+    folder = Path(census.__path__[0])
+    for patterns in (scene.RULES, listing.RULES):
+        assert [pattern for pattern in patterns if not list(folder.glob(pattern))] == []
+    hashes = {scene.rules_hash(), listing.rules_hash(), *(scene.hash_of([one]) for one in scene.RULES)}
+    assert len(hashes) == 2 + len(scene.RULES)
+
+
+def test_whatever_gives_verdicts_is_of_the_rules() -> None:
+    """What it imports is too, but for what only words the evidence, or holds what was read."""
+    src, seen, todo = Path(census.__path__[0]).parents[1], set[str](), ["attribute", "verdicts", "governed"]
+    while todo:
+        name = todo.pop()
+        if name in seen or not (src / "oomless/census" / f"{name}.py").is_file():
+            continue
+        seen.add(name)
+        found = imported(src, src / "oomless/census" / f"{name}.py", deep=True)
+        todo += [one.split(".")[2] for one in found if one.startswith("oomless.census.")]
+    assert {f"{name}.py" for name in seen - {"evidence", "redact", "snapshot", "told"}} <= set(scene.RULES)
+
+
+def test_shares_are_never_rounded_up() -> None:
+    assert (table.share(1.0), table.share(0.9999), table.share(None)) == ("100.0 %", "99.9 %", "–")
+
+
+def test_the_page_lists_whoever_is_wrong() -> None:
+    page = table.markdown(scores(judged([relabelled(20, "owned")], [])))
+    assert "| made | 20 | `node /home/dev/node_modules/.bin/chrome-devtools-mcp` | owned | orphan | changed |" in page
+    assert "propose 1 of them, 1 wrongly" in page
+    with pytest.raises(ValueError, match="no place"):
+        table.into("a page without marks", page)
+
+
+# -- recorded scenes -------------------------------------------------------------------------------------------------
+
+
+def test_a_scene_is_a_line_a_process_and_read_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "made.json"
+    scene.save(made(*ROWS), file)
+    assert scene.load(file) == made(*ROWS)
+    lines = file.read_text().splitlines()
+    assert len([line for line in lines if '"process":' in line]) == len(ROWS)
+    changed = tmp_path / "changed.json"
+    scene.save(msgspec.structs.replace(relabelled(31, "orphan"), name="changed"), changed)
+    other = changed.read_text().splitlines()
+    assert len([1 for one, two in zip(lines, other, strict=True) if one != two]) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        ((), "processes is empty"),
+        ((ROWS[0], ROWS[0]), r"\[1\] are there twice"),
+        ((ROWS[1], ROWS[0]), "not by pid"),
+        ((row(5, 1, ("node", "/root/x"), "owned"),), "5 names /root"),
+        ((row(5, 1, ("node", "--at=/home/somebody/x"), "owned"),), "5 names /home/somebody"),
+        ((row(5, 1, ("node", "/tmp/other"), "owned"),), "5 names /tmp/other"),
+        ((msgspec.structs.replace(ROWS[0], label=Label(verdict="owned", why=" ")),), "label of 1 has no reason"),
+    ],
+)
+def test_a_scene_that_contradicts_itself_is_refused(rows: tuple[Recorded, ...], what: str, tmp_path: Path) -> None:
+    file = tmp_path / "made.json"
+    with pytest.raises(ValueError, match=what):
+        scene.save(made(*rows), file)
+    assert not file.exists()
+    file.write_bytes(msgspec.json.encode(made(*rows)))
+    with pytest.raises(ValueError, match=f"made.json: .*{what}"):
+        scene.load(file)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "other.json"
+    for text, what in (("{", "truncated"), ("{}", "missing"), (msgspec.json.encode(made(*ROWS)).decode(), "itself")):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=rf"other.json: .*{what}"):
+            scene.load(file)
+    odd = msgspec.json.encode(made(*ROWS)).decode().replace('"orphan"', '"stray"')
+    file.write_text(odd)
+    with pytest.raises(ValueError, match="stray"):
+        scene.load(file)
+
+
+def test_paths_of_the_stage_are_no_places_of_the_machine() -> None:
+    command = ("node", "/home/dev/work/root/x", "/tmp/scene/a", "--in=/home/dev", "/opt/root/tmp/x")
+    assert list(scene.problems(made(row(5, 1, command, "owned")))) == []
+
+
+# -- listings --------------------------------------------------------------------------------------------------------
+
+LISTING = """\
+  PID  PPID COMMAND
+  500     1 claude
+  501   500 node /home/dev/node_modules/.bin/chrome-devtools-mcp
+and PID 77, which no table has
+"""
+LABELS = """\
+title = "made"
+form = "ps -eo"
+[[label]]
+verdict = "owned"
+why = "made so"
+pids = [500, 501]
+"""
+
+
+def labelled(tmp_path: Path, labels: str) -> listing.ListingScene:
+    (tmp_path / "made.txt").write_text(LISTING)
+    (tmp_path / "made.labels").write_text(labels)
+    return listing.load(tmp_path / "made.labels")
+
+
+def test_a_listing_is_judged_as_scan_would(tmp_path: Path) -> None:
+    found = judged([], [labelled(tmp_path, LABELS)])
+    assert [(one.pid, one.label, one.verdict, one.recorded) for one in found] == [
+        (500, "owned", "owned", False),
+        (501, "owned", "owned", False),
+    ]
+
+
+def test_whom_the_reading_misses_counts_as_missed(tmp_path: Path) -> None:
+    found = judged([], [labelled(tmp_path, LABELS.replace("501]", "501, 77]"))])
+    assert [(one.pid, one.verdict, one.command) for one in found if not one.right] == [(77, "unlisted", "not read")]
+
+
+def test_a_listing_that_is_younger_than_its_rules_is_held_out(tmp_path: Path) -> None:
+    rules = f'rules = "{listing.rules_hash()}"\n'
+    assert not any(one.held_out for one in judged([], [labelled(tmp_path, LABELS)]))
+    assert all(one.held_out for one in judged([], [labelled(tmp_path, rules + LABELS)]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "what"),
+    [
+        (LABELS.replace(", 501", ""), r"\[501\] have no label"),
+        (LABELS.replace("501", "501, 502"), r"\[502\] are not in the listing"),
+        (LABELS.replace("501", "501, 500"), r"\[500\] have two labels"),
+        (LABELS.replace("made so", " "), "a text is empty"),
+        (LABELS.replace('"owned"', '"mine"'), "mine"),
+        (LABELS.replace("title", "name"), "name"),
+        ("= 1", "Invalid"),
+    ],
+)
+def test_labels_that_are_wrong_are_refused(labels: str, what: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"made.labels: .*{what}"):
+        labelled(tmp_path, labels)
+
+
+def test_what_is_right_is_right_by_the_label() -> None:
+    one = Judged(
+        scene="made", recorded=True, held_out=False, pid=1, command="x", label="unknown", why="", verdict="unlisted"
+    )
+    assert one.right
+    assert not msgspec.structs.replace(one, label="protected").right
+    assert not msgspec.structs.replace(one, proposed=True).rightly_proposed
+    assert msgspec.structs.replace(one, label="superseded", proposed=True).rightly_proposed
