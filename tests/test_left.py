@@ -18,6 +18,7 @@ import pytest
 import fake_claude
 from helpers import alive, wait_for, wait_gone
 from hosting import Host
+from oomless.census.births import Births
 from oomless.daemon.clearing import marked
 from oomless.daemon.client import Client
 from oomless.daemon.left import OWN_SESSION, Facts, Memory, Trace, Who, judge
@@ -80,6 +81,44 @@ def test_a_number_that_is_used_again_is_a_stranger() -> None:
     again = table(CLAUDE, stat(30, 1, 30, start=99), stat(31, 30, 30, start=100))
     memory.look(again)
     assert memory.candidates(again) == {}
+
+
+def test_what_a_root_left_whose_own_birth_was_told_of_a_moment_ago() -> None:
+    """Events are kept over two looks. Only another birth under that number makes it somebody else."""
+    births = Births()
+    births.forked(5, 10)
+    for again in (False, True):
+        memory = Memory(ROOT)
+        memory.look(table(CLAUDE), lines=births.lines())
+        births.looked()
+        if again:
+            births.forked(5, 10)
+        births.forked(10, 49)
+        births.forked(49, 50)
+        memory.look(table(stat(50, 1, 50)), lines=births.lines())
+        assert set(memory.traces) == (set() if again else {(50, 50)})
+
+
+def test_who_made_itself_a_daemon_below_a_server_that_goes_on() -> None:
+    """By two forks, with or without the one in between having been seen; and what is none."""
+    memory = Memory(ROOT)
+    browser, renderer = stat(60, 20, 60), stat(61, 60, 60)
+    memory.look(table(CLAUDE, SERVER, stat(40, 20, 40), stat(41, 40, 40), browser, renderer, stat(70, 20, 5)))
+    assert memory.daemons == set()
+    there = [CLAUDE, SERVER, browser, stat(61, 1, 60), stat(70, 1, 5)]
+    memory.look(table(*there, stat(41, 1, 40), stat(51, 1, 50)), lines={51: (20, 50)})
+    assert memory.daemons == {(41, 41), (51, 51)}
+    memory.look(table(SERVER, stat(41, 1, 40)))
+    assert memory.daemons == {(41, 41)}, "for good"
+
+
+@pytest.mark.parametrize("gone", [CLAUDE, SERVER])
+def test_what_a_server_that_ends_leaves_behind_is_no_daemon(gone: Stat) -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, SERVER, stat(60, 20, 60)))
+    memory.look(table(*(one for one in (CLAUDE, SERVER) if one is not gone), stat(60, 1, 60)))
+    assert (60, 60) in memory.traces
+    assert memory.daemons == set()
 
 
 def test_a_root_that_is_another_by_now_has_no_children() -> None:
@@ -164,7 +203,7 @@ def facts(**more: Any) -> Facts:
         (SHELL_TRACES, {DEEP: facts(listens=True)}, {IN, BELOW, DEEP}),
         (SERVER_TRACES, {BELOW: facts(listens=True)}, {IN, BELOW, DEEP}),
         (SERVER_TRACES, {TOP: facts(listens=True)}, {TOP, IN, BELOW, DEEP}),
-        (SHELL_TRACES, {BELOW: facts(protected="tmux")}, {BELOW, DEEP}),
+        (SHELL_TRACES, {BELOW: facts(protected="tmux")}, {IN, BELOW, DEEP}),
         (SERVER_TRACES, {IN: facts(protected="Vim")}, {IN, BELOW, DEEP}),
         (SHELL_TRACES, {TOP: facts(host=True, leads=True)}, {TOP, IN, BELOW, DEEP}),
         (SHELL_TRACES, {IN: facts(host=True)}, set()),
@@ -188,6 +227,8 @@ def test_each_reason_is_named() -> None:
     assert below[DEEP] == "started by 31, which is left running"
     above = judge(SHELL_TRACES, {IN: facts(), DEEP: facts(listens=True)})
     assert above[IN] == "33 below it listens on a port"
+    above = judge(SHELL_TRACES, {IN: facts(), DEEP: facts(sid=33, protected="Vim")})
+    assert above[IN] == "33 below it is never ended (Vim)"
 
 
 def test_what_a_dead_one_that_was_spared_has_started_is_spared() -> None:
@@ -268,7 +309,9 @@ SPARED = {
     "wrapper": "{wrapped-listening} below it listens on a port",
     "wrapped-listening": "it listens on a port",
 }
-KINDS = (*fake_claude.SERVERS, *(kind for kind in fake_claude.SHELLS if kind not in ("tmux", "brief")))
+KINDS = tuple(
+    kind for kind in (*fake_claude.SERVERS, *fake_claude.SHELLS) if kind not in ("daemonizing", "tmux", "brief")
+)
 BELOW_OF = {
     fake_claude.INNER: "server",
     "launcher": "launched",

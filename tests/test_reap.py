@@ -20,7 +20,7 @@ from oomless.census.report import build
 from oomless.cli.reap import propose
 from oomless.cli.scanner import Scan
 from oomless.config import load, load_project
-from oomless.contain.reap import KILLED, TERMED
+from oomless.contain.reap import KILLED, TERMED, Reap
 from oomless.daemon.client import Client
 from oomless.daemon.reap_views import PROVEN, ReapAnswer, ReapItem, ReapRequest
 from oomless.daemon.views import StatusView
@@ -177,6 +177,22 @@ def test_refuses_itself_and_init_and_sessions(started: list[Started]) -> None:
     assert alive(*one.who)
 
 
+def test_refuses_a_session_that_nobody_registered(tmp_path: Path) -> None:
+    """Whatever verdict somebody sends for it."""
+    script = tmp_path / "claude"
+    script.write_text("import sys; sys.stdin.read()")
+    host = Host()
+    with subprocess.Popen([sys.executable, "-I", "-S", str(script)], stdin=subprocess.PIPE) as session:
+        who = identity(session.pid)
+        assert wait_for(lambda: proc.cmdline(session.pid)[-1:] == [str(script)], 10)
+        answer = ask(item(who))
+        assert [(one.pid, one.why) for one in answer.refused] == [
+            (who[0], "it is the process of a session that lives")
+        ]
+        assert alive(*who)
+    assert host.status().pid is not None
+
+
 def test_refuses_what_is_protected(started: list[Started]) -> None:
     sleep = subprocess.Popen(["/usr/share/code/code", "60"], executable="/bin/sleep")
     try:
@@ -250,6 +266,27 @@ def test_a_child_that_is_born_meanwhile_is_ended_too(started: list[Started]) -> 
     finally:
         proc.kill(before.pid, before.start)
         wait_gone(before.pid, before.start, 10)
+
+
+def made_up(pid: int, ppid: int, pgid: int, start: int) -> proc.Stat:
+    fields = ["0"] * 22
+    fields[0], fields[1], fields[2], fields[3], fields[19] = "S", str(ppid), str(pgid), "1", str(start)
+    return proc.Stat(f"{pid} (x) {' '.join(fields)}".encode())
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_number_of_a_group_that_is_used_again_names_strangers(
+    monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """Numbers that no process can have: who leads the group, is ended, and its child, whose parent has died."""
+    one, two = 2**23, 2**23 + 1
+    leader, child = made_up(one, 1, one, 5), made_up(two, 1, one, 7)
+    tables = iter([{one: leader}, {one: made_up(one, 1, one, 6) if again else leader, two: child}])
+    with monkeypatch.context() as patched:
+        patched.setattr(proc, "table", lambda: next(tables))
+        reap = Reap([(one, 5)], lambda stat: False)
+        reap.step(hard=False)
+    assert reap.born == (set() if again else {(two, 7)})
 
 
 @pytest.mark.root

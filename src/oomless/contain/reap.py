@@ -104,10 +104,16 @@ class Reap:
                 continue
             parent = table.get(stat.ppid)
             below = parent is not None and (parent.pid, parent.start) in self._doomed
-            if (below or (stat.pgid in self._groups and stat.pgid != stat.pid)) and not self._spare(stat):
+            if (below or self._in_own_group(stat, table)) and not self._spare(stat):
                 self._doomed.add(who)
                 self.born.add(who)
                 self._measure(stat)
+
+    def _in_own_group(self, stat: proc.Stat, table: dict[int, proc.Stat]) -> bool:
+        """A leader that was not there before leads another group, under a number that is used again."""
+        leader = table.get(stat.pgid)
+        same = leader is None or (leader.pid, leader.start) in self._before or (leader.pid, leader.start) in self.born
+        return same and stat.pgid in self._groups and stat.pgid != stat.pid
 
     def _measure(self, stat: proc.Stat) -> None:
         used, source = measured([stat])

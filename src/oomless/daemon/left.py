@@ -8,7 +8,7 @@ facts and ending processes (``clearing.py``), when it is done (``sessions.py``),
 What a host starts falls in two. A *tool shell* is a direct child that leads a process session of its own; commands
 left in its background stay in that session. Whatever left it, or ignores SIGHUP, was asked to outlive the session. A
 *server* is any other direct child. As this session is only watched, a listening socket spares as well: someone may
-be using it.
+be using it. So does having become a daemon below a server that went on: what it shares with others cannot be seen.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from oomless.platform.proc import Stat
 #: Pid and start time.
 Who = tuple[int, int]
 OWN_SESSION = "it started a process session of its own (setsid)"
+DAEMON = "it made itself a daemon while its session lived"
 
 
 class Trees:
@@ -57,12 +58,15 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Memory:
-    """The living descendants of one process, also those that lost their parents since they were first seen."""
+    """The living descendants of one process, also those that lost their parents since they were first seen.
+    ``daemons``: who of a server's descendants became one."""
 
     def __init__(self, root: Who) -> None:
         self.root = root
         self.traces: dict[Who, Trace] = {}
+        self.daemons: set[Who] = set()
         self._sid = 0
+        self._birth: tuple[int, ...] | None = None
         self._ours: set[Who] = set()
 
     def look(
@@ -79,7 +83,7 @@ class Memory:
         old, self.traces = self.traces, {}
         root = table.get(self.root[0])
         if root is not None and root.start == self.root[1]:
-            self._sid = root.sid
+            self._sid, self._birth = root.sid, (lines or {}).get(root.pid)
             for child in _born_of(root, children):
                 self._take(child, Trace(above=(), shell_sid=child.sid if child.sid == child.pid else None), children)
         # Longest ago first: who was seen with its parents has the fuller line.
@@ -91,6 +95,7 @@ class Memory:
                 self._take(still, trace, children)
         self._take_born(table, lines or {}, old, children)
         self._take_shell_mates(table, children)
+        self._note_daemons(table)
         before = self._ours
         self._ours = {
             who for who, t in self.traces.items() if any(one in ours or one in before for one in (who, *t.above))
@@ -117,7 +122,9 @@ class Memory:
         """Those whose parents came and went since the last look."""
         before = {who[0]: who for who in old if who[0] not in lines}
         root = table.get(self.root[0])
-        if self.root[0] not in lines or (root is not None and root.start == self.root[1]):  # else used again
+        born = lines.get(self.root[0])
+        same = born is None or born is self._birth  # the event itself: else the number is used again
+        if same or (root is not None and root.start == self.root[1]):
             before[self.root[0]] = self.root
         for pid, line in lines.items():
             stat = table.get(pid)
@@ -156,6 +163,20 @@ class Memory:
             if shell is not None and (stat.pid, stat.start) not in self.traces and stat.start >= shell[1]:
                 self._take(stat, Trace(above=(shell,), shell_sid=stat.sid), children)
 
+    def _note_daemons(self, table: Mapping[int, Stat]) -> None:
+        """A server's browser has a process session of its own too, but it stays its parent's child; what a server
+        that is being ended leaves behind loses its parent with it."""
+        self.daemons &= self.traces.keys()
+        if not _lives(table, self.root):
+            return
+        for who, trace in self.traces.items():
+            stat = table[who[0]]
+            if trace.shell_sid is None and trace.above and stat.ppid != trace.above[-1][0] and stat.sid != self._sid:
+                leader = table.get(stat.sid)
+                alone = stat.sid == stat.pid or leader is None or not leader.alive
+                if alone and _lives(table, trace.above[0]):
+                    self.daemons.add(who)
+
     def candidates(self, table: Mapping[int, Stat]) -> dict[Who, Stat]:
         """Of those remembered at the last look, the living ones that are not in a tree of ours."""
         found = {}
@@ -164,6 +185,11 @@ class Memory:
             if who not in self._ours and stat is not None and stat.start == who[1] and stat.alive:
                 found[who] = stat
         return found
+
+
+def _lives(table: Mapping[int, Stat], who: Who) -> bool:
+    stat = table.get(who[0])
+    return stat is not None and stat.start == who[1] and stat.alive
 
 
 def _born_of(stat: Stat, children: Mapping[int, list[Stat]]) -> list[Stat]:
@@ -184,11 +210,13 @@ def judge(
             if above is not None:
                 spared[who] = f"started by {above[0]}, which is left running"
     for who, fact in facts.items():
-        if fact.listens:
-            # A wrapper in between would hand our signal on; the shell or server at the top is not one to keep.
+        if fact.listens or fact.protected:
+            # A wrapper in between would hand our signal on, or take the terminal of an editor with it; the shell or
+            # server at the top is not one to keep.
+            why = f"is never ended ({fact.protected})" if fact.protected else "listens on a port"
             for above in traces[who].above[1:]:
                 if above in facts:
-                    spared.setdefault(above, f"{who[0]} below it listens on a port")
+                    spared.setdefault(above, f"{who[0]} below it {why}")
     return spared
 
 

@@ -15,7 +15,7 @@ assert sys.platform == "linux"
 from oomless.census import catalog
 from oomless.census.redact import command_line
 from oomless.contain.spare import ignores_hangup
-from oomless.daemon.left import Facts, Memory, Trees, Who, judge
+from oomless.daemon.left import DAEMON, Facts, Memory, Trees, Who, judge
 from oomless.daemon.programs import known_programs
 from oomless.platform import proc
 
@@ -49,6 +49,7 @@ class Remains:
                 self.tell(who, argv, stat)
         traces = self.memory.traces
         before = self.spared | {who: why for who, why in (also or {}).items() if who in found}
+        before |= {who: DAEMON for who in self.memory.daemons if who in found}
         self.spared = judge(traces, {who: f for who, f in self._facts.items() if who in traces}, before)
         return {who: stat for who, stat in found.items() if who not in self.spared}
 
