@@ -134,6 +134,7 @@ def mac() -> Answers:
         },
         statistics=layouts.vm_statistics(free=20_000, speculative=5_000, external=200_000, purgeable=1_000),
         sessions={320: 310, 330: 310},
+        devices={0x10000008: "ttys008", 0x3000002: "null"},
     )
 
 
@@ -161,14 +162,14 @@ class TestDarwin:
         assert (server.name, server.state, server.start) == ("chrome-devtools-mcp", "S", START)
         assert server.command == ("node", "/x/chrome-devtools-mcp")
         assert server.rss_bytes == 60_000_000
-        assert (shell.tty, server.tty) == (0x10000008, 0)
+        assert (shell.terminal, server.terminal) == ("ttys008", "")
         assert (shell.name, terminal.command) == ("zsh", ("[iTerm2]",))
 
     def test_a_process_of_another_user_has_no_arguments_and_no_memory(self, mac: Answers) -> None:
         platform = Darwin(mac)
         login = {one.pid: one for one in platform.processes()}[310]
         assert (login.ppid, login.uid, login.name, login.command) == (300, 0, "login", ("[login]",))
-        assert (login.start, login.rss_bytes, login.tty) == (START, 0, 0x10000008)
+        assert (login.start, login.rss_bytes, login.terminal) == (START, 0, "ttys008")
         assert platform.footprint(310) is None
         assert platform.environ(310, frozenset({"PATH"})) == {}
         assert platform.cwd(310) is None
@@ -223,7 +224,25 @@ class TestDarwin:
         assert {one.pid for one in asked} == {410, 420}
         standings = snapshot.standings(Darwin(mac), asked)
         assert {one.verdict for one in verdicts.settle(found, seen, standings)} == {"owned"}
-        assert "superseded" in {one.verdict for one in verdicts.settle(found, seen, {})}
+        (older,) = (one for one in verdicts.settle(found, seen, {}) if one.verdict == "superseded")
+        assert "started it 59 s later" in older.evidence[0]
+
+    def test_servers_that_start_together_are_no_generations(self, mac: Answers) -> None:
+        """Start times count microseconds: 60,000 of them are no ten minutes."""
+        mac.listed = [1, 400, 410, 420]
+        for pid, microseconds in ((400, 0), (410, 1_000), (420, 61_000)):
+            mac.info[pid, TASK_ALL] = all_info(pid, ppid=1 if pid == 400 else 400, microseconds=microseconds)
+            words = [b"claude"] if pid == 400 else [b"node", b"/n/.bin/chrome-devtools-mcp"]
+            mac.arguments[pid] = layouts.procargs(words, [])
+        seen = snapshot.take(Darwin(mac))
+        found = attribute.attribute(seen, (), catalog.Remembering(catalog.load(None).programs), Told())
+        assert {one.pid for one in verdicts.candidates(found, seen)} == {410, 420}
+        assert {one.verdict for one in verdicts.settle(found, seen, {})} == {"owned"}
+
+    def test_what_is_no_terminal_has_no_name(self, mac: Answers) -> None:
+        mac.info[300, TASK_ALL] = all_info(300, tdev=0x3000002)
+        mac.info[320, TASK_ALL] = all_info(320, tdev=0x77000001)
+        assert {one.terminal for one in Darwin(mac).processes() if one.pid in (300, 320)} == {""}
 
     def test_memory_counts_no_page_twice(self, mac: Answers) -> None:
         memory = Darwin(mac).memory()
@@ -240,16 +259,16 @@ class TestDarwin:
 class Library:
     """libSystem as far as it is called: each function fills the buffers that it is given."""
 
-    def __init__(self, **functions: Callable[..., int]) -> None:
-        for name in ("proc_listallpids", "proc_pidinfo", "proc_pid_rusage", "sysctl", "sysctlnametomib"):
+    def __init__(self, **functions: Callable[..., Any]) -> None:
+        for name in ("proc_listallpids", "proc_pidinfo", "proc_pid_rusage", "sysctl", "sysctlnametomib", "devname"):
             setattr(self, name, self._function(functions.get(name, lambda *a: -1)))
         self.host_statistics64 = self._function(functions.get("host_statistics64", lambda *a: 1))
         self.mach_host_self = self._function(lambda: 77)
 
     @staticmethod
-    def _function(call: Callable[..., int]) -> Any:
+    def _function(call: Callable[..., Any]) -> Any:
         class Function(SimpleNamespace):
-            def __call__(self, *arguments: Any) -> int:
+            def __call__(self, *arguments: Any) -> Any:
                 return call(*arguments)
 
         return Function()
@@ -257,7 +276,7 @@ class Library:
 
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> Callable[..., darwin_calls.System]:
-    def make(**functions: Callable[..., int]) -> darwin_calls.System:
+    def make(**functions: Callable[..., Any]) -> darwin_calls.System:
         monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: Library(**functions))
         return darwin_calls.System()
 
@@ -270,6 +289,20 @@ def reference(pointer: Any) -> Any:
 
 
 class TestSystem:
+    @pytest.mark.parametrize(("answer", "name"), [(b"ttys008", "ttys008"), (None, "")])
+    def test_devices_are_asked_for_as_signed_numbers(
+        self, system: Callable[..., darwin_calls.System], answer: bytes | None, name: str
+    ) -> None:
+        asked: list[tuple[int, int]] = []
+
+        def devname(device: int, kind: int) -> bytes | None:
+            asked.append((device, kind))
+            return answer
+
+        calls = system(devname=devname)
+        assert [calls.device_name(device) for device in (0x10000008, 0xF0000001)] == [name, name]
+        assert asked == [(0x10000008, 0o020000), (0xF0000001 - 2**32, 0o020000)]
+
     def test_processes_that_start_meanwhile_are_listed(self, system: Callable[..., darwin_calls.System]) -> None:
         there = list(range(1, 10))
 

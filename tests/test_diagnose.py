@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
+import subprocess
 import sys
 import time
 from html.parser import HTMLParser
@@ -16,14 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from diagnosing import CATALOG, DATA, reported
+import listings
+from diagnosing import CATALOG, DATA, case, line_of, reported
+from oomless.census.catalog import Kind
+from oomless.census.report import ProcessRow, ScanReport
 from oomless.cli.app import build
-from oomless.cli.diagnose import LARGEST
-from oomless.diagnose import html, live, markdown
+from oomless.cli.listed import MOST_BYTES
+from oomless.diagnose import html, live, markdown, report
 from oomless.journal import Decision, Journal, TreeIntent
 from oomless.journal.facts import ReapRow
 from oomless.journal.sessions import SessionRows
-from oomless.model import ExitRecord, Identity, Survivor
+from oomless.model import ExitRecord, Identity, MachineMemory, Survivor
 
 BOOT = "11111111-2222-3333-4444-555555555555"
 NASTY = (
@@ -80,7 +84,7 @@ def test_json_of_a_file() -> None:
 def test_standard_input_is_read() -> None:
     result = run("--from", "-", text=NASTY)
     assert result.exit_code == 0
-    assert "Of standard input." in result.stdout
+    assert "Source: standard input." in result.stdout
 
 
 @pytest.mark.parametrize("form", ["md", "html"])
@@ -142,7 +146,7 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     empty, large = tmp_path / "empty", tmp_path / "large"
     empty.write_text(" \n")
     with large.open("wb") as file:
-        file.truncate(LARGEST + 1)
+        file.truncate(MOST_BYTES + 1)
     for arguments, words in (
         (("--from", str(tmp_path / "none")), "cannot read"),
         (("--from", str(tmp_path)), "cannot read"),
@@ -161,8 +165,41 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
 
 def test_bytes_that_are_no_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "bytes"
-    file.write_bytes(bytes(range(256)) * 20)
+    file.write_bytes(bytes(range(1, 256)) * 20)
     assert run("--from", str(file), "--json").exit_code == 0
+    file.write_bytes(bytes(range(256)) * 20)
+    result = run("--from", str(file))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{file} holds no text; there are zero bytes in it" in result.stderr
+
+
+def test_closed_standard_input_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``scan --from`` has it: Python has no standard input then."""
+    command = f"exec <&-; exec {sys.executable} -m oomless diagnose --from -"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("oomless: cannot read standard input; it is closed")
+
+
+WIDE = "  said 'PID 77: 900 MB, 5 subagents, total: 3,500 MB'"
+TABLE = (
+    "The listing:\n\n    PID    PPID   RSS COMMAND\n"
+    f"    500       1 90000 node /home/u/{'a' * 30}.js --note{WIDE}\n"
+    f"    501       1 90000 node /home/u/{'b' * 30}.js --note{WIDE}\n"
+    "    502       1 90000 claude\n"
+    "PID 88: 900 MB\n"
+)
+
+
+@pytest.mark.parametrize("width", [60, 80, 1000])
+def test_what_belongs_to_a_table_is_not_prose(width: int) -> None:
+    """Neither the rest of a row that a terminal broke nor what could not be read in it."""
+    text = listings.broken(TABLE, width) + "\nPID 99: 12 MB\n"
+    found = case(text)
+    assert [one.pid for one in found.mentions] == [99]
+    assert [one.pid for one in found.processes] == [99, 500, 501, 502]
+    assert (found.totals, found.figures) == ((), ())
+    assert found.unreadable == (f"line {line_of(text, 'PID 88')}: PID 88: 900 MB",)
 
 
 def test_unreadable_lines_are_named() -> None:
@@ -325,8 +362,51 @@ def test_the_tree_list_reads_only_the_catalogs_hosts(tmp_path: Path) -> None:
 
 
 def test_standard_input_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from oomless.cli.diagnose import read
+    from oomless.cli.listed import text_of
 
     stdin = io.TextIOWrapper(io.BytesIO(b"PID 7: 5 MB\xff\n"))
     monkeypatch.setattr(sys, "stdin", stdin)
-    assert read("-").startswith("PID 7")
+    assert text_of("-").startswith("PID 7")
+
+
+def row(pid: int, kind: Kind, server: str | None = None, session: str | None = None) -> ProcessRow:
+    return ProcessRow(
+        pid=pid,
+        ppid=1,
+        start=1,
+        uid=1,
+        command="c" * 300,
+        kind=kind,
+        verdict="owned",
+        confidence=1.0,
+        host="claude-code",
+        session=session,
+        server=server,
+        footprint_bytes=1_000_000,
+        footprint_source="pss",
+        rss_bytes=1,
+        bytes_recoverable=None,
+        evidence=(),
+    )
+
+
+def lived(*rows: ProcessRow) -> report.Report:
+    memory = MachineMemory(total_bytes=16_000_000_000, available_bytes=12_000_000_000)
+    scanned = ScanReport(memory=memory, processes=rows, groups=(), findings=())
+    return report.build(live.build(scanned, (), live.History(), CATALOG, 0.0), "this machine")
+
+
+def test_a_live_report_speaks_of_the_machine_and_not_of_a_text() -> None:
+    found = lived(row(7, "session", session="s1"), row(8, "server", "x", "s1"), row(9, "server", "x", "s2"))
+    assert found.summary[:2] == (
+        "4.00 GB of the machine's 16.00 GB of memory are in use.",
+        "2 MB (67%) of the 3 MB that is held by what is listed here is in 2 processes of x (pss).",
+    )
+    assert found.summary[-1] == "Supported: servers are duplicated."  # unknown claims that nobody made are no news
+    judged = next(one for one in found.claims if one.text == "servers are duplicated")
+    assert judged.evidence == ("x: 2 instances in claude-code s1 and claude-code s2 (PIDs 8, 9)",)
+    shown = markdown.render(found)
+    assert "- 8 server of claude-code s1, 1 MB (pss): " in shown
+    assert "c" * 119 + "…\n" in shown
+    assert "named here" not in shown + markdown.render(lived())
+    assert "No session, editor, server or governed tree runs here now." in lived().summary

@@ -86,5 +86,5 @@ def test_live_servers_and_blame_have_pids_and_sources() -> None:
     assert claim(found, BLAME).verdict == "refuted"
     assert "PID 5 90 MB (pss)" in claim(found, BLAME).evidence[0]
     assert claim(found, DUPLICATED).evidence == (
-        "claude-flow: 2 instances on claude-code aa and claude-code bb (PIDs 5, 9)",
+        "claude-flow: 2 instances in claude-code aa and claude-code bb (PIDs 5, 9)",
     )

@@ -88,6 +88,49 @@ def test_the_table_contradicts_nothing() -> None:
     assert against(TABLE) == []
 
 
+def test_the_summary_says_whose_it_is_and_what_is_not_shown() -> None:
+    found = reported(REPORT)
+    assert found.summary[0].startswith("All of the 2.96 GB that is given by process is in 6 extension hosts of")
+    assert found.summary[1] == (
+        "So it is the editor's memory, for its extensions; no subagent is among these processes."
+    )
+    assert "Neither shown nor refuted: subagents never release memory." in found.summary
+    table = reported(TABLE).summary
+    assert table[0].startswith(
+        "2.96 GB (64%) of the 4.61 GB that is given by process is in 6 extension hosts of vscode"
+    )
+
+
+def test_its_warning_signs() -> None:
+    rules = {one.rule: one for one in reported(REPORT).findings}
+    assert rules["many-subagents"].title == "5 subagents were started at once"
+    assert rules["many-subagents"].evidence[0].startswith(f"line {line_of(REPORT, '5 Task tool')}: 5 Task tool")
+    assert (
+        rules["many-servers"]
+        .evidence[0]
+        .startswith("12 instances of 5 servers: chrome-devtools-mcp 2, claude-flow 4")
+    )
+    fewer = reported(REPORT.replace("5 Task tool", "3 Task tool"))
+    assert "many-subagents" not in {one.rule for one in fewer.findings}
+    assert "many-subagents" not in {one.rule for one in reported(REPORT.replace(" were made together", "")).findings}
+
+
+def test_what_has_no_figure_is_not_nothing() -> None:
+    groups = {(one.kind, one.name): one for one in reported(REPORT).groups}
+    assert groups["server", "claude-flow"].footprint_bytes is None
+    assert groups["extension-host", "an editor"].footprint_bytes == 2_962_000_000
+
+
+def test_totals_are_apart_from_causes() -> None:
+    claims = reported(REPORT).claims
+    assert {one.about for one in claims if one.text.startswith("the total")} == {"total"}
+    assert {one.about for one in claims if not one.text.startswith("the total")} == {"cause"}
+
+
+def test_the_terminal_is_shown() -> None:
+    assert {node.place for node in reported(TABLE).tree if node.pid in (41863, 41896)} == {"s022"}
+
+
 def test_timeline_groups_and_sources() -> None:
     found = reported(REPORT)
     assert [event.text for event in found.timeline][:2] == ["First try", "every one was interrupted."]

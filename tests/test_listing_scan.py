@@ -61,6 +61,39 @@ def test_two_hosts_on_a_terminal_leave_it_open() -> None:
     assert (found[501].host, found[501].verdict) == (None, "unknown")
 
 
+THREE = tuple(
+    f"node {listings.NPX}/{end}"
+    for end in (
+        ".bin/claude-flow mcp start",
+        "claude-flow/src/cli/simple-cli.js mcp start",
+        "claude-flow/src/mcp/mcp-server.js",
+    )
+)
+
+
+def test_the_programs_of_one_server_are_one_instance() -> None:
+    """The incident's server is three processes; the listing prints no parents."""
+    text = AUX + aux(500, "s008", "claude") + aux(600, "s022", "claude")
+    text += "".join(aux(501 + at, "s008", command) for at, command in enumerate(THREE))
+    text += "".join(aux(601 + at, "s022", command) for at, command in enumerate(THREE))
+    found = told(text)
+    (group,) = (one for one in found.groups if one.kind == "server")
+    assert (group.name, group.instances, group.processes, group.untold) == ("claude-flow", 2, 6, 0)
+    assert any(
+        "on the terminal of 501, and another program of the same server" in line for line in rows(text)[503].evidence
+    )
+    (finding,) = (one for one in found.findings if one.rule == "duplicate-servers")
+    assert finding.pids == (501, 502, 503, 601, 602, 603)
+    again = text + "".join(aux(701 + at, "s022", command) for at, command in enumerate(THREE))
+    assert [one.instances for one in told(again).groups if one.kind == "server"] == [3]
+
+
+def test_one_program_with_other_arguments_is_another_instance() -> None:
+    text = AUX + aux(500, "s008", "claude") + aux(501, "s008", f"{SERVER} a") + aux(502, "s008", f"{SERVER} b")
+    assert [one.instances for one in told(text).groups if one.kind == "server"] == [2]
+    assert [one.instances for one in told(text.replace("s008", "??  ")).groups if one.kind == "server"] == [2]
+
+
 def test_no_terminal_says_nothing() -> None:
     found = rows(AUX + aux(500, "??", "claude") + aux(501, "??", SERVER))
     assert (found[501].host, found[501].verdict) == (None, "unknown")
@@ -82,7 +115,7 @@ def test_a_name_that_is_cut_is_completed_if_only_one_begins_so() -> None:
 def test_copies_name_what_to_close() -> None:
     (finding,) = (one for one in told(TWO_TERMINALS).findings if one.rule == "duplicate-servers")
     assert finding.pids == (501, 601, 701)
-    assert finding.bytes_recoverable == 0
+    assert finding.bytes_recoverable is None
     assert "claude-code 500 on s008, claude-code 600 on s022, terminal s030" in finding.action
     assert {row.verdict for row in told(TWO_TERMINALS).processes} == {"owned", "unknown", "protected"}
 
@@ -212,6 +245,8 @@ def test_the_machine_and_its_warning() -> None:
 def test_secrets_are_masked() -> None:
     found = rows(AUX + aux(500, "s008", "claude --api-key sk-ant-REDACTED"))
     assert found[500].command == "claude --api-key ***"
+    (unread,) = told(AUX + aux(500, "s008", "claude") + "sam --api-key hunter2hunter2\n").unreadable
+    assert unread.text == "sam --api-key ***"
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
@@ -251,7 +286,7 @@ def test_json_has_the_fields_of_a_live_scan(tmp_path: Path) -> None:
     }
     for row in found["processes"]:
         assert live <= row.keys()
-        assert (row["start"], row["footprint_source"], row["bytes_recoverable"]) == (None, "listing", 0)
+        assert (row["start"], row["footprint_source"], row["bytes_recoverable"]) == (None, "listing", None)
     assert {"rule", "severity", "title", "pids", "bytes_recoverable", "evidence", "action"} <= found["findings"][
         0
     ].keys()

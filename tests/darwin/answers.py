@@ -28,6 +28,7 @@ class Answers:
     memory_size: bytes = (16 << 30).to_bytes(8, "little")
     statistics: bytes = b""
     sessions: dict[int, int] = field(default_factory=dict)
+    devices: dict[int, str] = field(default_factory=dict)
 
     def pids(self) -> list[int]:
         return self.listed
@@ -50,6 +51,9 @@ class Answers:
 
     def session(self, pid: int) -> int:
         return self.sessions.get(pid, 0)
+
+    def device_name(self, device: int) -> str:
+        return self.devices.get(device, "")
 
     def vm_statistics(self) -> bytes:
         return self.statistics
@@ -114,6 +118,10 @@ class Translated:
     def session(self, pid: int) -> int:
         stat = proc.read_stat(pid)
         return stat.sid if stat else 0
+
+    def device_name(self, device: int) -> str:
+        major, minor = os.major(device), os.minor(device)
+        return f"ttys{(major - 136) * 256 + minor:03}" if 136 <= major < 144 else "??"
 
     def vm_statistics(self) -> bytes:
         found = kilobytes("/proc/meminfo")

@@ -15,17 +15,16 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
+    if sys.platform not in ("linux", "darwin"):
+        _fail(UnsupportedPlatform(f"{sys.platform} is not supported", "", "run it on Linux, or macOS in part"))
+    try:
+        sys.exit(_dispatch(sys.argv[1:]))
+    finally:
+        _flush_errors()
+
+
+def _dispatch(argv: list[str]) -> int:
     if sys.platform == "linux":
-        try:
-            sys.exit(_dispatch(sys.argv[1:]))
-        finally:
-            _flush_errors()
-    _fail(UnsupportedPlatform(f"{sys.platform} is not supported", "only Linux is, so far", "run it on Linux"))
-
-
-if sys.platform == "linux":
-
-    def _dispatch(argv: list[str]) -> int:
         if argv[:1] == ["run"]:
             from oomless.cli.run import main as run
 
@@ -34,26 +33,29 @@ if sys.platform == "linux":
             from oomless.cli.hook import main as hook
 
             return hook(argv[1:])
-        return _typer(argv)
+    return _typer(argv)
 
-    def _typer(argv: list[str]) -> int:
-        from oomless.cli.app import COMMANDS, build
 
-        wanted = argv[0] if argv and "_OOMLESS_COMPLETE" not in os.environ else None
-        try:
-            code = build(wanted)(argv or ["--help"], prog_name="oomless", standalone_mode=False)
-        except Exception as error:
-            if type(error).__name__ == "Abort":  # Ctrl-C outside a command of ours
-                return 130
-            # click has moved into typer (0.29), and with it the classes: what makes a usage error is its message.
-            if not hasattr(error, "format_message"):
-                raise
-            if type(error).__name__ == "NoArgsIsHelpError":
-                sys.stderr.write(error.format_message() + "\n")
-                return 2
-            words = " ".join(["oomless", *[word for word in argv[:1] if word in COMMANDS], "--help"])
-            _fail(UsageError(error.format_message().rstrip("."), "", f"see {words}"))
-        return code if isinstance(code, int) else 0
+def _typer(argv: list[str]) -> int:
+    from oomless.cli.app import COMMANDS, LINUX_ONLY, build, here, unsupported
+
+    wanted = argv[0] if argv and "_OOMLESS_COMPLETE" not in os.environ else None
+    if wanted in LINUX_ONLY and not here(wanted):
+        _fail(unsupported(wanted))
+    try:
+        code = build(wanted)(argv or ["--help"], prog_name="oomless", standalone_mode=False)
+    except Exception as error:
+        if type(error).__name__ == "Abort":  # Ctrl-C outside a command of ours
+            return 130
+        # click has moved into typer (0.29), and with it the classes: what makes a usage error is its message.
+        if not hasattr(error, "format_message"):
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stderr.write(error.format_message() + "\n")
+            return 2
+        words = " ".join(["oomless", *[word for word in argv[:1] if word in COMMANDS], "--help"])
+        _fail(UsageError(error.format_message().rstrip("."), "", f"see {words}"))
+    return code if isinstance(code, int) else 0
 
 
 def _flush_errors() -> None:

@@ -2,22 +2,19 @@
 
 Each command is a file of its own beside this one, loaded only if it is the one that is wanted: all of them together
 take a quarter of a second. ``run`` is listed here for help and completion only; it is dispatched before this module
-is loaded (``__init__.py``).
+is loaded (``__init__.py``). What only Linux has is not listed elsewhere, and says so when it is asked for.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-
-assert sys.platform == "linux"
-
 from typing import Annotated
 
 import typer
 
 from oomless import __version__
-from oomless.cli import run
+from oomless.errors import UnsupportedPlatform
 
 #: Name, and whether its module has a group of commands (``app``) or one (``command``).
 COMMANDS = {
@@ -33,6 +30,18 @@ COMMANDS = {
     "daemon": True,
     "config": True,
 }
+#: These start, contain or install something, which is written for Linux only; the others look, and read.
+LINUX_ONLY = frozenset({"run", "hook", "batch", "doctor", "demo", "install", "uninstall", "daemon"})
+
+
+def here(name: str) -> bool:
+    """Whether this system has that command."""
+    return sys.platform == "linux" or name not in LINUX_ONLY
+
+
+def unsupported(name: str) -> UnsupportedPlatform:
+    why = "it needs containment, which is written for Linux only so far"
+    return UnsupportedPlatform(f"oomless {name} does not run on {sys.platform}", why, "run it on Linux")
 
 
 def build(wanted: str | None = None) -> typer.Typer:
@@ -44,9 +53,10 @@ def build(wanted: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    untouched = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-    app.command("run", add_help_option=False, context_settings=untouched)(_run)
-    for name in [wanted] if wanted in COMMANDS else COMMANDS:
+    if here("run"):
+        untouched = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+        app.command("run", add_help_option=False, context_settings=untouched)(_run)
+    for name in [wanted] if wanted in COMMANDS else filter(here, COMMANDS):
         module = importlib.import_module(f"oomless.cli.{name}")
         if COMMANDS[name]:
             app.add_typer(module.app, name=name)
@@ -71,4 +81,7 @@ def _root(
 
 def _run(context: typer.Context) -> None:
     """Run a command governed: admitted, bounded, and nothing of it left."""
-    sys.exit(run.main(context.args))
+    if sys.platform == "linux":
+        from oomless.cli import run
+
+        sys.exit(run.main(context.args))

@@ -1,15 +1,12 @@
 """``oomless diagnose``: the root-cause report, of this machine and its journal or of a saved text.
 
-Covers options, reading the text, and printing. What is in the report is ``diagnose/``'s business; a live look is
-``scanner.py``'s. It signals nobody and starts no daemon.
+Covers options and printing; the text is read as ``scan --from`` reads it (``listed.py``). What is in the report is
+``diagnose/``'s business; a live look is ``scanner.py``'s. It signals nobody and starts no daemon.
 """
 
 from __future__ import annotations
 
 import sys
-
-assert sys.platform == "linux"
-
 import time
 from typing import Annotated, Literal
 
@@ -17,6 +14,7 @@ import typer
 
 from oomless.census import catalog
 from oomless.census.catalog import Catalog
+from oomless.cli import listed
 from oomless.cli.output import guard, print_json
 from oomless.cli.scanner import Scanner, inside, owner_of
 from oomless.diagnose import html, live, markdown, report, text
@@ -27,8 +25,6 @@ from oomless.platform import current, listing
 from oomless.units import parse_duration
 
 SINCE = "24h"
-#: A report or a listing that a person saved is far smaller.
-LARGEST = 32 * 2**20
 
 
 @guard()
@@ -58,9 +54,8 @@ def command(
             _live(paths, programs, back), f"this machine, and its journal of the last {since or SINCE}"
         )
     else:
-        said = read(source)
-        case = text.build(said, listing.parse(said), programs)
-        found = report.build(case, "standard input" if source == "-" else source)
+        said = listed.text_of(source)
+        found = report.build(text.build(said, listing.parse(said), programs), listed.name_of(source))
     if json or format == "json":
         print_json(found)
     else:
@@ -79,24 +74,3 @@ def _live(paths: Paths, programs: Catalog, back: float) -> Case:
     since = time.time() - back
     within = [Inside(session=session, number=number) for session, number in counts.items()]
     return live.build(scan.report, within, live.read(paths.journal, since), programs, since)
-
-
-def read(source: str) -> str:
-    """The text, of whatever bytes; raises UsageError."""
-    try:
-        if source == "-":
-            raw = sys.stdin.buffer.read(LARGEST + 1)
-        else:
-            with open(source, "rb") as file:
-                raw = file.read(LARGEST + 1)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {source}", error.strerror or str(error), "name a file with the listing"
-        ) from None
-    if len(raw) > LARGEST:
-        raise UsageError(
-            f"{source} is too large", f"more than {LARGEST // 2**20} MiB", "cut it to the listing itself"
-        )
-    if not raw.strip():
-        raise UsageError(f"{source} is empty", "", "save a listing to it: ps aux > FILE")
-    return raw.decode("utf-8", errors="replace")

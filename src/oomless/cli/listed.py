@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 from oomless.census import catalog
 from oomless.census.findings import at_least
 from oomless.census.listed_report import ListedReport, ListedRow, report
+from oomless.cli.found import show as show_findings
 from oomless.cli.output import console, print_json, printable
 from oomless.errors import UsageError
 from oomless.paths import Paths
-from oomless.platform.listing import Listing, parse
+from oomless.platform.listing import Listing, Unreadable, parse
 from oomless.units import format_size
 
 if TYPE_CHECKING:
@@ -43,16 +44,25 @@ def tell(source: str, json: bool, fail_on: Literal["warning", "critical"] | None
 
 def read(source: str) -> Listing:
     """The listing in a file, or on standard input (``-``). Raises UsageError if there is none in it."""
-    name = "standard input" if source == "-" else source
+    found = parse(text_of(source))
+    if not found.rows:
+        raise UsageError(f"{name_of(source)} names no process", _why_none(found), _TODO)
+    return found
+
+
+def text_of(source: str) -> str:
+    """The text, of whatever bytes. Raises UsageError if there is none."""
+    name = name_of(source)
     content = _content(source, name)
     if b"\0" in content:
         raise UsageError(f"{name} holds no text", "there are zero bytes in it", _TODO)
     if not content.strip():
         raise UsageError(f"{name} is empty", "", _TODO)
-    found = parse(content.decode("utf-8", "replace"))
-    if not found.rows:
-        raise UsageError(f"{name} names no process", _why_none(found), _TODO)
-    return found
+    return content.decode("utf-8", "replace")
+
+
+def name_of(source: str) -> str:
+    return "standard input" if source == "-" else source
 
 
 def _why_none(found: Listing) -> str:
@@ -101,11 +111,16 @@ def _show(found: ListedReport) -> None:
         out.print(f"memory: {format_size(used)} of {format_size(whole)} in use by the listing", soft_wrap=True)
     for note in found.notes:
         out.print(f"note: {note}", soft_wrap=True)
-    for one in found.unreadable[:_UNREADABLE_SHOWN]:
+    show_unreadable(found.unreadable)
+    show_findings(out, found.findings)
+
+
+def show_unreadable(lines: tuple[Unreadable, ...]) -> None:
+    out = console()
+    for one in lines[:_UNREADABLE_SHOWN]:
         out.print(f"line {one.line}: {_short(printable(one.text), _WIDEST)}", soft_wrap=True)
-    for finding in found.findings:
-        evidence = "; ".join(finding.evidence)
-        out.print(printable(f"{finding.severity}: {finding.title} ({evidence}): {finding.action}"), soft_wrap=True)
+    if len(lines) > _UNREADABLE_SHOWN:
+        out.print(f"and {len(lines) - _UNREADABLE_SHOWN} more lines (--json has all)", soft_wrap=True)
 
 
 def _table(rows: tuple[ListedRow, ...], width: int) -> Table:

@@ -15,6 +15,7 @@ import time
 
 assert sys.platform == "linux"
 
+from oomless.cli.naming import name_of
 from oomless.contain.launch import ShimSpec
 from oomless.daemon import lease, spawn
 from oomless.errors import OomlessError
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 PATIENCE = 2.0
 SHORTEST = 0.05
 KINDS = {"shell": "tool-shell", "server": "mcp-server"}
-#: Of its line the daemon gets so much, and as a name so much is shown.
-LINE_KEPT, NAME_KEPT = 400, 60
+#: Of its line the daemon gets so much.
+LINE_KEPT = 400
 
 
 def command_of(kind: str, line: str, former: str, environ: dict[str, str]) -> list[str]:
@@ -53,15 +54,6 @@ def shell_path(wanted: str, environ: dict[str, str]) -> str:
             return path
     found = (os.path.join(folder, wanted) for folder in os.get_exec_path(environ))
     return next((path for path in found if os.access(path, os.X_OK)), wanted)
-
-
-def name_of(kind: str, line: str, kept: int = NAME_KEPT) -> str:
-    """Short, for people; a tool shell's own command stands in an ``eval`` behind the preliminaries."""
-    if kind == "server":
-        return " ".join(line.split())[:kept]
-    _, found, rest = line.partition("eval '")
-    command = rest.rpartition("' < /dev/null")[0] or rest
-    return (" ".join(command.split()) if found else "tool shell")[:kept]
 
 
 def session_of(kind: str, environ: dict[str, str]) -> tuple[int, int] | None:

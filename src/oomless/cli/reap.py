@@ -1,85 +1,37 @@
 """``oomless reap``: what is proven to be only left, and with ``--yes`` its end.
 
-Covers what is proposed and how it is shown. The verdicts are the census' (``census/``), looking is ``scanner.py``,
-the ending is the daemon's work (``daemon/reaping.py``), which looks at each process once more.
+Covers the options and the live machine. Who is proposed is ``proposal.py``, how it is shown ``reap_view.py``, a saved
+listing ``reap_listed.py``. The verdicts are the census' (``census/``), looking is ``scanner.py``, the ending is the
+daemon's work (``daemon/reaping.py``), which looks at each process once more.
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterable
+from typing import Annotated
 
-assert sys.platform == "linux"
-
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated
-
-import msgspec
 import typer
 
-from oomless.census.attribute import Attributed
-from oomless.census.report import ProcessRow
-from oomless.cli.output import console, guard, print_json, printable
+from oomless.cli.output import guard, print_json
+from oomless.cli.proposal import HeldBack, Proposed, proposed_of, recoverable
+from oomless.cli.reap_view import ReapReport, show
 from oomless.cli.scanner import Scan, Scanner
 from oomless.daemon.client import Client
-from oomless.daemon.reap_views import INCLUDABLE, PROVEN, Ended, Left, ReapAnswer, ReapItem, ReapRequest, Refusal
-from oomless.errors import UsageError
+from oomless.daemon.reap_views import INCLUDABLE, PROVEN, ReapAnswer, ReapItem, ReapRequest
+from oomless.errors import UnsupportedPlatform, UsageError
 from oomless.paths import Paths
 from oomless.platform import current
-from oomless.units import format_size
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-_WHAT_WIDTH = 44
-#: Less is not proven: to a server that was replaced by order of start alone (``census/verdicts.py``: 0.6) its client
-#: may still speak.
-SURE = 0.9
-
-
-class Proposed(msgspec.Struct, frozen=True, kw_only=True):
-    """``instance``: the root of the server that it is part of. ``bytes_recoverable``: what would be free for certain
-    if it ended, its own private memory; what it shares with others that end comes on top."""
-
-    pid: int
-    start: int
-    verdict: str
-    evidence: tuple[str, ...]
-    command: str
-    kind: str
-    host: str | None
-    session: str | None
-    server: str | None
-    instance: int | None
-    footprint_bytes: int
-    footprint_source: str
-    bytes_recoverable: int
-
-
-class HeldBack(msgspec.Struct, frozen=True, kw_only=True):
-    """Would be proposed, but for ``why``."""
-
-    pid: int
-    start: int
-    why: str
-
-
-class ReapReport(msgspec.Struct, frozen=True, kw_only=True):
-    """``bytes_recoverable`` is the sum of what is proposed; ``bytes_freed`` what those used that were ended."""
-
-    schema: str = "oomless.reap/1"
-    dry_run: bool
-    proposed: tuple[Proposed, ...]
-    held_back: tuple[HeldBack, ...] = ()
-    bytes_recoverable: int
-    ended: tuple[Ended, ...] = ()
-    left: tuple[Left, ...] = ()
-    refused: tuple[Refusal, ...] = ()
-    bytes_freed: int = 0
-    bytes_source: str = "pss"
+_OFF = 'the settings say reap = "off": what the daemon knows of sessions that are gone is only listed'
+_NOT_READ = "who holds a standard input is not read on this system, so nothing is proven to be left"
 
 
 @guard()
 def command(
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FILE|-", help="Read saved output of ps or top; a dry run only."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="End what is proposed.")] = False,
     include: Annotated[
         str | None, typer.Option(metavar="VERDICT,...", help="Propose left-running or duplicate as well.")
@@ -88,16 +40,36 @@ def command(
 ) -> None:
     """Show what may be ended, and why; with --yes, end it."""
     verdicts = _verdicts(include)
-    scanner = Scanner(current(), Paths())
+    if source is not None:
+        _from(source, yes, verdicts, json)
+        return
+    platform = current()
+    if yes and platform.name != "linux":
+        why = f"ending is written for Linux only so far, this is {platform.name}"
+        raise UnsupportedPlatform("reap cannot end anything here", why, "leave --yes out")
+    scanner = Scanner(platform, Paths())
     proposed, held = propose(scanner.scan(scanner.status()), (*PROVEN, *verdicts))
     answer = _end(proposed, verdicts) if yes and proposed else ReapAnswer()
-    report = _report(proposed, held, answer, yes)
+    report = _report(proposed, held, answer, yes, () if platform.name == "linux" else (_NOT_READ,))
     if json:
         print_json(report)
     else:
-        _show(report)
+        show(report, "oomless reap --yes does it" if platform.name == "linux" else "nothing here ends them yet")
     if report.left or report.refused:
         raise typer.Exit(1)
+
+
+def _from(source: str, yes: bool, verdicts: tuple[str, ...], json: bool) -> None:
+    if yes:
+        why = "a listing is of another time or machine: nothing of it can be signalled"
+        raise UsageError("--yes cannot end what a listing names", why, "leave --yes out, or --from")
+    from oomless.cli import reap_listed
+
+    found = reap_listed.report(source, (*PROVEN, *verdicts))
+    if json:
+        print_json(found)
+    else:
+        reap_listed.tell(found)
 
 
 def _verdicts(text: str | None) -> tuple[str, ...]:
@@ -106,7 +78,7 @@ def _verdicts(text: str | None) -> tuple[str, ...]:
         if word not in INCLUDABLE:
             why = (
                 "it is never ended"
-                if word in ("protected", "owned", "unknown")
+                if word in ("protected", "owned", "idle", "unknown")
                 else "there is no such verdict to include"
             )
             raise UsageError(f"cannot include {word!r}", why, f"--include takes {' and '.join(INCLUDABLE)}")
@@ -115,124 +87,43 @@ def _verdicts(text: str | None) -> tuple[str, ...]:
     return found
 
 
-# What is proposed
-
-
 def propose(scan: Scan, verdicts: Iterable[str]) -> tuple[tuple[Proposed, ...], tuple[HeldBack, ...]]:
-    """Whoever has one of the verdicts, instance by instance: a server of which some process has another verdict is
-    held back as a whole, for it would go on without the rest; so is a verdict that is not proven."""
-    wanted, proposed, held = frozenset(verdicts), [], []
-    others = _others(scan.attributed.values(), wanted)
-    for row in scan.report.processes:
-        if row.verdict not in wanted or row.start is None:
-            continue
-        instance = scan.attributed[row.pid].instance
-        why = _held_back(row, instance, others.get(instance) if instance is not None else None)
-        if why:
-            held.append(HeldBack(pid=row.pid, start=row.start, why=why))
-        else:
-            proposed.append(_proposed(row, row.start, instance))
-    return tuple(proposed), tuple(held)
-
-
-def _held_back(row: ProcessRow, instance: int | None, other: Attributed | None) -> str:
-    if row.verdict in PROVEN and row.confidence < SURE:
-        return f"{row.verdict} with a confidence of {row.confidence:.0%} only; {'; '.join(row.evidence[:1])}"
-    return f"part of the server {instance}, of which {other.process.pid} is {other.verdict}" if other else ""
-
-
-def _others(found: Iterable[Attributed], wanted: frozenset[str]) -> Mapping[int, Attributed]:
-    return {one.instance: one for one in found if one.instance is not None and one.verdict not in wanted}
-
-
-def _proposed(row: ProcessRow, start: int, instance: int | None) -> Proposed:
-    return Proposed(
-        pid=row.pid,
-        start=start,
-        verdict=row.verdict,
-        evidence=row.evidence,
-        command=row.command,
-        kind=row.kind,
-        host=row.host,
-        session=row.session,
-        server=row.server,
-        instance=instance,
-        footprint_bytes=row.footprint_bytes,
-        footprint_source=row.footprint_source,
-        bytes_recoverable=row.bytes_recoverable,
-    )
+    """Of one look at this machine. With ``reap = "off"`` in the settings nothing is proposed for what the daemon
+    remembers; what was asked for by name is."""
+    proposed, held = proposed_of(scan.report.processes, scan.attributed, verdicts)
+    known = {(one.pid, one.start) for one in scan.status.leftovers} if scan.status.reap == "off" else set()
+    off = [one for one in proposed if one.verdict in PROVEN and (one.pid, one.start) in known]
+    if not off:
+        return proposed, held
+    rest = tuple(one for one in proposed if one not in off)
+    return rest, (*held, *(HeldBack(pid=one.pid, start=one.start, why=_OFF) for one in off))
 
 
 def _end(proposed: tuple[Proposed, ...], include: tuple[str, ...]) -> ReapAnswer:
     items = tuple(
-        ReapItem(pid=one.pid, start=one.start, verdict=one.verdict, evidence=one.evidence) for one in proposed
+        ReapItem(pid=one.pid, start=one.start, verdict=one.verdict, evidence=one.evidence)
+        for one in proposed
+        if one.start is not None
     )
     return Client(Paths(), start=True).reap(ReapRequest(processes=items, why="oomless reap --yes", include=include))
 
 
-def _report(proposed: tuple[Proposed, ...], held: tuple[HeldBack, ...], answer: ReapAnswer, yes: bool) -> ReapReport:
+def _report(
+    proposed: tuple[Proposed, ...],
+    held: tuple[HeldBack, ...],
+    answer: ReapAnswer,
+    yes: bool,
+    notes: tuple[str, ...],
+) -> ReapReport:
     return ReapReport(
         dry_run=not yes,
         proposed=proposed,
         held_back=held,
-        bytes_recoverable=sum(one.bytes_recoverable for one in proposed),
+        bytes_recoverable=recoverable(proposed),
         ended=answer.ended,
         left=answer.left,
         refused=answer.refused,
         bytes_freed=answer.bytes_freed,
         bytes_source=answer.bytes_source,
+        notes=notes,
     )
-
-
-# For people
-
-
-def _show(report: ReapReport) -> None:
-    out = console()
-    for held in report.held_back:
-        out.print(f"{held.pid} is held back: {printable(held.why)}", soft_wrap=True)
-    if not report.proposed:
-        out.print("nothing is proven to be only left", soft_wrap=True)
-        return
-    how = {(one.pid, one.start): one.how for one in report.ended}
-    how |= {(one.pid, one.start): f"still there: {one.why}" for one in report.left}
-    how |= {(one.pid, one.start): f"not signalled: {one.why}" for one in report.refused}
-    out.print(_table(report.proposed, how if not report.dry_run else None))
-    size, count = format_size(report.bytes_recoverable), len(report.proposed)
-    many = "1 process" if count == 1 else f"{count} processes"
-    if report.dry_run:
-        out.print(
-            f"{many} would be ended, {size} or more would come back; oomless reap --yes does it", soft_wrap=True
-        )
-        return
-    named = {(one.pid, one.start) for one in report.proposed}
-    for one in report.ended:
-        if (one.pid, one.start) not in named:
-            out.print(f"{one.pid}, started meanwhile by one of them: {one.how}", soft_wrap=True)
-    freed = f"{format_size(report.bytes_freed)} came back ({report.bytes_source} of those that were ended, before)"
-    out.print(f"{len(report.ended)} ended, {len(report.left) + len(report.refused)} not; {freed}", soft_wrap=True)
-
-
-def _table(rows: Iterable[Proposed], how: Mapping[tuple[int, int], str] | None) -> Table:
-    """One section an instance; the evidence in full, for it is what the decision is made on."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("PID", justify="right")
-    table.add_column("WHAT", overflow="ellipsis", no_wrap=True, max_width=_WHAT_WIDTH)
-    table.add_column("VERDICT", no_wrap=True)
-    table.add_column("FREES", justify="right", no_wrap=True)
-    table.add_column("WHY" if how is None else "WHY, AND HOW IT ENDED", overflow="fold")
-    last: int | None = None
-    for row in sorted(rows, key=lambda row: (row.instance or row.pid, row.pid)):
-        if last is not None and last != (row.instance or row.pid):
-            table.add_section()
-        last = row.instance or row.pid
-        what = f"{row.server}: {row.command}" if row.server else row.command
-        why = "; ".join(row.evidence)
-        if how is not None:
-            why = f"{why}; {how.get((row.pid, row.start), 'no word of it')}"
-        cells = (str(row.pid), printable(what), row.verdict, format_size(row.bytes_recoverable), printable(why))
-        table.add_row(*cells)
-    return table

@@ -8,9 +8,6 @@ Whose a process is comes from ``census/attribute.py``, the JSON from ``census/re
 from __future__ import annotations
 
 import sys
-
-assert sys.platform == "linux"
-
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,8 +16,9 @@ import typer
 
 from oomless.census.findings import at_least
 from oomless.census.report import ProcessRow, ScanReport
+from oomless.cli.found import show as show_findings
+from oomless.cli.naming import name_of
 from oomless.cli.output import console, guard, print_json, printable
-from oomless.cli.prefix import name_of
 from oomless.cli.scanner import Scan, Scanner
 from oomless.errors import UsageError
 from oomless.paths import Paths
@@ -117,9 +115,7 @@ def _show(report: ScanReport, trees: Mapping[int, str]) -> None:
         f" {format_size(memory.available_bytes)} available",
         soft_wrap=True,
     )
-    for finding in report.findings:
-        evidence = "; ".join(finding.evidence)
-        out.print(f"{finding.severity}: {finding.title} ({evidence}): {finding.action}", soft_wrap=True)
+    show_findings(out, report.findings)
 
 
 def _table(rows: Iterable[ProcessRow], trees: Mapping[int, str]) -> Table:

@@ -7,10 +7,6 @@ footprints that cannot have changed much. Showing it: ``scan.py``, ``watch.py``.
 
 from __future__ import annotations
 
-import sys
-
-assert sys.platform == "linux"
-
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,7 +16,7 @@ from oomless.census import attribute, catalog, governed, snapshot, verdicts
 from oomless.census.attribute import Attributed
 from oomless.census.footprints import Footprints
 from oomless.census.report import ScanReport, build
-from oomless.census.told import KnownLeft, KnownLeftover, KnownSession, OpenTree, Role, Told
+from oomless.census.told import KnownGrowth, KnownIdle, KnownLeft, KnownLeftover, KnownSession, OpenTree, Role, Told
 from oomless.daemon.client import Client
 from oomless.daemon.views import StatusView, TreeView
 from oomless.model import Footprint
@@ -63,7 +59,15 @@ class Scanner:
         footprints = self._footprints.of((one.process for one in found), time.monotonic(), lambda: tick(len(found)))
         running = [tree for tree in inside(status) if tree.state == "running"]
         names, sessions = Counter(tree.name for tree in running), Counter(owner_of(tree)[1] for tree in running)
-        report = build(found, footprints, self._platform.memory(), names, sessions)
+        report = build(
+            found,
+            footprints,
+            self._platform.memory(),
+            names,
+            sessions,
+            use=self._platform.memory_use(),
+            growth=told.growth,
+        )
         alive = {one.process.pid: one for one in found if one.process.pid in footprints}
         return Scan(report, alive, footprints, status)
 
@@ -94,6 +98,21 @@ def told_by(status: StatusView) -> Told:
                 since=one.since,
             )
             for one in status.leftovers
+        ),
+        idle=tuple(
+            KnownIdle(pid=one.pid, start=one.start, seconds=one.seconds, cpu_seconds=one.cpu_seconds)
+            for one in status.idle
+        ),
+        growth=tuple(
+            KnownGrowth(
+                host=one.host,
+                session=one.sessions[-1],
+                pid=one.pid,
+                start=one.start,
+                points=tuple((end.ended, end.private_bytes) for end in one.ends),
+            )
+            for one in status.sessions
+            if one.pid is not None and one.start is not None and one.sessions and one.ends
         ),
     )
 

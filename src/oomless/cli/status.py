@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-assert sys.platform == "linux"
-
 from oomless.cli.output import console, guard, print_json, printable
 from oomless.daemon.client import Client
-from oomless.daemon.views import DecisionView, LeftRunningView, SessionView, StatusView, TreeView
+from oomless.daemon.views import DecisionView, LeftoverView, LeftRunningView, SessionView, StatusView, TreeView
 from oomless.errors import UsageError
 from oomless.paths import Paths
+from oomless.platform import current
 from oomless.units import format_duration, format_size
+
+_OFF = 'reap = "off"'
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,12 +50,15 @@ def _only(view: StatusView, tree: TreeView | None, name: str) -> StatusView:
         why = "no daemon runs" if view.pid is None else ""
         raise UsageError(f"there is no tree {name!r}", why, "oomless status shows all that run and wait")
     decisions = tuple(decision for decision in view.decisions if decision.tree == tree.tree)
-    return msgspec.structs.replace(view, trees=(tree,), sessions=(), left_running=(), decisions=decisions)
+    return msgspec.structs.replace(
+        view, trees=(tree,), sessions=(), left_running=(), leftovers=(), idle=(), decisions=decisions
+    )
 
 
 def show(out: Console, view: StatusView, why: bool) -> None:
     if view.pid is None:
-        out.print("no daemon runs, so nothing is governed; oomless run starts one")
+        how = "oomless run starts one" if sys.platform == "linux" else "there is none on macOS yet"
+        out.print(f"no daemon runs, so nothing is governed; {how}")
         return
     out.print(printable(headline(view)), soft_wrap=True)
     if view.problem:
@@ -64,11 +68,14 @@ def show(out: Console, view: StatusView, why: bool) -> None:
     for title, lines in (
         ("sessions:", [_session(session) for session in view.sessions]),
         ("left running by sessions that are gone:", [_left(one) for one in view.left_running]),
+        (f"left by sessions that are gone, and only listed ({_OFF}):", _listed_only(view)),
     ):
         if lines:
             out.print(title)
         for line in lines:
             out.print(f"  {printable(line)}", soft_wrap=True)
+    if view.reap != "off" and (proven := [one for one in view.leftovers if not one.spared]):
+        out.print(_can_be_ended(proven), soft_wrap=True)
     if why and view.decisions:
         out.print("last decisions:")
         for decision in view.decisions:
@@ -125,6 +132,25 @@ def _session(session: SessionView) -> str:
 
 def _left(one: LeftRunningView) -> str:
     return f"pid {one.pid} {one.command} ({one.host} {one.session}): {one.why}"
+
+
+def _listed_only(view: StatusView) -> list[str]:
+    """With ``reap = "off"``."""
+    if view.reap != "off":
+        return []
+    return [
+        f"pid {one.pid} {one.command} ({one.host} {one.session})" + (f": {one.spared}" if one.spared else "")
+        for one in view.leftovers
+    ]
+
+
+def _can_be_ended(proven: list[LeftoverView]) -> str:
+    """``3 processes (41 MB) can be ended: oomless reap``, by their private memory, where that can be read."""
+    platform = current()
+    sizes = [found.private_bytes for one in proven if (found := platform.footprint(one.pid)) is not None]
+    known = [size for size in sizes if size is not None]
+    back = f" ({format_size(sum(known))})" if known else ""
+    return f"{len(proven)} process{'es' if len(proven) > 1 else ''}{back} can be ended: oomless reap"
 
 
 def _size(size: int | None) -> str:

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import signal
 import sys
-
-assert sys.platform == "linux"
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
-from oomless.census.findings import at_least
+from oomless.census.findings import Finding, at_least
 from oomless.cli.output import console, print_json, printable
 from oomless.cli.scanner import Scan, Scanner
 from oomless.cli.status import headline
@@ -142,6 +139,7 @@ class LiveTable:
         found = sections(scan, self._before)
         self._before = footprints(found)
         parts = [_memory(scan.report.memory), *_lines(scan, found)]
+        parts += _findings(scan.report.findings, self._out.size.height - len(parts) - _AROUND - 1)
         shown, more = fitted(found, self._out.size.height - len(parts) - _AROUND)
         parts += [_table(shown)] if shown else ["no session, server or governed tree runs here"]
         parts += [f"and {more} more"] if more else []
@@ -164,8 +162,6 @@ def _memory(memory: MachineMemory) -> Table:
 
 
 def _lines(scan: Scan, found: tuple[Section, ...]) -> list[RenderableType]:
-    from rich.text import Text
-
     rows = scan.report.processes
     runs, left = totals(found)
     sources = ", ".join(sorted({row.footprint_source for row in rows}))
@@ -177,8 +173,20 @@ def _lines(scan: Scan, found: tuple[Section, ...]) -> list[RenderableType]:
         lines.append(f"governed: {headline(scan.status)}")
     if scan.status.problem:
         lines.append(scan.status.problem)
-    lines += [f"{finding.severity}: {finding.title}" for finding in scan.report.findings]
-    return [Text(printable(line), no_wrap=True, overflow="ellipsis") for line in lines]
+    return [_line(line) for line in lines]
+
+
+def _findings(found: tuple[Finding, ...], lines: int) -> list[RenderableType]:
+    """The most severe come first; what a low screen has no line for is counted."""
+    shown = found if len(found) <= lines else found[: max(0, lines - 1)]
+    more = [f"and {len(found) - len(shown)} more findings"] if len(shown) < len(found) else []
+    return [_line(line) for line in (*(f"{one.severity}: {one.title}" for one in shown), *more)]
+
+
+def _line(text: str) -> Text:
+    from rich.text import Text
+
+    return Text(printable(text), no_wrap=True, overflow="ellipsis")
 
 
 def _table(shown: tuple[Section, ...]) -> Table:

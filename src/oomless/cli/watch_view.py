@@ -6,10 +6,6 @@ shell, subagent or governed tree with all of its processes. Drawing them is in `
 
 from __future__ import annotations
 
-import sys
-
-assert sys.platform == "linux"
-
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
@@ -17,13 +13,13 @@ import msgspec
 from oomless.census.attribute import Attributed
 from oomless.census.command import base
 from oomless.census.report import group_of, instance_of, shown
-from oomless.cli.prefix import name_of
+from oomless.cli.naming import name_of
 from oomless.cli.scanner import Scan, inside, owner_of
 from oomless.daemon.views import StatusView, TreeView
 
 LEFT, OTHER = "left", "other"
 #: Verdicts that say more than how it runs.
-_TOLD = ("orphan", "superseded", "duplicate")
+_TOLD = ("orphan", "superseded", "duplicate", "idle")
 #: The order of rows within a section.
 _ORDER = ("session", "subagent", "server", "tool-shell")
 _MANY = {"session": "sessions", "subagent": "subagents", "server": "servers", "tool-shell": "tool shells"}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from html import escape as _escape
 
-from oomless.diagnose.markdown import value
+from oomless.diagnose.markdown import claims, of_place, short, size, value
 from oomless.diagnose.report import Node, Report
 from oomless.units import format_size
 
@@ -41,19 +41,20 @@ def _page(report: Report) -> Iterator[str]:
     yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
     yield '<meta name="viewport" content="width=device-width">'
     yield f"<title>Diagnosis</title><style>{_STYLE}</style></head><body>"
-    yield f"<h1>Diagnosis</h1><p>Of {escape(report.source)}.</p>"
+    yield f"<h1>Diagnosis</h1><p>Source: {escape(report.source)}.</p>"
     yield from _list("Summary", report.summary)
     yield from _table(
         "Timeline", ("when", "what", "source"), ((one.when, one.text, one.source) for one in report.timeline)
     )
-    yield from _tree(report.tree)
+    yield from _tree(report)
     yield from _table(
         "Groups",
         ("kind", "name", "processes", "memory", "source"),
-        ((one.kind, one.name, str(one.processes), _size(one.footprint_bytes), one.source) for one in report.groups),
+        ((one.kind, one.name, str(one.processes), size(one.footprint_bytes), one.source) for one in report.groups),
     )
     yield from _findings(report)
-    yield from _section("Claims", "ul", (_claim(one.verdict, one.text, one.evidence) for one in report.claims))
+    for title, group in claims(report):
+        yield from _section(title, "ul", (_claim(one.verdict, one.text, one.evidence) for one in group))
     yield from _table(
         "Contradictions",
         ("about", "values", "lines"),
@@ -85,14 +86,15 @@ def _table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -
         yield from _section(title, "table", (first, *body))
 
 
-def _tree(nodes: Iterable[Node]) -> Iterator[str]:
-    yield from _section("Process tree", "pre", (_node(node) for node in nodes))
+def _tree(report: Report) -> Iterator[str]:
+    yield from _section("Process tree", "pre", (_node(node, of_place(report)) for node in report.tree))
 
 
-def _node(node: Node) -> str:
-    size = f" {format_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
+def _node(node: Node, at: str) -> str:
+    known = f" {format_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
     source = f' <span class="source">({escape(node.source)})</span>' if node.source else ""
-    return f"{'  ' * node.depth}{node.pid} {escape(node.kind)}{size}{source}: {escape(node.what)}"
+    place = f" {at} {escape(node.place)}" if node.place else ""
+    return f"{'  ' * node.depth}{node.pid} {escape(node.kind)}{place}{known}{source}: {escape(short(node.what))}"
 
 
 def _findings(report: Report) -> Iterator[str]:
@@ -106,7 +108,3 @@ def _findings(report: Report) -> Iterator[str]:
 def _claim(verdict: str, text: str, evidence: Iterable[str]) -> str:
     inner = "".join(f"<li>{escape(one)}</li>" for one in evidence)
     return f'<li><b class="{escape(verdict)}">{escape(verdict)}</b>: {escape(text)}<ul>{inner}</ul></li>'
-
-
-def _size(size: int) -> str:
-    return format_size(size) if size else "-"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from oomless.diagnose.claims import Claim
 from oomless.diagnose.report import Metric, Node, Report
 from oomless.units import format_size
 
@@ -13,6 +14,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]|~<>&$])")
 #: At the beginning of an item these would begin another one, or a heading.
 _FIRST = re.compile(r"^(?:[#+=-]|\d{1,9}(?=[.)](?:\s|$)))")
 _ADDRESS = re.compile(r"\b(https?|ftp|www)(?=[:.])", re.IGNORECASE)
+_LONGEST = 120
 _BLANK = re.compile(r"\s+")
 
 
@@ -40,18 +42,18 @@ def _shown(c: str) -> str:
 def _lines(report: Report) -> Iterator[str]:
     yield "# Diagnosis"
     yield ""
-    yield f"Of {escape(report.source)}."
+    yield f"Source: {escape(report.source)}."
     yield from _list("Summary", report.summary)
     yield from _section("Timeline", (_timed(one.when, one.text, one.source) for one in report.timeline))
-    yield from _section("Process tree", (_node(node) for node in report.tree))
+    yield from _section("Process tree", (_node(node, of_place(report)) for node in report.tree))
     yield from _table(
         "Groups",
         ("kind", "name", "processes", "memory", "source"),
-        ((one.kind, one.name, str(one.processes), _size(one.footprint_bytes), one.source) for one in report.groups),
+        ((one.kind, one.name, str(one.processes), size(one.footprint_bytes), one.source) for one in report.groups),
     )
     for title, rows in (
         ("Findings", [(f"{one.severity}: {one.title}", one.evidence, one.action) for one in report.findings]),
-        ("Claims", [(f"{one.verdict}: {one.text}", one.evidence, "") for one in report.claims]),
+        *((title, [(f"{c.verdict}: {c.text}", c.evidence, "") for c in group]) for title, group in claims(report)),
     ):
         yield from _nested(title, rows)
     yield from _section(
@@ -100,14 +102,31 @@ def _timed(when: str, text: str, source: str) -> str:
     return f"- {escape(when)}{': ' if when else ''}{escape(text)} ({escape(source)})"
 
 
-def _node(node: Node) -> str:
-    size = f", {_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
+def _node(node: Node, at: str) -> str:
+    known = f", {format_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
     source = f" ({escape(node.source)})" if node.source else ""
-    return f"{'  ' * node.depth}- {node.pid} {escape(node.kind)}{size}{source}: {escape(node.what)}"
+    place = f" {at} {escape(node.place)}" if node.place else ""
+    return f"{'  ' * node.depth}- {node.pid} {escape(node.kind)}{place}{known}{source}: {escape(short(node.what))}"
 
 
-def _size(size: int) -> str:
-    return format_size(size) if size else "-"
+def claims(report: Report) -> list[tuple[str, list[Claim]]]:
+    """On the cause, and on totals that the text states."""
+    sections = (("Claims", "cause"), ("Stated totals", "total"))
+    return [(title, [one for one in report.claims if one.about == about]) for title, about in sections]
+
+
+def of_place(report: Report) -> str:
+    """Places are terminals in a text, sessions on this machine."""
+    return "on" if report.origin == "text" else "of"
+
+
+def short(text: str) -> str:
+    """Of a long command line people need the beginning; JSON has all of it."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def size(known: int | None) -> str:
+    return "not given" if known is None else format_size(known)
 
 
 def value(metric: Metric) -> str:

@@ -23,22 +23,25 @@ _DEEPEST = 40
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """A process of the tree, ``depth`` levels below its topmost known parent."""
+    """A process of the tree, ``depth`` levels below its topmost known parent. ``place``: its terminal or session."""
 
     pid: int
     depth: int
     what: str
     kind: str
+    place: str
     footprint_bytes: int | None
     source: str
     evidence: tuple[str, ...]
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """``footprint_bytes`` is the sum of what has a figure, None if nothing has."""
+
     kind: str
     name: str
     processes: int
-    footprint_bytes: int
+    footprint_bytes: int | None
     source: str
 
 
@@ -98,20 +101,52 @@ def _summary(
     groups: tuple[Group, ...],
 ) -> Iterator[str]:
     if not case.processes and not case.copies:
-        yield "No process is seen or named here."
-    if groups and groups[0].footprint_bytes:
-        first, whole = groups[0], sum(group.footprint_bytes for group in groups)
         yield (
-            f"Most of the {format_size(whole)} that is accounted for is in {first.processes} processes of"
-            f" {first.name} ({first.kind}): {format_size(first.footprint_bytes)} by {first.source}."
+            "No process is seen or named here."
+            if case.origin == "text"
+            else "No session, editor, server or governed tree runs here now."
         )
+    if case.memory is not None:
+        used, whole = case.memory.total_bytes - case.memory.available_bytes, case.memory.total_bytes
+        yield f"{format_size(used)} of the machine's {format_size(whole)} of memory are in use."
+    refuted = {one.text for one in said if one.verdict == "refuted"}
+    told = "is given by process" if case.origin == "text" else "is held by what is listed here"
+    yield from _largest(groups, told, "the helpers are subagents" in refuted)
     yield from (f"{one.title}." for one in found if one.severity != "info")
-    for verdict in ("refuted", "supported"):
-        texts = [one.text for one in said if one.verdict == verdict and not one.text.startswith("the total")]
+    for verdict, words in _JUDGED:
+        texts = [one.text for one in said if one.verdict == verdict and one.about == "cause" and _is_raised(one)]
         if texts:
-            yield f"{verdict.capitalize()}: {'; '.join(texts)}."
+            yield f"{words}: {'; '.join(texts)}."
     if against:
         yield f"The text disagrees with itself in {len(against)} points, so not all of its figures can be right."
+
+
+_JUDGED = (("refuted", "Refuted"), ("supported", "Supported"), ("unknown", "Neither shown nor refuted"))
+
+
+def _is_raised(claim: Claim) -> bool:
+    """What nothing here is about is no news if it is unknown."""
+    return claim.verdict != "unknown" or any(line.startswith("line") for line in claim.evidence)
+
+
+def _largest(groups: tuple[Group, ...], told: str, no_subagents: bool) -> Iterator[str]:
+    """Who has the most of what is given by process, and, if that is an editor's, that it is."""
+    whole = sum(group.footprint_bytes or 0 for group in groups)
+    if not whole:
+        return
+    first = groups[0]
+    size = first.footprint_bytes or 0
+    part = "All" if size == whole else f"{format_size(size)} ({size / whole:.0%})"
+    yield f"{part} of the {format_size(whole)} that {told} is in {_things(first)} ({first.source})."
+    if first.kind == "extension-host" and no_subagents and size > whole / 2:
+        yield "So it is the editor's memory, for its extensions; no subagent is among these processes."
+
+
+def _things(group: Group) -> str:
+    plural = "" if group.processes == 1 else "s"
+    if group.kind == "server" or group.kind == "other":
+        return f"{group.processes} process{plural and 'es'} of {group.name}"
+    return f"{group.processes} {group.kind.replace('-', ' ')}{plural} of {group.name}"
 
 
 def _tree(processes: Iterable[Process]) -> Iterator[Node]:
@@ -140,6 +175,7 @@ def _node(one: Process, depth: int) -> Node:
         depth=depth,
         what=one.command or ", ".join(one.called) or one.kind,
         kind=one.kind,
+        place=one.place,
         footprint_bytes=one.bytes,
         source=one.source or (where(one.lines) if one.lines else ""),
         evidence=one.evidence,
@@ -160,12 +196,12 @@ def _groups(processes: Iterable[Process]) -> list[Group]:
             kind=kind,
             name=name,
             processes=len(group),
-            footprint_bytes=sum(one.bytes or 0 for one in group),
+            footprint_bytes=sum(sizes) if (sizes := [one.bytes for one in group if one.bytes is not None]) else None,
             source=_sources(group),
         )
         for (kind, name), group in members.items()
     ]
-    return sorted(found, key=lambda group: (-group.footprint_bytes, group.kind, group.name))
+    return sorted(found, key=lambda group: (-(group.footprint_bytes or 0), group.kind, group.name))
 
 
 _NAMES = {"extension-host": "an editor", "editor": "an editor"}

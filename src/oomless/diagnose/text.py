@@ -22,10 +22,9 @@ _IN_BRACKETS = re.compile(r"\(([^()]{2,60}(?:\([^()]{2,20}\))?)\)")
 
 
 def build(text: str, listing: Listing, catalog: Catalog) -> Case:
-    tables = frozenset(row.line for section in listing.sections if section.form != "pid list" for row in section.rows)
-    document = lines(text, tables)
+    rows = [row for section in listing.sections if section.form != "pid list" for row in section.rows]
+    document = lines(text, listing.table_lines | {row.line for row in rows})
     mentions = prose.mentions(document)
-    rows = [row for row in listing.rows if row.line in tables]
     processes = _processes(rows, mentions, document, catalog)
     lists = prose.enumerations(document)
     said = (*prose.copies(document), *_listed_copies(lists))

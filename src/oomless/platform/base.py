@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from oomless.model import Footprint, Identity, MachineMemory, ProcessInfo
+from oomless.model import Footprint, Identity, MachineMemory, MemoryUse, ProcessInfo
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +26,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 class Platform(Protocol):
     name: str
+    #: In how many parts the start times of processes count a second.
+    starts_per_second: int
 
     def boot_id(self) -> str:
         """Changes at every boot, so that an identity of before it names nobody."""
@@ -34,6 +36,10 @@ class Platform(Protocol):
     def identity(self, pid: int) -> Identity | None: ...
 
     def memory(self) -> MachineMemory: ...
+
+    def memory_use(self) -> MemoryUse | None:
+        """None where the system does not say."""
+        ...
 
     def headroom(self, pid: int) -> int | None:
         """Bytes left under the tightest memory limit of the groups that ``pid`` is in; None: no limit."""

@@ -19,21 +19,23 @@ from collections.abc import Collection, Iterable
 from ctypes import sizeof
 
 from oomless.errors import UnsupportedPlatform
-from oomless.model import Footprint, Identity, MachineMemory, ProcessInfo
+from oomless.model import Footprint, Identity, MachineMemory, MemoryUse, ProcessInfo
 from oomless.platform import darwin_abi as abi
 from oomless.platform.base import Standing
 from oomless.platform.darwin_calls import Calls, System
 
 
 class Darwin:
-    """Stateless but for the boot id, which is read once."""
+    """Stateless but for the boot id, which is read once, and the names of terminals."""
 
     name = "darwin"
+    starts_per_second = 1_000_000
 
     def __init__(self, calls: Calls | None = None) -> None:
         self._calls = System() if calls is None else calls
         raw = self._calls.sysctl_by_name("kern.bootsessionuuid")
         self._boot_id = raw.partition(b"\0")[0].decode("ascii", "replace")
+        self._terminals = {abi.NODEV: "", 0: ""}
 
     def boot_id(self) -> str:
         return self._boot_id
@@ -55,6 +57,10 @@ class Darwin:
             raise UnsupportedPlatform("cannot tell how much memory is free", "the system refuses host_statistics64")
         available = max(0, pages.free - pages.speculative) + pages.external + pages.purgeable
         return MachineMemory(total_bytes=total, available_bytes=min(total, int(available) * self._calls.page_size()))
+
+    def memory_use(self) -> MemoryUse | None:
+        """Not counted as Linux counts it."""
+        return None
 
     def headroom(self, pid: int) -> int | None:
         """There are no groups with a memory limit."""
@@ -134,7 +140,15 @@ class Darwin:
             name=shown,
             command=self._arguments(found.pid).command or (f"[{shown}]",),
             rss_bytes=resident,
+            terminal=self._terminal(found.tdev),
         )
+
+    def _terminal(self, device: int) -> str:
+        """The numbers of terminals are given at boot (bsd/kern/tty_ptmx.c), so the system is asked for the name."""
+        if device not in self._terminals:
+            name = self._calls.device_name(device)
+            self._terminals[device] = name if name.startswith("tty") or name == "console" else ""
+        return self._terminals[device]
 
 
 def _is_kernel(pid: int, flags: int) -> bool:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+import stat
+from ctypes import byref, c_char_p, c_int, c_int32, c_size_t, c_uint16, c_uint32, c_uint64, c_void_p
 from typing import Protocol
 
 from oomless.platform.darwin_abi import HOST_VM_INFO64, VmStatistics
@@ -40,6 +41,10 @@ class Calls(Protocol):
         """getsid; 0 if the process is gone."""
         ...
 
+    def device_name(self, device: int) -> str:
+        """devname of a character device, as ps(1) asks for terminals; "" if there is none."""
+        ...
+
     def vm_statistics(self) -> bytes:
         """host_statistics64 with HOST_VM_INFO64."""
         ...
@@ -60,6 +65,8 @@ class System:
         lib.sysctl.argtypes = (c_void_p, c_uint32, c_void_p, c_void_p, c_void_p, c_size_t)
         lib.sysctlnametomib.argtypes = (c_char_p, c_void_p, c_void_p)
         lib.host_statistics64.argtypes = (c_uint32, c_int, c_void_p, c_void_p)
+        lib.devname.argtypes = (c_int32, c_uint16)
+        lib.devname.restype = c_char_p
         lib.mach_host_self.restype = c_uint32
         # Each call of mach_host_self takes another reference on the port.
         self._host = lib.mach_host_self()
@@ -109,6 +116,11 @@ class System:
             return os.getsid(pid)
         except OSError:
             return 0
+
+    def device_name(self, device: int) -> str:
+        """A dev_t is a signed number of 32 bits, a mode_t has 16."""
+        found = self._lib.devname(c_int32(device).value, stat.S_IFCHR)
+        return found.decode("utf-8", "replace") if found else ""
 
     def vm_statistics(self) -> bytes:
         buffer = ctypes.create_string_buffer(ctypes.sizeof(VmStatistics))

@@ -10,6 +10,7 @@ swapped out are not in it.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Collection, Mapping
@@ -18,11 +19,15 @@ assert sys.platform == "linux"
 
 from oomless.errors import UnsupportedPlatform
 from oomless.lean import signal
-from oomless.model import Footprint, Identity, MachineMemory, ProcessInfo
+from oomless.model import Footprint, Identity, MachineMemory, MemoryUse, ProcessInfo
 from oomless.platform import cgroup, proc, sockets
 from oomless.platform.base import Standing
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+#: Terminals by device number (Documentation/admin-guide/devices.txt): 136 to 143 are pts, 4 consoles.
+_PTS, _CONSOLE = range(136, 144), 4
+#: What of its own memory the kernel cannot give back (Documentation/filesystems/proc.rst); some have the latter too.
+_KERNEL, _KERNEL_LATER = ("SUnreclaim", "KernelStack", "PageTables"), ("Percpu", "SecPageTables")
 _PRIVATE = ("Private_Clean", "Private_Dirty", "Private_Hugetlb")
 
 
@@ -30,6 +35,7 @@ class Linux:
     """Stateless but for the boot id and the mount points, which are read once."""
 
     name = "linux"
+    starts_per_second = os.sysconf("SC_CLK_TCK")
 
     def __init__(self) -> None:
         self._boot_id = proc.boot_id()
@@ -50,6 +56,17 @@ class Linux:
             raise UnsupportedPlatform(
                 "cannot tell how much memory is free", "/proc/meminfo does not say", "mount /proc"
             ) from None
+
+    def memory_use(self) -> MemoryUse | None:
+        found = _kilobytes(proc.read_file("/proc/meminfo") or b"")
+        if not {"AnonPages", "Shmem", *_KERNEL} <= found.keys():
+            return None
+        return MemoryUse(
+            processes_bytes=found["AnonPages"],
+            shared_bytes=found["Shmem"],
+            kernel_bytes=sum(found[name] for name in _KERNEL) + sum(found.get(name, 0) for name in _KERNEL_LATER),
+            huge_bytes=found.get("Hugetlb", 0),
+        )
 
     def headroom(self, pid: int) -> int | None:
         return cgroup.headroom(pid, self._mounts)
@@ -97,6 +114,11 @@ class Linux:
             return None
         return Footprint(bytes=stat.rss_pages * _PAGE, source="rss")
 
+    def private_bytes(self, who: Identity) -> int | None:
+        """What would be free if that very process ended, None if it is gone or cannot be read."""
+        found = _kilobytes(proc.read_file(f"/proc/{who.pid}/smaps_rollup") or b"")
+        return _private(found) if "Pss" in found and self.identity(who.pid) == who else None
+
     def cgroup_footprint(self, folders: Mapping[str, str]) -> cgroup.GroupMemory | None:
         """Use and peak of a governed tree, from its cgroup folders by controller as the lease names them."""
         return cgroup.footprint(folders)
@@ -131,7 +153,16 @@ def _info(pid: int, stat: proc.Stat) -> ProcessInfo | None:
         name=stat.comm,
         command=tuple(command) or (f"[{stat.comm}]",),
         rss_bytes=stat.rss_pages * _PAGE,
+        terminal=_terminal(stat.tty) if stat.tty else "",
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _terminal(device: int) -> str:
+    major, minor = os.major(device), os.minor(device)
+    if major in _PTS:
+        return f"pts/{(major - _PTS.start) * 256 + minor}"
+    return f"tty{minor}" if major == _CONSOLE else ""
 
 
 def _is_kernel(stat: proc.Stat, command: list[str]) -> bool:

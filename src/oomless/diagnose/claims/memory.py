@@ -44,7 +44,8 @@ def claude_flow_is_to_blame(case: Case) -> Claim:
     own, told = _own(case)
     all_of_it = sum(one.bytes or 0 for one in case.processes if one.server != _ACCUSED) + own[1]
     if not own[1]:
-        return Claim(text=text, verdict="unknown", evidence=(*told, f"no footprint of {_ACCUSED} is given here"))
+        missing = f"no footprint of {_ACCUSED} is given here" if case.origin == "text" else "it does not run here now"
+        return Claim(text=text, verdict="unknown", evidence=(*told, missing))
     if all_of_it == own[1]:
         return Claim(
             text=text, verdict="unknown", evidence=(*told, "no footprint of any other process is given here")
@@ -119,11 +120,13 @@ def _stated(total: Total, against: Contradiction | None) -> Claim:
     text = f"the total{of} is {total.amount.text}"
     at = f"line {total.line}"
     if len(total.parts) < 2:
-        return Claim(text=text, verdict="unknown", evidence=(f"{at}: not all of its parts are given with a figure",))
+        missing = f"{at}: not all of its parts are given with a figure"
+        return Claim(text=text, verdict="unknown", evidence=(missing,), about="total")
     low, high = span(total)
     parts = format_size(low) if low == high else f"{format_size(low)} to {format_size(high)}"
     evidence = f"{at}: its parts {' + '.join(one.text for one in total.parts[:12])} give {parts}"
     if adds_up(total) and against is not None:
         others = f"{where(against.lines)}: the text has several for it: {', '.join(against.values)}"
-        return Claim(text=text, verdict="unknown", evidence=(evidence, others))
-    return Claim(text=text, verdict="supported" if adds_up(total) else "refuted", evidence=(evidence,))
+        return Claim(text=text, verdict="unknown", evidence=(evidence, others), about="total")
+    verdict: Judgement = "supported" if adds_up(total) else "refuted"
+    return Claim(text=text, verdict=verdict, evidence=(evidence,), about="total")

@@ -27,7 +27,8 @@ def each_subagent_is_a_process(case: Case) -> Claim:
         left = len(called) - number
         others = (f"{left} other pids are called subagents as well, and not known",) if left else ()
         return Claim(text=text, verdict="unknown" if left else "refuted", evidence=(*seen, *others, _IN_PROCESS))
-    missing = "no subagent is seen or named with a pid here" if not called else f"PIDs {_some(called)} are not known"
+    nobody = "no subagent is seen or named with a pid here" if case.origin == "text" else "none runs here now"
+    missing = nobody if not called else f"PIDs {_some(called)} are not known"
     return Claim(text=text, verdict="unknown", evidence=(missing, _IN_PROCESS))
 
 
@@ -35,14 +36,19 @@ def helpers_are_subagents(case: Case) -> Claim:
     text = "the helpers are subagents"
     helpers = _helpers(case)
     if not helpers:
-        return Claim(text=text, verdict="unknown", evidence=("no helper of an editor is seen or named here",))
+        missing = f"no helper of an editor {_seen_here(case)}"
+        return Claim(text=text, verdict="unknown", evidence=(missing,))
     first = max(helpers, key=lambda one: len(one.evidence))
     evidence = [
         f"PIDs {_some([one.pid for one in helpers])} are extension hosts: one a window, started and ended with it",
-        *(f"PID {first.pid}, {line}" for line in first.evidence),
+        *(f"PID {first.pid}: {line}" for line in first.evidence),
         *_as_many(case, len(helpers)),
     ]
     return Claim(text=text, verdict="refuted", evidence=tuple(evidence))
+
+
+def _seen_here(case: Case) -> str:
+    return "is seen or named here" if case.origin == "text" else "runs here now"
 
 
 def _as_many(case: Case, helpers: int) -> tuple[str, ...]:
@@ -57,18 +63,19 @@ def _as_many(case: Case, helpers: int) -> tuple[str, ...]:
 def servers_are_duplicated(case: Case) -> Claim:
     text = "servers are duplicated"
     if not case.copies:
-        return Claim(text=text, verdict="unknown", evidence=("no known server is seen or named here",))
+        return Claim(text=text, verdict="unknown", evidence=(f"no known server {_seen_here(case)}",))
     several = [one for one in case.copies if one.number > 1]
     if not several:
         single = tuple(f"{one.name}: once ({_seen(one)})" for one in case.copies)
         return Claim(text=text, verdict="refuted", evidence=single)
     # Places first: that the same server is there for two terminals is what makes it a copy.
     several.sort(key=lambda one: (len(one.places) < 2, one.name))
-    return Claim(text=text, verdict="supported", evidence=tuple(_copies(one) for one in several))
+    at = "on" if case.origin == "text" else "in"
+    return Claim(text=text, verdict="supported", evidence=tuple(_copies(one, at) for one in several))
 
 
-def _copies(one: Copies) -> str:
-    at = f" on {' and '.join(one.places)}" if one.places else ""
+def _copies(one: Copies, where_at: str) -> str:
+    at = f" {where_at} {' and '.join(one.places)}" if one.places else ""
     return f"{one.name}: {one.number} instances{at} ({_seen(one)})"
 
 

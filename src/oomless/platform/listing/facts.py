@@ -57,11 +57,13 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """``memory`` is from the header of Linux's top; that of macOS does not say what is available."""
+    """``memory`` is from the header of Linux's top; that of macOS does not say what is available. ``table_lines``:
+    all that belong to tables, with their headers, what goes on in the next line, and what could not be read."""
 
     sections: tuple[Section, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
     memory: MachineMemory | None = None
+    table_lines: frozenset[int] = frozenset()
 
     @property
     def rows(self) -> tuple[Listed, ...]:

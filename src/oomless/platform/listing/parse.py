@@ -37,6 +37,7 @@ def parse(text: str) -> Listing:
         sections=tuple(one.section() for one in reader.sections if one.rows),
         unreadable=tuple(sorted(reader.unreadable, key=lambda one: one.line)),
         memory=reader.memory,
+        table_lines=frozenset(reader.table_lines),
     )
 
 
@@ -74,6 +75,7 @@ class _Reader:
         self.sections: list[_Draft] = []
         self.unreadable: list[Unreadable] = []
         self.memory: MachineMemory | None = None
+        self.table_lines: set[int] = set()
         self._columns: Columns | None = None
         self._resting: Columns | None = None
         self._lines: list[Line] = []
@@ -93,6 +95,7 @@ class _Reader:
             self.flush()
             self._open(columns, number, len(text))
             self._skipped = number + 1 if broken else 0
+            self.table_lines |= {number, self._skipped or number}
         elif not text.strip(" \t") or _FENCE.match(text):
             self.flush()
         elif _PICTURE.match(text) or _PROMPT.match(text):
@@ -146,6 +149,7 @@ class _Reader:
         if self._columns is not None:
             found = block(self._columns, self._lines, self._head)
             self.unreadable += found.unreadable
+            self.table_lines.update(number for number, _ in self._lines)
             self._add(self._columns, found.rows)
             self._resting = self._columns
         self._columns, self._lines = None, []
