@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench soak
+.PHONY: help setup demo test lint bench soak corpus
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.* ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -31,6 +31,9 @@ bench: $(STAMP) ## measure what oomless itself costs: every bench/*.py
 
 soak: $(STAMP) ## kill daemon, shims and agents at random FAULTS times, and look for what is left
 	@$(BIN)/python tests/soak.py --faults $(FAULTS)
+
+corpus: $(STAMP) ## score the labelled corpus in tests/corpus (ARGS=--docs also writes docs/corpus.md)
+	@$(BIN)/python -m tests.corpus $(ARGS)
 
 # One line for what is missing; nothing if all is there.
 MISSING = $(shell \

@@ -58,19 +58,23 @@ def sampler() -> Callable[[], object]:
 
 
 def daemon() -> Callable[[], object]:
-    """All that the daemon does in a look, with one session whose lineage it remembers: this very process's parent."""
+    """All that the daemon does in a look, with one session whose lineage and CPU time it remembers: this very
+    process's parent."""
     from oomless.census.sampler import Sampler
+    from oomless.daemon.idle import IdleWatch
     from oomless.daemon.left import Memory
     from oomless.daemon.recognise import Recogniser
     from oomless.platform import proc
 
     taking, recogniser, parent = Sampler(), Recogniser(), os.getppid()
     memory = Memory((parent, proc.start_of(parent) or 0))
+    idle = IdleWatch(lambda: [memory])
 
     def look() -> None:
         table = taking.look()
         recogniser.look(table)
         memory.look(table)
+        idle.look(table, set(), {})
 
     return look
 

@@ -29,6 +29,7 @@ SERVERS = {
     "launcher": ["launcher"],  # waits for a grandchild that ignores both
     "listening-server": ["listen"],
     "own-session-helper": ["detaching"],  # a server's browser: in a session of its own
+    "daemonizing": ["daemonizing"],  # starts what other sessions share with it, by two forks
 }
 #: What ends with ``cat`` lives until ``orphan``.
 SHELLS = {
@@ -72,8 +73,23 @@ def stay(roster: str, kind: str, *how: str) -> None:
         if extra in how:
             command = [*PYTHON, "stay", roster, child, *its]
             subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=extra == "detaching")
+    if "daemonizing" in how:
+        daemonize(roster)
     report(roster, kind)
     time.sleep(LIFE)
+
+
+def daemonize(roster: str) -> None:
+    """The one in between stays until a file beside the roster says that it has been seen."""
+    if os.fork():
+        return
+    os.setsid()
+    if os.fork() == 0:
+        os.execv(PYTHON[0], [*PYTHON, "stay", roster, "shared", "stubborn"])
+    report(roster, "between")
+    while not os.path.exists(f"{roster}.seen"):
+        time.sleep(0.01)
+    os._exit(0)
 
 
 PYTHON = [sys.executable, "-I", "-S", os.path.realpath(__file__)]

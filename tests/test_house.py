@@ -62,7 +62,7 @@ def test_every_command_is_in_the_readme() -> None:
 def test_every_make_target_has_help() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
-    assert targets == {"help", "setup", "demo", "test", "lint", "bench", "soak"}
+    assert targets == {"help", "setup", "demo", "test", "lint", "bench", "soak", "corpus"}
     assert targets == set(re.findall(r"^([a-z]+):.* ## \S", makefile, re.MULTILINE))
 
 

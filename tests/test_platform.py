@@ -60,6 +60,18 @@ class TestCurrent:
         assert answer.stdout == "[]\n"
 
 
+@pytest.mark.parametrize(
+    ("device", "name"),
+    [(0, ""), (os.makedev(136, 3), "pts/3"), (os.makedev(137, 4), "pts/260"), (os.makedev(4, 2), "tty2")],
+)
+def test_a_terminal_as_people_know_it(device: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = proc.read_stat(os.getpid())
+    assert stat is not None
+    stat.tty = device
+    monkeypatch.setattr(proc, "table", lambda: {os.getpid(): stat})
+    assert [one.terminal for one in Linux().processes()] == [name]
+
+
 class TestFootprint:
     def test_it_is_pss_where_that_can_be_read(self) -> None:
         found = Linux().footprint(os.getpid())

@@ -410,8 +410,10 @@ class TestOutput:
         memory = MachineMemory(total_bytes=100 * 10**9, available_bytes=4 * 10**9)
         monkeypatch.setattr(Linux, "memory", lambda self: memory)
         monkeypatch.setattr(Linux, "processes", lambda self: [])
-        line = run().splitlines()[-1]
-        assert line.startswith("critical: 96% of the machine's memory is in use (96.00 GB of 100.00 GB in use")
+        title, evidence, action = run().splitlines()[-3:]
+        assert title == "critical: 96% of the machine's memory is in use"
+        assert evidence.startswith("  96.00 GB of 100.00 GB in use")
+        assert action.startswith("  what to do: start no further agents now")
 
     def test_an_unknown_severity_is_a_usage_error(self) -> None:
         assert "panic" in run("--fail-on", "panic", expect=2)
@@ -449,6 +451,6 @@ class TestRaces:
         real, denied = proc.read_file, (f"/proc/{pid}/smaps_rollup", f"/proc/{pid}/environ")
         monkeypatch.setattr(proc, "read_file", lambda path: None if path in denied else real(path))
         found = rows(stage)["host"]
-        assert (found["footprint_source"], found["bytes_recoverable"]) == ("rss", 0)
+        assert (found["footprint_source"], found["bytes_recoverable"]) == ("rss", None)
         assert found["footprint_bytes"] == found["rss_bytes"] > 0
         assert found["session"] == f"{pid}:{found['start']}"

@@ -16,11 +16,14 @@ import fake_claude
 from helpers import alive, wait_for, wait_gone
 from hosting import Host, settings
 from oomless.census import catalog
-from oomless.daemon.left import OWN_SESSION, Trees, Who
+from oomless.daemon.left import DAEMON, OWN_SESSION, Trees, Who
+from oomless.daemon.lineages import Lineages
 from oomless.daemon.logs import Log
 from oomless.daemon.recognise import HINTS, Recogniser
 from oomless.daemon.unregistered import Unregistered
 from oomless.daemon.views import LeftoverView
+from oomless.journal.lineages import LineageRows
+from oomless.journal.store import Journal
 from oomless.platform import proc
 from oomless.platform.procevents import ProcEvents
 from test_left import ENDED, HOOK, KINDS, SPARED, FakeClaude
@@ -178,15 +181,32 @@ def test_a_parent_that_nobody_saw_is_remembered(fake: Callable[..., FakeClaude])
     assert left.above
 
 
+def test_a_daemon_that_a_server_started_for_others_too_is_spared(fake: Callable[..., FakeClaude]) -> None:
+    host = Host()
+    one = fake("sharing", "daemonizing")
+    assert wait_for(lambda: {"shared", "between"} <= set(one.who), 10)
+    host.status()
+    who = one.who
+    one.roster.with_name(f"{one.roster.name}.seen").touch()
+    assert wait_gone(*who["between"], 10)
+    host.status()
+    one.end(signal.SIGKILL)
+    assert wait_for(lambda: {who["daemonizing"], who["shared"]} <= set(told(host, one)), 2.0)
+    found = told(host, one)
+    assert (found[who["daemonizing"]].spared, found[who["shared"]].spared) == ("", DAEMON)
+
+
 def test_a_registered_one_that_has_just_died_is_not_taken_for_another(tmp_path: Path) -> None:
     """Its process is still in the table until its parent has waited for it."""
     process = named(tmp_path, "claude")
     who = (process.pid, proc.start_of(process.pid) or 0)
     registered = {who: "claude-code"}
+    journal = Journal.open(str(tmp_path / "journal.db"))
 
     async def run() -> None:
         trees = Trees(lambda pid: False, set)
-        watching = Unregistered(trees, lambda: registered, lambda: None, Log(-1))
+        kept = Lineages(LineageRows(journal), "b", Log(-1))
+        watching = Unregistered(trees, lambda: registered, lambda: None, Log(-1), kept)
         assert wait_for(lambda: who in Recogniser().look(proc.table()), 5)
         watching.look(proc.table(), set(), {})
         process.kill()
@@ -199,6 +219,7 @@ def test_a_registered_one_that_has_just_died_is_not_taken_for_another(tmp_path: 
     try:
         asyncio.run(run())
     finally:
+        journal.close()
         process.kill()
         process.communicate(timeout=10)
 

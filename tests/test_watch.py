@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -16,11 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from helpers import wait_for
 from oomless.census import governed
 from oomless.census.attribute import attribute
+from oomless.census.findings import Finding
 from oomless.census.report import build
 from oomless.census.snapshot import Marks, Snapshot
 from oomless.cli.scanner import Scan, Scanner, told_by
@@ -388,6 +391,22 @@ class TestTerminal:
             with out.file:
                 frame = LiveTable(out).frame(scan)
                 assert len(out.render_lines(frame)) <= rows
+
+
+def test_findings_leave_room_for_the_table() -> None:
+    from rich.console import Console
+
+    found = tuple(Finding(rule="r", severity="warning", title=f"nr {n}", evidence=(), action="") for n in range(9))
+    report = msgspec.structs.replace(build((), {}, ROOMY), findings=found)
+    scan = Scan(report, {}, {}, StatusView(pid=None, memory=ROOMY))
+    for rows, shown in ((40, 9), (12, 3), (9, 0)):
+        out = Console(force_terminal=True, width=100, height=rows, file=io.StringIO())
+        out.print(LiveTable(out).frame(scan))
+        assert isinstance(out.file, io.StringIO)
+        text = out.file.getvalue()
+        assert text.count("warning: nr") == shown
+        assert (f"and {9 - shown} more findings" in text) == (shown < 9)
+        assert len(text.splitlines()) <= rows
 
 
 @pytest.mark.parts

@@ -44,9 +44,10 @@ class DaemonSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What one file says, or both merged. ``path`` and ``given`` (dotted keys) tell what was read and are empty
-    in a merged result. Only there is ``headroom_floor``: the headroom that a project's file asks for at least,
-    where the user's leaves it to the machine."""
+    """What one file says, or both merged. ``reap``: what a registered session is proven to have left is ended, or
+    proposed by ``oomless reap`` ("ask"), or only listed ("off"). ``path`` and ``given`` (dotted keys) tell what was
+    read and are empty in a merged result. Only there is ``headroom_floor``: the headroom that a project's file asks
+    for at least, where the user's leaves it to the machine."""
 
     max_parallel_subagents: int | Literal["auto"] = "auto"
     budget: int | None = None

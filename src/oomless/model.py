@@ -44,8 +44,19 @@ class MachineMemory(msgspec.Struct, frozen=True, kw_only=True):
     available_bytes: int
 
 
+class MemoryUse(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds the memory that is in use, as the kernel counts it: the anonymous memory of all processes of all
+    users, shared memory and files in memory, what the kernel itself cannot give back, and pages set aside as huge."""
+
+    processes_bytes: int
+    shared_bytes: int
+    kernel_bytes: int
+    huge_bytes: int
+
+
 class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of a census. ``command`` is the argument list, or the bare name in brackets where there is none."""
+    """One row of a census. ``command`` is the argument list, or the bare name in brackets where there is none;
+    ``terminal`` as people know it (``pts/3``, ``ttys008``), "" for none."""
 
     pid: int
     ppid: int
@@ -58,6 +69,7 @@ class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     command: tuple[str, ...]
     rss_bytes: int
+    terminal: str = ""
 
 
 class Survivor(msgspec.Struct, frozen=True, kw_only=True):

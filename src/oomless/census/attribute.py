@@ -25,10 +25,10 @@ from oomless.census.servers import Instance, Servers
 from oomless.census.sessions import Sessions, plain_id
 from oomless.census.shims import is_ours, prefixed
 from oomless.census.snapshot import Snapshot
-from oomless.census.told import Told
+from oomless.census.told import KnownIdle, Told
 from oomless.model import ProcessInfo
 
-Verdict = Literal["owned", "duplicate", "superseded", "orphan", "left-running", "protected", "unknown"]
+Verdict = Literal["owned", "duplicate", "superseded", "idle", "orphan", "left-running", "protected", "unknown"]
 
 #: How sure each rung of the ladder makes the owner. The journal is written before the fork; a chain of parents is
 #: a fact of this moment; a mark is inherited by what has left its session too, the surer if that session lives.
@@ -38,7 +38,8 @@ JOURNAL, CHAIN, LINEAGE, CATALOG, LIVE_MARK, MARK, NOTHING = 1.0, 0.95, 0.95, 0.
 class Attributed(msgspec.Struct, frozen=True, kw_only=True):
     """``instance`` is the root pid of the server's instance, ``shell`` stands for the tool shell that it is of,
     ``session_root`` is the session's process, if it lives. ``tree``, ``role`` and ``tree_root``: name, role and root
-    of the innermost governed tree. ``detached``: its parents are gone."""
+    of the innermost governed tree. ``detached``: its parents are gone. ``idle``: for how long
+    it has used next to no CPU time."""
 
     process: ProcessInfo
     kind: Kind
@@ -54,6 +55,7 @@ class Attributed(msgspec.Struct, frozen=True, kw_only=True):
     role: str = ""
     tree_root: int | None = None
     detached: bool = False
+    idle: KnownIdle | None = None
     program: str | None = None
     evidence: tuple[str, ...] = ()
 
@@ -84,6 +86,7 @@ class _Census:
         self._sessions = Sessions(self._lineage, self._known, self._marks, told.sessions)
         left = {(one.pid, one.start): one for one in told.left}
         leftovers = {(one.pid, one.start): one for one in told.leftovers}
+        self._idle = {(one.pid, one.start): one for one in told.idle}
         self._owners = Owners(self._lineage, self._known, self._marks, self._sessions, protected, left, leftovers)
         self._servers = Servers(
             self._lineage,
@@ -117,6 +120,7 @@ class _Census:
             role=tree.role if tree else "",
             tree_root=tree.root_pid if tree else None,
             detached=owner is not None and owner.by != "chain",
+            idle=self._idle.get((process.pid, process.start)),
             program=facts.known.program.name if facts.known else None,
             evidence=evidence(facts),
         )

@@ -2,13 +2,13 @@
 
 A listing has no environments, no descriptors and no start times that could be verified, so it carries fewer verdicts:
 what a chain of parents or the catalog says, and what started later where it prints when (``etime``, ``lstart``).
-Where it prints no parents, a server belongs to the one host on its terminal. Whatever is not told stays unknown.
+Where it prints no parents, a server belongs to the one host on its terminal, with all its programs there. Whatever
+is not told stays unknown.
 Pure. Reading text is ``platform/listing``'s business, the answer for users is made in ``listed_report.py``.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 
@@ -17,6 +17,7 @@ import msgspec
 from oomless.census import words
 from oomless.census.attribute import Attributed, attribute
 from oomless.census.catalog import Catalog
+from oomless.census.command import parse, to_be
 from oomless.census.listed_rows import Merged, merge
 from oomless.census.snapshot import Marks, Snapshot
 from oomless.census.verdicts import settle
@@ -30,9 +31,8 @@ TERMINAL = 0.6
 NOT_TOLD = -1
 #: A name that the kernel cut is completed if only one known program begins so; shorter ones say too little.
 _LONG_NAME = 15
-_TICKS = 100
+_PER_SECOND = 100
 _NAME = re.compile(r"\b[0-9]+:[0-9]+\b")
-_PTS = re.compile(r"pts/([0-9]{1,5})")
 
 
 class Census(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ class Census(msgspec.Struct, frozen=True, kw_only=True):
 def census(listing: Listing, catalog: Catalog) -> Census:
     rows = merge(listing)
     seen, timed = snapshot(rows, catalog)
-    found = _by_terminal(attribute(seen, (), catalog), rows)
+    found = _by_terminal(_instances(attribute(seen, (), catalog), rows), rows)
     if timed:
         found = _whole(found, settle(found, seen, {}), rows)
     told = {one.process.pid: one for one in found}
@@ -64,7 +64,8 @@ def snapshot(rows: Mapping[int, Merged], catalog: Catalog) -> tuple[Snapshot, bo
     starts = _starts([row.listed for row in rows.values()])
     names = tuple({name for program in catalog.programs for name in program.executables})
     processes = tuple(_process(rows[pid], starts.get(pid, 0), names) for pid in sorted(rows))
-    return Snapshot(processes=processes, marks=tuple(Marks() for _ in processes)), bool(starts)
+    marks = tuple(Marks() for _ in processes)
+    return Snapshot(processes=processes, marks=marks, starts_per_second=_PER_SECOND), bool(starts)
 
 
 def _process(row: Merged, start: int, names: tuple[str, ...]) -> ProcessInfo:
@@ -75,13 +76,14 @@ def _process(row: Merged, start: int, names: tuple[str, ...]) -> ProcessInfo:
         ppid=NOT_TOLD if one.ppid is None else one.ppid,
         pgid=NOT_TOLD if one.pgid is None else one.pgid,
         sid=NOT_TOLD if one.sid is None else one.sid,
-        tty=_device(one.tty),
+        tty=0,
         start=start,
         uid=int(one.user) if _is_number(one.user) else NOT_TOLD,
         state=one.state,
         name=argv[0] if argv else "",
         command=argv,
         rss_bytes=one.rss_bytes or 0,
+        terminal=one.tty,
     )
 
 
@@ -100,24 +102,45 @@ def _argv(row: Merged, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _starts(rows: list[Listed]) -> dict[int, int]:
-    """Clock ticks since the oldest was started, if that is told of all; else nothing."""
+    """Hundredths of a second since the oldest was started, if that is told of all; else nothing."""
     ages = {row.pid: row.elapsed_seconds for row in rows}
     moments = {row.pid: moment(row.started) for row in rows}
     elapsed = {pid: -age for pid, age in ages.items() if age is not None}
     known = {pid: at for pid, at in moments.items() if at is not None}
     found = next((told for told in (elapsed, known) if len(told) == len(rows)), {})
     first = min(found.values(), default=0.0)
-    return {pid: round((at - first) * _TICKS) for pid, at in found.items()}
-
-
-def _device(tty: str) -> int:
-    """The number that Linux gives to a terminal, as far as names tell."""
-    found = _PTS.fullmatch(tty)
-    return os.makedev(136 + int(found[1]) // 256, int(found[1]) % 256) if found else 0
+    return {pid: round((at - first) * _PER_SECOND) for pid, at in found.items()}
 
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
+
+
+def _instances(found: Iterable[Attributed], rows: Mapping[int, Merged]) -> tuple[Attributed, ...]:
+    """Servers of several processes whose parents are not printed: on one terminal, in the order of their numbers,
+    they are of one instance until a program comes again."""
+    found = tuple(found)
+    last: dict[tuple[str, str], tuple[int, set[tuple[str, ...]]]] = {}
+    roots: dict[int, int] = {}
+    for one in found:
+        row, pid = rows[one.process.pid].listed, one.process.pid
+        if one.server is None or row.ppid is not None or not row.tty:
+            continue
+        command = parse(to_be(one.process.command))
+        program = (command.path, command.script, command.module)
+        root, programs = last.get((one.server, row.tty), (pid, set()))
+        if program in programs:
+            root, programs = pid, set()
+        last[one.server, row.tty] = root, programs | {program}
+        roots[pid] = root
+    return tuple(_of_instance(one, roots.get(one.process.pid)) for one in found)
+
+
+def _of_instance(one: Attributed, root: int | None) -> Attributed:
+    if root is None or root == one.process.pid:
+        return one
+    why = f"on the terminal of {root}, and another program of the same server: taken for one instance"
+    return msgspec.structs.replace(one, instance=root, evidence=(*one.evidence, why))
 
 
 def _by_terminal(found: Iterable[Attributed], rows: Mapping[int, Merged]) -> tuple[Attributed, ...]:

@@ -6,6 +6,7 @@ missing. Memory is what the listing says (RSS by ps, which counts shared pages i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
@@ -17,7 +18,7 @@ from oomless.census.command import to_be
 from oomless.census.findings import Finding, Scene, findings
 from oomless.census.findings.finding import listed, pids_of
 from oomless.census.listed import Census, census
-from oomless.census.redact import command_line
+from oomless.census.redact import command_line, masked
 from oomless.census.report import group_of, groups, instance_of
 from oomless.model import Footprint, MachineMemory
 from oomless.platform.listing import Listing, Unreadable
@@ -26,7 +27,7 @@ _RULE = "duplicate-servers"
 
 
 class ListedRow(msgspec.Struct, frozen=True, kw_only=True):
-    """``start`` is never known. ``bytes_recoverable``: 0, since it cannot be read."""
+    """``start`` and ``bytes_recoverable`` are never known."""
 
     pid: int
     ppid: int | None
@@ -42,7 +43,7 @@ class ListedRow(msgspec.Struct, frozen=True, kw_only=True):
     footprint_bytes: int | None
     footprint_source: Literal["listing"] = "listing"
     rss_bytes: int | None
-    bytes_recoverable: int = 0
+    bytes_recoverable: None = None
     evidence: tuple[str, ...]
     line: int
     user: str
@@ -50,11 +51,15 @@ class ListedRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListedGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """``footprint_bytes`` is the sum of what is told, None if nothing is; ``untold``: of how many processes it is
+    not."""
+
     kind: Kind
     name: str
     instances: int
     processes: int
     footprint_bytes: int | None
+    untold: int
 
 
 class ListedReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,9 +73,13 @@ class ListedReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def report(listing: Listing, catalog: Catalog) -> ListedReport:
-    found = census(listing, catalog)
-    known = {pid: row.listed.rss_bytes for pid, row in found.rows.items()}
-    footprints = {pid: Footprint(bytes=size or 0, source="listing") for pid, size in known.items()}
+    return report_of(listing, census(listing, catalog))
+
+
+def report_of(listing: Listing, found: Census) -> ListedReport:
+    """With the census that was made of the listing."""
+    sizes = {pid: row.listed.rss_bytes for pid, row in found.rows.items()}
+    footprints = {pid: Footprint(bytes=s, source="listing") for pid, s in sizes.items() if s is not None}
     scene = Scene(memory=listing.memory, processes=found.processes, footprints=footprints)
     copies = _copies(found)
     rest = (one for one in findings(scene) if one.rule != _RULE)
@@ -79,9 +88,14 @@ def report(listing: Listing, catalog: Catalog) -> ListedReport:
         processes=tuple(_row(one, found) for one in found.processes),
         groups=_groups(found, footprints),
         findings=tuple(sorted((*rest, *copies), key=lambda one: one.severity == "info")),
-        unreadable=listing.unreadable,
+        unreadable=unreadable(listing),
         notes=tuple(_notes(listing, found)),
     )
+
+
+def unreadable(listing: Listing) -> tuple[Unreadable, ...]:
+    """With secrets masked: it may be the rest of a command."""
+    return tuple(Unreadable(line=one.line, text=masked((one.text,))[0]) for one in listing.unreadable)
 
 
 def _row(one: Attributed, found: Census) -> ListedRow:
@@ -107,16 +121,15 @@ def _row(one: Attributed, found: Census) -> ListedRow:
 
 
 def _groups(found: Census, footprints: dict[int, Footprint]) -> tuple[ListedGroup, ...]:
-    members: dict[tuple[Kind, str], list[int | None]] = {}
-    for one in found.processes:
-        members.setdefault(group_of(one), []).append(found.rows[one.process.pid].listed.rss_bytes)
+    untold = Counter(group_of(one) for one in found.processes if one.process.pid not in footprints)
     return tuple(
         ListedGroup(
             kind=row.kind,
             name=row.name,
             instances=row.instances,
             processes=row.processes,
-            footprint_bytes=None if set(members[row.kind, row.name]) == {None} else row.footprint_bytes,
+            footprint_bytes=None if untold[row.kind, row.name] == row.processes else row.footprint_bytes,
+            untold=untold[row.kind, row.name],
         )
         for row in groups(list(found.processes), footprints, {})
     )

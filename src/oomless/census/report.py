@@ -15,15 +15,16 @@ from oomless.census.attribute import Attributed, Verdict
 from oomless.census.catalog import Kind
 from oomless.census.findings import Finding, Scene, findings
 from oomless.census.redact import command_line
-from oomless.model import Footprint, FootprintSource, MachineMemory
+from oomless.census.told import KnownGrowth
+from oomless.model import Footprint, FootprintSource, MachineMemory, MemoryUse
 
 #: Masking a command line takes 0.1 ms and more; those who look again and again see the same ones.
 shown = functools.lru_cache(maxsize=4096)(command_line)
 
 
 class ProcessRow(msgspec.Struct, frozen=True, kw_only=True):
-    """``start`` is in clock ticks since boot; secrets in ``command`` are masked. ``bytes_recoverable``: what
-    would be free if it ended, 0 where that cannot be read."""
+    """``start`` is in the units of ``model.Identity``; secrets in ``command`` are masked. ``bytes_recoverable``: what
+    would be free if it ended, None where that cannot be read."""
 
     pid: int
     ppid: int
@@ -39,7 +40,7 @@ class ProcessRow(msgspec.Struct, frozen=True, kw_only=True):
     footprint_bytes: int
     footprint_source: FootprintSource
     rss_bytes: int
-    bytes_recoverable: int
+    bytes_recoverable: int | None
     evidence: tuple[str, ...]
 
 
@@ -68,12 +69,22 @@ def build(
     memory: MachineMemory,
     subagents: Mapping[str, int] | None = None,
     in_sessions: Mapping[str, int] | None = None,
+    use: MemoryUse | None = None,
+    growth: tuple[KnownGrowth, ...] = (),
 ) -> ScanReport:
     """Processes without a footprint have ended since the snapshot, and are left out. ``subagents``: how many of each
-    name run inside hosts' processes; ``in_sessions``: how many of them in each session."""
+    name run inside hosts' processes; ``in_sessions``: how many of them in each session; ``use`` and ``growth`` are
+    for the findings."""
     alive = [one for one in attributed if one.process.pid in footprints]
     inside = subagents if in_sessions is None else in_sessions
-    scene = Scene(memory=memory, processes=tuple(alive), footprints=footprints, subagents=inside or {})
+    scene = Scene(
+        memory=memory,
+        processes=tuple(alive),
+        footprints=footprints,
+        subagents=inside or {},
+        use=use,
+        growth=growth,
+    )
     return ScanReport(
         memory=memory,
         processes=tuple(_row(one, footprints[one.process.pid]) for one in alive),
@@ -99,7 +110,7 @@ def _row(one: Attributed, footprint: Footprint) -> ProcessRow:
         footprint_bytes=footprint.bytes,
         footprint_source=footprint.source,
         rss_bytes=process.rss_bytes,
-        bytes_recoverable=footprint.private_bytes or 0,
+        bytes_recoverable=footprint.private_bytes,
         evidence=one.evidence,
     )
 
@@ -107,6 +118,7 @@ def _row(one: Attributed, footprint: Footprint) -> ProcessRow:
 def groups(
     alive: list[Attributed], footprints: Mapping[int, Footprint], subagents: Mapping[str, int]
 ) -> tuple[GroupRow, ...]:
+    """A listing does not tell every footprint: then a sum is of those that it tells."""
     members: dict[tuple[Kind, str], list[Attributed]] = {}
     for one in alive:
         members.setdefault(group_of(one), []).append(one)
@@ -116,7 +128,7 @@ def groups(
             name=name,
             instances=len({instance_of(one) for one in group}),
             processes=len(group),
-            footprint_bytes=sum(footprints[one.process.pid].bytes for one in group),
+            footprint_bytes=sum(found.bytes for one in group if (found := footprints.get(one.process.pid))),
         )
         for (kind, name), group in members.items()
     ]

@@ -32,10 +32,12 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """``marks`` are in the order of ``processes``."""
+    """``marks`` are in the order of ``processes``; ``starts_per_second``: in how many parts their start times count
+    a second."""
 
     processes: tuple[ProcessInfo, ...]
     marks: tuple[Marks, ...]
+    starts_per_second: int = 100
 
 
 def take(platform: Platform, before: Snapshot | None = None) -> Snapshot:
@@ -44,7 +46,7 @@ def take(platform: Platform, before: Snapshot | None = None) -> Snapshot:
     processes = tuple(sorted(platform.processes(), key=lambda process: process.pid))
     kept = {_same(p): marks for p, marks in zip(before.processes, before.marks, strict=True)} if before else {}
     marks = (kept.get(_same(p)) or marks_of(platform.environ(p.pid, _NAMES)) for p in processes)
-    return Snapshot(processes=processes, marks=tuple(marks))
+    return Snapshot(processes=processes, marks=tuple(marks), starts_per_second=platform.starts_per_second)
 
 
 def standings(platform: Platform, processes: Iterable[ProcessInfo]) -> dict[int, Standing]:

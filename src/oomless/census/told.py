@@ -1,4 +1,5 @@
-"""What the daemon tells the census: open trees, sessions whose processes it knows, and what was left running.
+"""What the daemon tells the census: open trees, sessions whose processes it knows, what was left running,
+who has used no CPU time for how long, and how sessions grew.
 
 Plain facts, identified by pid and start time; who is who is worked out from them in ``attribute.py``. Without a
 daemon all of it is empty, and the rest of the ladder has to do.
@@ -60,8 +61,31 @@ class KnownLeftover(msgspec.Struct, frozen=True, kw_only=True):
     since: float = 0.0
 
 
+class KnownIdle(msgspec.Struct, frozen=True, kw_only=True):
+    """For how long a process has used next to no CPU time as far as the daemon has watched it (not while the machine
+    was suspended), and how much in all of that time."""
+
+    pid: int
+    start: int
+    seconds: float
+    cpu_seconds: float = 0.0
+
+
+class KnownGrowth(msgspec.Struct, frozen=True, kw_only=True):
+    """How large a session's process was when its subagents ended: ``points`` are the number of the subagent and
+    private bytes, oldest first."""
+
+    host: str
+    session: str
+    pid: int
+    start: int
+    points: tuple[tuple[int, int], ...]
+
+
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     trees: tuple[OpenTree, ...] = ()
     sessions: tuple[KnownSession, ...] = ()
     left: tuple[KnownLeft, ...] = ()
     leftovers: tuple[KnownLeftover, ...] = ()
+    idle: tuple[KnownIdle, ...] = ()
+    growth: tuple[KnownGrowth, ...] = ()

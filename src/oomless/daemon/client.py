@@ -1,30 +1,31 @@
 """Asking the daemon, for the commands: blocking, over the Unix socket, with typed answers.
 
 Covers: one request a connection, bounded in time, and every way in which a daemon may fail to answer as one line.
-Not here: leases (``lease.py``, ``wire.py``) and starting the daemon (``spawn.py``, used here if wanted).
+Not here: leases (``lease.py``, ``wire.py``) and starting the daemon (``spawn.py``, used here if wanted). There is no
+daemon on macOS yet: that none runs is the answer there.
 """
 
 from __future__ import annotations
 
-import sys
-
-assert sys.platform == "linux"
-
 import os
 import select
 import socket
+import sys
 import time
 from typing import TypeVar
 from urllib.parse import quote
 
 import msgspec
 
-from oomless.daemon import spawn
 from oomless.daemon.reap_views import ReapAnswer, ReapRequest
 from oomless.daemon.views import Answer, DaemonView, EndRequest, StatusView, TreeView
-from oomless.errors import DaemonError
+from oomless.errors import DaemonError, UnsupportedPlatform
 from oomless.paths import Paths
-from oomless.platform import current, proc
+from oomless.platform import current
+
+if sys.platform == "linux":
+    from oomless.daemon import spawn
+    from oomless.platform import proc
 
 ANSWER_SECONDS = 10.0
 STOP_SECONDS = 10.0
@@ -74,7 +75,25 @@ class Client:
 
     def stop(self) -> int | None:
         """Returns when the daemon is gone: its pid, or None if there was none. Never starts one."""
-        found = spawn.running(self._paths)
+        if sys.platform == "linux":
+            return _stop(self._paths)
+        return None
+
+    def _socket(self) -> str | None:
+        if sys.platform == "linux":
+            if self._start:
+                return spawn.ensure(self._paths)
+            found = spawn.running(self._paths)
+            return found.socket if found else None
+        if self._start:
+            raise UnsupportedPlatform("no daemon can be started", f"there is none on {sys.platform} yet", "use Linux")
+        return None
+
+
+if sys.platform == "linux":
+
+    def _stop(paths: Paths) -> int | None:
+        found = spawn.running(paths)
         pidfd = proc.open_verified(found.pid, found.start) if found else None
         if found is None or pidfd is None:
             return None
@@ -84,16 +103,10 @@ class Client:
             poll.register(pidfd, select.POLLIN)
             if not poll.poll(STOP_SECONDS * 1000):
                 why = f"pid {found.pid} is still there after {STOP_SECONDS:.0f} s"
-                raise DaemonError("the daemon does not stop", why, f"see {self._paths.log}")
+                raise DaemonError("the daemon does not stop", why, f"see {paths.log}")
         finally:
             os.close(pidfd)
         return found.pid
-
-    def _socket(self) -> str | None:
-        if self._start:
-            return spawn.ensure(self._paths)
-        found = spawn.running(self._paths)
-        return found.socket if found else None
 
 
 class _Reply(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,8 +2,8 @@
 
 Wiring only. The parts: ``gate.py`` (admission with a clock), ``registry.py`` (open trees), ``leases.py`` (the
 protocol), ``sessions.py`` (hosts' processes), ``unregistered.py`` (those that did not register), ``lookout.py`` (when
-the process table is looked at), ``hooks.py`` (what runs inside those), ``contain/ladder.py`` (rungs),
-``journal/``.
+the process table is looked at), ``idle.py`` (who uses no CPU time), ``hooks.py`` (what runs inside those),
+``contain/ladder.py`` (rungs), ``journal/``.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from oomless.config import Watched
 from oomless.contain.ladder import Ladder
 from oomless.daemon.claude_hooks import ClaudeHooks
 from oomless.daemon.gate import Gate
+from oomless.daemon.growth import Growth
 from oomless.daemon.hooks import Around, Hooks
+from oomless.daemon.idle import IdleWatch
 from oomless.daemon.leases import Leases
 from oomless.daemon.left import Memory, Trees
+from oomless.daemon.lineages import Keeper, Lineages
 from oomless.daemon.logs import Log
 from oomless.daemon.lookout import Lookout
 from oomless.daemon.message import Handler
@@ -40,6 +43,7 @@ from oomless.daemon.views import DecisionView, EventView, LeftRunningView, Regis
 from oomless.daemon.wire import Lease
 from oomless.errors import JournalError, OomlessError
 from oomless.journal.facts import Decision, TreeRow
+from oomless.journal.lineages import LineageRows
 from oomless.journal.sessions import SessionRows
 from oomless.journal.store import Journal
 from oomless.paths import Paths
@@ -76,15 +80,19 @@ class Core:
         rows = SessionRows(self._journal)
         self._lookout = Lookout(trees, lambda: bool(self._registry.trees))
         look = self._lookout.now
-        self._unregistered = Unregistered(trees, self._hosts, look, log)
+        lineages = Lineages(LineageRows(self._journal), platform.boot_id(), log)
+        self._unregistered = Unregistered(trees, self._hosts, look, log, lineages)
+        self._keeper = Keeper(lineages, self._remembered, self._unregistered.left.holds)
         self._sessions = Sessions(
             rows, platform.boot_id(), trees, log, self._session_gone, self._unregistered.hand_over, look, self._keep
         )
-        known = Known(trees.holds, self._registry.roots, lambda: self._sessions.hosts(), self._spared)
+        self._idle = IdleWatch(lambda: [memory for _, _, memory in self._remembered()])
+        known = Known(trees.holds, self._registry.roots, self._unregistered.living, self._spared)
         self._reaper = Reaper(known, platform.boot_id(), rows.reaped, log)
         around = Around(self._around, platform.headroom)
+        growth = Growth(platform.private_bytes)
         self._hooks = Hooks(
-            ClaudeHooks(), self._gate, self._sessions, settings, self._settle, around, self._note, self._over
+            ClaudeHooks(), self._gate, self._sessions, settings, self._settle, around, self._note, self._over, growth
         )
 
     async def start(self) -> None:
@@ -92,13 +100,15 @@ class Core:
         self._journal.prune(KEEP_ROWS)
         for tree in self._registry.recover():
             self._leases.restore(tree)
+        self._unregistered.recover()
         self._sessions.recover()
-        self._lookout.start(self._sessions, self._unregistered)
+        self._lookout.start(self._sessions, self._unregistered, self._idle, self._keeper)
 
     async def stop(self) -> None:
         self._hooks.close()
         self._gate.close()
         self._lookout.stop()
+        self._keeper.write()
         self._unregistered.stop()
         await self._reaper.stop()
         await self._sessions.stop()
@@ -117,16 +127,21 @@ class Core:
         return self._sessions.register(asked)
 
     async def reap(self, asked: ReapRequest) -> ReapAnswer:
+        self._lookout.now()  # a session that nobody registered is known by a look
         return await self._reaper.reap(asked)
 
     def _hosts(self) -> dict[tuple[int, int], str]:
         return self._sessions.hosts()
 
+    def _remembered(self) -> tuple[tuple[str, str, Memory], ...]:
+        return (*self._sessions.remembered(), *self._unregistered.remembered())
+
     def _session_gone(self, id: str) -> None:
         self._hooks.session_gone(id)
 
     def _keep(self, host: str, session: str, memory: Memory) -> bool:
-        """Whether what a registered session left is only told, as the settings may say."""
+        """Whether what a registered session left is only told, as the settings may say: with "ask" it is proposed by
+        ``oomless reap``, with "off" it is not even that."""
         if self._settings.current().reap == "proven":
             return False
         self._unregistered.left.add(host, session, memory)
@@ -166,11 +181,13 @@ class Core:
             trees=self._views(),
             sessions=self._hooks.sessions(),
             leftovers=self._unregistered.left.views(),
+            idle=self._idle.views(),
             left_running=self._left_running(),
             decisions=tuple(
                 DecisionView(at=d.at, tree=d.tree, name=d.name, verdict=d.verdict, reason=d.reason)
                 for d in self._journal.decisions(DECISIONS_SHOWN)
             ),
+            reap=self._settings.current().reap,
             problem=self._settings.problem,
         )
 

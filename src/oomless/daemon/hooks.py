@@ -14,12 +14,13 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 assert sys.platform == "linux"
 
 from oomless.admission.events import Admit, Ask, Refuse, Restore, Wait
 from oomless.daemon import gate, wire
+from oomless.daemon.growth import Growth
 from oomless.daemon.host_events import Began, Failed, Finished, HostEvent, Launched, Mapping, Other, Wanted
 from oomless.daemon.message import Request, Response, failure
 from oomless.daemon.subagents import Subagent, Subagents
@@ -51,7 +52,8 @@ class Around:
 
 
 class Hooks:
-    """``settle`` applies the settings, ``note`` records a decision, ``freed`` is told of the end of what was held."""
+    """``settle`` applies the settings, ``note`` records a decision, ``freed`` is told of the end of what was held,
+    ``growth`` of the end of a subagent."""
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class Hooks:
         around: Around,
         note: Note,
         freed: Callable[[str, str, str], None],
+        growth: Growth,
     ) -> None:
         self._mapping = mapping
         self._gate = admission
@@ -72,6 +75,7 @@ class Hooks:
         self._around = around
         self._note = note
         self._freed = freed
+        self._growth = growth
         self._waiting: dict[str, _Waiting] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.subagents = Subagents(sessions.same)
@@ -188,7 +192,11 @@ class Hooks:
         elif isinstance(event, Other) and event.agent:
             self.subagents.heard_of(event.session, event.agent, now)
         if over is not None:
+            ran = over.state == "running"
             self._drop(over, type(event).__name__.lower())
+            process = self._sessions.process(over.session)
+            if ran and process is not None:
+                self._growth.ended(process)
         self._arm()
 
     def _account(self, one: Subagent) -> None:
@@ -215,6 +223,9 @@ class Hooks:
     def session_gone(self, session: str) -> None:
         for one in self.subagents.of(session):
             self._drop(one, "its session is gone")
+        process = self._sessions.process(session)
+        if process is not None:
+            self._growth.forget(process)
         self._arm()
 
     def _drop(self, one: Subagent, how: str) -> None:
@@ -286,6 +297,7 @@ class Hooks:
                 start=session.process.start,
                 cwd=session.cwd,
                 seconds=round(time.time() - session.at, 3),
+                ends=self._growth.of(session.process),
                 **self._counts(session.ids[-1]),
             )
             for session in watched
@@ -295,10 +307,15 @@ class Hooks:
         views += [SessionView(host=host, sessions=(id,), cwd=cwd, **self._counts(id)) for id, cwd in unknown.items()]
         return tuple(views)
 
-    def _counts(self, session: str) -> dict[str, int]:
+    def _counts(self, session: str) -> _Counts:
         found = self.subagents.of(session)
         waiting = sum(one.state == "waiting" for one in found)
         return {"subagents_running": len(found) - waiting, "subagents_waiting": waiting}
+
+
+class _Counts(TypedDict):
+    subagents_running: int
+    subagents_waiting: int
 
 
 class _Waiting:

@@ -1,7 +1,8 @@
 """What dead sessions left that nobody has asked us to end: told for as long as each lives, with what spares it.
 
 The same judgement as where we end (``remains.py``, ``left.judge``), made anew for each view, for a socket may have
-been opened since. Not here: noticing the death (``unregistered.py``), and ending anything.
+been opened since. The journal has it too, for the next daemon (``lineages.py``). Not here: noticing the death
+(``unregistered.py``), and ending anything.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ assert sys.platform == "linux"
 
 from oomless.census.snapshot import SESSION
 from oomless.daemon.left import Memory, Trees, Who
+from oomless.daemon.lineages import Lineages, Recalled
 from oomless.daemon.views import LeftoverView
 from oomless.platform import proc
 from oomless.platform.proc import Stat
@@ -25,20 +27,30 @@ _MARKING = "claude-code"
 class Dead:
     """One session whose process is gone."""
 
-    def __init__(self, host: str, session: str, memory: Memory, trees: Trees) -> None:
+    def __init__(self, host: str, session: str, memory: Memory, trees: Trees, since: float) -> None:
         from oomless.daemon.remains import Remains  # it loads what recognises programs: not before it is needed
 
-        self.host, self.session, self.root, self.since = host, session, memory.root, time.time()
+        self.host, self.session, self.root, self.since = host, session, memory.root, since
         self.remains = Remains(memory, trees)
+        self.written: tuple[frozenset[Who], dict[Who, str]] | None = None
+
+    def lives(self, table: Mapping[int, Stat]) -> bool:
+        return _anybody(self.remains.memory, table)
+
+    def state(self) -> tuple[frozenset[Who], dict[Who, str]]:
+        """What the journal must know: who lives, and who of them is spared."""
+        living = self.remains.memory.traces
+        return frozenset(living), {who: why for who, why in self.remains.spared.items() if who in living}
 
 
 class Leftovers:
     """``living``: the processes of hosts' sessions that live, and their names. Such a one is never only left, nor
     what it started."""
 
-    def __init__(self, trees: Trees, living: Callable[[], Mapping[Who, str]]) -> None:
+    def __init__(self, trees: Trees, living: Callable[[], Mapping[Who, str]], lineages: Lineages) -> None:
         self._trees = trees
         self._living = living
+        self._lineages = lineages
         self._dead: list[Dead] = []
 
     def __bool__(self) -> bool:
@@ -46,18 +58,44 @@ class Leftovers:
 
     def add(self, host: str, session: str, memory: Memory) -> int:
         """How many are proven to be only left."""
-        dead = Dead(host, session, memory, self._trees)
-        proven = self._judge(dead, proc.table(), anew=False)
+        dead = Dead(host, session, memory, self._trees, time.time())
+        table = proc.table()
+        proven = self._judge(dead, table, anew=False)
         dead.session = session or _marked(host, memory) or "{}:{}".format(*memory.root)
-        if dead.remains.memory.traces:
+        if dead.lives(table):
             self._dead.append(dead)
+            self._write(dead)
         return len(proven)
+
+    def take_up(self, one: Recalled, table: Mapping[int, Stat]) -> None:
+        """What another daemon has remembered, as far as it lives: by pid and start time, in the same boot."""
+        one.memory.look(table, self._trees.roots())
+        if not _anybody(one.memory, table):
+            self._lineages.forget(one.memory.root)
+            return
+        since = time.time() if one.died_at is None else one.died_at
+        session = one.session or _marked(one.host, one.memory) or "{}:{}".format(*one.memory.root)
+        dead = Dead(one.host, session, one.memory, self._trees, since)
+        dead.remains.spared = dict(one.spared)
+        self._dead.append(dead)
+        self._write(dead)
+
+    def holds(self, root: Who) -> bool:
+        return any(dead.root == root for dead in self._dead)
 
     def look(self, table: Mapping[int, Stat], ours: set[Who], lines: Mapping[int, tuple[int, ...]]) -> None:
         """They may go on forking; of whom nobody is left, nothing is told any more."""
         for dead in self._dead:
             dead.remains.memory.look(table, ours, lines)
-        self._dead = [dead for dead in self._dead if dead.remains.memory.traces]
+            if not dead.lives(table):
+                self._lineages.forget(dead.root)
+            elif dead.state() != dead.written:
+                self._write(dead)
+        self._dead = [dead for dead in self._dead if dead.lives(table)]
+
+    def _write(self, dead: Dead) -> None:
+        dead.written = dead.state()
+        self._lineages.keep(dead.host, dead.session, dead.remains.memory, dead.remains.spared, dead.since)
 
     def views(self) -> tuple[LeftoverView, ...]:
         """Who descends from two dead sessions, one within the other, is told of once: below the nearer."""
@@ -89,6 +127,11 @@ def _view(dead: Dead, who: Who, why: str) -> LeftoverView:
         spared=why,
         since=dead.since,
     )
+
+
+def _anybody(memory: Memory, table: Mapping[int, Stat]) -> bool:
+    """Whether one of those remembered lives; who is only not waited for yet starts nobody any more."""
+    return any(_lives(table, who) for who in memory.traces)
 
 
 def _lives(table: Mapping[int, Stat], who: Who) -> bool:

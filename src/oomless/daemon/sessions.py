@@ -92,7 +92,8 @@ class Sessions:
         return True
 
     def recover(self) -> None:
-        """Watches again what the daemon before watched. Of those that died meanwhile nothing can be proven."""
+        """Watches again what the daemon before watched. What those left that died meanwhile is told, not ended
+        (``unregistered.py``)."""
         self._rows.prune(KEEP_ROWS)
         for row in self._rows.open():
             if row.process.boot_id != self._boot_id or self._watch(row) is None:
@@ -147,6 +148,10 @@ class Sessions:
 
     def hosts(self) -> dict[Who, str]:
         return {who: session.host for who, session in self._by_process.items()}
+
+    def remembered(self) -> list[tuple[str, str, Memory]]:
+        """Host, newest id and memory of each."""
+        return [(session.host, session.ids[-1], session.memory) for session in self._by_process.values()]
 
     def look(
         self,

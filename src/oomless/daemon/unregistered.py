@@ -16,6 +16,7 @@ assert sys.platform == "linux"
 
 from oomless.daemon.left import Memory, Trees, Who
 from oomless.daemon.leftovers import Leftovers
+from oomless.daemon.lineages import Lineages
 from oomless.daemon.logs import Log
 from oomless.daemon.recognise import Recogniser
 from oomless.platform import proc
@@ -23,9 +24,8 @@ from oomless.platform.proc import Stat
 
 
 class Watch:
-    def __init__(self, host: str, who: Who, pidfd: int) -> None:
-        self.host, self.who, self.pidfd = host, who, pidfd
-        self.memory = Memory(who)
+    def __init__(self, host: str, who: Who, pidfd: int, memory: Memory) -> None:
+        self.host, self.who, self.pidfd, self.memory = host, who, pidfd, memory
 
 
 class Unregistered:
@@ -33,14 +33,33 @@ class Unregistered:
     table at once."""
 
     def __init__(
-        self, trees: Trees, registered: Callable[[], Mapping[Who, str]], look: Callable[[], None], log: Log
+        self,
+        trees: Trees,
+        registered: Callable[[], Mapping[Who, str]],
+        look: Callable[[], None],
+        log: Log,
+        lineages: Lineages,
     ) -> None:
         self._registered = registered
         self._look = look
         self._log = log
         self._recogniser = Recogniser()
         self._watched: dict[Who, Watch] = {}
-        self.left = Leftovers(trees, self._living)
+        self._lineages = lineages
+        self._recalled: dict[Who, Memory] = {}
+        self.left = Leftovers(trees, self.living, lineages)
+
+    def recover(self) -> None:
+        """What the daemon before has remembered: of sessions that live it is taken up when they are seen again, or
+        register; what the others left is told of, also where they died while no daemon ran."""
+        table = proc.table()
+        for one in self._lineages.recall():
+            root = one.memory.root
+            stat = table.get(root[0])
+            if one.died_at is None and stat is not None and stat.start == root[1] and stat.alive:
+                self._recalled[root] = one.memory
+            else:
+                self.left.take_up(one, table)
 
     def __bool__(self) -> bool:
         return bool(self._watched) or bool(self.left)
@@ -63,21 +82,27 @@ class Unregistered:
                 watch.memory.look(table, ours, lines)
         self.left.look(table, ours, lines)
 
+    def remembered(self) -> list[tuple[str, str, Memory]]:
+        """Host, id (nobody has told it) and memory of each session that lives."""
+        return [(watch.host, "", watch.memory) for watch in self._watched.values()]
+
     def hand_over(self, who: Who) -> Memory | None:
         """It has registered."""
         watch = self._watched.get(who)
         if watch is None:
-            return None
+            return self._recalled.pop(who, None)
         self._unwatch(watch)
         return watch.memory
 
-    def _living(self) -> dict[Who, str]:
+    def living(self) -> dict[Who, str]:
+        """All sessions' processes, registered or not, with their hosts."""
         return {who: watch.host for who, watch in self._watched.items()} | dict(self._registered())
 
     def _watch(self, host: str, who: Who) -> None:
         pidfd = proc.open_verified(*who)
         if pidfd is not None:
-            self._watched[who] = watch = Watch(host, who, pidfd)
+            memory = self._recalled.pop(who, None) or Memory(who)
+            self._watched[who] = watch = Watch(host, who, pidfd, memory)
             asyncio.get_running_loop().add_reader(pidfd, self._died, watch)
 
     def _unwatch(self, watch: Watch) -> None:

@@ -57,9 +57,17 @@ class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class EndView(msgspec.Struct, frozen=True, kw_only=True):
+    """The private memory of a session's process when the subagent number ``ended`` in it ended."""
+
+    ended: int
+    private_bytes: int
+
+
 class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     """One session of a host. ``sessions`` are the host's ids for it, newest last (``/clear`` gives a new one to the
-    same process). ``pid`` and ``start`` are None until it is registered: then only its subagents are known."""
+    same process). ``pid`` and ``start`` are None until it is registered: then only its subagents are known. ``ends``:
+    how its process grew with those that ended, the last of them, oldest first."""
 
     host: str
     sessions: tuple[str, ...]
@@ -69,6 +77,7 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     subagents_running: int = 0
     subagents_waiting: int = 0
+    ends: tuple[EndView, ...] = ()
 
 
 class LeftRunningView(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,9 +108,20 @@ class LeftoverView(msgspec.Struct, frozen=True, kw_only=True):
     since: float
 
 
+class IdleView(msgspec.Struct, frozen=True, kw_only=True):
+    """A process of a live session's, other than its tool shells: for how many seconds it has used next to no CPU time
+    (``idle.py``), as far as the daemon has watched it, and how much in all of them."""
+
+    pid: int
+    start: int
+    seconds: float
+    cpu_seconds: float
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """``held_bytes`` is what admission counts for all trees together, ``problem`` what is wrong with the
-    settings that were read last. ``pid`` is None when no daemon runs; then only ``memory`` says anything."""
+    settings that were read last, ``reap`` what they say of what dead sessions leave. ``pid`` is None when no daemon
+    runs; then only ``memory`` says anything."""
 
     schema: str = "oomless.status/1"
     pid: int | None
@@ -114,7 +134,9 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     sessions: tuple[SessionView, ...] = ()
     left_running: tuple[LeftRunningView, ...] = ()
     leftovers: tuple[LeftoverView, ...] = ()
+    idle: tuple[IdleView, ...] = ()
     decisions: tuple[DecisionView, ...] = ()
+    reap: Literal["proven", "ask", "off"] = "proven"
     problem: str | None = None
 
 

@@ -123,3 +123,24 @@ class ReapRow(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[Survivor, ...] = ()
     bytes_source: str = "pss"
     why: str = ""
+
+
+class Remembered(msgspec.Struct, frozen=True, kw_only=True):
+    """A descendant of a session's process: ``above`` are pid and start time of those in between, the nearest to the
+    session first; ``shell_sid`` as in ``daemon/left.py``; ``spared`` why it would be left alone, or ""."""
+
+    pid: int
+    start: int
+    above: tuple[tuple[int, int], ...]
+    shell_sid: int | None
+    spared: str = ""
+
+
+class LineageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Who descends from the session's process ``process``; ``died_at`` is None as long as that lives."""
+
+    host: str
+    session: str
+    process: Identity
+    died_at: float | None
+    members: tuple[Remembered, ...]

@@ -106,6 +106,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE reaps ADD COLUMN bytes_source TEXT NOT NULL DEFAULT 'pss'",
         "ALTER TABLE reaps ADD COLUMN why TEXT NOT NULL DEFAULT ''",
     ),
+    (
+        """
+        CREATE TABLE lineages (
+            seq INTEGER PRIMARY KEY,
+            boot_id TEXT NOT NULL,
+            pid INTEGER NOT NULL,
+            start INTEGER NOT NULL,
+            host TEXT NOT NULL,
+            session TEXT NOT NULL,
+            died_at REAL,
+            members TEXT NOT NULL,
+            UNIQUE (boot_id, pid, start)
+        )
+        """,
+    ),
 )
 
 VERSION = len(MIGRATIONS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oomless.census.attribute import Attributed
-from oomless.census.findings.finding import Finding, Scene, listed, pids_of, servers, where
+from oomless.census.findings.finding import Finding, Scene, counted, listed, pids_of, servers, where
 from oomless.units import format_size
 
 #: More server processes than these at once were a sign in the incident that this tool is for.
@@ -17,12 +17,14 @@ def many_servers(scene: Scene) -> Finding | None:
     group = [one for one in scene.processes if one.server is not None]
     if len(group) <= SERVER_PROCESSES:
         return None
-    sizes: dict[str, int] = {}
+    by_name: dict[str, list[Attributed]] = {}
     for one in group:
-        sizes[one.server or ""] = sizes.get(one.server or "", 0) + scene.size((one,))
-    largest = sorted(sizes, key=lambda name: -sizes[name])
+        by_name.setdefault(one.server or "", []).append(one)
+    largest = sorted(by_name, key=lambda name: -scene.size(by_name[name]))
+    sized = (f"{name} {scene.size_words(by_name[name])}".rstrip() for name in largest)
     copies = len(servers(group))
-    together = f", {format_size(scene.size(group))} together" if scene.size(group) else ""
+    size = scene.size_words(group)
+    together = f", {size} together" if size else ""
     return Finding(
         rule="many-servers",
         severity="warning",
@@ -30,7 +32,7 @@ def many_servers(scene: Scene) -> Finding | None:
         pids=pids_of(group),
         bytes_recoverable=scene.freed(group),
         evidence=(
-            f"{copies} instances of {len(sizes)} servers: {listed(_sized(n, sizes[n]) for n in largest)}",
+            f"{copies} instances of {len(by_name)} servers: {listed(sized)}",
             f"more than {SERVER_PROCESSES} processes is a warning",
         ),
         action=f"disable servers that you don't use, the largest first: {listed(largest[:3])}",
@@ -48,7 +50,7 @@ def duplicates(scene: Scene) -> Finding | None:
     return Finding(
         rule="duplicate-servers",
         severity="warning",
-        title=f"{len(roots)} MCP servers run in another session as well: {names}",
+        title=f"{counted(len(roots), 'MCP server runs', 'MCP servers run')} in another session as well: {names}",
         pids=pids_of(group),
         bytes_recoverable=scene.freed(group),
         evidence=tuple(f"{one.process.pid} {one.server} of {where(one)}: {one.evidence[0]}" for one in roots[:4]),
@@ -66,7 +68,10 @@ def superseded(scene: Scene) -> Finding | None:
     return Finding(
         rule="superseded-servers",
         severity="warning",
-        title=f"{len(roots)} older generations of MCP servers still run under a live session",
+        title=(
+            f"{counted(len(roots), 'older generation', 'older generations')} of MCP servers still"
+            f" run{'s' * (len(roots) == 1)} under a live session"
+        ),
         pids=pids_of(group),
         bytes_recoverable=scene.freed(group),
         evidence=tuple(f"{one.process.pid} {one.server} of {where(one)}: {one.evidence[0]}" for one in roots[:4]),
@@ -77,6 +82,7 @@ def superseded(scene: Scene) -> Finding | None:
 def launcher_overhead(scene: Scene) -> Finding | None:
     """What npx, uvx and the like take while they only wait for the server that they started."""
     group = [one for one in scene.processes if one.server is not None and one.kind == "launcher" and one.program]
+    group = [one for one in group if one.process.pid in scene.footprints]
     size = scene.size(group)
     if size < OVERHEAD_BYTES:
         return None
@@ -84,7 +90,10 @@ def launcher_overhead(scene: Scene) -> Finding | None:
     return Finding(
         rule="launcher-overhead",
         severity="info",
-        title=f"{len(group)} launchers of MCP servers take {format_size(size)} and only wait",
+        title=(
+            f"{counted(len(group), 'launcher', 'launchers')} of MCP servers"
+            f" take{'s' * (len(group) == 1)} {format_size(size)} and only wait{'s' * (len(group) == 1)}"
+        ),
         pids=pids_of(group),
         bytes_recoverable=scene.freed(group),
         evidence=(
@@ -93,11 +102,6 @@ def launcher_overhead(scene: Scene) -> Finding | None:
         ),
         action=f"install these servers and name their program as the command, without a launcher: {listed(names)}",
     )
-
-
-def _sized(name: str, size: int) -> str:
-    """A listing may not say how large it is."""
-    return f"{name} {format_size(size)}" if size else name
 
 
 def _at(scene: Scene, one: Attributed) -> str:

@@ -2,49 +2,80 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
 
 from oomless.census.attribute import Attributed
-from oomless.model import Footprint, MachineMemory
+from oomless.census.told import KnownGrowth
+from oomless.model import Footprint, MachineMemory, MemoryUse
+from oomless.units import format_size
 
 Severity = Literal["info", "warning", "critical"]
 #: As many are named in words; all are in ``pids``.
 NAMED = 8
-#: Terminals of Linux by device number (Documentation/admin-guide/devices.txt): 136 to 143 are pts, 4 consoles.
-_PTS, _CONSOLE = range(136, 144), 4
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """``pids`` are the processes that it is about; none: the machine. ``info``: nothing is wrong."""
+    """``pids`` are the processes that it is about; none: the machine. ``bytes_recoverable``: what would be free if
+    these ended, at least; None where that cannot be read of any. ``info``: nothing is wrong."""
 
     rule: str
     severity: Severity
     title: str
     pids: tuple[int, ...] = ()
-    bytes_recoverable: int = 0
+    bytes_recoverable: int | None = None
     evidence: tuple[str, ...]
     action: str
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """``processes`` are those that are listed, ``footprints`` those of them by pid. ``subagents``: how many run
+    """``processes`` are those that are listed, ``footprints`` those of them by pid, as far as they are known.
+    ``subagents``: how many run
     inside each session's process, by its id. ``memory`` is None where nobody says (a listing)."""
 
     memory: MachineMemory | None
     processes: tuple[Attributed, ...] = ()
     footprints: Mapping[int, Footprint] = {}
     subagents: Mapping[str, int] = {}
+    use: MemoryUse | None = None
+    growth: tuple[KnownGrowth, ...] = ()
 
-    def freed(self, group: Iterable[Attributed]) -> int:
-        """What would be free if these ended, of those where that can be read."""
-        return sum(self.footprints[one.process.pid].private_bytes or 0 for one in group)
+    def freed(self, group: Iterable[Attributed]) -> int | None:
+        """What would be free if these ended, of those where that can be read; None if of none of them."""
+        known = [size for size in self._private(group) if size is not None]
+        return sum(known) if known else None
+
+    def freed_words(self, group: Iterable[Attributed]) -> str:
+        """``30 MB``, ``at least 30 MB`` where that of some cannot be read, "" if of none can."""
+        return _words(self._private(group))
 
     def size(self, group: Iterable[Attributed]) -> int:
-        return sum(self.footprints[one.process.pid].bytes for one in group)
+        """Of those whose footprint is known."""
+        return sum(size for size in self._sizes(group) if size is not None)
+
+    def size_words(self, group: Iterable[Attributed]) -> str:
+        return _words(self._sizes(group))
+
+    def _private(self, group: Iterable[Attributed]) -> list[int | None]:
+        found = (self.footprints.get(one.process.pid) for one in group)
+        return [one.private_bytes if one is not None else None for one in found]
+
+    def _sizes(self, group: Iterable[Attributed]) -> list[int | None]:
+        found = (self.footprints.get(one.process.pid) for one in group)
+        return [one.bytes if one is not None else None for one in found]
+
+
+def _words(sizes: list[int | None]) -> str:
+    known = [size for size in sizes if size is not None]
+    if not known:
+        return ""
+    return f"{'at least ' if len(known) < len(sizes) else ''}{format_size(sum(known))}"
+
+
+def counted(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 def pids_of(group: Iterable[Attributed]) -> tuple[int, ...]:
@@ -58,19 +89,10 @@ def listed(words: Iterable[str]) -> str:
     return ", ".join(found[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def terminal(one: Attributed) -> str:
-    """The terminal as people know it (``pts/3``), "" for none. Of a listing the device numbers are not known."""
-    device = one.process.tty
-    major, minor = os.major(device), os.minor(device)
-    if major in _PTS:
-        return f"pts/{(major - _PTS.start) * 256 + minor}"
-    return f"tty{minor}" if major == _CONSOLE else ""
-
-
 def where(one: Attributed) -> str:
     """How a person finds the session that a process is of."""
     name = f"{one.host or 'session'} {(one.session or '').partition(':')[0][:8]}".rstrip()
-    at = terminal(one)
+    at = one.process.terminal
     place = f" on {at}" if at else ""
     return f"{name} (pid {one.session_root}{place})" if one.session_root else name
 

@@ -34,7 +34,8 @@ def memory_in_use(memory: MachineMemory) -> Finding | None:
 
 def confused_figures(scene: Scene) -> Finding | None:
     """The sum of RSS, which counts shared pages in each process, is far above the honest sum."""
-    read = [one for one in scene.processes if scene.footprints[one.process.pid].source in HONEST]
+    known = ((one, scene.footprints.get(one.process.pid)) for one in scene.processes)
+    read = [one for one, footprint in known if footprint is not None and footprint.source in HONEST]
     rss, honest = sum(one.process.rss_bytes for one in read), scene.size(read)
     if rss < honest * CONFUSING or rss - honest < CONFUSING_BYTES:
         return None

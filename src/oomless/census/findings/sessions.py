@@ -7,7 +7,6 @@ from collections.abc import Callable
 from oomless.census.attribute import Attributed
 from oomless.census.findings.finding import Finding, Scene, Severity, listed, pids_of, where
 from oomless.census.redact import command_line
-from oomless.units import format_size
 
 #: More than these at once were the first sign in the incident that this tool is for.
 SUBAGENTS = 3
@@ -87,19 +86,26 @@ def _left(
     if not group:
         return None
     number = len(group)
-    freed = scene.freed(group)
-    evidence = tuple(f"{one.process.pid} {_name(one)}: {one.evidence[0]}" for one in group[:3] if one.evidence)
+    freed = scene.freed_words(group)
+    evidence = tuple(f"{one.process.pid} {_name(one)}: {_why(one)}" for one in group[:3] if one.evidence)
     more = (f"and {number - 3} more",) if number > 3 else ()
-    back = f" ({format_size(freed)} would be free)" if freed else ""
+    back = f" ({freed} would be free)" if freed else ""
     return Finding(
         rule=rule,
         severity=severity,
         title=title(f"{number} process{'es' if number > 1 else ''}") + back,
         pids=pids_of(group),
-        bytes_recoverable=freed,
+        bytes_recoverable=scene.freed(group),
         evidence=(*evidence, *more),
         action=f"{action}: {listed(dict.fromkeys(f'{one.process.pid}' for one in group))}",
     )
+
+
+def _why(one: Attributed) -> str:
+    """What says that it is left: the verdict's own line, or where there is no verdict the mark."""
+    if one.verdict != "unknown":
+        return one.evidence[0]
+    return next((line for line in one.evidence if line.startswith("environment mark")), one.evidence[0])
 
 
 def _name(one: Attributed) -> str:
