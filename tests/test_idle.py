@@ -149,6 +149,13 @@ class TestVerdict:
     def test_one_of_them_at_work_or_too_short_or_not_watched(self, told: Told) -> None:
         assert set(words(settle(self.ALONE, told)).values()) == {"owned"}
 
+    def test_a_few_calls_a_minute_are_seen_in_the_sum(self) -> None:
+        """Two real servers that were called three times a minute used 0.30 and 0.44 s in half an hour."""
+        calm = quiet(101, 102).idle
+        for used, verdict in ((0.19, "idle"), (0.30, "owned")):
+            server = KnownIdle(pid=103, start=103, seconds=1800.0, cpu_seconds=used)
+            assert words(settle(self.ALONE, Told(idle=(*calm, server))))[103] == verdict
+
     def test_the_shortest_time_and_the_sum_of_all(self) -> None:
         some = (*quiet(101, 102).idle, *quiet(103, seconds=7200.0).idle)
         assert "0.06 s of CPU time in the last 30 min" in settle(self.ALONE, Told(idle=some))[103].evidence[0]
