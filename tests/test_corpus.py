@@ -35,7 +35,7 @@ NOT_RECORDED = {"idle"}
 #: What the rules fall short of in scenes that were recorded after they were frozen. Whoever mends one of these finds
 #: the test below it passing, which fails the run: then both go.
 WRONGLY_PROPOSED = {"detached-servers"}
-FOUND_NOW = {"orphan": 0.76, "superseded": 0.8}
+FOUND_NOW = {"orphan": 0.70, "superseded": 0.8}
 short = pytest.mark.xfail(strict=True, reason="the rules fall short of it: docs/corpus.md lists where")
 MEMORY = MachineMemory(total_bytes=2**34, available_bytes=2**33)
 
