@@ -22,7 +22,7 @@ from oomless.census.births import Births
 from oomless.daemon.clearing import marked
 from oomless.daemon.client import Client
 from oomless.daemon.left import OWN_SESSION, Facts, Memory, Trace, Who, judge
-from oomless.daemon.remains import listens
+from oomless.daemon.remains import _read, listens
 from oomless.journal.facts import ReapRow
 from oomless.journal.sessions import SessionRows
 from oomless.journal.store import Journal
@@ -196,6 +196,9 @@ def facts(**more: Any) -> Facts:
         (SERVER_TRACES, {}, set()),
         (SHELL_TRACES, {IN: facts(sid=31, leads=True)}, {IN, BELOW, DEEP}),
         (SHELL_TRACES, {BELOW: facts(sid=99)}, {BELOW, DEEP}),
+        (SHELL_TRACES, {IN: facts(sid=31, leads=True, driven=True), BELOW: facts(sid=31)}, set()),
+        (SHELL_TRACES, {IN: facts(sid=31, leads=True, driven=True), DEEP: facts(sid=33)}, {DEEP}),
+        (SHELL_TRACES, {IN: facts(sid=31, driven=True, listens=True)}, {IN, BELOW, DEEP}),
         (SERVER_TRACES, {IN: facts(sid=31, leads=True)}, set()),
         (SHELL_TRACES, {BELOW: facts(ignores_hangup=True)}, {BELOW, DEEP}),
         (SERVER_TRACES, {TOP: facts(ignores_hangup=True)}, {TOP, IN, BELOW, DEEP}),
@@ -521,3 +524,12 @@ def test_a_daemon_started_anew_remembers_what_lives(fake: Callable[..., FakeClau
     one.end(signal.SIGKILL)
     for kind in ("server", "background"):
         assert wait_gone(*who[kind], 2.0), kind
+
+
+def test_a_browser_that_a_program_drives_is_known_by_its_pipe() -> None:
+    def driven(*argv: str) -> bool:
+        return _read(stat(os.getpid(), 1, 1), argv).driven
+
+    assert driven("/usr/bin/chromium", "--headless", "--remote-debugging-pipe")
+    assert not driven("/usr/bin/chromium", "https://example.org")
+    assert not driven("node", "drive.js", "--remote-debugging-pipe")

@@ -99,6 +99,13 @@ class TestSpared:
         found = verdicts_of(seen(daemon, p60=TOOL_MARKS))
         assert found == {50: "left-running", 51: "orphan", 60: "left-running"}
 
+    def test_a_browser_that_is_driven_by_a_pipe_is_not_meant_to_go_on(self) -> None:
+        for option, verdict in (("--remote-debugging-pipe", "orphan"), ("--remote-debugging-port=0", "left-running")):
+            browser = row(60, 51, f"/usr/bin/chromium --headless {option}", pgid=60, sid=60)
+            renderer = row(61, 60, "/usr/bin/chromium --type=renderer", pgid=60, sid=60)
+            found = verdicts_of(seen(browser, renderer, p60=TOOL_MARKS))
+            assert found == dict.fromkeys((50, 51, 60, 61), verdict)
+
     def test_a_multiplexer_and_a_live_session_below_it(self) -> None:
         for command in (TMUX, "claude"):
             found = verdicts_of(seen(row(60, 50, command, pgid=50, sid=50), p60=TOOL_MARKS))

@@ -139,6 +139,12 @@ def package_of(path: str) -> str:
     return "/".join(parts[:2]) if parts[0].startswith("@") else parts[0]
 
 
+def is_driven(argv: tuple[str, ...]) -> bool:
+    """Whether it is a browser that the program which started it holds by a pipe (Playwright, Puppeteer): it is of no
+    use without that one, and nobody's own browser has this."""
+    return "--remote-debugging-pipe" in " ".join(argv).split()
+
+
 def describe(command: Command) -> str:
     """A short name for what runs, where no catalog knows it: package, module, script, or program."""
     script = base(command.script)

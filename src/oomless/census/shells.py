@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from oomless.census.attribute import MARK, Attributed
+from oomless.census.command import is_driven
 from oomless.census.deserted import UNREAD, adopted, judged, own_reason
 from oomless.census.lineage import Lineage
 from oomless.census.snapshot import Marks
@@ -117,14 +118,15 @@ def _spared(
     lineage: Lineage,
     standings: Mapping[int, Standing],
 ) -> dict[int, str]:
-    spared = {}
+    spared: dict[int, str] = {}
+    driven = {pid for pid in members if pid in gone.alone and _is_driven(gone.alone[pid])}
     for pid in members:
         if lineage.by_pid[pid].state == "Z":
             continue
         if pid not in gone.alone:
             one = by_pid.get(pid)
             spared[pid] = f"it is {one.verdict}" if one is not None else "it is of another kind"
-        elif lineage.by_pid[pid].sid != root:
+        elif lineage.by_pid[pid].sid != root and lineage.by_pid[pid].sid not in driven:
             spared[pid] = f"it left the process session of the tool shell {root} (setsid)"
         elif why := own_reason(standings.get(pid, UNREAD)):
             spared[pid] = why
@@ -134,6 +136,11 @@ def _spared(
         for above in lineage.chain(pid, root)[1:]:
             spared.setdefault(above, f"{pid} below it goes on")
     return spared
+
+
+def _is_driven(one: Attributed) -> bool:
+    """Playwright has its browser lead a process session of its own, and ends it all the same."""
+    return one.kind == "browser" and is_driven(one.process.command)
 
 
 def _meant(one: Attributed, standings: Mapping[int, Standing]) -> str:

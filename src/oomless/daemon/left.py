@@ -47,7 +47,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """One process after its session's death. ``protected``: the title of the editor, terminal or multiplexer that it
-    is, or "". ``host``: it is a program that runs agents itself."""
+    is, or "". ``host``: it is a program that runs agents itself. ``driven``: a browser that is held by a pipe."""
 
     sid: int
     leads: bool = False
@@ -55,6 +55,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     listens: bool = False
     protected: str = ""
     host: bool = False
+    driven: bool = False
 
 
 class Memory:
@@ -202,7 +203,8 @@ def judge(
 ) -> dict[Who, str]:
     """Who of those that ``facts`` are known of is spared, and why. The others may be ended. ``before``: who was
     spared earlier, and stays so."""
-    spared = {who: why for who, fact in facts.items() if (why := _own_reason(traces[who], fact))}
+    driven = {who[0] for who, fact in facts.items() if fact.driven}
+    spared = {who: why for who, fact in facts.items() if (why := _own_reason(traces[who], fact, driven))}
     spared |= before or {}
     for who in facts:
         if who not in spared:
@@ -220,12 +222,13 @@ def judge(
     return spared
 
 
-def _own_reason(trace: Trace, fact: Facts) -> str:
+def _own_reason(trace: Trace, fact: Facts, driven: Container[int]) -> str:
+    """``driven``: such browsers. Playwright has each lead a process session of its own, which says nothing of it."""
     if fact.protected:
         return f"{fact.protected} is never ended"
     if fact.host and fact.leads:
         return "it runs agents in the background"
-    if trace.shell_sid is not None and fact.sid != trace.shell_sid:
+    if trace.shell_sid is not None and fact.sid != trace.shell_sid and fact.sid not in driven:
         return OWN_SESSION
     if fact.ignores_hangup:
         return "it ignores SIGHUP (nohup)"

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 assert sys.platform == "linux"
 
 from oomless.census import catalog
+from oomless.census.command import is_driven
 from oomless.census.redact import command_line
 from oomless.contain.spare import ignores_hangup
 from oomless.daemon.left import DAEMON, Facts, Memory, Trees, Who, judge
@@ -68,6 +69,7 @@ def _read(stat: proc.Stat, argv: tuple[str, ...]) -> Facts:
         listens=listens(stat.pid),
         protected=program.title if program is not None and program.kind in catalog.PROTECTED else "",
         host=program is not None and program.host,
+        driven=program is not None and program.kind == "browser" and is_driven(argv),
     )
 
 
