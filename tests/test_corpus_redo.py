@@ -55,6 +55,8 @@ def test_a_role_is_known_when_the_parents_are_gone(stage: Stage) -> None:
     stage.start("one:keep-daemon", sys.executable, "-I", "-S", ACTORS, "build-daemon", f"{stage.folder}/port").wait(
         20
     )
+    port = stage.folder / "port"  # written when the processes in between have forked; they may not have ended yet
+    stage.wait(lambda: port.exists() and len(stage.those("one:keep-daemon")) == 1, 20, "the daemon")
     pid, start = stage.one("one:keep-daemon")
     try:
         (process,) = (one for one in current().processes() if one.pid == pid)
