@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: A listing of 100,000 processes with long commands is smaller.
 MOST_BYTES = 64 * 2**20
-_TODO = "give it the output of ps aux, ps -ef, ps -eo ... or top -b, or - for standard input"
+_GIVE = "give it the output of ps aux, ps -ef, ps -eo ... or top -b, or - for standard input"
 #: What the other columns of the table need; commands get the rest, within these bounds.
 _OTHERS_WIDTH, _NARROWEST, _WIDEST = 86, 16, 60
 _UNREADABLE_SHOWN = 10
@@ -46,7 +46,7 @@ def read(source: str) -> Listing:
     """The listing in a file, or on standard input (``-``). Raises UsageError if there is none in it."""
     found = parse(text_of(source))
     if not found.rows:
-        raise UsageError(f"{name_of(source)} names no process", _why_none(found), _TODO)
+        raise UsageError(f"{name_of(source)} names no process", _why_none(found), _GIVE)
     return found
 
 
@@ -55,9 +55,9 @@ def text_of(source: str) -> str:
     name = name_of(source)
     content = _content(source, name)
     if b"\0" in content:
-        raise UsageError(f"{name} holds no text", "there are zero bytes in it", _TODO)
+        raise UsageError(f"{name} holds no text", "there are zero bytes in it", _GIVE)
     if not content.strip():
-        raise UsageError(f"{name} is empty", "", _TODO)
+        raise UsageError(f"{name} is empty", "", _GIVE)
     return content.decode("utf-8", "replace")
 
 
@@ -80,15 +80,15 @@ def _content(source: str, name: str) -> bytes:
             with open(source, "rb") as file:
                 content = _read(file, name)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise UsageError(f"cannot read {name}", getattr(error, "strerror", None) or str(error), _TODO) from None
+        raise UsageError(f"cannot read {name}", getattr(error, "strerror", None) or str(error), _GIVE) from None
     if len(content) > MOST_BYTES:
-        raise UsageError(f"{name} is too large", f"{format_size(MOST_BYTES)} are read at most", _TODO)
+        raise UsageError(f"{name} is too large", f"{format_size(MOST_BYTES)} are read at most", _GIVE)
     return content
 
 
 def _standard_input(name: str) -> bytes:
     if sys.stdin is None:  # Python's answer to a closed descriptor 0
-        raise UsageError(f"cannot read {name}", "it is closed", _TODO)
+        raise UsageError(f"cannot read {name}", "it is closed", _GIVE)
     return sys.stdin.buffer.read(MOST_BYTES + 1)
 
 
@@ -96,7 +96,7 @@ def _read(file: BinaryIO, name: str) -> bytes:
     """Of what is no file, a pipe is read (``<(ps aux)``) and a device is not."""
     mode = os.fstat(file.fileno()).st_mode
     if stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and not file.isatty()):
-        raise UsageError(f"cannot read {name}", "it is a device", _TODO)
+        raise UsageError(f"cannot read {name}", "it is a device", _GIVE)
     return file.read(MOST_BYTES + 1)
 
 
