@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from _figures import tell
+
 PAIRS = 21
 TARGETS = {"daemon_private_dirty_mb": 18.0, "shim_uss_mb": 5.0, "run_adds_ms": 100.0}
 OOMLESS = [os.path.join(os.path.dirname(sys.executable), "oomless")]
@@ -99,14 +101,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", default="bench/results/footprint.json", help="where the figures go as JSON")
     arguments = parser.parse_args()
-    figures = measure()
-    print(f"{'figure':28} {'measured':>9} {'target':>7}")
-    for name, value in figures.items():
-        target = TARGETS.get(name)
-        print(f"{name:28} {value:9.2f} {target if target is not None else '':>7}")
-    Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
-    Path(arguments.json).write_text(json.dumps({"figures": figures, "targets": TARGETS}, indent=1) + "\n")
-    return int(any(figures[name] > target for name, target in TARGETS.items()))
+    return tell(measure(), TARGETS, arguments.json)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
+from _figures import tell
 from footprint import OOMLESS
 from oomless.hosts import claude_settings
 
@@ -63,14 +63,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=41, help="runs per command")
     parser.add_argument("--json", default="bench/results/hook.json", help="where the figures go as JSON")
     arguments = parser.parse_args()
-    figures = measure(arguments.runs)
-    print(f"{'figure':28} {'measured':>9} {'target':>7}")
-    for name, value in figures.items():
-        target = TARGETS.get(name)
-        print(f"{name:28} {value:9.2f} {target if target is not None else '':>7}")
-    Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
-    Path(arguments.json).write_text(json.dumps({"figures": figures, "targets": TARGETS}, indent=1) + "\n")
-    return int(any(figures[name] > target for name, target in TARGETS.items()))
+    return tell(measure(arguments.runs), TARGETS, arguments.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ is read with two shells and two servers beside each other, so that pages which o
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import sessions
+from _figures import tell
 from footprint import OOMLESS, smaps, uss
 from oomless.hosts import prefix
 from oomless.paths import Paths
@@ -147,14 +147,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=41, help="pairs of runs per command")
     parser.add_argument("--json", default="bench/results/prefix.json", help="where the figures go as JSON")
     arguments = parser.parse_args()
-    figures = measure(arguments.pairs)
-    print(f"{'figure':28} {'measured':>9} {'target':>7}")
-    for name, value in figures.items():
-        target = TARGETS.get(name)
-        print(f"{name:28} {value:9.2f} {target if target is not None else '':>7}")
-    Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
-    Path(arguments.json).write_text(json.dumps({"figures": figures, "targets": TARGETS}, indent=1) + "\n")
-    return int(any(figures[name] > target for name, target in TARGETS.items()))
+    return tell(measure(arguments.pairs), TARGETS, arguments.json)
 
 
 if __name__ == "__main__":
