@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import shlex
 import signal
 import subprocess
@@ -22,12 +21,13 @@ from oomless.census.births import Births
 from oomless.daemon.clearing import marked
 from oomless.daemon.client import Client
 from oomless.daemon.left import OWN_SESSION, Facts, Memory, Trace, Who, judge
-from oomless.daemon.remains import _read, listens
+from oomless.daemon.remains import _read
 from oomless.journal.facts import ReapRow
 from oomless.journal.sessions import SessionRows
 from oomless.journal.store import Journal
 from oomless.platform import proc
 from oomless.platform.proc import Stat
+from oomless.platform.sockets import listeners
 from test_contain import read_roster
 
 assert sys.platform == "linux"
@@ -241,18 +241,8 @@ def test_what_a_dead_one_that_was_spared_has_started_is_spared() -> None:
 # Facts
 
 
-def test_what_is_ending_does_not_listen_though_it_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(path: str) -> list[str]:
-        raise PermissionError(path)
-
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child, monkeypatch.context() as patch:
-        pidfd = os.pidfd_open(child.pid)
-        patch.setattr(os, "listdir", denied)
-        assert listens(child.pid)
-        child.kill()
-        select.select([pidfd], [], [], 10)  # it has ended, and is not waited for yet
-        assert not listens(child.pid)
-        os.close(pidfd)
+def listens(pid: int) -> bool:
+    return pid in listeners((pid,))
 
 
 def test_a_listening_socket_is_seen_and_one_that_does_not_listen_is_none() -> None:

@@ -19,9 +19,8 @@ from oomless.contain.spare import ignores_hangup
 from oomless.daemon.left import DAEMON, Facts, Memory, Trees, Who, judge
 from oomless.daemon.programs import known_programs
 from oomless.platform import proc
+from oomless.platform.sockets import listeners
 
-#: A listener's state in /proc/net/tcp (include/net/tcp_states.h: TCP_LISTEN).
-_LISTEN = b"0A"
 _COMMAND_KEPT = 200
 
 
@@ -66,39 +65,8 @@ def _read(stat: proc.Stat, argv: tuple[str, ...]) -> Facts:
         sid=stat.sid,
         leads=stat.sid == stat.pid,
         ignores_hangup=ignores_hangup(stat.pid),
-        listens=listens(stat.pid),
+        listens=stat.pid in listeners((stat.pid,)),
         protected=program.title if program is not None and program.kind in catalog.PROTECTED else "",
         host=program is not None and program.host,
         driven=program is not None and program.kind == "browser" and is_driven(argv),
     )
-
-
-def listens(pid: int) -> bool:
-    """Whether it holds a listening TCP socket, in whatever network namespace it is. Unreadable counts as yes, but
-    not if it is ending: without its memory it belongs to root in /proc (fs/proc/base.c, task_dump_owner)."""
-    try:
-        names = os.listdir(f"/proc/{pid}/fd")
-    except PermissionError:
-        return not (proc.read_file(f"/proc/{pid}/statm") or b"0 ").startswith(b"0 ")
-    except OSError:
-        return False  # gone
-    sockets = set()
-    for name in names:
-        try:
-            target = os.readlink(f"/proc/{pid}/fd/{name}")
-        except OSError:
-            continue
-        if target.startswith("socket:["):
-            sockets.add(target[8:-1].encode())
-    return bool(sockets) and not sockets.isdisjoint(listening(pid))
-
-
-def listening(pid: int) -> set[bytes]:
-    """Inodes of the listening TCP sockets in its network namespace."""
-    found = set()
-    for family in ("tcp", "tcp6"):
-        for line in (proc.read_file(f"/proc/{pid}/net/{family}") or b"").splitlines()[1:]:
-            fields = line.split()
-            if len(fields) > 9 and fields[3] == _LISTEN:
-                found.add(fields[9])
-    return found

@@ -181,7 +181,8 @@ def _attributes(message: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def listeners(pids: Collection[int]) -> frozenset[int]:
-    """Those that hold a listening TCP socket, in whatever network namespace they are. Unreadable counts as yes."""
+    """Those that hold a listening TCP socket, in whatever network namespace they are. Unreadable counts as yes, but
+    not if it is ending: without its memory it belongs to root in /proc (fs/proc/base.c, task_dump_owner)."""
     tables: dict[str, frozenset[int]] = {}
     return frozenset(pid for pid in pids if _listens(pid, tables))
 
@@ -191,7 +192,7 @@ def _listens(pid: int, tables: dict[str, frozenset[int]]) -> bool:
         names = os.listdir(f"/proc/{pid}/fd")
         space = os.readlink(f"/proc/{pid}/ns/net")
     except PermissionError:
-        return True
+        return not (proc.read_file(f"/proc/{pid}/statm") or b"0 ").startswith(b"0 ")
     except OSError:
         return False  # gone
     held = {inode for kind, inode in (_inode(f"/proc/{pid}/fd/{name}") for name in names) if kind == "socket"}
