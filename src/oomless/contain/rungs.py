@@ -18,7 +18,7 @@ from oomless.platform import proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Collection
 
     from oomless.contain.base import Rung
 
@@ -140,9 +140,10 @@ class Subreaper:
     kernel_limit = False
     reachable = False
 
-    def __init__(self, skip: Container[tuple[int, int]] = ()) -> None:
+    def __init__(self, skip: Collection[tuple[int, int]] = ()) -> None:
         self._own = os.getpid()
         self._skip = skip
+        self._hunt = lineage.Hunt(self._own, skip)
         self._peak = 0
         self.source = "pss"
 
@@ -178,7 +179,7 @@ class Subreaper:
         return self._peak
 
     def kill(self) -> None:
-        lineage.kill_descendants(self._own, self._skip)
+        self._hunt.round()
 
     def release(self, pids: list[int]) -> None:
         pass
@@ -235,7 +236,7 @@ def proportional_sum(stats: list[proc.Stat]) -> int:
 
 
 def build(
-    name: str, paths: dict[str, str], limit: int | None, processes: int | None, skip: Container[tuple[int, int]]
+    name: str, paths: dict[str, str], limit: int | None, processes: int | None, skip: Collection[tuple[int, int]]
 ) -> Rung:
     """The rung that the daemon chose. ``skip``: children that the shim's process had before it became the shim."""
     return Cgroups(name, paths, limit, processes) if paths else Subreaper(skip)

@@ -63,6 +63,8 @@ class Shim:
         self.root_status: int | None = None
         self.cause: ending.Cause | None = None
         self.kill_at: float | None = None
+        self.round_at = 0.0
+        self.hunt = lineage.Hunt(self.pid, self.strangers)
         self.biggest = 0
         self.ended = 0
         self.report_at = self.began
@@ -153,7 +155,8 @@ class Shim:
 
     def _pause(self) -> float | None:
         """Milliseconds until something is due; None: only events."""
-        due = [at for at in (self.link.retry_at, self.kill_at) if at is not None]
+        kill_at = None if self.kill_at is None else max(self.kill_at, self.round_at)
+        due = [at for at in (self.link.retry_at, kill_at) if at is not None]
         if self.kill_at is not None or (self.root_status is not None and self.final()):
             due.append(time.monotonic() + 0.01)
         else:
@@ -210,8 +213,10 @@ class Shim:
                 self.end(now, cause)
             elif not self.rung.reachable and now >= self.report_at:
                 self._report(now)
-        if self.kill_at is not None and now >= self.kill_at:
+        if self.kill_at is not None and now >= max(self.kill_at, self.round_at):
+            self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
             self.kill()
+            self.round_at = ending.next_round(now, self.rung.reachable)
 
     def _report(self, now: float) -> None:
         self.report_at = now + self.report_pause
@@ -229,7 +234,7 @@ class Shim:
         """Only a tool shell has a front."""
 
     def root_gone(self) -> None:
-        self.strangers |= ending.daemon_below(self.spec["state"])
+        self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
         if self.kill_at is None:
             others = self.rung.members()
             self.ended = len(others)
@@ -255,21 +260,21 @@ class Shim:
         self.cause = cause
         self.kill_at = now if cause.at_once else now + GRACE
         if not cause.at_once:
+            self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
             ending.signal_all(self.rung.members(), signal.SIGTERM)
 
     def kill(self) -> None:
-        """One round, repeated until nobody is left: the rung's own, and by descent for whoever moved itself out of
-        its group (hosts do that to scopes)."""
+        """One round, repeated until nobody is left: the rung's own, and from the second on by descent, for whoever
+        moved itself out of its group (hosts do that to scopes)."""
         self.rung.kill()
-        if self.rung.reachable:
-            lineage.kill_descendants(self.pid, self.strangers)
+        if self.rung.reachable and self.round_at:
+            self.hunt.round()
 
     def over(self) -> bool:
         if self.root_status is None:
             return False
         self._reap()
-        self.strangers |= ending.daemon_below(self.spec["state"])
-        if ending.nobody(self.pid, self.strangers) and not self.rung.members():
+        if ending.nobody(self.pid, self.strangers, self.spec["state"]) and not self.rung.members():
             return True
         return self.kill_at is not None and time.monotonic() > self.kill_at + ending.GIVE_UP_AFTER
 
