@@ -17,14 +17,14 @@ assert sys.platform == "linux"
 
 import msgspec
 
-from oomless.contain import groups
 from oomless.contain.rungs import proportional_sum
 from oomless.contain.sweep import Sweep
 from oomless.daemon.logs import Log
+from oomless.daemon.remnants import Remnants
 from oomless.daemon.spared import Spared
 from oomless.daemon.tree import Tree
 from oomless.errors import JournalError
-from oomless.journal.facts import OpenTree, TreeRow
+from oomless.journal.facts import OpenTree
 from oomless.journal.store import Journal
 from oomless.model import ExitRecord, Identity, Survivor
 from oomless.paths import Paths
@@ -54,6 +54,7 @@ class Registry:
         self._log = log
         self.trees: dict[str, Tree] = {}
         self.spared = Spared()
+        self._remnants = Remnants(paths, journal, log)
         self._platform = platform
         self._freed = freed
         self._tasks: set[asyncio.Task[None]] = set()
@@ -155,7 +156,8 @@ class Registry:
                 self._close_swept(tree, "the machine was restarted", 0, (), None)
             elif self._resume(tree, found):
                 living.append(tree)
-        self._remove_groups(rows)
+        self._remnants.remove_groups(rows, self.trees)
+        self._spawn(self._remnants.remove_forgotten(self.trees))
         return living
 
     def _resume(self, tree: Tree, found: OpenTree) -> bool:
@@ -180,14 +182,6 @@ class Registry:
             await asyncio.sleep(START_LOOK)
         if tree.shim is None and not tree.closed.is_set():
             await self._bury(tree, "it never started")
-
-    def _remove_groups(self, rows: list[TreeRow]) -> None:
-        """Empty groups of our own that no open tree is in: a daemon that died right after a tree's record came may
-        have left them, or one that was killed together with a shim."""
-        leaf = f"oomless-{self.paths.install_id()}-"
-        keep = {leaf + id for id in self.trees}
-        places = {os.path.dirname(path) for row in rows for path in row.intent.cgroups.values()}
-        groups.remove_empty(places | groups.around(proc.cgroups("self")), self.paths.install_id(), keep)
 
     # -- ends without a word -------------------------------------------------------------------------------
 
@@ -224,7 +218,10 @@ class Registry:
         for one in left:
             self._log.warning("left running", tree=tree.id, pid=one.pid, command=one.command, why=one.why)
         if close:
-            self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed, sweep.left_running())
+            running = sweep.left_running()
+            tmp = "" if left or running else await self._remnants.remove_tmp(tree.id)
+            text += f"; {tmp}" if tmp else ""
+            self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed, running)
 
     def _to_be_finished(self) -> None:
         """By this task, though the daemon is told to stop."""
