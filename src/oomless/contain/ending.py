@@ -77,7 +77,10 @@ def exited(status: int) -> Cause:
 
 def not_started(error: OSError, command: str) -> Cause:
     number = error.errno or 0
-    if getattr(error, "stage", "") != "exec":
+    stage = getattr(error, "stage", "")
+    if stage == "tmp":
+        return Cause("failed", 125, f"cannot make its TMPDIR; {error.strerror}; or leave out --private-tmp")
+    if stage != "exec":
         return Cause("failed", 125, f"cannot contain {command!r}; {error.strerror}; see oomless doctor")
     if number in (errno.ENOENT, errno.ENOTDIR) or not exists(command):
         return Cause("failed", 127, f"cannot run {command!r}; there is no such command; check its name and PATH")

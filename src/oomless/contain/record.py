@@ -44,6 +44,7 @@ def compose(shim: Shim, cause: Cause, left: list[Record]) -> Record:
         "left": left,
         "ended": shim.ended,
         "started_at": shim.started_at,
+        "private_tmp": shim.tmp.facts,
         **shim.spec["extra"],
         **shim.record_extra(),
     }

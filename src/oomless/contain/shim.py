@@ -22,6 +22,7 @@ assert sys.platform == "linux"
 from oomless.contain import child, ending, lineage, record
 from oomless.contain.bounds import Bounds
 from oomless.contain.link import Link
+from oomless.contain.privatetmp import PrivateTmp
 from oomless.contain.rungs import Subreaper, build
 from oomless.contain.signals import SI_USER, SignalFd
 from oomless.lean import loads, signal
@@ -70,6 +71,7 @@ class Shim:
         self.report_at = self.began
         self.report_pause = REPORT_FIRST
         self.front: int | None = None
+        self.tmp = PrivateTmp(spec)
 
     # -- start ---------------------------------------------------------------------------------------------
 
@@ -78,6 +80,7 @@ class Shim:
         paths: dict[str, str] = self.granted["cgroups"]
         bounds = self.bounds
         self.rung = build(self.granted["rung"], paths, bounds.memory, bounds.processes, self.strangers)
+        self.tmp.make()
         try:
             self.rung.make()
             self._fork()
@@ -94,9 +97,9 @@ class Shim:
         self.rung = Subreaper(self.strangers)
 
     def _fork(self) -> None:
-        marker: str = self.granted["marker"]
+        environment = {"OOMLESS_TREE": self.granted["marker"], **self.tmp.environment()}
         before, tied = self.signals.before, self.spec["tied"]
-        self.root = child.start(self.command, self.rung, marker, self.same_group, before, tied)
+        self.root = child.start(self.command, self.rung, environment, self.same_group, before, tied)
         self.root_start = proc.start_of(self.root) or 0
         child.let_go(0, 1)
 
@@ -307,6 +310,7 @@ class Shim:
         return self._finish(cause, left)
 
     def _finish(self, cause: ending.Cause, left: list[dict[str, object]]) -> int:
+        self.tmp.finish(bool(left))
         facts = record.compose(self, cause, left)
         self.rung.close()
         ending.remove(self.rung)
