@@ -40,7 +40,9 @@ assert sys.platform == "linux"
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
-MODULES = ("stage_claude", "stage_ends", "stage_jobs", "stage_tools", "stage_late", "stage_ends_typed")
+MODULES = (
+    "stage_claude", "stage_ends", "stage_jobs", "stage_tools", "stage_late", "stage_ends_typed", "stage_machine",
+)  # fmt: skip
 #: Seconds that one scene may take.
 LONGEST = 240
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from helpers import wait_gone
 from oomless.demo.model import log
@@ -140,7 +140,7 @@ class Session:
 
     # -- how far it is ----------------------------------------------------------------------------------------------
 
-    def ready(self, stuck: int = 0) -> Session:
+    def ready(self, stuck: int = 0) -> Self:
         """Once its servers serve, and all turns are played but so many, whose calls do not return."""
         self._stuck = stuck
         self.stage.wait(self._has_played, 90, f"the session {self.name} has played {self.said()[-600:]}")
@@ -190,7 +190,7 @@ class Session:
         self._write({"type": "control_request", "request_id": id, "request": {"subtype": subtype, **fields}})
         self.stage.wait(lambda: f'"request_id":"{id}"' in self.said(), 60, f"{subtype} is answered")
 
-    def reconnect(self, server: Server) -> set[Who]:
+    def reconnect(self, server: Server, settle: bool = True) -> set[Who]:
         """What ``/mcp`` does on request: ends the server's process and starts another. The older generation's
         processes, whether they live or not."""
         role = f"{self.name}:{server.name}"
@@ -198,7 +198,8 @@ class Session:
         self.control("mcp_reconnect", serverName=server.name)
         younger = lambda: len(set(self.stage.those(role).items()) - before) >= server.processes  # noqa: E731
         self.stage.wait(younger, 60, f"{role} runs again")
-        self.stage.settle()
+        if settle:
+            self.stage.settle()
         return before
 
     # -- its end ----------------------------------------------------------------------------------------------------
