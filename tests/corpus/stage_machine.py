@@ -10,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from oomless.demo.model.script import Call, Rule, Turn
+from oomless.demo.model.script import Call, Rule, Turn, WaitFile
 from oomless.platform import proc
 
-from .stage import ROLE, Stage, unseen
+from .stage import LIFE, ROLE, Stage, unseen
 from .stage_claude import OLDER, duplicates, kill_launcher
 from .stage_ends_typed import tails
 from .stage_host import KEEP, MINE, MUX, Session, bash
@@ -86,9 +86,8 @@ def group_killed(stage: Stage) -> None:
     """As a shell's job control or a supervisor does it: the servers are in the session's group, tool shells not."""
     stage.daemon()
     servers = [by_npx("memory"), plain("everything"), renamed(by_shell("flow-nexus"), "nexus")]
-    detached = msgspec.structs.replace(
-        plain("flow-nexus"), name="apart", command=("setsid", "-w", *plain("flow-nexus").command), processes=2
-    )
+    nexus = plain("flow-nexus")
+    detached = msgspec.structs.replace(nexus, name="apart", command=("setsid", *nexus.command))
     at_home(stage, *servers, detached)
     turns = [
         *tails(stage, "one"), kept("one", "setsid", "setsid sleep 631"),
@@ -107,10 +106,11 @@ def group_killed(stage: Stage) -> None:
     stage.expect("one:build", 7)
 
 
-def stuck_git(servers: list[Server]) -> Turn:
-    """All are asked at once for the state of a repository where git never ends."""
+def stuck_git(servers: list[Server], when: Path) -> Turn:
+    """All are asked at once for the state of a repository where git never ends, once ``when`` exists."""
     asked = {"repo_path": servers[0].command[-1]}
-    return Turn(calls=tuple(Call(name=f"mcp__{one.name}__git_status", input=asked) for one in servers))
+    calls = tuple(Call(name=f"mcp__{one.name}__git_status", input=asked) for one in servers)
+    return Turn(calls=calls, wait_file=WaitFile(path=str(when), seconds=LIFE))
 
 
 @unseen("a killed session whose Python servers had git running", "claude", "servers", "tools", machine=True)
@@ -128,8 +128,14 @@ def servers_at_work(stage: Stage) -> None:
     at_home(stage, *servers, by_uvx("time"))
     shop = project(stage, "shop")
     other = Session(stage, "two", [*servers, by_uvx("time")], [plain_job("two")], project=shop).ready()
-    turns = [*tails(stage, "one"), stuck_git(servers)]
-    Session(stage, "one", [*servers, by_uvx("time")], turns, project=shop).ready(stuck=1).killed()
+    serving = stage.folder / "serving"
+    turns = [*tails(stage, "one"), stuck_git(servers, serving)]
+    session = Session(stage, "one", [*servers, by_uvx("time")], turns, project=shop)
+    stage.wait(lambda: all(map(session.serves, session.servers)), 60, "all serve")  # it starts three at a time
+    stage.settle()
+    serving.touch()
+    stage.wait(lambda: len(stage.those("one:git*", "git status")) == len(servers), 30, "git runs below each")
+    session.ready(stuck=1).killed()
     stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
     for server in servers:
         stage.expect(f"one:{server.name}", 2)
