@@ -195,12 +195,15 @@ class Session:
         processes, whether they live or not."""
         role = f"{self.name}:{server.name}"
         before = set(self.stage.those(role).items())
-        self.control("mcp_reconnect", serverName=server.name)
+        self._ask_again(server)
         younger = lambda: len(set(self.stage.those(role).items()) - before) >= server.processes  # noqa: E731
         self.stage.wait(younger, 60, f"{role} runs again")
         if settle:
             self.stage.settle()
         return before
+
+    def _ask_again(self, server: Server) -> None:
+        self.control("mcp_reconnect", serverName=server.name)
 
     # -- its end ----------------------------------------------------------------------------------------------------
 

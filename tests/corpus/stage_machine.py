@@ -153,13 +153,13 @@ def started_again(stage: Stage) -> None:
     other = Session(stage, "two", [*named, *rest], project=shop).ready()
     session = Session(stage, "one", [*named, *rest], tails(stage, "one"), talk=True, project=shop).ready()
     duplicates(session)
-    for server in [*named, *rest] * 2:
+    for server in [*named, *rest, *named, *named]:
         stage.say_of(session.reconnect(server, settle=False), "superseded", OLDER)
-    for server in named[:2]:
+    for server in named[:2] * 2:
         kill_launcher(session, server)
         stage.say_of(session.reconnect(server, settle=False), "superseded", OLDER)
     stage.settle()
-    stage.expect("one:flow-nexus", 8)
+    stage.expect("one:flow-nexus", 3 + 2 * 2 + 3)
     other.ready()
 
 
@@ -221,7 +221,7 @@ def servers_by_hand(stage: Stage) -> None:
     client = stage.start("mine", *PYTHON, "client", *nexus.command, env=nexus.env)
     everything = " ".join(plain("everything").command[:2])
     screen, open_one = Screen(stage, "mine"), Screen(stage, "mine")
-    screen.type(f"PORT=0 nohup {everything} streamableHttp > /dev/null 2>&1 &")
+    screen.type(f"PORT=0 nohup {everything} streamableHttp > /dev/null 2>&1 & disown")
     open_one.type(f"PORT=0 {everything} streamableHttp")
     stage.expect("mine", 10)
     stage.wait(lambda: len(stage.those("mine", "streamableHttp")) == 2, 30, "the user's servers run")
