@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         kernel_limit: bool
         #: The daemon can reach every member without the shim; else the shim tells it who they are.
         reachable: bool
+        #: Its own directories by controller (``""``: the v2 tree); empty without.
+        paths: dict[str, str]
 
         def make(self) -> None:
             """Prepares the rung before the fork; raises OSError, then another rung is taken."""

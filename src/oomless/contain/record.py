@@ -37,6 +37,8 @@ def compose(shim: Shim, cause: Cause, left: list[Record]) -> Record:
         "why_rung": shim.why_rung,
         "peak_bytes": peak,
         "peak_source": source,
+        "bytes_before": shim.freed.before,
+        "bytes_after": shim.freed.after,
         "limit_bytes": shim.bounds.memory,
         "reserved_bytes": shim.granted["reserved"],
         "seconds": round(time.monotonic() - shim.began, 3),
@@ -44,6 +46,7 @@ def compose(shim: Shim, cause: Cause, left: list[Record]) -> Record:
         "left": left,
         "ended": shim.ended,
         "started_at": shim.started_at,
+        "victim": cause.victim,
         **shim.spec["extra"],
         **shim.record_extra(),
     }

@@ -37,7 +37,7 @@ class Cgroups:
         self._unified = Unified(paths[""]) if "" in paths else None
         self._memory = Memory1(paths["memory"]) if "memory" in paths else None
         self._pids = Pids1(paths["pids"]) if "pids" in paths else None
-        self._paths = paths
+        self.paths = paths
         self._entries: list[int] = []
         self._events: list[int] = []
         self._sampled_peak = 0
@@ -57,7 +57,7 @@ class Cgroups:
                 self._events = [os.open(self._unified.events(), os.O_RDONLY | os.O_CLOEXEC)]
             if self._pids:
                 self._pids.make(self._max_processes)
-            for path in self._paths.values():
+            for path in self.paths.values():
                 self._entries.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
         except OSError:
             self.close()
@@ -76,7 +76,7 @@ class Cgroups:
         return "the kernel ended it at its memory limit" if kills else None
 
     def _listed(self) -> list[int]:
-        return sorted({pid for path in self._paths.values() for pid in files.procs(path)})
+        return sorted({pid for path in self.paths.values() for pid in files.procs(path)})
 
     def members(self) -> list[tuple[int, int]]:
         return [(stat.pid, stat.start) for stat in self._stats()]
@@ -111,14 +111,14 @@ class Cgroups:
             return
         if self._pids:
             self._pids.stop_forks()
-        for controller, path in self._paths.items():
+        for controller, path in self.paths.items():
             kill_listed(path, controller)
 
     def release(self, pids: list[int]) -> None:
-        files.release(self._paths, pids, own_groups())
+        files.release(self.paths, pids, own_groups())
 
     def remove(self) -> bool:
-        removed = [files.remove_cgroup(path) for path in self._paths.values()]
+        removed = [files.remove_cgroup(path) for path in self.paths.values()]
         return all(removed)
 
     def close(self) -> None:
@@ -141,6 +141,7 @@ class Subreaper:
     reachable = False
 
     def __init__(self, skip: Container[tuple[int, int]] = ()) -> None:
+        self.paths: dict[str, str] = {}
         self._own = os.getpid()
         self._skip = skip
         self._peak = 0
