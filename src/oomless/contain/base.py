@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     class Rung(Protocol):
         name: str
-        #: Where ``peak`` and ``usage`` come from: ``cgroup``, ``pss`` or ``pss+anon`` (``rungs.measured``).
+        #: Where ``peak`` and ``usage`` come from: ``cgroup``, ``pss`` or ``pss+anon`` (``gauge.measured``).
         source: str
         #: The kernel enforces the memory limit by itself; else the shim polls ``usage``.
         kernel_limit: bool

@@ -90,8 +90,8 @@ class Crowd:
             self._since = None
             return None
         since = self._since = now if self._since is None else self._since
-        if count >= 2 * self.limit + STORM:
-            return self._offence(f"{count} processes, far over its limit of {self.limit}")
+        if count >= far_over(self.limit):
+            return self._offence(f"at least {count} processes, far over its limit of {self.limit}")
         if now - since < FULL_FOR:
             return None
         return self._offence(f"{count} processes, over its limit of {self.limit} for {now - since:.1f} s")
@@ -126,6 +126,11 @@ class Crowd:
 
     def _offence(self, reason: str) -> Cause:
         return Cause("killed", 137, reason, at_once=True, told=True)
+
+
+def far_over(limit: int) -> int:
+    """So many are too many even for a moment."""
+    return 2 * limit + 50
 
 
 def counted_in(paths: dict[str, str]) -> str | None:

@@ -52,11 +52,12 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def walk(pid: int, skip: Container[tuple[int, int]] = ()) -> list[proc.Stat]:
-    """All living descendants; costs as much as the tree has members, not as the machine has processes."""
+def walk(pid: int, skip: Container[tuple[int, int]] = (), enough: int | None = None) -> list[proc.Stat]:
+    """All living descendants, or the first ``enough``; costs as much as the tree has members, not as the machine has
+    processes."""
     found: list[proc.Stat] = []
     queue = children_of(pid)
-    while queue:
+    while queue and (enough is None or len(found) < enough):
         child = queue.pop()
         stat = proc.read_stat(child)
         if stat is None or (stat.pid, stat.start) in skip:
@@ -68,15 +69,17 @@ def walk(pid: int, skip: Container[tuple[int, int]] = ()) -> list[proc.Stat]:
 
 
 def kill_descendants(own: int, skip: Container[tuple[int, int]] = ()) -> int:
-    """One round: SIGKILL for every living descendant, each by its verified identity, and for whole groups that a
-    zombie child of ours pins down (an unreaped member keeps the group's number from being used again, and a
-    group outside our own session or made below us cannot hold a stranger). Returns how many were living."""
+    """One round: SIGKILL for every living descendant, each by its verified identity, and before that for whole groups
+    that a child of ours pins down: a zombie, or the leader of a process session (which cannot change its group). An
+    unreaped member keeps the group's number from being used again, and a group made below us cannot hold a stranger.
+    A group is ended between two forks, which is what ends a fork bomb. Returns how many were living."""
     table = proc.table()
     members = descendants(table, own, skip)
     own_group = table[own].pgid if own in table else os.getpgrp()
     inside = {stat.pid for stat in members}
     strangers = {stat.pgid for stat in table.values() if stat.pid not in inside}
-    for group in {s.pgid for s in members if not s.alive and s.ppid == own} - strangers - {own_group, 0, 1}:
+    pinned = {s.pgid for s in members if s.ppid == own and (not s.alive or s.pid == s.sid == s.pgid)}
+    for group in pinned - strangers - {own_group, 0, 1}:
         try:
             os.killpg(group, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):

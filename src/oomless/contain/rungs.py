@@ -14,6 +14,8 @@ assert sys.platform == "linux"
 from oomless.contain import files, lineage
 from oomless.contain.cgroup1 import Memory1, Pids1, kill_listed
 from oomless.contain.cgroup2 import Unified
+from oomless.contain.crowd import far_over
+from oomless.contain.gauge import measured
 from oomless.platform import proc
 
 TYPE_CHECKING = False
@@ -134,13 +136,15 @@ class Cgroups:
 
 class Subreaper:
     """A tree known by descent from its shim alone; works everywhere on Linux, for everybody. Memory is the sum of
-    PSS, taken when the much cheaper sum of RSS (never smaller) says that it could matter."""
+    PSS, taken when the much cheaper sum of RSS (never smaller) says that it could matter. ``limit``: on processes; a
+    fork bomb that is far over it grows while it is counted, so that it is not counted to its end."""
 
     name = "subreaper"
     kernel_limit = False
     reachable = False
 
-    def __init__(self, skip: Container[tuple[int, int]] = ()) -> None:
+    def __init__(self, skip: Container[tuple[int, int]] = (), limit: int | None = None) -> None:
+        self._enough = None if limit is None else far_over(limit)
         self.paths: dict[str, str] = {}
         self._own = os.getpid()
         self._skip = skip
@@ -173,7 +177,7 @@ class Subreaper:
         return sum(stat.rss_pages for stat in lineage.walk(self._own, self._skip)) * PAGE
 
     def processes(self) -> int:
-        return len(lineage.walk(self._own, self._skip))
+        return len(lineage.walk(self._own, self._skip, self._enough))
 
     def peak(self) -> int:
         return self._peak
@@ -199,44 +203,8 @@ def own_groups() -> dict[str, str]:
     return {name: mounted[name] + path for name, path in proc.cgroups("self").items() if name in mounted}
 
 
-def proportional(pid: int) -> int | None:
-    """PSS in bytes, or None if it is not ours to read (another user's process)."""
-    raw = proc.read_file(f"/proc/{pid}/smaps_rollup")
-    for line in (raw or b"").splitlines():
-        if line.startswith(b"Pss:"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def anonymous(who: proc.Stat) -> int:
-    """Its resident memory that is of no file, in bytes, which everybody may read; 0 once it has ended. RSS would do a
-    tree wrong: it counts the pages of a shared library or file once a process."""
-    for line in (proc.read_file(f"/proc/{who.pid}/status") or b"").splitlines():
-        if line.startswith(b"RssAnon:"):
-            return int(line.split()[1]) * 1024 if proc.start_of(who.pid) == who.start else 0
-    return 0
-
-
-def measured(stats: list[proc.Stat]) -> tuple[int, str]:
-    """PSS of all, and where the figure is from: ``pss+anon`` if the PSS of some is not ours to read and their
-    anonymous memory stands in. One that ends while it is read counts for nothing: its RSS from before would be
-    counted on top of the shared pages that are the others' by now."""
-    total, source = 0, "pss"
-    for stat in stats:
-        used = proportional(stat.pid)
-        if used is None:
-            used = anonymous(stat)
-            source = "pss+anon" if used else source
-        total += used
-    return total, source
-
-
-def proportional_sum(stats: list[proc.Stat]) -> int:
-    return measured(stats)[0]
-
-
 def build(
     name: str, paths: dict[str, str], limit: int | None, processes: int | None, skip: Container[tuple[int, int]]
 ) -> Rung:
     """The rung that the daemon chose. ``skip``: children that the shim's process had before it became the shim."""
-    return Cgroups(name, paths, limit, processes) if paths else Subreaper(skip)
+    return Cgroups(name, paths, limit, processes) if paths else Subreaper(skip, processes)

@@ -91,7 +91,7 @@ class Shim:
         self.why_rung = f"fell through from {self.rung.name}: {error.strerror}"
         self.rung.close()
         self.rung.remove()
-        self.rung = Subreaper(self.strangers)
+        self.rung = Subreaper(self.strangers, self.granted["processes"])
 
     def _fork(self) -> None:
         marker: str = self.granted["marker"]

@@ -18,7 +18,7 @@ assert sys.platform == "linux"
 import msgspec
 
 from oomless.contain import files
-from oomless.contain.rungs import proportional_sum
+from oomless.contain.gauge import proportional_sum
 from oomless.contain.sweep import Sweep
 from oomless.daemon.logs import Log
 from oomless.daemon.spared import Spared
