@@ -81,6 +81,16 @@ class Survivor(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
+class PrivateTmp(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a tree's own TMPDIR: ``kept`` says why it, or something in it, had to stay."""
+
+    path: str
+    removed: bool
+    bytes_removed: int
+    entries_removed: int
+    kept: str = ""
+
+
 class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a shim writes at the end of its tree: ``<state>/exits/<tree>.json`` and ``run --report FILE``.
 
@@ -114,6 +124,7 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     ended: int = 0
     victim: bool = False
     started_at: float
+    private_tmp: PrivateTmp | None = None
     attempts: int = 1
     stdout: str | None = None
     stderr: str | None = None

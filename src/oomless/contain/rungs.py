@@ -20,7 +20,7 @@ from oomless.platform import proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Collection
 
     from oomless.contain.base import Rung
 
@@ -143,11 +143,12 @@ class Subreaper:
     kernel_limit = False
     reachable = False
 
-    def __init__(self, skip: Container[tuple[int, int]] = (), limit: int | None = None) -> None:
+    def __init__(self, skip: Collection[tuple[int, int]] = (), limit: int | None = None) -> None:
         self._enough = None if limit is None else far_over(limit)
         self.paths: dict[str, str] = {}
         self._own = os.getpid()
         self._skip = skip
+        self._hunt = lineage.Hunt(self._own, skip)
         self._peak = 0
         self.source = "pss"
 
@@ -183,7 +184,7 @@ class Subreaper:
         return self._peak
 
     def kill(self) -> None:
-        lineage.kill_descendants(self._own, self._skip)
+        self._hunt.round()
 
     def release(self, pids: list[int]) -> None:
         pass
@@ -204,7 +205,7 @@ def own_groups() -> dict[str, str]:
 
 
 def build(
-    name: str, paths: dict[str, str], limit: int | None, processes: int | None, skip: Container[tuple[int, int]]
+    name: str, paths: dict[str, str], limit: int | None, processes: int | None, skip: Collection[tuple[int, int]]
 ) -> Rung:
     """The rung that the daemon chose. ``skip``: children that the shim's process had before it became the shim."""
     return Cgroups(name, paths, limit, processes) if paths else Subreaper(skip, processes)

@@ -23,6 +23,7 @@ from oomless.contain import child, ending, lineage, record
 from oomless.contain.bounds import Bounds
 from oomless.contain.freed import Freed
 from oomless.contain.link import Link
+from oomless.contain.privatetmp import PrivateTmp
 from oomless.contain.rungs import Subreaper, build
 from oomless.contain.signals import SI_USER, SignalFd
 from oomless.lean import loads, signal
@@ -65,19 +66,22 @@ class Shim:
         self.root_status: int | None = None
         self.cause: ending.Cause | None = None
         self.kill_at: float | None = None
+        self.round_at = 0.0
+        self.hunt = lineage.Hunt(self.pid, self.strangers)
         self.biggest = 0
         self.ended = 0
         self.report_at = self.began
         self.report_pause = REPORT_FIRST
         self.front: int | None = None
+        self.tmp = PrivateTmp(spec)
 
     # -- start ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Raises StartFailed, once even the last rung has failed."""
         paths: dict[str, str] = self.granted["cgroups"]
-        bounds = self.bounds
-        self.rung = build(self.granted["rung"], paths, bounds.memory, self.granted["processes"], self.strangers)
+        self.rung = build(self.granted["rung"], paths, self.bounds.memory, self.granted["processes"], self.strangers)
+        self.tmp.make()
         try:
             self.rung.make()
             self._fork()
@@ -94,9 +98,9 @@ class Shim:
         self.rung = Subreaper(self.strangers, self.granted["processes"])
 
     def _fork(self) -> None:
-        marker: str = self.granted["marker"]
+        environment = {"OOMLESS_TREE": self.granted["marker"], **self.tmp.environment()}
         before, tied = self.signals.before, self.spec["tied"]
-        self.root = child.start(self.command, self.rung, marker, self.same_group, before, tied)
+        self.root = child.start(self.command, self.rung, environment, self.same_group, before, tied)
         self.root_start = proc.start_of(self.root) or 0
         child.let_go(0, 1)
 
@@ -114,7 +118,7 @@ class Shim:
             poll.register(front, 0)  # POLLERR comes unasked: nobody reads any more
         linked: int | None = None
         while not self.over():
-            linked = self._follow(poll, linked)
+            linked = self.link.follow(poll, linked)
             ready = {fd for fd, _ in poll.poll(self._pause())}
             now = time.monotonic()
             self._handle_signals()
@@ -144,18 +148,10 @@ class Shim:
             self.owner_gone(time.monotonic())
         return fd
 
-    def _follow(self, poll: select.poll, linked: int | None) -> int | None:
-        """Polls the lease connection that there is now, instead of the one before."""
-        if self.link.fd != linked:
-            if linked is not None:
-                poll.unregister(linked)
-            if self.link.fd is not None:
-                poll.register(self.link.fd, select.POLLIN)
-        return self.link.fd
-
     def _pause(self) -> float | None:
         """Milliseconds until something is due; None: only events."""
-        due = [at for at in (self.link.retry_at, self.kill_at) if at is not None]
+        kill_at = None if self.kill_at is None else max(self.kill_at, self.round_at)
+        due = [at for at in (self.link.retry_at, kill_at) if at is not None]
         if self.kill_at is not None or (self.root_status is not None and self.final()):
             due.append(time.monotonic() + 0.01)
         else:
@@ -214,8 +210,10 @@ class Shim:
                 self._report(now)
         else:
             self.bounds.let_go(self.rung)
-        if self.kill_at is not None and now >= self.kill_at:
+        if self.kill_at is not None and now >= max(self.kill_at, self.round_at):
+            self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
             self.kill()
+            self.round_at = ending.next_round(now, self.rung.reachable)
 
     def _report(self, now: float) -> None:
         self.report_at = now + self.report_pause
@@ -233,7 +231,7 @@ class Shim:
         """Only a tool shell has a front."""
 
     def root_gone(self) -> None:
-        self.strangers |= ending.daemon_below(self.spec["state"])
+        self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
         if self.kill_at is None:
             others = self.rung.members()
             self.ended = len(others)
@@ -262,21 +260,21 @@ class Shim:
         self.freed.begin(self.rung, cause)
         self.kill_at = now if cause.at_once else now + GRACE
         if not cause.at_once:
+            self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
             ending.signal_all(self.rung.members(), signal.SIGTERM)
 
     def kill(self) -> None:
-        """One round, repeated until nobody is left: the rung's own, and by descent for whoever moved itself out of
-        its group (hosts do that to scopes)."""
+        """One round, repeated until nobody is left: the rung's own, and from the second on by descent, for whoever
+        moved itself out of its group (hosts do that to scopes)."""
         self.rung.kill()
-        if self.rung.reachable:
-            lineage.kill_descendants(self.pid, self.strangers)
+        if self.rung.reachable and self.round_at:
+            self.hunt.round()
 
     def over(self) -> bool:
         if self.root_status is None:
             return False
         self._reap()
-        self.strangers |= ending.daemon_below(self.spec["state"])
-        if ending.nobody(self.pid, self.strangers) and not self.rung.members():
+        if ending.nobody(self.pid, self.strangers, self.spec["state"]) and not self.rung.members():
             return True
         return self.kill_at is not None and time.monotonic() > self.kill_at + ending.GIVE_UP_AFTER
 
@@ -309,8 +307,7 @@ class Shim:
         return self._finish(cause, left)
 
     def _finish(self, cause: ending.Cause, left: list[dict[str, object]]) -> int:
-        if self.root:
-            self.freed.finish(self.rung, cause, bool(left), time.monotonic())
+        self.tmp.finish(bool(left))
         facts = record.compose(self, cause, left)
         self.rung.close()
         ending.remove(self.rung)

@@ -129,7 +129,7 @@ class Keeper(Shim):
         if not condemned and not attended:
             self.strangers |= set(self.left_running)
             self.rung.release([pid for pid, _ in self.left_running])
-            if ending.nobody(self.pid, self.strangers):
+            if ending.nobody(self.pid, self.strangers, self.spec["state"]):
                 return True
         return time.monotonic() > self.kill_at + ending.GIVE_UP_AFTER
 
