@@ -43,11 +43,12 @@ def children(pid: int) -> Iterator[proc.Stat]:
     return (stat for child in proc.children_of(pid) if (stat := proc.read_stat(child)))
 
 
-def walk(pid: int, skip: Container[tuple[int, int]] = ()) -> list[proc.Stat]:
-    """All living descendants; costs as much as the tree has members, not as the machine has processes."""
+def walk(pid: int, skip: Container[tuple[int, int]] = (), enough: int | None = None) -> list[proc.Stat]:
+    """All living descendants, or the first ``enough``; costs as much as the tree has members, not as the machine has
+    processes."""
     found: list[proc.Stat] = []
     queue = proc.children_of(pid)
-    while queue:
+    while queue and (enough is None or len(found) < enough):
         child = queue.pop()
         stat = proc.read_stat(child)
         if stat is None or (stat.pid, stat.start) in skip:
