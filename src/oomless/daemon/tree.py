@@ -111,7 +111,7 @@ class Tree:
             used_bytes=self.used,
             processes=self._count(),
             limit_bytes=intent.limit,
-            footprint_source="cgroup" if "memory" in self.cgroups or self.rung == "cgroup2" else "pss",
+            footprint_source="cgroup" if "memory" in self.cgroups or self.rung.startswith("cgroup2") else "pss",
             rung=self.rung,
             pid=self.root.pid if self.root else None,
             start=self.root.start if self.root else None,

@@ -1,0 +1,71 @@
+"""The rung of most Linux users: a tree in a group of the scope that systemd's manager of the user handed over.
+
+It is the plain v2 rung (``rungs.Cgroups``) but for how it is entered and left: from a login session only the manager can
+move a process (see ``manager.py``). Not here: the scope (``delegation.py``). Standard library only; ``join`` also runs in
+the shim's forked child.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+assert sys.platform == "linux"
+
+from oomless.contain import files
+from oomless.contain.manager import Manager
+from oomless.contain.rungs import Cgroups
+
+NAME = "cgroup2+systemd"
+SCOPE = ".scope"
+#: Where in the scope those are that a tool shell leaves running on purpose: not in its tree any more.
+LET_GO = "left-running"
+
+
+class Delegated(Cgroups):
+    def make(self) -> None:
+        """Not in a scope that has ended: its folder would be made anew, with nothing to bound a tree by."""
+        scope = os.path.dirname(self._paths[""])
+        if not os.path.isdir(scope):
+            raise OSError(2, f"{os.path.basename(scope)} has ended")
+        super().make()
+        if not self.kernel_limit:
+            self.close()
+            self.remove()
+            raise OSError(95, f"{os.path.basename(scope)} has no memory controller")
+
+    def enter(self) -> None:
+        try:
+            super().enter()
+        except PermissionError:
+            ask(self._paths[""], os.getpid())
+
+    def release(self, pids: list[int]) -> None:
+        release(self._paths[""], pids)
+
+
+def release(path: str, pids: list[int]) -> None:
+    """Out of a tree's group into one beside it, which has no limits: where they came from may be out of reach."""
+    beside = f"{os.path.dirname(path)}/{LET_GO}"
+    inside = set(files.procs(path)) & set(pids)
+    if inside:
+        os.makedirs(beside, exist_ok=True)
+    for pid in inside:
+        files.try_write(f"{beside}/cgroup.procs", str(pid))
+
+
+def join(path: str, pid: int) -> None:
+    """Moves a process into the group at ``path``, by ourselves or by the manager; raises OSError."""
+    try:
+        files.write(f"{path}/cgroup.procs", str(pid))
+    except PermissionError:
+        ask(path, pid)
+
+
+def ask(path: str, pid: int) -> None:
+    unit, folder = os.path.split(path)
+    manager = Manager.of_user()
+    try:
+        manager.attach(os.path.basename(unit), f"/{folder}", pid)
+    finally:
+        manager.close()
