@@ -1,7 +1,7 @@
 """A D-Bus connection, as little of it as asking systemd takes: one socket, blocking, every wait bounded.
 
-Covers: EXTERNAL authentication, the types ``y b u t s o g v a ()``, method calls with their answers, signals. Does not
-cover: file descriptors, other types, being called, or what is asked (``manager.py``). Written from the D-Bus
+Covers: EXTERNAL authentication, the types ``y b u t s o g v a ()``, method calls with their answers, signals. Does
+not cover: file descriptors, other types, being called, or what is asked (``manager.py``). Written from the D-Bus
 specification 0.43. Standard library only; it also runs in the forked child of a shim, right before exec.
 
 All failures are OSError, for that is what a rung may raise: ``Refused`` is the answer of the other side.

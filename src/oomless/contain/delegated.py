@@ -1,8 +1,8 @@
 """The rung of most Linux users: a tree in a group of the scope that systemd's manager of the user handed over.
 
-It is the plain v2 rung (``rungs.Cgroups``) but for how it is entered and left: from a login session only the manager can
-move a process (see ``manager.py``). Not here: the scope (``delegation.py``). Standard library only; ``join`` also runs in
-the shim's forked child.
+It is the plain v2 rung (``rungs.Cgroups``) but for how it is entered: from a login session only the manager can move a
+process (see ``manager.py``). Not here: the scope (``delegation.py``). Standard library only; ``join`` also runs in the
+shim's forked child.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from oomless.contain.rungs import Cgroups
 
 NAME = "cgroup2+systemd"
 SCOPE = ".scope"
-#: Where in the scope those are that a tool shell leaves running on purpose: not in its tree any more.
-LET_GO = "left-running"
 
 
 class Delegated(Cgroups):
@@ -39,19 +37,6 @@ class Delegated(Cgroups):
             super().enter()
         except PermissionError:
             ask(self._paths[""], os.getpid())
-
-    def release(self, pids: list[int]) -> None:
-        release(self._paths[""], pids)
-
-
-def release(path: str, pids: list[int]) -> None:
-    """Out of a tree's group into one beside it, which has no limits: where they came from may be out of reach."""
-    beside = f"{os.path.dirname(path)}/{LET_GO}"
-    inside = set(files.procs(path)) & set(pids)
-    if inside:
-        os.makedirs(beside, exist_ok=True)
-    for pid in inside:
-        files.try_write(f"{beside}/cgroup.procs", str(pid))
 
 
 def join(path: str, pid: int) -> None:

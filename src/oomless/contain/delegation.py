@@ -1,10 +1,10 @@
 """A part of the v2 tree that systemd's manager of the user has handed over to us: one scope for an installation.
 
 Covers: having that scope (``oomless-TAG.scope``, made through ``manager.py``), keeping it, its controllers, and whom
-it may be offered to. Each tree is a group in it. A scope ends with its last process, so each process that offers it to
-others has a keeper in there: a shell that reads from a pipe and ends with whoever holds the other end. The scope itself
-outlives them as long as a tree is in it, and is entered again by the next. Not here: one tree in it (``delegated.py``)
-and the other rungs (``ladder.py``). Standard library only.
+it may be offered to. Each tree is a group in it. A scope ends with its last process, so each process that offers it
+to others has a keeper in there: a shell that reads from a pipe and ends with whoever holds the other end. The scope
+itself outlives them as long as a tree is in it, and is entered again by the next. Not here: one tree in it
+(``delegated.py``) and the other rungs (``ladder.py``). Standard library only.
 """
 
 from __future__ import annotations
@@ -157,9 +157,9 @@ class Delegation:
         parts = group.strip("/").split("/")
         for length in range(len(parts), 0, -1):
             path = f"{self._mount}/{'/'.join(parts[:length])}"
-            if folder.startswith(f"{path}/") or path == folder:
+            if f"{folder}/".startswith(f"{path}/"):
                 break
-            if SCOPE in path and path.startswith(folder):
+            if path.startswith(f"{folder}/"):
                 continue  # a tree of ours: who is in there asks for a nested one, which its reservation covers
             if any(files.read_int(f"{path}/{name}") is not None for name in ("memory.max", "memory.high")):
                 return path.removeprefix(self._mount or "")

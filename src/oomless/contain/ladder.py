@@ -4,8 +4,8 @@ The daemon chooses for the process that asks (its cgroups count, so that limits 
 prints the same answer. A rung is offered only after a directory has been made and removed there; the answer is
 remembered by place. Not here: the rungs (``rungs.py``).
 
-The names are ``cgroup2+systemd`` (v2 with its own controllers, in a scope of systemd's user manager), ``cgroup2`` (the
-same wherever we may write), ``cgroup2+cgroup1`` (v2 ends the tree, v1 bounds it), ``cgroup1`` and ``subreaper``.
+The names are ``cgroup2+systemd`` (v2 with its own controllers, in a scope of systemd's user manager), ``cgroup2``
+(the same wherever we may write), ``cgroup2+cgroup1`` (v2 ends the tree, v1 bounds it), ``cgroup1`` and ``subreaper``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What is asked of systemd's manager of this user: a scope of our own, and that a process be moved into it.
 
 An ordinary user may move a process only within a subtree of groups that is the user's own. Who logged in by ssh or on
-a terminal is outside of that (in ``session-N.scope``, which is root's); the manager moves such a process, with the help
-of the system's manager, which checks that process and groups are of one user. Not here: what the scope is for
+a terminal is outside of that (in ``session-N.scope``, which is root's); the manager moves such a process, with the
+help of the system's manager, which checks that process and groups are of one user. Not here: what the scope is for
 (``delegation.py``), the wire (``bus.py``). Standard library only.
 
 Measured with systemd 252 and 257: what ``systemctl --user`` uses, the socket ``systemd/private``, answers without a
@@ -34,11 +34,9 @@ _INFINITY = 2**64 - 1
 def sockets() -> list[tuple[str, bool]]:
     """Where this user's manager may be reached, best first, and whether that is a message bus. The folder is looked
     for under its usual name too: a changed XDG_RUNTIME_DIR moves no manager."""
-    folders = [os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.geteuid()}"]
-    places = [
-        (f"{folder}/{name}", name == "bus") for name in ("systemd/private", "bus") for folder in folders if folder
-    ]
-    return [place for place in dict.fromkeys(places) if os.path.exists(place[0])]
+    folders = dict.fromkeys(filter(None, (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.geteuid()}")))
+    places = [(f"{folder}/{name}", name == "bus") for name in ("systemd/private", "bus") for folder in folders]
+    return [place for place in places if os.path.exists(place[0])]
 
 
 class Manager:
