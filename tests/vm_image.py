@@ -115,14 +115,8 @@ def set_up(root: Path) -> None:
     (root / "var/lib/systemd/linger" / USER).touch()
     (root / "etc/machine-id").write_text("")
     (root / "payload").mkdir()
-    for unwanted in (
-        "usr/share/doc",
-        "usr/share/locale",
-        "usr/share/man",
-        "var/cache/apt/archives",
-        "var/lib/apt/lists",
-    ):
-        shutil.rmtree(root / unwanted, ignore_errors=True)
+    for unwanted in ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists"):
+        shutil.rmtree(root / unwanted)
 
 
 def source() -> str:
