@@ -29,7 +29,7 @@ PLACES = {"manager": f"/user@{vm_image.UID}.service/", "login": f"/user-{vm_imag
 TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "debootstrap": "debootstrap", "mke2fs": "e2fsprogs"}
 #: What the daemon, the command and the tests load in the guest.
 SITE = ("msgspec", "httptools", "typer", "rich", "tomlkit", "pytest")
-SUITE = ["tests/test_contain.py", "-k", "systemd"]
+SUITE = ["tests/test_contain.py", "tests/test_delegation.py", "-k", "systemd or delegation"]
 SECONDS = 900.0
 
 

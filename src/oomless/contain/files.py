@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 
-#: Where in a scope of ours those are that a tool shell leaves running on purpose: not in its tree any more.
-LET_GO = "left-running"
+#: Where in a scope of ours those are that are in no tree any more: what a tool shell leaves running on purpose.
+OUTSIDE = "outside"
 
 
 def read(path: str) -> str:
@@ -101,5 +101,5 @@ def release(paths: dict[str, str], pids: list[int], own: dict[str, str]) -> None
                 around = os.path.dirname(path)
                 moved = any(t and try_write(f"{t}/cgroup.procs", str(pid)) for t in (own.get(controller), around))
                 if not moved and around.endswith(".scope"):
-                    os.makedirs(f"{around}/{LET_GO}", exist_ok=True)
-                    try_write(f"{around}/{LET_GO}/cgroup.procs", str(pid))
+                    os.makedirs(f"{around}/{OUTSIDE}", exist_ok=True)
+                    try_write(f"{around}/{OUTSIDE}/cgroup.procs", str(pid))
