@@ -44,7 +44,7 @@ def bash(command: str, **fields: Any) -> Turn:
 
 def left_in_background(role: str, command: str, then: str = "") -> Turn:
     """A command with ``&``: the tool shell ends, at once or after ``then``, and the command stays in the shell's
-    process session. In a pid namespace the kernel tells nobody of births: the daemon must see the shell itself."""
+    process session."""
     return bash(f"{ROLE}={role} {command} > /dev/null 2>&1 & {then}".rstrip())
 
 
