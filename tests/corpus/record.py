@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from oomless.census import snapshot
+from oomless.census import settings, snapshot
 from oomless.census.snapshot import Snapshot
 from oomless.paths import Paths
 from oomless.platform.base import Platform, Standing
@@ -172,7 +172,7 @@ def perform(name: str, folder: Path, group: Path | None = None) -> int:
     try:
         play.run(stage)
         stage.settle()
-        told = stage.told()
+        told = msgspec.structs.replace(stage.told(), configured=settings.Reader().read())
         seen, standings = read(stage.platform())
         labels = stage.labels(seen.processes)
         rows = tuple(

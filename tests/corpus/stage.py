@@ -84,14 +84,6 @@ def unseen(title: str, *needs: str, machine: bool = False) -> Callable[[Run], Ru
     return play(title, *needs, tried=False, machine=machine)
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """A server as settings name it that a host reads: ``source`` is their file."""
-
-    name: str
-    command: tuple[str, ...]
-    source: str
-
-
 class Stage:
     """``folder`` is removed with all in it by whoever made it. The environment of this process is the stage's.
     ``group``: on the machine itself, whose members are of the stage; else all processes that there are."""
@@ -116,8 +108,6 @@ class Stage:
         self._said: list[tuple[str, Label]] = []
         self._said_of: dict[Who, Label] = {}
         self._roles: dict[Who, str] = {}
-        #: What the settings of the sessions say about servers, and where.
-        self.entries: list[Entry] = []
         self._own = {os.getppid(): "it adopts orphans, and started none", 1: "the init"}
         self._own[os.getpid()] = "it only starts hosts, as a terminal would"
         self._daemon = self._noticed = False
