@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
+
 from helpers import wait_gone
 from oomless.demo.model import log
 from oomless.demo.model.process import ModelProcess
@@ -66,6 +68,8 @@ class Session:
         rules: Sequence[Rule] = (),
     ) -> None:
         self.stage, self.name, self.servers, self.turns = stage, name, tuple(servers), tuple(turns)
+        if turns:
+            self.turns = (msgspec.structs.replace(turns[0], delay=stage.notice()), *turns[1:])
         self.project = project
         self.folder = stage.folder / name
         (self.folder / "tmp").mkdir(parents=True)
@@ -146,6 +150,7 @@ class Session:
         self.stage.wait(self._has_played, 90, f"the session {self.name} has played {self.said()[-600:]}")
         self.stage.wait(lambda: all(map(self.serves, self.servers)), 60, f"the servers of {self.name} serve")
         self.stage.settle()
+        self.stage.heard()
         return self
 
     def serves(self, server: Server) -> bool:
