@@ -21,6 +21,7 @@ assert sys.platform == "linux"
 
 from oomless.contain import child, ending, lineage, record
 from oomless.contain.bounds import Bounds
+from oomless.contain.escape import Escapes
 from oomless.contain.link import Link
 from oomless.contain.privatetmp import PrivateTmp
 from oomless.contain.rungs import Subreaper, build
@@ -42,6 +43,9 @@ LONGEST_PAUSE = 86400.0
 
 
 class Shim:
+    #: All that the tree forks is of it. A tool shell's may detach.
+    owns_all = True
+
     def __init__(self, spec: dict[str, Any], command: list[str]) -> None:
         self.spec = spec
         self.granted: dict[str, Any] = spec["granted"]
@@ -70,6 +74,7 @@ class Shim:
         self.report_pause = REPORT_FIRST
         self.front: int | None = None
         self.tmp = PrivateTmp(spec)
+        self.escapes = Escapes(self)
 
     # -- start ---------------------------------------------------------------------------------------------
 
@@ -160,7 +165,7 @@ class Shim:
         if self.kill_at is not None or (self.root_status is not None and self.final()):
             due.append(time.monotonic() + 0.01)
         else:
-            due += self.bounds.due(self.rung)
+            due += self.bounds.due(self.rung) + self.escapes.due()
             due += [] if self.rung.reachable else [self.report_at]
         return min(LONGEST_PAUSE, max(0.0, min(due) - time.monotonic())) * 1000 if due else None
 
@@ -208,6 +213,7 @@ class Shim:
         if self.link.retry_at is not None and now >= self.link.retry_at:
             self.link.reconnect({"tree": self.granted["tree"], **self._who()}, now)
         if self.cause is None and (self.root_status is None or not self.final()):
+            self.escapes.look(now)
             cause = self.bounds.passed(self.rung, now)
             if cause is not None:
                 self.end(now, cause)
@@ -234,7 +240,7 @@ class Shim:
     def root_gone(self) -> None:
         self.strangers |= ending.daemon_below(self.spec["state"])
         if self.kill_at is None:
-            others = self.rung.members()
+            others = self.escapes.everybody()
             self.ended = len(others)
             if others:
                 ending.signal_all(others, signal.SIGTERM)
@@ -258,7 +264,7 @@ class Shim:
         self.cause = cause
         self.kill_at = now if cause.at_once else now + GRACE
         if not cause.at_once:
-            ending.signal_all(self.rung.members(), signal.SIGTERM)
+            ending.signal_all(self.escapes.everybody(), signal.SIGTERM)
 
     def kill(self) -> None:
         """One round, repeated until nobody is left: the rung's own, and by descent for whoever moved itself out of

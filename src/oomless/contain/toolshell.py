@@ -31,6 +31,8 @@ ATTENDED_SECONDS = 3.0
 
 
 class Keeper(Shim):
+    owns_all = False
+
     def __init__(self, spec: dict[str, Any], command: list[str], front: int) -> None:
         super().__init__(spec, command)
         self.front = front

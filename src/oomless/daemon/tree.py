@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oomless.journal.facts import TreeIntent
-    from oomless.model import Identity
+    from oomless.model import Escaped, Identity
 
 
 class Tree:
     """``writer``: the lease connection, None while the shim is on its way back. ``members``: the last that a shim
-    without cgroups told of. ``closed`` is set once its end is in the journal."""
+    told of: all of them without cgroups, else those who have moved out (``escaped``). ``closed`` is set once its end
+    is in the journal."""
 
     def __init__(self, intent: TreeIntent, reason: str) -> None:
         self.intent = intent
@@ -39,6 +40,7 @@ class Tree:
         self.why_rung = ""
         self.used: int | None = None
         self.members: set[tuple[int, int]] = set()
+        self.escaped: tuple[Escaped, ...] = ()
         self.writer: asyncio.StreamWriter | None = None
         self.closed = asyncio.Event()
         self._pidfd: int | None = None
@@ -118,6 +120,7 @@ class Tree:
             seconds=round(time.time() - intent.intended_at, 3),
             reason=reason or self.reason,
             command=redact.words(intent.argv),
+            escaped=tuple(one for one in self.escaped if proc.start_of(one.pid) == one.start),
         )
 
 
