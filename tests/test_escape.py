@@ -178,12 +178,6 @@ def test_a_daemon_that_left_is_not_moved_back(tmp_path: Path) -> None:
     assert (record["escaped"], record["survivors"]) == ([], 0)
 
 
-def test_a_tool_shells_tree_is_not_watched() -> None:
-    from oomless.contain.toolshell import Keeper
-
-    assert not Keeper.owns_all
-
-
 def test_a_look_at_a_tree_costs_little(tmp_path: Path) -> None:
     """CPU time of the shim of 50 that sleep, over three looks."""
     script = "for i in $(seq 50); do sleep 60 & done; touch $READY; wait"

@@ -109,7 +109,9 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     ``exit_code`` is what ``oomless run`` returns (the contract's codes); ``reason`` is one line for people.
     ``left`` lists who lives on against our will (``survivors`` is their number), ``left_running`` who was spared
     because it detached on purpose, ``escaped`` who moved out of the tree's groups meanwhile, ``ended`` counts the
-    members that had to be ended after the root was gone.
+    members that had to be ended after the root was gone. ``bytes_before``: used when its end began, where
+    that was measured, ``bytes_after`` by those who are left. ``victim``: ended for
+    the budget of all trees, and not for anything that it did.
     """
 
     schema: str = "oomless.run/1"
@@ -123,6 +125,8 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     why_rung: str = ""
     peak_bytes: int
     peak_source: FootprintSource
+    bytes_before: int | None = None
+    bytes_after: int | None = None
     limit_bytes: int | None = None
     reserved_bytes: int
     seconds: float
@@ -130,6 +134,7 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     left: tuple[Survivor, ...] = ()
     left_running: tuple[Survivor, ...] = ()
     ended: int = 0
+    victim: bool = False
     started_at: float
     private_tmp: PrivateTmp | None = None
     escaped: tuple[Escaped, ...] = ()

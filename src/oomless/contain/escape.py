@@ -58,14 +58,15 @@ class Escapes:
 
     def __init__(self, shim: Shim) -> None:
         self._shim = shim
-        self._paths: dict[str, str] = shim.granted["cgroups"] if shim.owns_all else {}
+        self._paths: dict[str, str] = shim.granted["cgroups"]
         self._leaf = os.path.basename(next(iter(self._paths.values()), ""))
         self._at = shim.began + EVERY
         self._seen: dict[tuple[int, int], Escape] = {}
         self.outside: list[tuple[int, int]] = []
 
     def due(self) -> list[float]:
-        return [self._at] if self._paths and self._shim.rung.reachable else []
+        watched = self._paths and self._shim.rung.reachable and self._shim.final()
+        return [self._at] if watched else []
 
     def everybody(self) -> list[tuple[int, int]]:
         """The members of the tree, wherever they are."""
@@ -80,7 +81,7 @@ class Escapes:
         shim, before, began = self._shim, self.outside, time.thread_time()
         found = self._away()
         if found:
-            shim.strangers |= ending.daemon_below(shim.spec["state"])
+            shim.strangers |= ending.daemon_below(shim.spec["state"], shim.pid)
         self.outside = [(stat.pid, stat.start) for stat in found if self._is_ours(stat) and not self._inside(stat)]
         if self.outside or before:
             named = [self._seen[who].row() for who in self.outside[:NAMED]]
@@ -131,7 +132,7 @@ class Escapes:
             return "it ended"
         try:
             for controller in groups:
-                files.write(f"{self._paths[controller]}/cgroup.procs", str(stat.pid))
+                self._join(self._paths[controller], stat.pid)
         except ProcessLookupError:
             return "it ended"
         except OSError as error:
@@ -139,6 +140,14 @@ class Escapes:
         finally:
             os.close(fd)
         return ""
+
+    def _join(self, path: str, pid: int) -> None:
+        if self._shim.rung.name == "cgroup2+systemd":  # there only systemd may move an ordinary user's process
+            from oomless.contain.delegated import join
+
+            join(path, pid)
+        else:
+            files.write(f"{path}/cgroup.procs", str(pid))
 
 
 def contained(pid: int) -> bool:

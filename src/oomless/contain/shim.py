@@ -22,6 +22,7 @@ assert sys.platform == "linux"
 from oomless.contain import child, ending, lineage, record
 from oomless.contain.bounds import Bounds
 from oomless.contain.escape import Escapes
+from oomless.contain.freed import Freed
 from oomless.contain.link import Link
 from oomless.contain.privatetmp import PrivateTmp
 from oomless.contain.rungs import Subreaper, build
@@ -43,9 +44,6 @@ LONGEST_PAUSE = 86400.0
 
 
 class Shim:
-    #: All that the tree forks is of it. A tool shell's may detach.
-    owns_all = True
-
     def __init__(self, spec: dict[str, Any], command: list[str]) -> None:
         self.spec = spec
         self.granted: dict[str, Any] = spec["granted"]
@@ -61,6 +59,7 @@ class Shim:
         self.strangers = {(s.pid, s.start) for s in lineage.walk(self.pid)}
         self.link = Link(spec["lease_fd"], spec["state"], self.began)
         self.bounds = Bounds(self.granted["limit"], self.granted["processes"], spec["timeout"], self.began)
+        self.freed = Freed()
         self.rung: Rung
         self.why_rung: str = self.granted["why_rung"]
         self.root = 0
@@ -68,6 +67,8 @@ class Shim:
         self.root_status: int | None = None
         self.cause: ending.Cause | None = None
         self.kill_at: float | None = None
+        self.round_at = 0.0
+        self.hunt = lineage.Hunt(self.pid, self.strangers)
         self.biggest = 0
         self.ended = 0
         self.report_at = self.began
@@ -81,8 +82,7 @@ class Shim:
     def start(self) -> None:
         """Raises StartFailed, once even the last rung has failed."""
         paths: dict[str, str] = self.granted["cgroups"]
-        bounds = self.bounds
-        self.rung = build(self.granted["rung"], paths, bounds.memory, bounds.processes, self.strangers)
+        self.rung = build(self.granted["rung"], paths, self.bounds.memory, self.granted["processes"], self.strangers)
         self.tmp.make()
         try:
             self.rung.make()
@@ -97,7 +97,7 @@ class Shim:
         self.why_rung = f"fell through from {self.rung.name}: {error.strerror}"
         self.rung.close()
         self.rung.remove()
-        self.rung = Subreaper(self.strangers)
+        self.rung = Subreaper(self.strangers, self.granted["processes"])
 
     def _fork(self) -> None:
         environment = {"OOMLESS_TREE": self.granted["marker"], **self.tmp.environment()}
@@ -120,7 +120,7 @@ class Shim:
             poll.register(front, 0)  # POLLERR comes unasked: nobody reads any more
         linked: int | None = None
         while not self.over():
-            linked = self._follow(poll, linked)
+            linked = self.link.follow(poll, linked)
             ready = {fd for fd, _ in poll.poll(self._pause())}
             now = time.monotonic()
             self._handle_signals()
@@ -150,18 +150,10 @@ class Shim:
             self.owner_gone(time.monotonic())
         return fd
 
-    def _follow(self, poll: select.poll, linked: int | None) -> int | None:
-        """Polls the lease connection that there is now, instead of the one before."""
-        if self.link.fd != linked:
-            if linked is not None:
-                poll.unregister(linked)
-            if self.link.fd is not None:
-                poll.register(self.link.fd, select.POLLIN)
-        return self.link.fd
-
     def _pause(self) -> float | None:
         """Milliseconds until something is due; None: only events."""
-        due = [at for at in (self.link.retry_at, self.kill_at) if at is not None]
+        kill_at = None if self.kill_at is None else max(self.kill_at, self.round_at)
+        due = [at for at in (self.link.retry_at, kill_at) if at is not None]
         if self.kill_at is not None or (self.root_status is not None and self.final()):
             due.append(time.monotonic() + 0.01)
         else:
@@ -196,14 +188,14 @@ class Shim:
 
     def _stopped(self, pid: int) -> None:
         """The command suspended itself: on a terminal the shell must see its job stop, and that job is us."""
-        if pid == self.root and self.same_group:
+        if pid == self.root and self.same_group and not self.bounds.holding:
             os.kill(self.pid, signal.SIGSTOP)
             proc.send(self.root, self.root_start, signal.SIGCONT)
 
     def _obey(self, message: dict[str, Any], now: float) -> None:
         if message.get("op") == "end" and self.cause is None:
-            reason = str(message.get("reason", "ended by request"))
-            self.end(now, ending.Cause("killed", 137, reason))
+            reason, victim = str(message.get("reason", "ended by request")), message.get("victim") is True
+            self.end(now, ending.Cause("killed", 137, reason, told=victim, victim=victim))
         elif message.get("op") == "unknown":
             self.link.give_up()
         elif message.get("op") == "adopted":
@@ -219,8 +211,12 @@ class Shim:
                 self.end(now, cause)
             elif not self.rung.reachable and now >= self.report_at:
                 self._report(now)
-        if self.kill_at is not None and now >= self.kill_at:
+        else:
+            self.bounds.let_go(self.rung)
+        if self.kill_at is not None and now >= max(self.kill_at, self.round_at):
+            self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
             self.kill()
+            self.round_at = ending.next_round(now, self.rung.reachable)
 
     def _report(self, now: float) -> None:
         self.report_at = now + self.report_pause
@@ -238,11 +234,12 @@ class Shim:
         """Only a tool shell has a front."""
 
     def root_gone(self) -> None:
-        self.strangers |= ending.daemon_below(self.spec["state"])
+        self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
         if self.kill_at is None:
             others = self.escapes.everybody()
             self.ended = len(others)
             if others:
+                self.freed.begin(self.rung, None)
                 ending.signal_all(others, signal.SIGTERM)
             self.kill_at = time.monotonic() + GRACE
 
@@ -257,28 +254,30 @@ class Shim:
             ending.forward(number, group, self.root, self.root_start if self.root_status is None else None)
         if self.cause is None and self.root_status is None:
             self.cause = ending.interrupted(number)
+            self.freed.begin(self.rung, self.cause)
             self.kill_at = time.monotonic() + GRACE
 
     def end(self, now: float, cause: ending.Cause) -> None:
         """Starts the end of the tree: TERM now, KILL when the grace is over, or at once."""
         self.cause = cause
+        self.freed.begin(self.rung, cause)
         self.kill_at = now if cause.at_once else now + GRACE
         if not cause.at_once:
+            self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
             ending.signal_all(self.escapes.everybody(), signal.SIGTERM)
 
     def kill(self) -> None:
-        """One round, repeated until nobody is left: the rung's own, and by descent for whoever moved itself out of
-        its group (hosts do that to scopes)."""
+        """One round, repeated until nobody is left: the rung's own, and from the second on by descent, for whoever
+        moved itself out of its group (hosts do that to scopes)."""
         self.rung.kill()
-        if self.rung.reachable:
-            lineage.kill_descendants(self.pid, self.strangers)
+        if self.rung.reachable and self.round_at:
+            self.hunt.round()
 
     def over(self) -> bool:
         if self.root_status is None:
             return False
         self._reap()
-        self.strangers |= ending.daemon_below(self.spec["state"])
-        if ending.nobody(self.pid, self.strangers) and not self.rung.members():
+        if ending.nobody(self.pid, self.strangers, self.spec["state"]) and not self.rung.members():
             return True
         return self.kill_at is not None and time.monotonic() > self.kill_at + ending.GIVE_UP_AFTER
 
@@ -305,14 +304,14 @@ class Shim:
         if not self.rung.reachable:
             self.rung.usage()
         self.watch()
-        kernel = self.bounds.kernel(self.rung) if self.cause is None else None
+        kernel = self.bounds.kernel(self.rung, time.monotonic()) if self.cause is None else None
         cause = kernel or ending.verdict(self.cause, self.root_status or 0, self.spec["owner"] is not None)
         left = ending.describe(self.rung.members(), self.pid, self.strangers)
         return self._finish(cause, left)
 
     def _finish(self, cause: ending.Cause, left: list[dict[str, object]]) -> int:
-        self.tmp.finish(bool(left))
         facts = record.compose(self, cause, left)
+        facts["private_tmp"] = self.tmp.finish(bool(left))
         self.rung.close()
         ending.remove(self.rung)
         name, exits = self.granted["tree"], self.granted["exits"]

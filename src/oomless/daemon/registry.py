@@ -17,7 +17,7 @@ assert sys.platform == "linux"
 
 import msgspec
 
-from oomless.contain.rungs import proportional_sum
+from oomless.contain.gauge import proportional_sum
 from oomless.contain.sweep import Sweep
 from oomless.daemon.logs import Log
 from oomless.daemon.remnants import Remnants
