@@ -265,7 +265,7 @@ class Leases:
             root = Identity(boot_id=self._boot, pid=message.root_pid, start=message.root_start)
             self._registry.started(tree, shim, root, message.rung, message.why_rung)
         elif isinstance(message, wire.Usage):
-            tree.used, tree.members = message.used, set(message.members)
+            tree.used, tree.members, tree.escaped = message.used, set(message.members), message.escaped
         elif isinstance(message, wire.Ended):
             self._registry.ended(tree, message.record)
 
