@@ -25,6 +25,8 @@ from oomless.platform import proc
 HERE = os.path.dirname(os.path.abspath(__file__))
 INSTALL = "bench" + os.urandom(3).hex()
 
+#: However it is set, it signals the root first and looks up each child below it after that (0.19.0, Watcher.
+#: send_signal_process): with KILL there is no root any more to look below.
 CIRCUS = """
 [circus]
 endpoint = ipc://{folder}/control
