@@ -77,9 +77,10 @@ def kill(way: _ways.Way, count: int, case: str) -> tuple[float, int]:
 
 
 def wanted(way: _ways.Way, count: int, case: str, beside: bool, full: bool) -> bool:
-    """Others miss the same in each case; unless all is asked for, a tree of 500 and one beside others is ended by
-    them in the first case only."""
-    return full or isinstance(way, _ways.Oomless) or case == "alive" or (count == SIZES[0] and not beside)
+    """Unless all is asked for: not what is too many steps away from 50 processes, alone, whose root lives. What is
+    missed does not depend on the size, nor on who is beside."""
+    steps = (count != SIZES[0]) + (case != "alive") + beside
+    return full or steps <= (2 if isinstance(way, _ways.Oomless) else 1)
 
 
 def kills(ways: list[_ways.Way], beside: bool, options: argparse.Namespace) -> Iterator[Row]:
