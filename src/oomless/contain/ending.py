@@ -31,9 +31,11 @@ ROUND_EVERY, SHARE = 0.01, 2
 
 class Cause:
     """``status`` and ``code`` as in the exit record, ``reason`` one line or "", ``signal`` that ended the root,
-    ``at_once``: no grace, KILL comes first. ``by_owner``: whoever owns the tree has done it itself, and knows."""
+    ``at_once``: no grace, KILL comes first. ``by_owner``: whoever owns the tree has done it itself, and knows.
+    ``used``: bytes when it was decided, where known. ``since``: when (monotonic) what it is ended for began.
+    ``told``: the reason tells what was freed. ``victim``: it is ended for the budget of all trees."""
 
-    __slots__ = ("at_once", "by_owner", "code", "reason", "signal", "status")
+    __slots__ = ("at_once", "by_owner", "code", "reason", "signal", "since", "status", "told", "used", "victim")
 
     def __init__(
         self,
@@ -43,6 +45,10 @@ class Cause:
         signal: int | None = None,
         at_once: bool = False,
         by_owner: bool = False,
+        used: int | None = None,
+        since: float | None = None,
+        told: bool = False,
+        victim: bool = False,
     ) -> None:
         self.status = status
         self.code = code
@@ -50,6 +56,10 @@ class Cause:
         self.signal = signal
         self.at_once = at_once
         self.by_owner = by_owner
+        self.used = used
+        self.since = since
+        self.told = told
+        self.victim = victim
 
 
 def interrupted(number: int) -> Cause:
@@ -77,7 +87,10 @@ def exited(status: int) -> Cause:
 
 def not_started(error: OSError, command: str) -> Cause:
     number = error.errno or 0
-    if getattr(error, "stage", "") != "exec":
+    stage = getattr(error, "stage", "")
+    if stage == "tmp":
+        return Cause("failed", 125, f"cannot make its TMPDIR; {error.strerror}; or leave out --private-tmp")
+    if stage != "exec":
         return Cause("failed", 125, f"cannot contain {command!r}; {error.strerror}; see oomless doctor")
     if number in (errno.ENOENT, errno.ENOTDIR) or not exists(command):
         return Cause("failed", 127, f"cannot run {command!r}; there is no such command; check its name and PATH")

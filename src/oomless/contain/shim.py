@@ -21,7 +21,9 @@ assert sys.platform == "linux"
 
 from oomless.contain import child, ending, lineage, record
 from oomless.contain.bounds import Bounds
+from oomless.contain.freed import Freed
 from oomless.contain.link import Link
+from oomless.contain.privatetmp import PrivateTmp
 from oomless.contain.rungs import Subreaper, build
 from oomless.contain.signals import SI_USER, SignalFd
 from oomless.lean import loads, signal
@@ -56,6 +58,7 @@ class Shim:
         self.strangers = {(s.pid, s.start) for s in lineage.walk(self.pid)}
         self.link = Link(spec["lease_fd"], spec["state"], self.began)
         self.bounds = Bounds(self.granted["limit"], self.granted["processes"], spec["timeout"], self.began)
+        self.freed = Freed()
         self.rung: Rung
         self.why_rung: str = self.granted["why_rung"]
         self.root = 0
@@ -70,14 +73,15 @@ class Shim:
         self.report_at = self.began
         self.report_pause = REPORT_FIRST
         self.front: int | None = None
+        self.tmp = PrivateTmp(spec)
 
     # -- start ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Raises StartFailed, once even the last rung has failed."""
         paths: dict[str, str] = self.granted["cgroups"]
-        bounds = self.bounds
-        self.rung = build(self.granted["rung"], paths, bounds.memory, bounds.processes, self.strangers)
+        self.rung = build(self.granted["rung"], paths, self.bounds.memory, self.granted["processes"], self.strangers)
+        self.tmp.make()
         try:
             self.rung.make()
             self._fork()
@@ -91,12 +95,12 @@ class Shim:
         self.why_rung = f"fell through from {self.rung.name}: {error.strerror}"
         self.rung.close()
         self.rung.remove()
-        self.rung = Subreaper(self.strangers)
+        self.rung = Subreaper(self.strangers, self.granted["processes"])
 
     def _fork(self) -> None:
-        marker: str = self.granted["marker"]
+        environment = {"OOMLESS_TREE": self.granted["marker"], **self.tmp.environment()}
         before, tied = self.signals.before, self.spec["tied"]
-        self.root = child.start(self.command, self.rung, marker, self.same_group, before, tied)
+        self.root = child.start(self.command, self.rung, environment, self.same_group, before, tied)
         self.root_start = proc.start_of(self.root) or 0
         child.let_go(0, 1)
 
@@ -114,7 +118,7 @@ class Shim:
             poll.register(front, 0)  # POLLERR comes unasked: nobody reads any more
         linked: int | None = None
         while not self.over():
-            linked = self._follow(poll, linked)
+            linked = self.link.follow(poll, linked)
             ready = {fd for fd, _ in poll.poll(self._pause())}
             now = time.monotonic()
             self._handle_signals()
@@ -143,15 +147,6 @@ class Shim:
         if fd is None:
             self.owner_gone(time.monotonic())
         return fd
-
-    def _follow(self, poll: select.poll, linked: int | None) -> int | None:
-        """Polls the lease connection that there is now, instead of the one before."""
-        if self.link.fd != linked:
-            if linked is not None:
-                poll.unregister(linked)
-            if self.link.fd is not None:
-                poll.register(self.link.fd, select.POLLIN)
-        return self.link.fd
 
     def _pause(self) -> float | None:
         """Milliseconds until something is due; None: only events."""
@@ -191,14 +186,14 @@ class Shim:
 
     def _stopped(self, pid: int) -> None:
         """The command suspended itself: on a terminal the shell must see its job stop, and that job is us."""
-        if pid == self.root and self.same_group:
+        if pid == self.root and self.same_group and not self.bounds.holding:
             os.kill(self.pid, signal.SIGSTOP)
             proc.send(self.root, self.root_start, signal.SIGCONT)
 
     def _obey(self, message: dict[str, Any], now: float) -> None:
         if message.get("op") == "end" and self.cause is None:
-            reason = str(message.get("reason", "ended by request"))
-            self.end(now, ending.Cause("killed", 137, reason))
+            reason, victim = str(message.get("reason", "ended by request")), message.get("victim") is True
+            self.end(now, ending.Cause("killed", 137, reason, told=victim, victim=victim))
         elif message.get("op") == "unknown":
             self.link.give_up()
         elif message.get("op") == "adopted":
@@ -213,6 +208,8 @@ class Shim:
                 self.end(now, cause)
             elif not self.rung.reachable and now >= self.report_at:
                 self._report(now)
+        else:
+            self.bounds.let_go(self.rung)
         if self.kill_at is not None and now >= max(self.kill_at, self.round_at):
             self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
             self.kill()
@@ -239,6 +236,7 @@ class Shim:
             others = self.rung.members()
             self.ended = len(others)
             if others:
+                self.freed.begin(self.rung, None)
                 ending.signal_all(others, signal.SIGTERM)
             self.kill_at = time.monotonic() + GRACE
 
@@ -253,11 +251,13 @@ class Shim:
             ending.forward(number, group, self.root, self.root_start if self.root_status is None else None)
         if self.cause is None and self.root_status is None:
             self.cause = ending.interrupted(number)
+            self.freed.begin(self.rung, self.cause)
             self.kill_at = time.monotonic() + GRACE
 
     def end(self, now: float, cause: ending.Cause) -> None:
         """Starts the end of the tree: TERM now, KILL when the grace is over, or at once."""
         self.cause = cause
+        self.freed.begin(self.rung, cause)
         self.kill_at = now if cause.at_once else now + GRACE
         if not cause.at_once:
             self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
@@ -301,12 +301,13 @@ class Shim:
         if not self.rung.reachable:
             self.rung.usage()
         self.watch()
-        kernel = self.bounds.kernel(self.rung) if self.cause is None else None
+        kernel = self.bounds.kernel(self.rung, time.monotonic()) if self.cause is None else None
         cause = kernel or ending.verdict(self.cause, self.root_status or 0, self.spec["owner"] is not None)
         left = ending.describe(self.rung.members(), self.pid, self.strangers)
         return self._finish(cause, left)
 
     def _finish(self, cause: ending.Cause, left: list[dict[str, object]]) -> int:
+        self.tmp.finish(bool(left))
         facts = record.compose(self, cause, left)
         self.rung.close()
         ending.remove(self.rung)

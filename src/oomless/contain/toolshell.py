@@ -62,7 +62,7 @@ class Keeper(Shim):
         return self.kill_at is not None
 
     def root_gone(self) -> None:
-        cause = self.bounds.kernel(self.rung) or self.cause or ending.exited(self.root_status or 0)
+        cause = self.bounds.kernel(self.rung, time.monotonic()) or self.cause or ending.exited(self.root_status or 0)
         self.say(cause)
         last = 0 if self.rung.members() else 1
         self.tell(f"ended {cause.code} {cause.signal or 0} {last}\n")
