@@ -174,9 +174,8 @@ class Supervisor:
         with open(path, "w", encoding="utf-8") as file:
             file.write(self.settings(tree))
         module = {"circus": ["circus.circusd"], "supervisord": ["supervisor.supervisord", "-c"]}[self.program]
-        me = os.getpid()
-        argv = [self.python, "-m", *module, path]
-        self.process = quietly(argv, preexec_fn=lambda: proc.die_with_parent(me))
+        guard = [sys.executable, "-I", "-S", f"{HERE}/_guard.py", self.python, "-m", *module, path]
+        self.guard = subprocess.Popen(guard, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self.socket = f"{tree.folder}/control"
         self.client: subprocess.Popen[bytes] | None = None
 
@@ -204,12 +203,7 @@ class Supervisor:
         if self.client:
             self.client.kill()
             self.client.communicate()
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self.guard.communicate(timeout=20)
 
 
 def quietly(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
