@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import psutil
 
 from _contained import Tree
+from oomless.contain import files
 from oomless.contain.ladder import Ladder, Offer
 from oomless.contain.launch import BOOT, ShimSpec, shim_argv, write_spec
 from oomless.platform import proc
@@ -128,6 +129,29 @@ class Oomless:
         self.process.wait(20)
 
 
+class Bare:
+    """``cgroup.kill`` with nothing around it, as the measure of what dying takes by itself."""
+
+    name = "bare cgroup.kill"
+
+    def __init__(self, base: str) -> None:
+        self.path = f"{base}/oomless-{INSTALL}-bare"
+
+    def start(self, tree: Tree) -> None:
+        os.mkdir(self.path)
+        self.process = quietly(tree.command, preexec_fn=lambda: files.write(f"{self.path}/cgroup.procs", "0"))
+
+    def end(self) -> float:
+        asked = time.monotonic()
+        files.write(f"{self.path}/cgroup.kill", "1")
+        return asked
+
+    def close(self) -> None:
+        self.process.wait(20)
+        while not files.remove_cgroup(self.path):  # busy for some milliseconds more
+            time.sleep(0.005)
+
+
 class Killpg:
     name = "killpg"
 
@@ -217,7 +241,9 @@ def offers() -> list[Offer]:
 
 def ways(python: str, there: set[str]) -> list[Way]:
     """All, ours first; ``there``: which of the others could be installed."""
-    found: list[Way] = [*(Oomless(offer) for offer in offers()), Killpg(), Psutil()]
+    found: list[Way] = [Oomless(offer) for offer in offers()]
+    unified = [offer.bases[""] for offer in offers() if "" in offer.bases]
+    found += [*(Bare(base) for base in unified[:1]), Killpg(), Psutil()]
     if "circus" in there:
         found.append(Supervisor("circus", python, lambda tree: filled(CIRCUS, tree)))
     if "supervisor" in there:
