@@ -173,7 +173,7 @@ def test_an_older_generation_under_one_host() -> None:
     text = EO + eo(500, 400, "20:00", "claude") + eo(501, 500, "19:00", SERVER) + eo(502, 500, "01:00", SERVER)
     found = rows(text)
     assert (found[501].verdict, found[502].verdict) == ("superseded", "owned")
-    assert "started it 1080 s later" in found[501].evidence[0]
+    assert "started it at least 1080 s later" in found[501].evidence[0]
 
 
 def test_tables_of_one_moment_complete_each_other() -> None:
@@ -364,3 +364,111 @@ def test_the_real_ps_through_a_pipe() -> None:
         command = [sys.executable, "-m", "oomless", "scan", "--from", "/dev/stdin", "--json"]
         result = subprocess.run(command, stdin=ps.stdout, stdout=subprocess.PIPE, check=True)
     assert json.loads(result.stdout)["unreadable"] == []
+
+
+# -- what looks left over ----------------------------------------------------------------------------------------
+
+FULL = "    PID    PPID     SID TTY          ELAPSED COMMAND\n"
+
+
+def lost(ppid: int = 1, command: str = SERVER, sid: int = 40, tty: str = "?", init: str = "/sbin/init") -> ListedRow:
+    """A server, a live session on pts/1, and who is above."""
+    lines = [
+        f"      1       0       1 ?        10-00:00:00 {init}",
+        "    900       1     900 ?        05-00:00:00 /usr/lib/systemd/systemd --user",
+        "    950       1     950 ?        05-00:00:00 /opt/agent",
+        "    500     490     480 pts/1       01:00:00 claude",
+        f"    700  {ppid:6}  {sid:6} {tty:8}    02:00:00 {command}",
+        "    701     700     700 ?           02:00:00 node helper.js",
+    ]
+    found = rows(FULL + "\n".join(lines) + "\n")
+    assert found[701].verdict == found[700].verdict
+    return found[700]
+
+
+@pytest.mark.parametrize("above", [1, 900])
+def test_a_server_that_init_took_in_seems_to_be_left(above: int) -> None:
+    found = lost(above)
+    assert (found.verdict, found.confidence) == ("orphan", 0.6)
+    assert found.evidence[0].startswith(f"its parent is {above}, which only takes in what has lost its own")
+    assert "a listing cannot prove it" in found.evidence[0]
+
+
+@pytest.mark.parametrize(
+    "near",
+    [
+        {"ppid": 950}, {"sid": 700}, {"tty": "pts/1"}, {"init": "claude -p go"}, {"init": "/opt/agent"},
+        {"command": f"{SERVER} --port 3000"}, {"command": f"{SERVER} --transport=sse"},
+        {"command": f"{SERVER} serve"},
+    ],
+)  # fmt: skip
+def test_a_parent_of_one_is_not_enough(near: dict[str, Any]) -> None:
+    assert lost(**near).verdict == ("owned" if near.get("init") == "claude -p go" else "unknown")
+
+
+def test_what_to_do_about_it_is_on_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    text = FULL + "    700       1      40 ?           02:00:00 " + SERVER + "\n"
+    (found,) = (one for one in told(text).findings if one.rule == "orphans")
+    assert "seem to be left" in found.title
+    assert found.action.startswith("on the machine itself, oomless reap tells")
+
+
+# -- start times as ps shortens them --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("older", "younger"),
+    [("09:12", "09:15"), ("Nov27", "00:01"), ("Nov09", "Nov27"), ("2025", "Jan01"), ("9:03AM", "1:00PM")],
+)
+def test_which_generation_is_older_is_told_by_shortened_start_times(older: str, younger: str) -> None:
+    text = "    PID    PPID STARTED COMMAND\n" + "".join(
+        f"    {pid} {ppid:7} {at:>7} {what}\n"
+        for pid, ppid, at, what in (
+            (500, 400, older, "claude"),
+            (501, 500, older, SERVER),
+            (502, 500, younger, SERVER),
+        )
+    )
+    found = rows(text)
+    assert (found[501].verdict, found[502].verdict) == ("superseded", "owned")
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ("09:12", "09:12"),  # of the same minute
+        ("09:12", "09:13"),  # a second apart, it may be
+        ("Dec31", "Jan02"),
+        ("9:03AM", "?"),
+        ("Xyz27", "09:12"),
+    ],
+)
+def test_what_they_leave_open_stays_open(times: tuple[str, str]) -> None:
+    text = "    PID    PPID STARTED COMMAND\n" + "".join(
+        f"    {pid} {ppid:7} {at:>7} {what}\n"
+        for pid, ppid, at, what in (
+            (500, 400, times[0], "claude"), (501, 500, times[0], SERVER), (502, 500, times[1], SERVER),
+        )
+    )  # fmt: skip
+    assert {row.verdict for row in rows(text).values()} == {"owned"}
+
+
+def test_hours_of_bsd_go_round_once_and_are_left_open_if_more_often() -> None:
+    from oomless.platform.listing.values import rough_moments
+
+    once = rough_moments(["11:00PM", "11:59PM", "12:01AM", "9:00AM"])
+    assert once is not None
+    assert once == sorted(set(once))
+    assert rough_moments(["11:00PM", "1:00AM", "10:00PM", "2:00AM"]) == [once[0] - 23 * 60] * 4
+    week = rough_moments(["Fri09AM", "Sun11PM", "Tue01AM", "8:00AM"])
+    assert week is not None
+    assert week == sorted(set(week))
+
+
+def test_a_server_that_says_so_itself_is_one_below_a_host() -> None:
+    own, job = "node /srv/billing-mcp/dist/index.js --stdio", "node /srv/billing-mcp/dist/index.js --test"
+    shell = "/bin/bash -c source /home/u/.claude/shell-snapshots/snapshot-bash-1.sh && eval x"
+    text = EO + eo(500, 400, "20:00", "claude") + eo(501, 500, "19:00", own) + eo(502, 500, "18:00", shell)
+    found = rows(text + eo(503, 502, "01:00", job) + eo(504, 500, "01:00", "node /srv/billing/dist/index.js"))
+    assert (found[501].kind, found[501].server) == ("server", "billing-mcp")
+    assert {found[pid].server for pid in (503, 504)} == {None}

@@ -23,7 +23,7 @@ SCOPE = ".scope"
 class Delegated(Cgroups):
     def make(self) -> None:
         """Not in a scope that has ended: its folder would be made anew, with nothing to bound a tree by."""
-        scope = os.path.dirname(self._paths[""])
+        scope = os.path.dirname(self.paths[""])
         if not os.path.isdir(scope):
             raise OSError(2, f"{os.path.basename(scope)} has ended")
         super().make()
@@ -36,7 +36,7 @@ class Delegated(Cgroups):
         try:
             super().enter()
         except PermissionError:
-            ask(self._paths[""], os.getpid())
+            ask(self.paths[""], os.getpid())
 
 
 def join(path: str, pid: int) -> None:
