@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 class Tree:
     """``writer``: the lease connection, None while the shim is on its way back. ``members``: the last that a shim
-    without cgroups told of. ``closed`` is set once its end is in the journal."""
+    without cgroups told of. ``closed`` is set once its end is in the journal. ``retriable``: whoever started it will
+    try again if it fails."""
 
     def __init__(self, intent: TreeIntent, reason: str) -> None:
         self.intent = intent
@@ -40,6 +41,7 @@ class Tree:
         self.used: int | None = None
         self.members: set[tuple[int, int]] = set()
         self.writer: asyncio.StreamWriter | None = None
+        self.retriable = False
         self.closed = asyncio.Event()
         self._pidfd: int | None = None
 
