@@ -84,14 +84,6 @@ def unseen(title: str, *needs: str, machine: bool = False) -> Callable[[Run], Ru
     return play(title, *needs, tried=False, machine=machine)
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """A server as settings name it that a host reads: ``source`` is their file."""
-
-    name: str
-    command: tuple[str, ...]
-    source: str
-
-
 class Stage:
     """``folder`` is removed with all in it by whoever made it. The environment of this process is the stage's.
     ``group``: on the machine itself, whose members are of the stage; else all processes that there are."""
@@ -116,11 +108,10 @@ class Stage:
         self._said: list[tuple[str, Label]] = []
         self._said_of: dict[Who, Label] = {}
         self._roles: dict[Who, str] = {}
-        #: What the settings of the sessions say about servers, and where.
-        self.entries: list[Entry] = []
         self._own = {os.getppid(): "it adopts orphans, and started none", 1: "the init"}
         self._own[os.getpid()] = "it only starts hosts, as a terminal would"
-        self._daemon = self._noticed = False
+        self._daemon = self._noticed = self._looks = False
+        self._daemon_pid = 0
 
     # -- starting ---------------------------------------------------------------------------------------------------
 
@@ -149,8 +140,23 @@ class Stage:
         pid = Client(Paths(), start=False).status().pid
         assert pid is not None
         self.own(pid, "oomless' own daemon")
-        self._daemon = True
+        self._daemon, self._daemon_pid = True, pid
         self.uses("oomless' daemon")
+
+    def notice(self) -> float:
+        """Seconds until the daemon knows of a session that starts now, and hears what it starts. Without one, and in
+        a namespace, where it hears nothing, there is nothing to wait for."""
+        if not self._daemon or self.group is None:
+            return 0.0
+        first, self._looks = not self._looks, True
+        return EVERY + (IDLE_EVERY if first else EVERY)
+
+    def heard(self) -> None:
+        """Raises StageFailed if the daemon does not listen to the kernel while a session lives. It stops for a minute
+        where more is started on the machine than it can follow (``daemon/birthwatch.py``); then it would know less
+        than on a user's machine."""
+        if self._daemon and self.group is not None and self._daemon_pid not in machine.listeners():
+            raise StageFailed("the daemon does not listen: too much is started on this machine; try again later")
 
     # -- who is there -----------------------------------------------------------------------------------------------
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 
+from helpers import run_oomless
 from oomless.demo.model.script import Rule, Turn
 
-from .stage import ROLE, Stage, unseen
+from .stage import ROLE, Stage, StageFailed, unseen
+from .stage_claude import OLDER, duplicates
 from .stage_host import KEEP, Session, bash, left_in_background
-from .stage_parts import by_npx, by_shell, by_wrapper, module, plain, renamed
+from .stage_parts import by_npx, by_shell, by_uvx, by_wrapper, module, plain, renamed
 from .stage_settings import at_home, project
 from .stage_tools import next_dev, next_serves
 from .stage_typed import Screen, Typed
@@ -157,3 +159,67 @@ def let_go_of(stage: Stage) -> None:
     screen.hang_up()
     other.gone(with_it)
     assert kept_on.ready().who == who
+
+
+@unseen("a session that was told by /mcp to start a server again, three times", "claude", "servers", machine=True)
+def reconnected_by_hand(stage: Stage) -> None:
+    stage.daemon()
+    servers = [by_npx("flow-nexus"), renamed(by_wrapper("flow-nexus"), "wrapped"), by_npx("memory")]
+    at_home(stage, *servers)
+    shop = project(stage, "shop")
+    session = Typed(stage, "one", Screen(stage, "terminal"), shop, servers, tails(stage, "one")).ready()
+    other = Typed(stage, "two", Screen(stage, "other-terminal"), project(stage, "blog"), servers).ready()
+    duplicates(other)
+    for server in servers[:2] * 3:
+        stage.say_of(session.reconnect(server, settle=False), "superseded", OLDER)
+    stage.settle()
+    stage.expect("one:flow-nexus", 6)
+    stage.expect("one:wrapped", 5)
+    other.ready()
+
+
+@unseen("three sessions in terminals: one left by /exit, one killed, one alive", "claude", "servers", "tools")
+def three_terminals(stage: Stage) -> None:
+    """Nobody remembers."""
+    servers = [by_npx("flow-nexus"), by_uvx("time"), renamed(by_shell("flow-nexus"), "nexus"), by_npx("memory")]
+    at_home(stage, *servers[:2])
+    shop = project(stage, "shop", *servers[2:])
+    jobs = {
+        "one": [*tails(stage, "one"), kept("one", "nohup", f"nohup {actor('server-of-mine')}")],
+        "two": [*tails(stage, "two"), next_dev(stage, "two"), kept("two", "setsid", "setsid sleep 627")],
+        "three": [*tails(stage, "three"), kept("three", "nohup", "nohup sleep 628")],
+    }
+    one, two, three = (
+        Typed(stage, name, Screen(stage, f"terminal-{name}"), shop, servers, turns).ready()
+        for name, turns in jobs.items()
+    )
+    next_serves(stage, "two")
+    one.exit()
+    two.killed()
+    stage.expect("two:flow-nexus", 3)
+    stage.expect("two:nexus", 2)
+    three.ready()
+
+
+@unseen("a session with oomless' hooks and prefix whose terminal was closed", "claude", "servers", machine=True)
+def hung_up_with_the_prefix(stage: Stage) -> None:
+    servers = [by_npx("flow-nexus"), plain("everything"), by_npx("memory")]
+    at_home(stage, *servers)
+    done = run_oomless("install", "claude-code", "--yes")
+    if done.returncode:
+        raise StageFailed(done.stderr)
+    stage.daemon()
+    screen, shop = Screen(stage, "terminal"), project(stage, "shop")
+    turns = [
+        *tails(stage, "one"), kept("one", "nohup", f"nohup {actor('server-of-mine')}"),
+        kept("one", "setsid", "setsid sleep 629"), build_daemon(stage, "one"),
+        bash("sleep 630", run_in_background=True),
+    ]  # fmt: skip
+    session = Typed(stage, "one", screen, shop, servers, turns)
+    who = session.ready().who
+    other = Typed(stage, "two", Screen(stage, "other-terminal"), shop, servers, tails(stage, "two")).ready()
+    screen.hang_up()
+    session.gone(who)
+    stage.wait(lambda: stage.told().left, 20, "the daemon tells what was left running")
+    stage.expect("one:keep-*", 3)
+    other.ready()

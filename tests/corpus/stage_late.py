@@ -10,6 +10,7 @@ import sys
 
 from helpers import run_oomless
 
+from . import stage_settings as settings
 from .stage import ROLE, Stage, StageFailed, unseen
 from .stage_claude import OLDER, duplicates, kill_launcher
 from .stage_host import KEEP, OWNED, Session, bash, left_in_background, shell_in_terminal
@@ -21,7 +22,9 @@ from .stage_work import actor, build_daemon, busy_turn, kept, multiplexer, plain
 assert sys.platform == "linux"
 
 
-@unseen("three sessions with the same servers: one told to end, one killed, one alive", "claude", "servers")
+@unseen(
+    "three sessions with the same servers: one told to end, one killed, one alive", "claude", "servers", machine=True
+)
 def two_of_three_ended(stage: Stage) -> None:
     stage.daemon()
     servers = [
@@ -53,7 +56,7 @@ def session_in_a_session(stage: Stage) -> None:
     stage.expect("outer:filesystem")
 
 
-@unseen("a session with oomless' hooks and prefix installed, killed", "claude", "servers")
+@unseen("a session with oomless' hooks and prefix installed, killed", "claude", "servers", machine=True)
 def prefix_installed(stage: Stage) -> None:
     (stage.home / "claude").mkdir()
     env = {"CLAUDE_CONFIG_DIR": str(stage.home / "claude")}
@@ -80,6 +83,7 @@ def prefix_installed(stage: Stage) -> None:
     "claude",
     "servers",
     "tools",
+    machine=True,
 )
 def restarted_beside_another(stage: Stage) -> None:
     stage.daemon()
@@ -97,7 +101,13 @@ def restarted_beside_another(stage: Stage) -> None:
     other.ready()
 
 
-@unseen("a session at work on a web application, killed, the daemon remembering", "claude", "servers", "tools")
+@unseen(
+    "a session at work on a web application, killed, the daemon remembering",
+    "claude",
+    "servers",
+    "tools",
+    machine=True,
+)
 def frontend_left(stage: Stage) -> None:
     stage.daemon()
     turns = [
@@ -155,13 +165,21 @@ def detached_servers(stage: Stage) -> None:
             program=inner.program,
         ),
     ]  # fmt: skip
-    other = Session(stage, "two", entries).ready()
-    Session(stage, "one", [*entries, *detached], [left_in_background("one:job", "sleep 613")]).ready().killed()
+    settings.at_home(stage, *entries)
+    other = Session(stage, "two", entries, project=settings.project(stage, "app")).ready()
+    folder, turns = settings.project(stage, "site", *detached), [left_in_background("one:job", "sleep 613")]
+    Session(stage, "one", [*entries, *detached], turns, project=folder).ready().killed()
     stage.expect(f"one:{KEEP}*", 3)
     other.ready()
 
 
-@unseen("two sessions in terminals, one terminal closed, the daemon remembering", "claude", "servers", "tools")
+@unseen(
+    "two sessions in terminals, one terminal closed, the daemon remembering",
+    "claude",
+    "servers",
+    "tools",
+    machine=True,
+)
 def terminal_closed_remembered(stage: Stage) -> None:
     stage.daemon()
     repo = repository(stage)
@@ -182,7 +200,12 @@ def terminal_closed_remembered(stage: Stage) -> None:
     stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
 
 
-@unseen("a session that ended by itself, beside one that goes on, the daemon remembering", "claude", "servers")
+@unseen(
+    "a session that ended by itself, beside one that goes on, the daemon remembering",
+    "claude",
+    "servers",
+    machine=True,
+)
 def finished(stage: Stage) -> None:
     stage.daemon()
     servers = [by_npx("flow-nexus"), by_wrapper("claude-flow"), plain("chrome-devtools")]

@@ -1,5 +1,5 @@
 """Where a host's settings name its servers, as Claude Code 2.1.330 reads them: a file that its command line gives,
-``~/.claude.json`` (the user's), or ``.mcp.json`` in a project's folder. Whatever is written is noted for the record.
+``~/.claude.json`` (the user's), or ``.mcp.json`` in a project's folder.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .stage import ROLE, Entry, Stage
+from .stage import ROLE, Stage
 from .stage_parts import CLAUDE_CODE, Server
 
 #: A session's own role stands before its servers': the host fills in variables of its environment.
@@ -18,7 +18,7 @@ OF_SESSION = f"${{{ROLE}}}"
 
 def given(stage: Stage, file: Path, servers: Sequence[Server], session: str) -> None:
     """For ``--mcp-config``."""
-    file.write_text(json.dumps({"mcpServers": _entries(stage, file, servers, session)}))
+    file.write_text(json.dumps({"mcpServers": _entries(servers, session)}))
 
 
 def at_home(stage: Stage, *servers: Server) -> None:
@@ -28,7 +28,7 @@ def at_home(stage: Stage, *servers: Server) -> None:
         "hasCompletedOnboarding": True, "lastOnboardingVersion": CLAUDE_CODE.split()[-1], "theme": "dark",
         "bypassPermissionsModeAccepted": True, "customApiKeyResponses": {"approved": ["dummy"], "rejected": []},
     }  # fmt: skip
-    file.write_text(json.dumps({**asked, "mcpServers": _entries(stage, file, servers, OF_SESSION), "projects": {}}))
+    file.write_text(json.dumps({**asked, "mcpServers": _entries(servers, OF_SESSION), "projects": {}}))
     (stage.home / ".claude").mkdir(exist_ok=True)
     settings = {"skipDangerousModePermissionPrompt": True, "enableAllProjectMcpServers": True}
     (stage.home / ".claude/settings.json").write_text(json.dumps(settings))
@@ -40,7 +40,7 @@ def project(stage: Stage, name: str, *servers: Server) -> Path:
     folder.mkdir()
     if servers:
         file = folder / ".mcp.json"
-        file.write_text(json.dumps({"mcpServers": _entries(stage, file, servers, OF_SESSION)}, indent=2))
+        file.write_text(json.dumps({"mcpServers": _entries(servers, OF_SESSION)}, indent=2))
     home = stage.home / ".claude.json"
     known = json.loads(home.read_text())
     known["projects"][str(folder)] = {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}
@@ -48,8 +48,7 @@ def project(stage: Stage, name: str, *servers: Server) -> Path:
     return folder
 
 
-def _entries(stage: Stage, file: Path, servers: Sequence[Server], session: str) -> dict[str, dict[str, Any]]:
-    stage.entries += [Entry(name=one.name, command=one.command, source=str(file)) for one in servers]
+def _entries(servers: Sequence[Server], session: str) -> dict[str, dict[str, Any]]:
     return {
         one.name: {
             "type": "stdio", "command": one.command[0], "args": list(one.command[1:]),

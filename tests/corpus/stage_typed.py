@@ -23,8 +23,8 @@ from .stage_parts import Server, claude
 
 assert sys.platform == "linux"
 
-#: Seconds between what is typed and Enter: as one piece, Claude Code takes it for a paste.
-PAUSE = 0.7
+#: Seconds between what is typed and Enter (as one piece, Claude Code takes it for a paste), and without output.
+PAUSE, STILL = 0.7, 1.0
 
 
 class Screen(Terminal):
@@ -33,7 +33,7 @@ class Screen(Terminal):
     def __init__(self, stage: Stage, role: str, *argv: str) -> None:
         super().__init__(stage, role, *(argv or ("/bin/bash", "--norc", "--noprofile", "-i")))
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-        self._seen, self._closing = b"", threading.Event()
+        self._seen, self._last, self._closing = b"", time.monotonic(), threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -42,11 +42,16 @@ class Screen(Terminal):
             try:
                 if select.select([self._fd], [], [], 0.1)[0]:
                     self._seen += os.read(self._fd, 65536)
+                    self._last = time.monotonic()
             except OSError:
                 return  # whoever had its other end is gone
 
     def said(self) -> str:
         return self._seen.decode(errors="replace")
+
+    def still(self) -> bool:
+        """Nothing moves: what is typed now is not lost to somebody who is busy."""
+        return time.monotonic() - self._last > STILL
 
     def hang_up(self) -> None:
         """Whoever reads from it holds it: the reader ends first."""
@@ -90,9 +95,13 @@ class Typed(Session):
         return self.screen.said()
 
     def enter(self, text: str) -> None:
+        self.stage.wait(self.screen.still, 30, f"{self.name} waits for what is typed")
         self.screen.type(text, end="")
         time.sleep(PAUSE)
         self.screen.type("", end="\r")
+
+    def _ask_again(self, server: Server) -> None:
+        self.enter(f"/mcp reconnect {server.name}")
 
     def exit(self) -> None:
         who = self.who
