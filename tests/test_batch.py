@@ -292,6 +292,15 @@ def test_over_its_memory_limit_a_job_is_killed(scene: Scene) -> None:
     assert found["sibling"]["status"] == "done"
 
 
+def test_over_its_limit_on_processes_a_job_is_killed(scene: Scene) -> None:
+    many = "while :; do sleep 30 & sleep 0.02; done"
+    scene.write({**scene.shell("many", many), "processes": 8}, {**scene.shell("few", "sleep 0.1"), "processes": 8})
+    found = by_name(scene.json(code=1))
+    assert (found["many"]["status"], found["many"]["exit_code"], found["many"]["survivors"]) == ("killed", 137, 0)
+    assert "limit of 8" in found["many"]["reason"]
+    assert found["few"]["status"] == "done"
+
+
 def test_out_of_time(scene: Scene) -> None:
     scene.write(scene.shell("slow", "sleep 1000", timeout="0.2s"))
     (slow,) = scene.json(code=1)["jobs"]

@@ -265,3 +265,18 @@ def test_sigkill_of_the_python_process_ends_its_trees_and_slots(tmp_path: Path, 
             assert [name.split("-")[0] for name in os.listdir(folders)] == [str(os.getpid())]
 
     loop(work())
+
+
+def test_a_limit_on_processes() -> None:
+    forks = "import os, time\nwhile True:\n    try:\n        if os.fork() == 0:\n            time.sleep(30)\n"
+    forks += "            os._exit(0)\n    except OSError:\n        pass\n    time.sleep(0.02)"
+
+    async def work() -> None:
+        async with Governor() as governor:
+            ended = await governor.run([sys.executable, "-c", forks], processes=10)
+            with pytest.raises(UsageError, match="processes is 0"):
+                await governor.run(["true"], processes=0)
+        assert (ended.status, ended.exit_code, ended.survivors) == ("killed", 137, 0)
+        assert "limit of 10" in ended.reason
+
+    loop(work())

@@ -22,8 +22,11 @@ LIMIT = 12
 FILLS = """
 import os, sys, time
 wanted, go = int(sys.argv[1]), sys.argv[2]
+pause_after = int(sys.argv[3]) if len(sys.argv) > 3 else None
 children, refused = [], 0
-for _ in range(wanted):
+for n in range(wanted):
+    if n == pause_after:
+        time.sleep(1.5)
     try:
         child = os.fork()
     except BlockingIOError:
@@ -109,7 +112,8 @@ def test_a_fork_beyond_the_limit_fails(offer: Offer, tmp_path: Path) -> None:
     if not counts(offer):
         pytest.skip("no kernel counts processes on this rung")
     go = tmp_path / "go"
-    run = Run(tmp_path, offer, [*PYTHON, "-c", FILLS, str(LIMIT + 2), str(go)], processes=LIMIT)
+    filled = str(LIMIT - 1)  # for longer than it may go on like that once forks fail
+    run = Run(tmp_path, offer, [*PYTHON, "-c", FILLS, str(LIMIT + 2), str(go), filled], processes=LIMIT)
     assert run.process.stdout
     assert run.process.stdout.readline() == f"{LIMIT - 1} 3\n"
     with pytest.raises(TimeoutError):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import subprocess
 import sys
 import tempfile
+import termios
 from pathlib import Path
 
 import pytest
@@ -28,7 +31,9 @@ from oomless.admission.victims import (
     judge,
     may_use,
 )
+from oomless.config import MarkSettings, Settings
 from oomless.daemon.client import Client
+from oomless.daemon.settle import policy
 from oomless.paths import Paths
 
 MB, GB = 10**6, 10**9
@@ -195,6 +200,12 @@ def test_without_a_budget_there_is_no_mark() -> None:
     assert admitted.id == "b"
 
 
+def test_the_settings_marks_are_the_policys() -> None:
+    found = policy(Settings(budget=1000, marks=MarkSettings(admit=0.7)), GB)
+    assert found.admit_mark == 0.7
+    assert policy(Settings(), GB).admit_mark == 0.8
+
+
 # -- real trees ------------------------------------------------------------------------------------------------
 
 #: Takes so many bytes when the file is there, and then stays until another is, or does not.
@@ -269,6 +280,42 @@ def test_nothing_is_ended_while_all_together_keep_to_the_budget(folder: Path) ->
     for process in two:
         process.communicate(timeout=20)
         assert process.returncode == 0
+
+
+@pytest.mark.parametrize("seated", [True, False])
+def test_a_session_that_somebody_sits_at_is_not_ended_for_the_others(seated: bool, folder: Path) -> None:
+    """One that runs by itself (``claude -p``) is a tree like others."""
+    settings('budget = "200MB"\n')
+    go, end = folder / "go", folder / "end"
+    ours, theirs = pty.openpty()
+    try:
+        command = ["bash", "-c", 'exec -a claude "$@"', "-", *grows(300 * MB, go, end)]
+        argv = [sys.executable, "-m", "oomless", "run", "--name", "seat", "--expect", "20MB", "--", *command]
+        stdin, then = (theirs, _sit_down) if seated else (subprocess.DEVNULL, None)
+        process = subprocess.Popen(
+            argv,
+            stdin=stdin,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=prepare,
+        )
+        assert wait_for(lambda: Path(Paths().daemon_file).exists() and running() == {"seat"}, 20)
+        go.touch()
+        client = Client(Paths(), start=False)
+        if seated:
+            assert wait_for(lambda: sum(one.used_bytes or 0 for one in client.status().trees) > 250 * MB, 20)
+            assert not wait_for(lambda: process.poll() is not None, 3)
+            end.touch()
+        process.communicate(timeout=20)
+        assert process.returncode == (0 if seated else 137)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def _sit_down() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def test_a_job_that_is_ended_for_the_others_waits_and_runs_again(folder: Path) -> None:
