@@ -26,6 +26,7 @@ from oomless.engine.jobs import Job
 from oomless.engine.store import KEPT, Store
 from oomless.paths import Paths
 from oomless.platform import proc
+from test_limits import FORKS
 
 PYTHON = sys.executable
 TIMEOUT = 60
@@ -293,8 +294,8 @@ def test_over_its_memory_limit_a_job_is_killed(scene: Scene) -> None:
 
 
 def test_over_its_limit_on_processes_a_job_is_killed(scene: Scene) -> None:
-    many = "while :; do sleep 30 & sleep 0.02; done"
-    scene.write({**scene.shell("many", many), "processes": 8}, {**scene.shell("few", "sleep 0.1"), "processes": 8})
+    many = {"name": "many", "command": [PYTHON, "-c", FORKS], "processes": 8}
+    scene.write(many, {**scene.shell("few", "sleep 0.1"), "processes": 8})
     found = by_name(scene.json(code=1))
     assert (found["many"]["status"], found["many"]["exit_code"], found["many"]["survivors"]) == ("killed", 137, 0)
     assert "limit of 8" in found["many"]["reason"]

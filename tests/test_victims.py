@@ -298,7 +298,7 @@ def test_a_session_that_somebody_sits_at_is_not_ended_for_the_others(seated: boo
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=prepare,
+            preexec_fn=then,
         )
         assert wait_for(lambda: Path(Paths().daemon_file).exists() and running() == {"seat"}, 20)
         go.touch()
