@@ -209,7 +209,7 @@ class Leases:
         offer = self._ladder.choose(proc.cgroups(peer.pid), self._settings.current().rung)
         intent = intent_of(admit, lease, settled, parent, peer, offer, self._install, session)
         tree = Tree(intent, admit.reason)
-        tree.writer = writer
+        tree.writer, tree.retriable = writer, lease.retriable
         try:
             self._registry.add(tree)
         except JournalError as error:
@@ -269,10 +269,10 @@ class Leases:
         elif isinstance(message, wire.Ended):
             self._registry.ended(tree, message.record)
 
-    def end(self, tree: Tree, reason: str) -> bool:
+    def end(self, tree: Tree, reason: str, victim: bool = False) -> bool:
         if tree.writer is None:
             return False
-        self._send(tree.writer, wire.End(reason=reason))
+        self._send(tree.writer, wire.End(reason=reason, victim=victim))
         return True
 
     def restore(self, tree: Tree) -> None:
