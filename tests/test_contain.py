@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 import trees
-from helpers import alive, wait_for, wait_gone
+from helpers import SLOWNESS, alive, wait_for, wait_gone
 from oomless.contain import gauge, lineage, rungs
 from oomless.contain.bounds import Bounds
 from oomless.contain.ladder import Ladder, Offer
@@ -73,7 +73,7 @@ class Run:
         os.close(fd)
 
     def finish(self, timeout: float = 20) -> ExitRecord:
-        self.out, self.err = self.process.communicate(timeout=timeout)
+        self.out, self.err = self.process.communicate(timeout=timeout * SLOWNESS)
         record = msgspec.json.decode((self.folder / f"{self.tree}.json").read_bytes(), type=ExitRecord)
         assert record.exit_code == self.process.returncode
         assert not [path for path in self.cgroups.values() if os.path.exists(path)]
@@ -300,7 +300,7 @@ def test_children_from_before_the_shim_are_not_of_the_tree(offer: Offer, tmp_pat
     fd = write_spec(ShimSpec(granted, name="try", state=str(tmp_path)))
     script = 'sleep 60 >&- 2>&- & echo $!; exec "$@"'
     argv = ["sh", "-c", script, "sh", *shim_argv(fd, tree, ["sh", "-c", "setsid sleep 60 >&- 2>&- & exit 3"])]
-    done = subprocess.run(argv, pass_fds=[fd], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(argv, pass_fds=[fd], capture_output=True, text=True, timeout=20 * SLOWNESS)
     os.close(fd)
     before = int(done.stdout)
     start = proc.start_of(before)

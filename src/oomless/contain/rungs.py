@@ -208,4 +208,8 @@ def build(
     name: str, paths: dict[str, str], limit: int | None, processes: int | None, skip: Collection[tuple[int, int]]
 ) -> Rung:
     """The rung that the daemon chose. ``skip``: children that the shim's process had before it became the shim."""
+    if name == "cgroup2+systemd":
+        from oomless.contain.delegated import Delegated
+
+        return Delegated(name, paths, limit, processes)
     return Cgroups(name, paths, limit, processes) if paths else Subreaper(skip, processes)
