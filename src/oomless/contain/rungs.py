@@ -68,6 +68,9 @@ class Cgroups:
         for fd in self._entries:
             os.write(fd, b"0")
 
+    def root(self, forked: int) -> int:
+        return forked
+
     def events(self) -> list[int]:
         return self._events
 
@@ -104,6 +107,9 @@ class Cgroups:
         if self._memory:
             return self._memory.peak()
         return self._unified.peak() if self._unified and self._unified.has_memory else self._sampled_peak
+
+    def disband(self) -> None:
+        pass
 
     def kill(self) -> None:
         if self._unified:
@@ -153,6 +159,9 @@ class Subreaper:
     def enter(self) -> None:
         pass
 
+    def root(self, forked: int) -> int:
+        return forked
+
     def events(self) -> list[int]:
         return []
 
@@ -160,22 +169,28 @@ class Subreaper:
         return None
 
     def members(self) -> list[tuple[int, int]]:
-        return [(stat.pid, stat.start) for stat in lineage.walk(self._own, self._skip)]
+        return [(stat.pid, stat.start) for stat in self._stats()]
+
+    def _stats(self) -> list[proc.Stat]:
+        return lineage.walk(self._own, self._skip)
 
     def usage(self) -> int:
-        used, source = measured(lineage.walk(self._own, self._skip))
+        used, source = measured(self._stats())
         if used > self._peak:
             self._peak, self.source = used, source
         return used
 
     def resident(self) -> int:
-        return sum(stat.rss_pages for stat in lineage.walk(self._own, self._skip)) * PAGE
+        return sum(stat.rss_pages for stat in self._stats()) * PAGE
 
     def processes(self) -> int:
-        return len(lineage.walk(self._own, self._skip))
+        return len(self._stats())
 
     def peak(self) -> int:
         return self._peak
+
+    def disband(self) -> None:
+        pass
 
     def kill(self) -> None:
         lineage.kill_descendants(self._own, self._skip)
@@ -238,4 +253,8 @@ def build(
     name: str, paths: dict[str, str], limit: int | None, processes: int | None, skip: Container[tuple[int, int]]
 ) -> Rung:
     """The rung that the daemon chose. ``skip``: children that the shim's process had before it became the shim."""
+    if name == "pid-namespace":
+        from oomless.contain.pid_namespace import PidNamespace  # only for who asked for it
+
+        return PidNamespace(skip)
     return Cgroups(name, paths, limit, processes) if paths else Subreaper(skip)

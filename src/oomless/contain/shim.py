@@ -80,7 +80,7 @@ class Shim:
             self.rung.make()
             self._fork()
         except OSError as error:
-            if not paths or (isinstance(error, child.StartFailed) and error.stage == "exec"):
+            if self.rung.name == "subreaper" or (isinstance(error, child.StartFailed) and error.stage == "exec"):
                 raise
             self._fall_through(error)
             self._fork()
@@ -269,6 +269,7 @@ class Shim:
             return False
         self._reap()
         self.strangers |= ending.daemon_below(self.spec["state"])
+        self.rung.disband()
         if ending.nobody(self.pid, self.strangers) and not self.rung.members():
             return True
         return self.kill_at is not None and time.monotonic() > self.kill_at + ending.GIVE_UP_AFTER
