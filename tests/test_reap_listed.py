@@ -69,9 +69,13 @@ def test_order_of_start_alone_is_held_back() -> None:
 
 def test_an_orphan_is_never_proven_and_it_says_why() -> None:
     found = told(LOST)
-    assert (found["proposed"], found["held_back"]) == ([], [])
+    (held,) = found["held_back"]
+    assert (found["proposed"], held["pid"]) == ([], 700)
+    assert held["why"].startswith("orphan with a confidence of 60% only; its parent is 1")
     assert "no standard input and no history, so no orphan is proven" in found["notes"][0]
-    assert found["notes"][1:] == ["what has lost its parent is not proven to be left: 700 claude-flow"]
+    served = told(LOST.replace(SERVER, f"{SERVER} --port 3000"))
+    assert (served["proposed"], served["held_back"]) == ([], [])
+    assert served["notes"][1:] == ["what has lost its parent is not proven to be left: 700 claude-flow"]
     assert not any("lost its parent" in note for note in told(COPY)["notes"])
 
 
@@ -86,7 +90,8 @@ def test_what_a_listing_does_not_print_is_named() -> None:
 
 def test_for_people() -> None:
     out = run(text=LOST + "  12 \x1b[2Jx\n").stdout
-    assert out.startswith("nothing is proven to be only left\nnote: a listing shows no standard input")
+    assert out.startswith("700 is held back: orphan with a confidence of 60% only")
+    assert "\nnothing is proven to be only left\nnote: a listing shows no standard input" in out
     assert "line 5: " in out
     assert "\x1b" not in out
     out = run("--include", "duplicate", text=COPY).stdout

@@ -88,6 +88,16 @@ class TestOtherEnds:
         os.close(log)
         os.close(written)
 
+    def test_what_a_child_writes_to_is_not_it(self) -> None:
+        """A server that is busy with a command of its own reads a pipe from it."""
+        end, writer = os.pipe()
+        busy = "import subprocess; child = subprocess.Popen(['cat'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)"
+        with waiting(end, f"{self.MOVED}\n{busy}", alone=True) as pid:
+            os.close(end)
+            assert sockets.other_ends([pid]) == {pid: "held"}
+            os.close(writer)
+            assert sockets.other_ends([pid]) == {pid: "gone"}
+
     def test_a_socket_that_was_moved_out_of_the_way(self) -> None:
         """An event loop has a pair of which it holds both ends."""
         other, end = socket.socketpair()

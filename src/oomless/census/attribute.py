@@ -17,6 +17,7 @@ import msgspec
 
 from oomless.census.catalog import ONLY_BELOW, PROTECTED, Catalog, Kind, Known
 from oomless.census.command import SHELLS, parse
+from oomless.census.configured import Entries
 from oomless.census.evidence import Facts, evidence
 from oomless.census.governed import GovernedTree
 from oomless.census.lineage import Lineage
@@ -39,7 +40,7 @@ class Attributed(msgspec.Struct, frozen=True, kw_only=True):
     """``instance`` is the root pid of the server's instance, ``shell`` stands for the tool shell that it is of,
     ``session_root`` is the session's process, if it lives. ``tree``, ``role`` and ``tree_root``: name, role and root
     of the innermost governed tree. ``detached``: its parents are gone. ``idle``: for how long
-    it has used next to no CPU time."""
+    it has used next to no CPU time. ``meant``: why its entry in a host's settings has it go on by itself, or ""."""
 
     process: ProcessInfo
     kind: Kind
@@ -56,6 +57,7 @@ class Attributed(msgspec.Struct, frozen=True, kw_only=True):
     tree_root: int | None = None
     detached: bool = False
     idle: KnownIdle | None = None
+    meant: str = ""
     program: str | None = None
     evidence: tuple[str, ...] = ()
 
@@ -86,6 +88,9 @@ class _Census:
         self._sessions = Sessions(self._lineage, self._known, self._marks, told.sessions)
         left = {(one.pid, one.start): one for one in told.left}
         leftovers = {(one.pid, one.start): one for one in told.leftovers}
+        entries = Entries(told.configured)
+        matching = ((p.pid, entries.of(p.command)) for p in snapshot.processes)
+        self._entries = {pid: entry for pid, entry in matching if entry is not None}
         self._idle = {(one.pid, one.start): one for one in told.idle}
         self._owners = Owners(self._lineage, self._known, self._marks, self._sessions, protected, left, leftovers)
         self._servers = Servers(
@@ -96,6 +101,7 @@ class _Census:
             self._prefixed,
             protected | self._ours,
             frozenset(filter(self._sessions.strayed, self._lineage.by_pid)),
+            self._entries,
         )
 
     def attributed(self, process: ProcessInfo) -> Attributed | None:
@@ -121,6 +127,7 @@ class _Census:
             tree_root=tree.root_pid if tree else None,
             detached=owner is not None and owner.by != "chain",
             idle=self._idle.get((process.pid, process.start)),
+            meant=facts.entry.meant if facts.entry else "",
             program=facts.known.program.name if facts.known else None,
             evidence=evidence(facts),
         )
@@ -134,6 +141,7 @@ class _Census:
             tree=tree,
             owner=self._owners.of(pid, tree),
             instance=self._instance(pid),
+            entry=self._entries.get(pid),
             ours=pid in self._ours,
             shim=pid in self._shims,
         )

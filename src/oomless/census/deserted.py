@@ -13,7 +13,7 @@ import msgspec
 from oomless.census.attribute import Attributed, Verdict
 from oomless.census.command import base
 from oomless.census.lineage import Lineage
-from oomless.census.snapshot import Marks, Snapshot
+from oomless.census.snapshot import Marks, Snapshot, launched
 from oomless.model import ProcessInfo
 from oomless.platform.base import Standing
 
@@ -38,13 +38,8 @@ def adopted(process: ProcessInfo, lineage: Lineage, marks: Mapping[int, Marks]) 
     manages = base("".join(parent.command[:1])) == "systemd" and "--user" in parent.command
     if parent.pid == 1 or (manages and parent.uid == process.uid):
         elsewhere = process.sid != parent.sid or process.pgid not in (parent.pgid, process.pid)
-        return elsewhere or (parent.pid == 1 and _launched(own, marks[1]))
-    return parent.uid == process.uid and process.pgid != parent.pgid and _launched(own, marks[parent.pid])
-
-
-def _launched(own: Marks, above: Marks) -> bool:
-    """Whether a host gave it its marks, as a server, and whoever is above it now is not of that session."""
-    return own.session not in ("", above.session) and own.project and not own.host_pid
+        return elsewhere or (parent.pid == 1 and launched(own, marks[1]))
+    return parent.uid == process.uid and process.pgid != parent.pgid and launched(own, marks[parent.pid])
 
 
 def own_reason(standing: Standing) -> str:

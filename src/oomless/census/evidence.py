@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from oomless.census.catalog import Known
+from oomless.census.configured import Entry
 from oomless.census.governed import GovernedTree
 from oomless.census.owners import Owner
 from oomless.census.redact import command_line
@@ -21,6 +22,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     tree: GovernedTree | None
     owner: Owner | None
     instance: Instance | None
+    entry: Entry | None
     ours: bool
     shim: bool
 
@@ -33,6 +35,7 @@ def evidence(facts: Facts) -> tuple[str, ...]:
         _by_chain(facts.owner, facts.pid),
         _by_lineage(facts.owner),
         _by_mark(facts),
+        _by_settings(facts),
         _by_catalog(facts),
         _by_instance(facts),
     )
@@ -87,6 +90,11 @@ def _marked(owner: Owner, facts: Facts) -> str:
     mark = f"{HOST_PID}={owner.root}" if named else f"{SESSION}={facts.marks.session or owner.session}"
     alive = f"whose process {owner.root} lives and is older; the parents between are gone"
     return f"environment mark{where}: {mark}, {alive}"
+
+
+def _by_settings(facts: Facts) -> str:
+    entry = facts.entry
+    return f"settings: runs what {entry.source} has for the server {entry.name}" if entry and facts.instance else ""
 
 
 def _by_catalog(facts: Facts) -> str:

@@ -18,6 +18,7 @@ from oomless.census import words
 from oomless.census.attribute import Attributed, attribute
 from oomless.census.catalog import Catalog
 from oomless.census.command import parse, to_be
+from oomless.census.listed_lost import likely
 from oomless.census.listed_rows import Merged, merge
 from oomless.census.snapshot import Marks, Snapshot
 from oomless.census.verdicts import settle
@@ -50,6 +51,7 @@ def census(listing: Listing, catalog: Catalog) -> Census:
     found = _by_terminal(_instances(attribute(seen, (), catalog), rows), rows)
     if timed:
         found = _whole(found, settle(found, seen, {}), rows)
+    found = likely(found, rows)
     told = {one.process.pid: one for one in found}
     for process in seen.processes:
         if process.pid not in told and rows[process.pid].mentioned:

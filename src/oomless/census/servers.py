@@ -2,7 +2,7 @@
 
 ``npx PACKAGE`` stays in the table as launcher, shell and server: one instance of three processes, named after the
 server. A server is known by the catalog, or by the marks that its host gives to stdio servers and to nothing
-else. Pure. Who owns the instance is decided in ``attribute.py``.
+else, or by a host's settings. Pure. Who owns the instance is decided in ``attribute.py``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import msgspec
 
 from oomless.census.catalog import Kind, Known
 from oomless.census.command import SHELLS, describe, parse, to_be
+from oomless.census.configured import Entry
 from oomless.census.lineage import Lineage
-from oomless.census.snapshot import Marks
+from oomless.census.snapshot import Marks, launched
+
+NO_MARKS = Marks()
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,10 +44,12 @@ class Servers:
         prefixed: Collection[int],
         barriers: Collection[int],
         strays: Collection[int] = (),
+        configured: Mapping[int, Entry] | None = None,
     ) -> None:
         self._lineage, self._known, self._marks = lineage, known, marks
         self._sessions, self._prefixed = frozenset(sessions), frozenset(prefixed)
         self._ends, self._strays = self._sessions | frozenset(barriers), strays
+        self._configured = configured or {}
         self._by_root: dict[int, Instance] = {}
         for pid in sorted(lineage.by_pid):
             self._note(pid)
@@ -83,6 +88,11 @@ class Servers:
             self._unknown(pid, "oomless' prefix: started by a host as a stdio server")
         elif self._marked_as_server(pid) or self._is_stray(pid):
             self._unknown(pid, "environment marks: those that Claude Code gives to its stdio servers")
+        elif pid in self._configured and (known is None or known.program.kind == "launcher"):
+            entry = self._configured[pid]
+            self._add(
+                self._climb(pid), entry.name, pid, f"settings: {entry.source} has it for the server {entry.name}"
+            )
 
     def _add(self, root: int, name: str, serving: int, by: str) -> None:
         """The innermost server of a chain of wrappers is the one that serves."""
@@ -101,7 +111,8 @@ class Servers:
 
     def _wraps(self, pid: int, below: int) -> bool:
         """A launcher wraps what it started, a server its second process, and a shell only what a launcher or a
-        host had it start: a tool shell, where the user's agent works, belongs to the session."""
+        host had it start, also if that launcher has ended: a tool shell, where the user's agent works, belongs to the
+        session."""
         known, inner = self._known.get(pid), self._known.get(below)
         if known is not None:
             same = inner is not None and known.program.name == inner.program.name
@@ -114,7 +125,9 @@ class Servers:
         if above in self._sessions:
             return self._marks[pid].host_pid != above
         started = self._known.get(above) if above is not None else None
-        return started is not None and started.program.kind == "launcher"
+        if started is not None and started.program.kind == "launcher":
+            return True
+        return launched(self._marks[pid], self._marks[above] if above is not None else NO_MARKS)
 
     def _is_prefixed(self, pid: int) -> bool:
         """The first child of such a shim; later ones are those that it adopted."""

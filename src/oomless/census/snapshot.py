@@ -31,6 +31,11 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True):
     project: bool = False
 
 
+def launched(own: Marks, above: Marks) -> bool:
+    """Whether a host gave it its marks, as a server, and whoever is above it now is not of that session."""
+    return own.session not in ("", above.session) and own.project and not own.host_pid
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """``marks`` are in the order of ``processes``; ``starts_per_second``: in how many parts their start times count
     a second."""

@@ -1,5 +1,5 @@
-"""What the daemon tells the census: open trees, sessions whose processes it knows, what was left running,
-who has used no CPU time for how long, and how sessions grew.
+"""What the census is told beside the process table: by the daemon open trees, sessions whose processes it knows, what
+was left running, who has used no CPU time for how long, and how sessions grew; by hosts' settings their servers.
 
 Plain facts, identified by pid and start time; who is who is worked out from them in ``attribute.py``. Without a
 daemon all of it is empty, and the rest of the ladder has to do.
@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+
+from oomless.census.configured import Configured
 
 #: A tree that somebody asked for, or one that the shell prefix made of a host's tool shell or server.
 Role = Literal["tree", "tool-shell", "server"]
@@ -89,3 +91,4 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     leftovers: tuple[KnownLeftover, ...] = ()
     idle: tuple[KnownIdle, ...] = ()
     growth: tuple[KnownGrowth, ...] = ()
+    configured: tuple[Configured, ...] = ()

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from oomless.census import shells
+from oomless.census import mates, shells
 from oomless.census.attribute import Attributed, Verdict
 from oomless.census.command import to_be
 from oomless.census.deserted import UNREAD, adopted, judged, marks_by_pid, own_reason
@@ -72,9 +72,10 @@ def settle(
     """The same processes, each with its last verdict."""
     copies, lineage, marks = _copies(found), Lineage(seen.processes), marks_by_pid(seen)
     changed = shells.settle(shells.lost(found, lineage, marks), found, lineage, standings)
-    for copy in copies:
-        if _deserted(copy, lineage, marks):
-            changed |= {one.process.pid: one for one in _orphans(copy, lineage, standings)}
+    deserted = [copy for copy in copies if _deserted(copy, lineage, marks)]
+    for copy in deserted:
+        changed |= {one.process.pid: one for one in _orphans(copy, lineage, standings)}
+    changed |= {one.process.pid: one for one in _beside(deserted, changed, standings)}
     superseded = dict(_superseded(copies, standings, seen.starts_per_second))
     duplicates = dict(_duplicates([copy for copy in copies if copy.root.process.pid not in superseded]))
     for copy in copies:
@@ -83,7 +84,9 @@ def settle(
             changed |= {one.process.pid: judged(one, *told) for one in copy.members}
         elif (why := _idle(copy)) and copy.root.process.pid not in changed:
             changed |= {one.process.pid: judged(one, "idle", min(IDLE, one.confidence), why) for one in copy.members}
-    return tuple(changed.get(one.process.pid, one) for one in found)
+    settled = tuple(changed.get(one.process.pid, one) for one in found)
+    handlers = {one.process.pid: one for one in mates.of_browsers(settled, standings)}
+    return tuple(handlers.get(one.process.pid, one) for one in settled)
 
 
 def _copies(found: Iterable[Attributed]) -> list[_Copy]:
@@ -97,9 +100,15 @@ def _copies(found: Iterable[Attributed]) -> list[_Copy]:
         root = next((one for one in group if one.process.pid == pid), None)
         if root is not None:
             rest = (one for one in group if one is not root)
-            serving = next((one for one in group if one.kind == "server"), root)
-            copies.append(_Copy(root=root, members=(root, *rest), command=to_be(serving.process.command)))
+            copies.append(_Copy(root=root, members=(root, *rest), command=_command(root, group)))
     return sorted(copies, key=lambda copy: (copy.start, copy.root.process.pid))
+
+
+def _command(root: Attributed, group: Iterable[Attributed]) -> tuple[str, ...]:
+    """Of the first known server: a wrapper that nobody knows counts as the server itself, and may be lost."""
+    serving = [one for one in group if one.kind == "server"]
+    known = (one for one in serving if one.program is not None)
+    return to_be(next(known, next(iter(serving), root)).process.command)
 
 
 def _by_session(copies: Iterable[_Copy]) -> dict[tuple[int, tuple[str, ...]], list[_Copy]]:
@@ -136,12 +145,28 @@ def _orphans(copy: _Copy, lineage: Lineage, standings: Mapping[int, Standing]) -
         yield judged(one, verdict, ORPHAN, f"{gone}; {why}" if why else gone)
 
 
+def _beside(
+    deserted: Iterable[_Copy], changed: Mapping[int, Attributed], standings: Mapping[int, Standing]
+) -> Iterator[Attributed]:
+    """What servers had started, and all below it."""
+    roots = [copy.root for copy in deserted]
+    proven = [one for root in roots if (one := changed.get(root.process.pid)) and one.verdict == "orphan"]
+    lost = {copy.root.process.pid: copy for copy in deserted if copy.root.process.pid not in changed}
+    for root in mates.of_servers([copy.root for copy in lost.values()], proven, standings):
+        members = lost[root.process.pid].members
+        if not any(_meant(one, standings) for one in members):
+            yield from (judged(one, root.verdict, root.confidence, root.evidence[0]) for one in members)
+
+
+def _meant(one: Attributed, standings: Mapping[int, Standing]) -> str:
+    return own_reason(standings.get(one.process.pid, UNREAD)) or one.meant
+
+
 def _spared(copy: _Copy, lineage: Lineage, standings: Mapping[int, Standing]) -> dict[int, str]:
     """Who of the instance may have been meant to go on, and why. With the root goes all below it; a wrapper between
     it and one that is spared would hand our signal on."""
-    pids = [one.process.pid for one in copy.members]
     root = copy.root.process
-    spared = {pid: why for pid in pids if (why := own_reason(standings.get(pid, UNREAD)))}
+    spared = {one.process.pid: why for one in copy.members if (why := _meant(one, standings))}
     for one in copy.members:  # what a server itself starts may lead one too: its browser does
         if one.process.sid == one.process.pid and (one.process is root or one.kind == "server"):
             spared.setdefault(one.process.pid, "it leads a process session of its own (setsid)")
@@ -178,7 +203,7 @@ def _stdin(copy: _Copy, standings: Mapping[int, Standing]) -> str:
 def _older(copy: _Copy, youngest: _Copy, standings: Mapping[int, Standing], per_second: int) -> _Told | None:
     pid, root = copy.root.process.pid, copy.root
     stands = [standings.get(one.process.pid, UNREAD) for one in copy.members]
-    if any(one.listens or one.ignores_hangup for one in stands) and root.process.pid in standings:
+    if any(_meant(one, standings) for one in copy.members) and root.process.pid in standings:
         return None
     by = f"the session {root.session} runs the same command line again, as {youngest.root.process.pid}"
     if stands[0].stdin == "gone":

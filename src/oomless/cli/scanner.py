@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from oomless.census import attribute, catalog, governed, snapshot, verdicts
+import msgspec
+
+from oomless.census import attribute, catalog, governed, settings, snapshot, verdicts
 from oomless.census.attribute import Attributed
 from oomless.census.footprints import Footprints
 from oomless.census.report import ScanReport, build
@@ -42,6 +44,7 @@ class Scanner:
         self._client = Client(paths, start=False)
         self._catalog = catalog.Remembering(catalog.load(paths.catalog_file).programs)
         self._footprints = Footprints(platform.footprint)
+        self._settings = settings.Reader()
         self._before: snapshot.Snapshot | None = None
 
     def status(self) -> StatusView:
@@ -50,7 +53,7 @@ class Scanner:
 
     def scan(self, status: StatusView, tick: Callable[[int], None] = lambda count: None) -> Scan:
         """``tick`` is told, before each reading of memory, how many there are at most."""
-        told = told_by(status)
+        told = msgspec.structs.replace(told_by(status), configured=self._settings.read())
         seen = self._before = snapshot.take(self._platform, self._before)
         members = governed.find(seen, told.trees, self._paths.install_id()) if told.trees else ()
         found = attribute.attribute(seen, members, self._catalog, told)

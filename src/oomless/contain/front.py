@@ -16,7 +16,6 @@ import time
 assert sys.platform == "linux"
 
 from oomless.contain.child import inherited, let_go
-from oomless.contain.lineage import children_of
 from oomless.contain.signals import SignalFd
 from oomless.lean import signal
 from oomless.platform import proc
@@ -180,7 +179,7 @@ class Front:
 
     def _orphan(self) -> int:
         """The shell, if the keeper could not say any more which one it is."""
-        return next((pid for pid in children_of(os.getpid()) if pid != self._witness.pid), os.getpid())
+        return next((pid for pid in proc.children_of(os.getpid()) if pid != self._witness.pid), os.getpid())
 
 
 def die_of(number: int) -> None:

@@ -37,25 +37,10 @@ def descendants(table: dict[int, proc.Stat], root: int, skip: Container[tuple[in
     return found
 
 
-def children_of(pid: int) -> list[int]:
-    """Direct children by the kernel's own list, or by the table where it keeps none (CONFIG_PROC_CHILDREN)."""
-    try:
-        tasks = os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return []
-    found: list[int] = []
-    for task in tasks:
-        raw = proc.read_file(f"/proc/{pid}/task/{task}/children")
-        if raw is None and not os.path.exists("/proc/self/task/self/children"):
-            return [stat.pid for stat in proc.table().values() if stat.ppid == pid]
-        found += [int(child) for child in (raw or b"").split()]
-    return found
-
-
 def walk(pid: int, skip: Container[tuple[int, int]] = ()) -> list[proc.Stat]:
     """All living descendants; costs as much as the tree has members, not as the machine has processes."""
     found: list[proc.Stat] = []
-    queue = children_of(pid)
+    queue = proc.children_of(pid)
     while queue:
         child = queue.pop()
         stat = proc.read_stat(child)
@@ -63,7 +48,7 @@ def walk(pid: int, skip: Container[tuple[int, int]] = ()) -> list[proc.Stat]:
             continue
         if stat.alive:
             found.append(stat)
-        queue += children_of(child)
+        queue += proc.children_of(child)
     return found
 
 

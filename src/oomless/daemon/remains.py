@@ -14,7 +14,9 @@ assert sys.platform == "linux"
 
 from oomless.census import catalog
 from oomless.census.command import is_driven
+from oomless.census.configured import Entries
 from oomless.census.redact import command_line
+from oomless.census.settings import Reader
 from oomless.contain.spare import ignores_hangup
 from oomless.daemon.left import DAEMON, Facts, Memory, Trees, Who, judge
 from oomless.daemon.programs import known_programs
@@ -33,6 +35,8 @@ class Remains:
         self.spared: dict[Who, str] = {}
         self._trees = trees
         self._facts: dict[Who, Facts] = {}
+        self._entries: Entries | None = None
+        self._meant: dict[Who, str] = {}
 
     def look(
         self, table: dict[int, proc.Stat] | None = None, *, anew: bool = False, also: Mapping[Who, str] | None = None
@@ -46,12 +50,21 @@ class Remains:
             if who not in self._facts or (anew and who not in self.spared):
                 argv = tuple(proc.cmdline(who[0]))
                 self._facts[who] = _read(stat, argv)
+                self._meant[who] = self._of_settings(argv)
                 self.tell(who, argv, stat)
         traces = self.memory.traces
         before = self.spared | {who: why for who, why in (also or {}).items() if who in found}
+        before |= {who: why for who, why in self._meant.items() if why and who in found}
         before |= {who: DAEMON for who in self.memory.daemons if who in found}
         self.spared = judge(traces, {who: f for who, f in self._facts.items() if who in traces}, before)
         return {who: stat for who, stat in found.items() if who not in self.spared}
+
+    def _of_settings(self, argv: tuple[str, ...]) -> str:
+        """Why a host's settings have it go on by themselves, or ""."""
+        if self._entries is None:
+            self._entries = Entries(Reader().read())
+        entry = self._entries.of(argv)
+        return entry.meant if entry is not None else ""
 
     def tell(self, who: Who, argv: tuple[str, ...], stat: proc.Stat) -> None:
         """How it is called from now on."""

@@ -84,6 +84,21 @@ def table() -> dict[int, Stat]:
     return found
 
 
+def children_of(pid: int) -> list[int]:
+    """Direct children by the kernel's own list, or by the table where it keeps none (CONFIG_PROC_CHILDREN)."""
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    found: list[int] = []
+    for task in tasks:
+        raw = read_file(f"/proc/{pid}/task/{task}/children")
+        if raw is None and not os.path.exists("/proc/self/task/self/children"):
+            return [stat.pid for stat in table().values() if stat.ppid == pid]
+        found += [int(child) for child in (raw or b"").split()]
+    return found
+
+
 def start_of(pid: int) -> int | None:
     stat = read_stat(pid)
     return stat.start if stat else None

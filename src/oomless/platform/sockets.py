@@ -15,6 +15,7 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import Literal
 
 assert sys.platform == "linux"
@@ -75,7 +76,8 @@ def _reads_nothing(pid: int) -> bool:
 def _moved(pid: int) -> tuple[dict[int, int], frozenset[int]]:
     """What may be its stdin if that is /dev/null, for the Python SDK of MCP (2.x, mcp/server/stdio.py) moves the real
     one out of the way of what the server starts: pipes that it only reads, by descriptor, and sockets. A pipe of
-    which it has both ends is its own affair."""
+    which it has both ends is its own affair, and so is one that somebody below it writes to: nobody there can have
+    the other end of its stdin, which it never had."""
     found: dict[int, tuple[str, int]] = {}
     try:
         for name in os.listdir(f"/proc/{pid}/fd"):
@@ -84,16 +86,32 @@ def _moved(pid: int) -> tuple[dict[int, int], frozenset[int]]:
         return {}, frozenset()
     inodes = Counter(inode for kind, inode in found.values() if kind == "pipe")
     pipes = {fd: inode for fd, (kind, inode) in found.items() if kind == "pipe" and inodes[inode] == 1}
-    reading = {fd: inode for fd, inode in pipes.items() if _only_reads(pid, fd)}
+    reading = {fd: inode for fd, inode in pipes.items() if _mode(pid, fd) == os.O_RDONLY}
+    if reading:
+        below = set(_written_below(pid, frozenset(reading.values())))
+        reading = {fd: inode for fd, inode in reading.items() if inode not in below}
     return reading, frozenset(inode for kind, inode in found.values() if kind == "socket")
 
 
-def _only_reads(pid: int, fd: int) -> bool:
-    """proc(5): the flags of open(2), in octal."""
+def _written_below(pid: int, pipes: frozenset[int]) -> Iterator[int]:
+    """Those of the pipes that a descendant can write to."""
+    queue = proc.children_of(pid)
+    while queue:
+        child = queue.pop()
+        queue += proc.children_of(child)
+        with suppress(OSError):
+            for name in os.listdir(f"/proc/{child}/fd"):
+                kind, inode = _inode(f"/proc/{child}/fd/{name}")
+                if kind == "pipe" and inode in pipes and _mode(child, int(name)) != os.O_RDONLY:
+                    yield inode
+
+
+def _mode(pid: int, fd: int) -> int:
+    """How it was opened (proc(5): the flags of open(2), in octal); -1 if that cannot be read."""
     for line in (proc.read_file(f"/proc/{pid}/fdinfo/{fd}") or b"").splitlines():
         if line.startswith(b"flags:"):
-            return int(line.split()[1], 8) & os.O_ACCMODE == os.O_RDONLY
-    return False
+            return int(line.split()[1], 8) & os.O_ACCMODE
+    return -1
 
 
 def _stdin(pid: int) -> tuple[str, int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from oomless.census.attribute import Attributed
 from oomless.census.findings.finding import Finding, Scene, Severity, listed, pids_of, where
+from oomless.census.listed_lost import LIKELY
 from oomless.census.redact import command_line
 
 #: More than these at once were the first sign in the incident that this tool is for.
@@ -36,11 +37,13 @@ def many_subagents(scene: Scene) -> Finding | None:
 
 
 def orphans(scene: Scene) -> Finding | None:
-    """Processes whose owner is proven to be gone."""
+    """Processes whose owner is proven to be gone, or in a listing seems to be."""
     group = [one for one in scene.processes if one.verdict == "orphan"]
-    return _left(
-        scene, group, "orphans", "warning", _orphans_title, "oomless reap shows what it would end, with --yes it does"
-    )
+    if all(one.confidence <= LIKELY for one in group):
+        action = "on the machine itself, oomless reap tells which of them are proven to be left, and ends those"
+        return _left(scene, group, "orphans", "warning", _likely_title, action)
+    action = "oomless reap shows what it would end, with --yes it does"
+    return _left(scene, group, "orphans", "warning", _orphans_title, action)
 
 
 def left_running(scene: Scene) -> Finding | None:
@@ -70,6 +73,10 @@ def _may_be_left(one: Attributed) -> bool:
 
 def _orphans_title(count: str) -> str:
     return f"{count} left of sessions that are gone"
+
+
+def _likely_title(count: str) -> str:
+    return f"{count} seem to be left of sessions that are gone"
 
 
 def _running_title(count: str) -> str:

@@ -1,0 +1,174 @@
+"""What hosts' settings say of their servers: read from files as the hosts write them, and matched with what runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from oomless.census import settings
+from oomless.census.attribute import Attributed
+from oomless.census.configured import Configured, Entries
+from oomless.census.settings import Reader
+from oomless.census.snapshot import Snapshot
+from oomless.census.told import Told
+from test_census import SERVER_MARKS, by_pid, row, snapshot
+from test_verdicts import GONE, INIT, settle
+
+NODE = ("node", "/srv/index.js", "--fast")
+
+
+def entry(*command: str, name: str = "mine") -> Configured:
+    return Configured(name=name, command=command, source="~/.claude.json")
+
+
+class TestEntries:
+    @pytest.mark.parametrize(
+        ("configured", "runs"),
+        [
+            (NODE, ("/usr/bin/node", "/srv/index.js", "--fast")),
+            (("npx", "-y", "@a/b@1.2", "--x"), ("npm exec @a/b@1.2 --x",)),
+            (("npx", "@a/b"), ("npm", "exec", "-y", "@a/b")),
+            (("env", "A=1", "-u", "B", "nice", "-n", "5", *NODE), NODE),
+            (("/bin/sh", "-c", "cd /srv && exec node /srv/index.js '--fast'"), NODE),
+            (
+                ("python3", "-m", "my_server", "--repo", "/r"),
+                ("/venv/bin/python3.11", "-m", "my_server", "--repo", "/r"),
+            ),
+        ],
+    )
+    def test_an_entry_and_what_it_becomes(self, configured: tuple[str, ...], runs: tuple[str, ...]) -> None:
+        found = Entries([entry(*configured)]).of(runs)
+        assert found is not None
+        assert (found.name, found.meant) == ("mine", "")
+
+    @pytest.mark.parametrize(
+        "runs", [("node", "/srv/index.js"), ("node", "/srv/other.js", "--fast"), ("--fast",), ()]
+    )
+    def test_another_command_is_another(self, runs: tuple[str, ...]) -> None:
+        assert Entries([entry(*NODE)]).of(runs) is None
+        assert Entries([]).of(NODE) is None
+
+    @pytest.mark.parametrize(
+        ("configured", "how"),
+        [
+            (("nohup", *NODE), "nohup"),
+            (("setsid", "-f", *NODE), "setsid"),
+            (("env", "A=1", "/usr/bin/nohup", *NODE), "nohup"),
+            (("sh", "-c", "setsid nohup node /srv/index.js --fast; true"), "setsid"),
+            (("sh", "-c", "(nohup node /srv/index.js --fast &)"), "nohup"),
+        ],
+    )
+    def test_that_it_is_to_go_on(self, configured: tuple[str, ...], how: str) -> None:
+        found = Entries([entry(*NODE, name="first"), entry(*configured)]).of(NODE)
+        assert found is not None
+        assert found.meant == f"its entry mine in ~/.claude.json starts it with {how}"
+
+    def test_a_line_that_no_shell_reads_says_nothing(self) -> None:
+        assert Entries([entry("sh", "-c", "node '/srv")]).of(("node", "/srv")) is None
+
+
+class TestReader:
+    @pytest.fixture
+    def home(self, tmp_path: Path) -> Path:
+        (tmp_path / "project").mkdir()
+        return tmp_path
+
+    def read(self, home: Path, **environ: str) -> dict[str, tuple[str, ...]]:
+        return {f"{one.name} {one.source}": one.command for one in Reader({"HOME": str(home), **environ}).read()}
+
+    def test_where_claude_code_keeps_them(self, home: Path) -> None:
+        servers = {"a": {"command": "nohup", "args": ["node", "a.js"], "env": {"KEY": "secret"}}}
+        project = {str(home / "project"): {"mcpServers": {"b": {"command": "b"}}}, "/gone": {}}
+        document = {"mcpServers": servers, "projects": project, "history": [1, {"mcpServers": 3}]}
+        (home / ".claude.json").write_text(json.dumps(document))
+        (home / "project" / ".mcp.json").write_text(
+            json.dumps({"mcpServers": {"c": {"command": "c", "args": ["1"]}}})
+        )
+        assert self.read(home) == {
+            "a ~/.claude.json": ("nohup", "node", "a.js"),
+            "b ~/.claude.json": ("b",),
+            "c ~/project/.mcp.json": ("c", "1"),
+        }
+        other = home / "elsewhere"
+        other.mkdir()
+        os.rename(home / ".claude.json", other / ".claude.json")
+        assert "a ~/elsewhere/.claude.json" in self.read(home, CLAUDE_CONFIG_DIR=str(other))
+
+    def test_where_others_do(self, home: Path) -> None:
+        for name, text in {
+            ".codex/config.toml": '[mcp_servers.d]\ncommand = "d"\nargs = ["--x"]\n[mcp_servers.url]\nurl = "http://x"\n',
+            ".gemini/settings.json": '{"mcpServers": {"e": {"command": "e"}}, "theme": "dark"}',
+            ".cursor/mcp.json": '{"mcpServers": {"f": {"command": "f"}, "web": {"url": "http://x"}}}',
+            ".config/Code/User/mcp.json": '{"servers": {"g": {"type": "stdio", "command": "g"}}}',
+        }.items():
+            (home / name).parent.mkdir(parents=True)
+            (home / name).write_text(text)
+        assert {key.split()[0]: command for key, command in self.read(home).items()} == {
+            "d": ("d", "--x"), "e": ("e",), "f": ("f",), "g": ("g",),
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "", "{", "[]", '"x"', "null", '{"mcpServers": []}', '{"mcpServers": {"a": 3, "b": {"command": 4}}}',
+            '{"mcpServers": {"a": {"command": ""}, "b": {"command": "x", "args": "y"}}}', '{"projects": {"/x": 3}}',
+            "[" * 100_000, "\xff", '{"projects": {"\\u0000": {}}}',
+        ],
+    )  # fmt: skip
+    def test_a_broken_file_says_nothing(self, home: Path, text: str) -> None:
+        (home / ".claude.json").write_text(text, encoding="latin-1")
+        (home / ".gemini").mkdir()
+        (home / ".gemini" / "settings.json").write_text('{"mcpServers": {"e": {"command": "e"}}}')
+        assert self.read(home) == {"e ~/.gemini/settings.json": ("e",)}
+
+    def test_a_broken_entry_leaves_the_others(self, home: Path) -> None:
+        (home / ".claude.json").write_text('{"mcpServers": {"a": 3, "b": {"command": "b"}}, "projects": {"/p": []}}')
+        assert self.read(home) == {"b ~/.claude.json": ("b",)}
+
+    def test_a_file_is_read_again_when_it_has_changed(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        file = home / ".claude.json"
+        file.write_text('{"mcpServers": {"a": {"command": "a"}}}')
+        reader, read, plain = Reader({"HOME": str(home)}), list[Path](), Path.read_bytes
+
+        def read_bytes(path: Path) -> bytes:
+            read.append(path)
+            return plain(path)
+
+        monkeypatch.setattr(Path, "read_bytes", read_bytes)
+        assert [one.name for one in (*reader.read(), *reader.read())] == ["a", "a"]
+        assert read == [file]
+        file.write_text('{"mcpServers": {"ab": {"command": "a"}}}')
+        assert [one.name for one in reader.read()] == ["ab"]
+
+    def test_a_file_that_is_too_large_is_left_alone(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(settings, "LARGEST", 10)
+        (home / ".claude.json").write_text('{"mcpServers": {"a": {"command": "a"}}}')
+        assert self.read(home) == {}
+
+
+class TestVerdicts:
+    """A server that its entry starts with nohup, and that has set its signals back: only the settings tell."""
+
+    def seen(self) -> Snapshot:
+        return snapshot(INIT, row(41, 1, "node /srv/index.js --fast", pgid=40, sid=30), p41=SERVER_MARKS)
+
+    def settled(self, *configured: Configured) -> Attributed:
+        return settle(self.seen(), Told(configured=configured), default=GONE)[41]
+
+    def test_what_was_configured_to_go_on_is_left_running(self) -> None:
+        assert self.settled(entry(*NODE)).verdict == "orphan"
+        found = self.settled(entry("nohup", *NODE))
+        assert found.verdict == "left-running"
+        assert found.evidence[0].endswith("; its entry mine in ~/.claude.json starts it with nohup")
+
+    def test_the_settings_are_a_line_of_evidence_and_a_name(self) -> None:
+        told = Told(configured=(entry(*NODE),))
+        host = row(100, 1, "codex")
+        found = by_pid(snapshot(host, row(101, 100, " ".join(NODE))), told=told)[101]
+        assert (found.server, found.kind, found.verdict) == ("mine", "server", "owned")
+        assert "settings: runs what ~/.claude.json has for the server mine" in found.evidence
+        plain = by_pid(snapshot(host, row(101, 100, " ".join(NODE))))[101]
+        assert plain.server is None
