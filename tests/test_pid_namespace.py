@@ -15,7 +15,6 @@ import pytest
 
 import trees
 from helpers import alive, run_oomless, wait_for, wait_gone
-from oomless.contain import lineage
 from oomless.contain.ladder import PID_NAMESPACE, Ladder, Offer
 from oomless.platform import namespaces, proc
 from test_contain import OFFERS, PYTHON, TREE, Run, inner_pid, read_roster
@@ -83,7 +82,7 @@ def roster(tmp_path: Path) -> Path:
 
 
 def init_of(shim: int) -> proc.Stat:
-    found = [proc.read_stat(pid) for pid in lineage.children_of(shim) if inner_pid(pid) == 1]
+    found = [proc.read_stat(pid) for pid in proc.children_of(shim) if inner_pid(pid) == 1]
     assert found[0] is not None
     return found[0]
 
