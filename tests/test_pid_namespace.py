@@ -59,8 +59,11 @@ states = ""
 until = time.monotonic() + 20
 while states != "S" and time.monotonic() < until:  # of everybody but us, who runs
     time.sleep(0.01)
-    pids = [name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
-    states = "".join(open(f"/proc/{pid}/stat").read().rsplit(") ")[1][0] for pid in pids)
+    try:
+        pids = [name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+        states = "".join(open(f"/proc/{pid}/stat").read().rsplit(") ")[1][0] for pid in pids)
+    except OSError:
+        pass  # one of them has gone meanwhile
 print(states)
 """
 SWITCH_OFF = """

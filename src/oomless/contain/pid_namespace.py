@@ -123,7 +123,6 @@ def _be_init(leash: int, ready: int) -> NoReturn:
     try:
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # then the kernel reaps
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the only one that Python would die of; pid 1 survives the rest
         try:
             namespaces.own_proc()
             os.chdir("/")
