@@ -6,11 +6,11 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench soak corpus
+.PHONY: help setup demo test test-vm lint bench soak corpus
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.* ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
-		printf 'make %-6s  %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+		printf 'make %-7s  %s\n' "$$name" "$$text"; done
 
 setup: $(STAMP) ## make .venv and install oomless and its tools there (PYTHON=... picks an interpreter)
 
@@ -19,6 +19,9 @@ demo: $(STAMP) ## replay the incident, ungoverned and governed (ARGS=--synthetic
 
 test: $(STAMP) ## run the tests (ARGS=... goes to pytest)
 	@$(BIN)/pytest $(ARGS)
+
+test-vm: $(STAMP) ## test containment under systemd in virtual machines (needs root; ARGS="--release trixie", ...)
+	@$(BIN)/python tests/vm.py $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy (for Linux and, as far as src goes, for macOS)
 	$(BIN)/ruff check

@@ -20,9 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable
 from pathlib import Path
+
+from _others import install
 
 SIZES = (100, 500, 2000)
 PACKAGES = {"psutil": "psutil==7.2.2", "procpath": "Procpath==1.15.1", "glances": "glances==4.5.8"}
@@ -153,26 +154,11 @@ def live(changes: bool) -> None:
 # -- all together ------------------------------------------------------------------------------------------------
 
 
-def install(folder: str) -> tuple[str, set[str]]:
-    """The interpreter of a new environment, and which packages went into it."""
-    venv.create(folder, with_pip=True)
-    python = f"{folder}/bin/python"
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    there = {
-        name
-        for name, pinned in PACKAGES.items()
-        if subprocess.run([*pip, pinned], capture_output=True).returncode == 0
-    }
-    return python, there
-
-
 def measure(looks: int) -> dict[str, float]:
     figures: dict[str, float] = {}
     me = os.path.abspath(__file__)
     with tempfile.TemporaryDirectory(prefix="oob", dir="/tmp") as folder:
-        other, there = install(folder)
-        for name in sorted(PACKAGES.keys() - there):
-            print(f"{name} cannot be installed here and is left out", file=sys.stderr)
+        other, there = install(folder, PACKAGES)
         readers = [(name, sys.executable) for name in OURS]
         readers += [(name, other) for name, package in OTHERS.items() if package in there]
         for size in SIZES:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from helpers import alive, wait_gone
+from oomless.contain import files, groups
 from oomless.platform import proc
 
 #: How long what is ending may take to end, before it counts as left behind.
@@ -54,8 +55,10 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield folder
     stop_daemon(folder / "state" / "oomless" / "daemon.json")
     left = survivors((mark.encode(), os.fsencode(folder) + b"/"), offspring)
+    left_groups = groups_left(folder / "state" / "oomless" / "id")
     shutil.rmtree(folder, ignore_errors=True)
     assert not left, f"processes left alive: {left}"
+    assert not left_groups, f"groups left: {left_groups}"
     gc.collect()
     leaked = {fd: name for fd, name in open_descriptors().items() if descriptors.get(fd) != name}
     assert not leaked, f"descriptors left open: {leaked}"
@@ -73,6 +76,16 @@ def stop_daemon(record: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         if proc.send(pid, start, number) != proc.SENT or wait_gone(pid, start, 10):
             return
+
+
+def groups_left(install: Path) -> list[str]:
+    """Groups of the installation that had its id in this file; each is removed."""
+    if not install.exists():
+        return []
+    left = groups.made_in(groups.around(proc.cgroups("self")), install.read_text().strip())
+    for path in left:
+        files.remove_cgroup(path)
+    return left
 
 
 def survivors(marks: tuple[bytes, ...], before: Processes) -> list[str]:

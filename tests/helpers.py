@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 
 from oomless.platform import proc
 
+#: How many times as long as usual things take on an emulated CPU (``vm_guest.py``): for time-outs, not assertions.
+SLOWNESS = float(os.environ.get("OOMLESS_TEST_SLOWNESS", "1"))
+
 
 def run_oomless(
     *args: str, env: Mapping[str, str] | None = None, timeout: float = 60, cwd: str | os.PathLike[str] | None = None
@@ -23,7 +26,7 @@ def run_oomless(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=timeout * SLOWNESS,
         check=False,
     )
 
@@ -42,14 +45,14 @@ def wait_gone(pid: int, start: int, timeout: float) -> bool:
     try:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        return bool(poll.poll(max(timeout, 0) * 1000))
+        return bool(poll.poll(max(timeout, 0) * SLOWNESS * 1000))
     finally:
         os.close(fd)
 
 
 def wait_for(predicate: Callable[[], object], timeout: float) -> bool:
     """Polls every 10 ms, only for what sends no event (a file that appears, a cgroup's counter)."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * SLOWNESS
     while not predicate():
         if time.monotonic() > deadline:
             return False

@@ -16,6 +16,7 @@ from corpus import __main__ as command
 from corpus import listing, scene, table
 from corpus.score import ENDABLE, Scores, scores
 from corpus.whole import judged
+from oomless.census import settings
 from oomless.census.snapshot import HOST_PID, MARKER, PROJECT, SESSION
 from oomless.cli import scanner
 from oomless.cli.reap import propose
@@ -206,6 +207,7 @@ def test_a_replay_is_what_scan_would_have_said(monkeypatch: pytest.MonkeyPatch) 
     for one in scene.scenes():
         monkeypatch.setattr(scanner, "told_by", lambda status, told=one.told: told)
         monkeypatch.setattr(Paths, "install_id", lambda self, known=one.install_id: known)
+        monkeypatch.setattr(settings.Reader, "read", lambda self, told=one.told: told.configured)
         scan = scanner.Scanner(cast(Platform, Replayed(one)), Paths()).scan(StatusView(pid=None, memory=MEMORY))
         replayed = scene.replay(one)
         assert scan.attributed == replayed.found, one.name

@@ -1,7 +1,8 @@
 """The recorded scenes of the corpus played again for real: each process gets the verdict that it got in the record.
 
 Each takes 20 to 60 s, so only some are played here; ``OOMLESS_REDO=all`` plays every one, which needs the developers'
-tools as well. A pid namespace of the test's own is needed, and the real programs but for the stand-in. How well the
+tools as well. A pid namespace of the test's own is needed (for some, root), and the real programs but for the
+stand-in. How well the
 verdicts of the records agree with the truth: ``test_corpus.py``.
 """
 
@@ -89,8 +90,9 @@ def test_every_record_has_its_stage() -> None:
 def test_played_again(name: str) -> None:
     if name not in USUAL and not ALL:
         pytest.skip("set OOMLESS_REDO=all to play this one too")
-    if record.unshared() is None:
-        pytest.skip("no pid namespace may be made here")
+    why = record.impossible(name)
+    if why:
+        pytest.skip(why)
     record.prepared(name)
     again, before = rows(record.record(name)), rows(scene.load(scene.SCENES / f"{name}.json"))
     assert again == before, f"more now: {again - before}; less now: {before - again}"

@@ -220,18 +220,43 @@ def test_a_full_journal_refuses_before_anything_is_forked(tmp_path: Path) -> Non
         subprocess.run(["umount", str(state)], check=True)
 
 
+#: Kills the daemon and starts another one.
+REBORN = "kill -9 $({python} -c \"import json; print(json.load(open('{file}'))['pid'])\"); {oomless} daemon start"
+
+
+def reborn() -> str:
+    return REBORN.format(python=sys.executable, file=Paths().daemon_file, oomless=OOMLESS)
+
+
 @pytest.mark.parametrize("rung", ["auto", "subreaper"])
 def test_a_daemon_born_inside_a_tree_is_not_of_the_tree(tmp_path: Path, rung: str) -> None:
     """A command in the tree finds no daemon and starts one: it must not end with the tree, nor count as left."""
     use_rung(rung)
     report = tmp_path / "report.json"
-    pid = f"import json; print(json.load(open('{Paths().daemon_file}'))['pid'])"
-    script = f'kill -9 $({sys.executable} -c "{pid}"); {OOMLESS} daemon start'
-    done = run_oomless("run", "--report", str(report), "--", "sh", "-c", script)
+    done = run_oomless("run", "--report", str(report), "--", "sh", "-c", reborn())
     assert done.returncode == 0
     record = json.loads(report.read_text())
     assert (record["survivors"], record["ended"]) == (0, 0)
     assert record["seconds"] < 5
+    assert spawn.running(Paths())
+    assert run_oomless("run", "--", "true").returncode == 0
+
+
+@pytest.mark.parametrize("rung", ["auto", "subreaper"])
+@pytest.mark.parametrize("how", ["at a limit", "by request"])
+def test_a_daemon_born_inside_a_tree_that_is_ended_lives_on(tmp_path: Path, rung: str, how: str) -> None:
+    use_rung(rung)
+    there = tmp_path / "there"
+    last = f"{sys.executable} -c 'x = bytearray(10**9)'" if how == "at a limit" else "sleep 60"
+    script = f"{reborn()} && touch {there}; {last}"
+    process = start("--name", "tree", "--memory", "300MB", "--", "sh", "-c", script)
+    if how == "by request":
+        assert wait_for(there.exists, 30)
+        assert wait_for(lambda: Client(Paths(), start=False).end("tree", "enough"), 10)  # once it is adopted
+    code, _, err = finish(process)
+    assert code == 137
+    assert ("enough" in err) == (how == "by request")
+    assert there.exists()
     assert spawn.running(Paths())
     assert run_oomless("run", "--", "true").returncode == 0
 

@@ -197,6 +197,8 @@ def test_born_in_a_governed_tree_it_leaves_the_cgroup(paths: Paths) -> None:
 def test_where_a_governed_tree_begins() -> None:
     assert spawn.outermost_parent("/a/oomless-1/x/oomless-2") == "/a"
     assert spawn.outermost_parent("/oomless-1") == ""
+    assert spawn.outermost_parent("/a/oomless-1.scope/oomless-1-x/oomless-1-y") == "/a/oomless-1.scope"
+    assert spawn.outermost_parent("/a/oomless-1.scope") is None
     assert spawn.outermost_parent("/user.slice/oomless.slice") is None
 
 

@@ -173,7 +173,7 @@ def test_an_older_generation_under_one_host() -> None:
     text = EO + eo(500, 400, "20:00", "claude") + eo(501, 500, "19:00", SERVER) + eo(502, 500, "01:00", SERVER)
     found = rows(text)
     assert (found[501].verdict, found[502].verdict) == ("superseded", "owned")
-    assert "started it 1080 s later" in found[501].evidence[0]
+    assert "started it at least 1080 s later" in found[501].evidence[0]
 
 
 def test_tables_of_one_moment_complete_each_other() -> None:
@@ -411,3 +411,64 @@ def test_what_to_do_about_it_is_on_the_machine(capsys: pytest.CaptureFixture[str
     (found,) = (one for one in told(text).findings if one.rule == "orphans")
     assert "seem to be left" in found.title
     assert found.action.startswith("on the machine itself, oomless reap tells")
+
+
+# -- start times as ps shortens them --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("older", "younger"),
+    [("09:12", "09:15"), ("Nov27", "00:01"), ("Nov09", "Nov27"), ("2025", "Jan01"), ("9:03AM", "1:00PM")],
+)
+def test_which_generation_is_older_is_told_by_shortened_start_times(older: str, younger: str) -> None:
+    text = "    PID    PPID STARTED COMMAND\n" + "".join(
+        f"    {pid} {ppid:7} {at:>7} {what}\n"
+        for pid, ppid, at, what in (
+            (500, 400, older, "claude"),
+            (501, 500, older, SERVER),
+            (502, 500, younger, SERVER),
+        )
+    )
+    found = rows(text)
+    assert (found[501].verdict, found[502].verdict) == ("superseded", "owned")
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ("09:12", "09:12"),  # of the same minute
+        ("09:12", "09:13"),  # a second apart, it may be
+        ("Dec31", "Jan02"),
+        ("9:03AM", "?"),
+        ("Xyz27", "09:12"),
+    ],
+)
+def test_what_they_leave_open_stays_open(times: tuple[str, str]) -> None:
+    text = "    PID    PPID STARTED COMMAND\n" + "".join(
+        f"    {pid} {ppid:7} {at:>7} {what}\n"
+        for pid, ppid, at, what in (
+            (500, 400, times[0], "claude"), (501, 500, times[0], SERVER), (502, 500, times[1], SERVER),
+        )
+    )  # fmt: skip
+    assert {row.verdict for row in rows(text).values()} == {"owned"}
+
+
+def test_hours_of_bsd_go_round_once_and_are_left_open_if_more_often() -> None:
+    from oomless.platform.listing.values import rough_moments
+
+    once = rough_moments(["11:00PM", "11:59PM", "12:01AM", "9:00AM"])
+    assert once is not None
+    assert once == sorted(set(once))
+    assert rough_moments(["11:00PM", "1:00AM", "10:00PM", "2:00AM"]) == [once[0] - 23 * 60] * 4
+    week = rough_moments(["Fri09AM", "Sun11PM", "Tue01AM", "8:00AM"])
+    assert week is not None
+    assert week == sorted(set(week))
+
+
+def test_a_server_that_says_so_itself_is_one_below_a_host() -> None:
+    own, job = "node /srv/billing-mcp/dist/index.js --stdio", "node /srv/billing-mcp/dist/index.js --test"
+    shell = "/bin/bash -c source /home/u/.claude/shell-snapshots/snapshot-bash-1.sh && eval x"
+    text = EO + eo(500, 400, "20:00", "claude") + eo(501, 500, "19:00", own) + eo(502, 500, "18:00", shell)
+    found = rows(text + eo(503, 502, "01:00", job) + eo(504, 500, "01:00", "node /srv/billing/dist/index.js"))
+    assert (found[501].kind, found[501].server) == ("server", "billing-mcp")
+    assert {found[pid].server for pid in (503, 504)} == {None}

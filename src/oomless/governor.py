@@ -140,10 +140,12 @@ class Governor:
         cwd: str | os.PathLike[str] | None = None,
         input: bytes | str | None = None,
         capture: bool = True,
+        private_tmp: bool = False,
     ) -> Result:
         """Runs ``cmd`` once memory for it is free, and returns when nothing of it is left. ``memory`` reserves
         and limits, ``expect`` only reserves. ``env`` adds to this process's environment. ``wait``: 0 fails
-        fast, None takes the settings' word. Raises Refused; cancelling it ends the command and waits for that.
+        fast, None takes the settings' word. ``private_tmp`` gives it a TMPDIR of its own, which goes with it. Raises
+        Refused; cancelling it ends the command and waits for that.
         """
         if isinstance(cmd, str | bytes) or not cmd or not all(isinstance(part, str) for part in cmd):
             raise UsageError("the command is not a list of strings", repr(cmd)[:60], "use ['program', 'argument']")
@@ -162,6 +164,7 @@ class Governor:
             group=self._group,
             group_budget=self._budget,
             group_parallel=self._parallel,
+            private_tmp=private_tmp,
         )
         task = asyncio.create_task(self._govern(order, input, capture))
         self._tasks.add(task)

@@ -81,13 +81,25 @@ class Survivor(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
+class PrivateTmp(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a tree's own TMPDIR: ``kept`` says why it, or something in it, had to stay."""
+
+    path: str
+    removed: bool
+    bytes_removed: int
+    entries_removed: int
+    kept: str = ""
+
+
 class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a shim writes at the end of its tree: ``<state>/exits/<tree>.json`` and ``run --report FILE``.
 
     ``exit_code`` is what ``oomless run`` returns (the contract's codes); ``reason`` is one line for people.
     ``left`` lists who lives on against our will (``survivors`` is their number), ``left_running`` who was spared
     because it detached on purpose, ``ended`` counts the members that had to be
-    ended after the root was gone.
+    ended after the root was gone. ``bytes_before``: used when its end began, where
+    that was measured, ``bytes_after`` by those who are left. ``victim``: ended for
+    the budget of all trees, and not for anything that it did.
     """
 
     schema: str = "oomless.run/1"
@@ -101,6 +113,8 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     why_rung: str = ""
     peak_bytes: int
     peak_source: FootprintSource
+    bytes_before: int | None = None
+    bytes_after: int | None = None
     limit_bytes: int | None = None
     reserved_bytes: int
     seconds: float
@@ -108,7 +122,9 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     left: tuple[Survivor, ...] = ()
     left_running: tuple[Survivor, ...] = ()
     ended: int = 0
+    victim: bool = False
     started_at: float
+    private_tmp: PrivateTmp | None = None
     attempts: int = 1
     stdout: str | None = None
     stderr: str | None = None

@@ -70,6 +70,11 @@ class Paths:
         return os.path.join(self.state, "exits")
 
     @property
+    def tmp(self) -> str:
+        """Folders for temporary files of trees that asked for one: ``<tree>`` (``contain/privatetmp.py``)."""
+        return os.path.join(self.state, "tmp")
+
+    @property
     def batches(self) -> str:
         return os.path.join(self.state, "batches")
 

@@ -1,5 +1,5 @@
-"""Records scenes: runs a stage in a pid namespace of its own, reads its processes with the census' own code, and
-writes them with the stage's labels.
+"""Records scenes: runs a stage in a pid namespace of its own, or on the machine itself (``machine.py``), reads its
+processes with the census' own code, and writes them with the stage's labels.
 
     python -m tests.corpus.record NAME...|--all|--list [--out FOLDER]
 
@@ -22,22 +22,27 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from oomless.census import snapshot
+from oomless.census import settings, snapshot
 from oomless.census.snapshot import Snapshot
 from oomless.paths import Paths
-from oomless.platform import current
-from oomless.platform.base import Standing
+from oomless.platform.base import Platform, Standing
 
-from . import scene
+from . import machine, scene
+
+if TYPE_CHECKING:
+    from .stage import Play
 
 assert sys.platform == "linux"
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
-MODULES = ("stage_claude", "stage_ends", "stage_jobs", "stage_tools", "stage_late")
+MODULES = (
+    "stage_claude", "stage_ends", "stage_jobs", "stage_tools", "stage_late", "stage_ends_typed", "stage_machine",
+)  # fmt: skip
 #: Seconds that one scene may take.
 LONGEST = 240
 
@@ -70,33 +75,70 @@ def unshared() -> list[str] | None:
 def prepared(name: str) -> None:
     """Puts there what the stage needs; in a test, skips it if that is not done here."""
     plays()
-    from .stage import PLAYS
     from .stage_parts import prepare
 
-    prepare(PLAYS[name].needs)
+    prepare(_play(name).needs)
+
+
+def impossible(name: str) -> str:
+    """Why this user cannot record it here, or ""."""
+    if plays() and _play(name).machine:
+        return "" if os.geteuid() == 0 else "a stage on the machine itself needs root"
+    return "" if unshared() else "no pid namespace may be made here"
+
+
+def _play(name: str) -> Play:
+    from .stage import PLAYS
+
+    return PLAYS[name]
 
 
 def record(name: str) -> scene.Scene:
     """What it needs must be there. Raises NotRecorded."""
-    namespace = unshared()
-    if namespace is None:
-        raise NotRecorded("no pid namespace may be made here")
+    why = impossible(name)
+    if why:
+        raise NotRecorded(why)
     from realparts import FOLDER
 
     with _folder() as folder:
         inside = [sys.executable, "-m", __spec__.name if __name__ == "__main__" else __name__, "--inside", name]
-        command = [*namespace, sys.executable, "-I", "-S", str(HERE / "stage_init.py"), *inside, "--folder", folder]
+        inside += ["--folder", folder]
         env = {**os.environ, "OOMLESS_PARTS": str(FOLDER), "PYTHONPATH": os.pathsep.join(_path())}
+        errors = (_on_the_machine if _play(name).machine else _in_a_namespace)(inside, env, Path(folder))
+        if errors is None:
+            raise NotRecorded(f"{name} took more than {LONGEST} s")
         try:
-            done = subprocess.run(
-                command, cwd=REPOSITORY, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                timeout=LONGEST, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise NotRecorded(f"{name} took more than {LONGEST} s") from None
-        if done.returncode:
-            raise NotRecorded(f"{name}: {done.stderr[-6000:]}")
-        return msgspec.json.decode(Path(folder, "scene.json").read_bytes(), type=scene.Scene)
+            return msgspec.json.decode(Path(folder, "scene.json").read_bytes(), type=scene.Scene)
+        except FileNotFoundError:
+            raise NotRecorded(f"{name}: {errors[-6000:]}") from None
+
+
+def _in_a_namespace(inside: list[str], env: dict[str, str], folder: Path) -> str | None:
+    """What was said on stderr; None if it took too long."""
+    command = [*(unshared() or ()), sys.executable, "-I", "-S", str(HERE / "stage_init.py"), *inside]
+    try:
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=LONGEST, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return None
+    return done.stderr
+
+
+def _on_the_machine(inside: list[str], env: dict[str, str], folder: Path) -> str | None:
+    try:
+        group = machine.Group.make()
+    except OSError as error:
+        raise NotRecorded(str(error)) from None
+    errors, install = folder / "errors", folder / "state/oomless/id"
+    try:
+        pid = group.start([*inside, "--group", str(group.path)], env, REPOSITORY, errors)
+        return errors.read_text(errors="replace") if group.await_end(pid, LONGEST) else None
+    finally:
+        group.end()
+        if install.exists():
+            machine.remove_trees(install.read_text().strip())
 
 
 def _path() -> list[str]:
@@ -117,19 +159,19 @@ def _folder() -> Iterator[str]:
 # -- inside ----------------------------------------------------------------------------------------------------------
 
 
-def perform(name: str, folder: Path) -> None:
+def perform(name: str, folder: Path, group: machine.Group | None = None) -> None:
     """Runs the stage and writes what is there then to ``scene.json``."""
-    from .stage import PLAYS, Stage
+    from .stage import Stage
 
     plays()
-    play = PLAYS[name]
+    play = _play(name)
     places = _places(folder)  # of the home that is the machine's, not the stage's
-    stage = Stage(folder)
+    stage = Stage(folder, group)
     try:
         play.run(stage)
         stage.settle()
-        told = stage.told()
-        seen, standings = read()
+        told = msgspec.structs.replace(stage.told(), configured=settings.Reader().read())
+        seen, standings = read(stage.platform())
         labels = stage.labels(seen.processes)
         rows = tuple(
             scene.Recorded(process=process, marks=marks, standing=standings[process.pid], label=labels[process.pid])
@@ -151,9 +193,8 @@ def perform(name: str, folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def read() -> tuple[Snapshot, dict[int, Standing]]:
+def read(platform: Platform) -> tuple[Snapshot, dict[int, Standing]]:
     """One look, and how each stands: made again if somebody came, went or changed meanwhile."""
-    platform = current()
     for _ in range(50):
         seen = snapshot.take(platform)
         standings = snapshot.standings(platform, seen.processes)
@@ -201,9 +242,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=scene.SCENES)
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--group", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.inside:
-        perform(options.inside, options.folder)
+        perform(options.inside, options.folder, machine.Group(options.group) if options.group else None)
         return 0
     known = plays()
     if options.list:

@@ -27,8 +27,10 @@ from oomless.daemon.client import Client
 from oomless.daemon.lookout import EVERY, IDLE_EVERY
 from oomless.model import ProcessInfo
 from oomless.paths import Paths
-from oomless.platform import proc
+from oomless.platform import current, proc
+from oomless.platform.base import Platform
 
+from . import machine
 from .scene import Label
 
 assert sys.platform == "linux"
@@ -49,10 +51,12 @@ class StageFailed(Exception):
 
 class Play(msgspec.Struct, frozen=True, kw_only=True):
     """A scene to be recorded. ``needs``: ``claude``, ``servers``, ``tools``, as ``stage_parts.py`` has them.
-    ``tried``: the rules were looked at with its processes in mind, so that no record of it is held out any more."""
+    ``tried``: the rules were looked at with its processes in mind, so that no record of it is held out any more.
+    ``machine``: it is played on the machine itself (``machine.py``), not in a pid namespace."""
 
     name: str
     tried: bool
+    machine: bool = False
     title: str
     needs: tuple[str, ...]
     run: Callable[[Stage], None]
@@ -61,27 +65,31 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
 PLAYS: dict[str, Play] = {}
 
 
-def play(title: str, *needs: str, tried: bool = True) -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
+Run = Callable[["Stage"], None]
+
+
+def play(title: str, *needs: str, tried: bool = True, machine: bool = False) -> Callable[[Run], Run]:
     """The function's name is the scene's."""
 
-    def enter(function: Callable[[Stage], None]) -> Callable[[Stage], None]:
+    def enter(function: Run) -> Run:
         name = function.__name__.replace("_", "-")
-        PLAYS[name] = Play(name=name, title=title, needs=needs, tried=tried, run=function)
+        PLAYS[name] = Play(name=name, title=title, needs=needs, tried=tried, machine=machine, run=function)
         return function
 
     return enter
 
 
-def unseen(title: str, *needs: str) -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
+def unseen(title: str, *needs: str, machine: bool = False) -> Callable[[Run], Run]:
     """A scene that was first recorded when the rules were frozen."""
-    return play(title, *needs, tried=False)
+    return play(title, *needs, tried=False, machine=machine)
 
 
 class Stage:
-    """``folder`` is removed with all in it by whoever made it. The environment of this process is the stage's."""
+    """``folder`` is removed with all in it by whoever made it. The environment of this process is the stage's.
+    ``group``: on the machine itself, whose members are of the stage; else all processes that there are."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.home = folder, folder / "home"
+    def __init__(self, folder: Path, group: machine.Group | None = None) -> None:
+        self.folder, self.home, self.group = folder, folder / "home", group
         for name, variable in (
             ("home", "HOME"),
             ("config", "XDG_CONFIG_HOME"),
@@ -100,7 +108,8 @@ class Stage:
         self._said: list[tuple[str, Label]] = []
         self._said_of: dict[Who, Label] = {}
         self._roles: dict[Who, str] = {}
-        self._own = {1: "the namespace's init", os.getpid(): "it only starts hosts, as a terminal would"}
+        self._own = {os.getppid(): "it adopts orphans, and started none", 1: "the init"}
+        self._own[os.getpid()] = "it only starts hosts, as a terminal would"
         self._daemon = self._noticed = False
 
     # -- starting ---------------------------------------------------------------------------------------------------
@@ -135,9 +144,22 @@ class Stage:
 
     # -- who is there -----------------------------------------------------------------------------------------------
 
+    def platform(self) -> Platform:
+        """What there is to be recorded."""
+        return current() if self.group is None else machine.platform(self.group, self._adopters())
+
+    def _adopters(self) -> set[int]:
+        return {machine.INIT, os.getppid()}
+
+    def _table(self) -> dict[int, proc.Stat]:
+        if self.group is None:
+            return proc.table()
+        found = ((pid, proc.read_stat(pid)) for pid in self.group.members() | self._adopters())
+        return {pid: stat for pid, stat in found if stat is not None}
+
     def look(self) -> dict[int, proc.Stat]:
         """All that live, their roles noted."""
-        table = {pid: stat for pid, stat in proc.table().items() if stat.alive}
+        table = {pid: stat for pid, stat in self._table().items() if stat.alive}
         for pid, stat in table.items():
             role = _role(pid)
             if role and pid not in self._own:
@@ -224,7 +246,8 @@ class Stage:
         return found
 
     def told(self) -> Told:
-        return told_by(Client(Paths(), start=False).status()) if self._daemon else Told()
+        found = told_by(Client(Paths(), start=False).status()) if self._daemon else Told()
+        return found if self.group is None else machine.of_these(found, self.group.members())
 
     def expect(self, role: str, least: int = 1) -> None:
         """So many must be there to be recorded, or the scene shows nothing."""

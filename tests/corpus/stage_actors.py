@@ -5,6 +5,8 @@ server-of-mine           a plain program that listens on loopback, in the foregr
 client COMMAND...        an MCP client that is no host: starts a server, and keeps it
 lsp FILE COMMAND...      a client of a language server that has FILE open
     wrapper COMMAND...       a launcher of a server: starts it on its own stdin, and waits for it
+    plugin FILE              an MCP server of a plugin, with a worker for all sessions: the first one starts it as
+                             build-daemon, with FILE
 """
 
 from __future__ import annotations
@@ -97,12 +99,28 @@ def wrapper(*command: str) -> None:
     subprocess.Popen(command).wait()
 
 
+def plugin(file: str) -> None:
+    """Ends with its input."""
+    if not Path(file).exists():
+        subprocess.run([sys.executable, "-I", "-S", __file__, "build-daemon", file], check=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "id" not in asked:
+            continue
+        info = {"name": "plugin", "version": "1"}
+        version = asked.get("params", {}).get("protocolVersion", "2025-11-25")
+        first = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info}
+        answer = first if asked["method"] == "initialize" else {"tools": []}
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": answer}), flush=True)
+
+
 ACTS: dict[str, Callable[..., None]] = {
     "build-daemon": build_daemon,
     "server-of-mine": server_of_mine,
     "client": client,
     "lsp": lsp,
     "wrapper": wrapper,
+    "plugin": plugin,
 }
 
 if __name__ == "__main__":

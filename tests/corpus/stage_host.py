@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from helpers import wait_gone
 from oomless.demo.model import log
@@ -26,6 +26,7 @@ from oomless.demo.model.script import Call, Rule, Script, Turn, WaitFile
 from oomless.platform import proc
 from realparts import claude_environment
 
+from . import stage_settings as settings
 from .stage import LIFE, ROLE, Stage, StageFailed, Who
 from .stage_parts import VERSIONS, Server, claude
 
@@ -48,7 +49,9 @@ def left_in_background(role: str, command: str, then: str = "") -> Turn:
 
 
 class Session:
-    """``turns``: what the model has it do first; then the last answer is held back, so that it stays as it is."""
+    """``turns``: what the model has it do first; then the last answer is held back, so that it stays as it is.
+    ``rules`` go before that: for its subagents. ``project``: where it works, if its servers are in settings that it
+    finds by itself (``stage_typed.py``); else they are given by ``--mcp-config``."""
 
     def __init__(
         self,
@@ -59,14 +62,16 @@ class Session:
         *,
         talk: bool = False,
         launch: bool = True,
+        project: Path | None = None,
+        rules: Sequence[Rule] = (),
     ) -> None:
         self.stage, self.name, self.servers, self.turns = stage, name, tuple(servers), tuple(turns)
+        self.project = project
         self.folder = stage.folder / name
         (self.folder / "tmp").mkdir(parents=True)
         self.out = self.folder / "out"
-        held = Turn(text="done", wait_file=WaitFile(path=str(self.folder / "go"), seconds=LIFE))
-        rule = Rule(kind="main", turns=(*self.turns, *([] if talk else [held])))
-        self.model = ModelProcess(Script(rules=(rule,)), str(self.folder))
+        rule = Rule(kind="main", turns=(*self.turns, *([] if talk else self._last())))
+        self.model = ModelProcess(Script(rules=(*rules, rule)), str(self.folder))
         stage.kept.append(self)
         stage.own(self.model.pid, "the scripted model, in the place of the service")
         stage.uses(VERSIONS["claude"], *(server.program for server in servers))
@@ -78,31 +83,30 @@ class Session:
 
     # -- starting ---------------------------------------------------------------------------------------------------
 
+    def _last(self) -> list[Turn]:
+        return [Turn(text="done", wait_file=WaitFile(path=str(self.folder / "go"), seconds=LIFE))]
+
     def command(self) -> list[str]:
-        entries = {
-            one.name: {
-                "command": one.command[0], "args": list(one.command[1:]),
-                "env": {**one.env, ROLE: f"{self.name}:{one.name}"},
-            }
-            for one in self.servers
-        }  # fmt: skip
-        file = self.folder / "mcp.json"
-        file.write_text(json.dumps({"mcpServers": entries}))
         given = ["--input-format", "stream-json"] if self._talk else ["go"]
-        return [
-            claude(), "-p", *given, "--output-format", "stream-json", "--verbose",
-            "--permission-mode", "bypassPermissions", "--strict-mcp-config", "--mcp-config", str(file),
-        ]  # fmt: skip
+        plain = [claude(), "-p", *given, "--output-format", "stream-json", "--verbose"]
+        mode = ["--permission-mode", "bypassPermissions"]
+        if self.project is not None:
+            return [*plain, *mode]
+        file = self.folder / "mcp.json"
+        settings.given(self.stage, file, self.servers, self.name)
+        return [*plain, *mode, "--strict-mcp-config", "--mcp-config", str(file)]
 
     def environment(self) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if name.startswith("XDG_")}
         env = claude_environment(self.stage.home, self.model.url)
+        if self.project is not None:
+            env.pop("CLAUDE_CONFIG_DIR")  # the settings are at home
         return {**env, **ours, "TMPDIR": str(self.folder / "tmp"), "SHELL": "/bin/bash", ROLE: self.name}
 
     def _launch(self) -> None:
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(
-                self.command(), cwd=self.stage.work, env=self.environment(), start_new_session=True,
+                self.command(), cwd=self.project or self.stage.work, env=self.environment(), start_new_session=True,
                 stdin=subprocess.PIPE if self._talk else subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
             )  # fmt: skip
         if self._talk:
@@ -136,7 +140,7 @@ class Session:
 
     # -- how far it is ----------------------------------------------------------------------------------------------
 
-    def ready(self, stuck: int = 0) -> Session:
+    def ready(self, stuck: int = 0) -> Self:
         """Once its servers serve, and all turns are played but so many, whose calls do not return."""
         self._stuck = stuck
         self.stage.wait(self._has_played, 90, f"the session {self.name} has played {self.said()[-600:]}")
@@ -186,16 +190,20 @@ class Session:
         self._write({"type": "control_request", "request_id": id, "request": {"subtype": subtype, **fields}})
         self.stage.wait(lambda: f'"request_id":"{id}"' in self.said(), 60, f"{subtype} is answered")
 
-    def reconnect(self, server: Server) -> set[Who]:
+    def reconnect(self, server: Server, settle: bool = True) -> set[Who]:
         """What ``/mcp`` does on request: ends the server's process and starts another. The older generation's
         processes, whether they live or not."""
         role = f"{self.name}:{server.name}"
         before = set(self.stage.those(role).items())
-        self.control("mcp_reconnect", serverName=server.name)
+        self._ask_again(server)
         younger = lambda: len(set(self.stage.those(role).items()) - before) >= server.processes  # noqa: E731
         self.stage.wait(younger, 60, f"{role} runs again")
-        self.stage.settle()
+        if settle:
+            self.stage.settle()
         return before
+
+    def _ask_again(self, server: Server) -> None:
+        self.control("mcp_reconnect", serverName=server.name)
 
     # -- its end ----------------------------------------------------------------------------------------------------
 
@@ -242,8 +250,8 @@ class Terminal:
         os.set_inheritable(self._fd, False)  # else the next terminal's shell keeps this one open
         stage.say(role, "unknown", "a shell in the user's own terminal, and what runs there")
 
-    def type(self, line: str) -> None:
-        os.write(self._fd, line.encode() + b"\n")
+    def type(self, line: str, end: str = "\n") -> None:
+        os.write(self._fd, f"{line}{end}".encode())
 
     def hang_up(self) -> None:
         os.close(self._fd)

@@ -10,6 +10,7 @@ import sys
 
 from helpers import run_oomless
 
+from . import stage_settings as settings
 from .stage import ROLE, Stage, StageFailed, unseen
 from .stage_claude import OLDER, duplicates, kill_launcher
 from .stage_host import KEEP, OWNED, Session, bash, left_in_background, shell_in_terminal
@@ -155,8 +156,10 @@ def detached_servers(stage: Stage) -> None:
             program=inner.program,
         ),
     ]  # fmt: skip
-    other = Session(stage, "two", entries).ready()
-    Session(stage, "one", [*entries, *detached], [left_in_background("one:job", "sleep 613")]).ready().killed()
+    settings.at_home(stage, *entries)
+    other = Session(stage, "two", entries, project=settings.project(stage, "app")).ready()
+    folder, turns = settings.project(stage, "site", *detached), [left_in_background("one:job", "sleep 613")]
+    Session(stage, "one", [*entries, *detached], turns, project=folder).ready().killed()
     stage.expect(f"one:{KEEP}*", 3)
     other.ready()
 

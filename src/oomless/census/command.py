@@ -6,6 +6,7 @@ shown of an argument list is in ``redact.py``; where one line of text is to be s
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import NamedTuple
 
@@ -22,6 +23,10 @@ _PYTHON_VALUES = frozenset({"-W", "-X", "--check-hash-based-pycs"})
 _INLINE = frozenset({"-e", "--eval", "-p", "--print", "-c"})
 #: Editors built on Electron run their helpers' scripts by themselves, as node would.
 _ELECTRON = frozenset({"code", "code-insiders", "codium", "cursor", "windsurf", "electron"})
+#: What an entry file is called, and where it is built to.
+_PARTS = frozenset({"index", "main", "server", "cli", "start", "stdio", "app", "__main__"})
+_BUILT = frozenset({"dist", "build", "src", "lib", "out", "bin"})
+_WORDS = re.compile(r"[^a-z0-9]+")
 
 
 class Command(NamedTuple):
@@ -143,6 +148,17 @@ def is_driven(argv: tuple[str, ...]) -> bool:
     """Whether it is a browser that the program which started it holds by a pipe (Playwright, Puppeteer): it is of no
     use without that one, and nobody's own browser has this."""
     return "--remote-debugging-pipe" in " ".join(argv).split()
+
+
+def mcp_name(command: Command) -> str:
+    """What it calls itself, if that says that it is an MCP server, else "": the name of its package, module, script
+    or program; or of the folder, where the script is only called after its part in it."""
+    script = base(command.script)
+    stem = script.rpartition(".")[0] or script
+    names = [package_of(command.script), command.module, stem, "" if command.script else command.program]
+    if stem in _PARTS:
+        names += [folder for folder in command.script.split("/")[-4:-1] if folder not in _BUILT][-2:]
+    return next((name for name in names if "mcp" in _WORDS.split(name.lower())), "")
 
 
 def describe(command: Command) -> str:

@@ -24,7 +24,7 @@ from oomless.census.snapshot import Marks, Snapshot
 from oomless.census.verdicts import settle
 from oomless.model import ProcessInfo
 from oomless.platform.listing import Listed, Listing
-from oomless.platform.listing.values import moment
+from oomless.platform.listing.values import moment, rough_moments
 
 #: By the only host on its terminal: a person may have started it there beside the host.
 TERMINAL = 0.6
@@ -33,6 +33,8 @@ NOT_TOLD = -1
 #: A name that the kernel cut is completed if only one known program begins so; shorter ones say too little.
 _LONG_NAME = 15
 _PER_SECOND = 100
+#: Seconds: what ``ps`` prints in minutes.
+_ROUGH = 60.0
 _NAME = re.compile(r"\b[0-9]+:[0-9]+\b")
 
 
@@ -63,11 +65,12 @@ def census(listing: Listing, catalog: Catalog) -> Census:
 
 def snapshot(rows: Mapping[int, Merged], catalog: Catalog) -> tuple[Snapshot, bool]:
     """What a look at the machine would have shown, as far as it is printed; and whether its start times count."""
-    starts = _starts([row.listed for row in rows.values()])
+    starts, rough = _starts([row.listed for row in rows.values()])
     names = tuple({name for program in catalog.programs for name in program.executables})
     processes = tuple(_process(rows[pid], starts.get(pid, 0), names) for pid in sorted(rows))
     marks = tuple(Marks() for _ in processes)
-    return Snapshot(processes=processes, marks=marks, starts_per_second=_PER_SECOND), bool(starts)
+    seen = Snapshot(processes=processes, marks=marks, starts_per_second=_PER_SECOND, starts_within=rough)
+    return seen, bool(starts)
 
 
 def _process(row: Merged, start: int, names: tuple[str, ...]) -> ProcessInfo:
@@ -103,15 +106,20 @@ def _argv(row: Merged, names: tuple[str, ...]) -> tuple[str, ...]:
     return (command, "") if " " in command else (command,)
 
 
-def _starts(rows: list[Listed]) -> dict[int, int]:
-    """Hundredths of a second since the oldest was started, if that is told of all; else nothing."""
+def _starts(rows: list[Listed]) -> tuple[dict[int, int], float]:
+    """Hundredths of a second on some clock, if that is told of all; else nothing. And by how many seconds the
+    difference of two may be too large."""
     ages = {row.pid: row.elapsed_seconds for row in rows}
     moments = {row.pid: moment(row.started) for row in rows}
     elapsed = {pid: -age for pid, age in ages.items() if age is not None}
     known = {pid: at for pid, at in moments.items() if at is not None}
     found = next((told for told in (elapsed, known) if len(told) == len(rows)), {})
+    by_pid = sorted(rows, key=lambda row: row.pid)
+    if not found and (minutes := rough_moments([row.started for row in by_pid])):
+        found = {row.pid: at * _ROUGH for row, at in zip(by_pid, minutes, strict=True)}
+        return {pid: round(at * _PER_SECOND) for pid, at in found.items()}, _ROUGH
     first = min(found.values(), default=0.0)
-    return {pid: round((at - first) * _PER_SECOND) for pid, at in found.items()}
+    return {pid: round((at - first) * _PER_SECOND) for pid, at in found.items()}, 0.0
 
 
 def _is_number(text: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from oomless.census.catalog import Kind, Known
-from oomless.census.command import SHELLS, describe, parse, to_be
+from oomless.census.command import SHELLS, describe, mcp_name, parse, to_be
 from oomless.census.configured import Entry
 from oomless.census.lineage import Lineage
 from oomless.census.snapshot import Marks, launched
@@ -90,9 +90,19 @@ class Servers:
             self._unknown(pid, "environment marks: those that Claude Code gives to its stdio servers")
         elif pid in self._configured and (known is None or known.program.kind == "launcher"):
             entry = self._configured[pid]
-            self._add(
-                self._climb(pid), entry.name, pid, f"settings: {entry.source} has it for the server {entry.name}"
-            )
+            by = f"settings: {entry.source} has it for the server {entry.name}"
+            self._add(self._climb(pid), entry.name, pid, by)
+        elif known is None and (name := self._own_name(pid)) and (root := self._climb(pid)) not in self._by_root:
+            self._add(root, name, pid, "its name: it calls itself an MCP server")
+
+    def _own_name(self, pid: int) -> str:
+        """Of one that calls itself an MCP server, where a host or launcher started it, or nobody is left who did:
+        what an agent or its user runs in a shell is their work, whatever it is called."""
+        command = parse(self._lineage.by_pid[pid].command)
+        name = "" if command.program in SHELLS or self._marks[pid].host_pid else mcp_name(command)
+        above = self._lineage.parent(pid) if name else None
+        started = above is None or above == 1 or above in self._sessions or self._wraps(above, pid)
+        return name if started else ""
 
     def _add(self, root: int, name: str, serving: int, by: str) -> None:
         """The innermost server of a chain of wrappers is the one that serves."""

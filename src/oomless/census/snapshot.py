@@ -38,11 +38,12 @@ def launched(own: Marks, above: Marks) -> bool:
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """``marks`` are in the order of ``processes``; ``starts_per_second``: in how many parts their start times count
-    a second."""
+    a second; ``starts_within``: by how many seconds the difference of two may be too large."""
 
     processes: tuple[ProcessInfo, ...]
     marks: tuple[Marks, ...]
     starts_per_second: int = 100
+    starts_within: float = 0.0
 
 
 def take(platform: Platform, before: Snapshot | None = None) -> Snapshot:

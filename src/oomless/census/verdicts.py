@@ -76,7 +76,7 @@ def settle(
     for copy in deserted:
         changed |= {one.process.pid: one for one in _orphans(copy, lineage, standings)}
     changed |= {one.process.pid: one for one in _beside(deserted, changed, standings)}
-    superseded = dict(_superseded(copies, standings, seen.starts_per_second))
+    superseded = dict(_superseded(copies, standings, seen))
     duplicates = dict(_duplicates([copy for copy in copies if copy.root.process.pid not in superseded]))
     for copy in copies:
         told = superseded.get(copy.root.process.pid) or duplicates.get(copy.root.process.pid)
@@ -185,13 +185,13 @@ _Told = tuple[Verdict, float, str]
 
 
 def _superseded(
-    copies: list[_Copy], standings: Mapping[int, Standing], per_second: int
+    copies: list[_Copy], standings: Mapping[int, Standing], seen: Snapshot
 ) -> Iterator[tuple[int, _Told]]:
     """All but the youngest of one session, where the session has let the older ones go."""
     for group in _by_session(copies).values():
         held = [at for at, copy in enumerate(group) if _stdin(copy, standings) != "gone"]
         for copy in group[: held[-1]] if held else ():
-            told = _older(copy, group[held[-1]], standings, per_second)
+            told = _older(copy, group[held[-1]], standings, seen)
             if told is not None:
                 yield copy.root.process.pid, told
 
@@ -200,7 +200,7 @@ def _stdin(copy: _Copy, standings: Mapping[int, Standing]) -> str:
     return standings.get(copy.root.process.pid, UNREAD).stdin
 
 
-def _older(copy: _Copy, youngest: _Copy, standings: Mapping[int, Standing], per_second: int) -> _Told | None:
+def _older(copy: _Copy, youngest: _Copy, standings: Mapping[int, Standing], seen: Snapshot) -> _Told | None:
     pid, root = copy.root.process.pid, copy.root
     stands = [standings.get(one.process.pid, UNREAD) for one in copy.members]
     if any(_meant(one, standings) for one in copy.members) and root.process.pid in standings:
@@ -208,9 +208,9 @@ def _older(copy: _Copy, youngest: _Copy, standings: Mapping[int, Standing], per_
     by = f"the session {root.session} runs the same command line again, as {youngest.root.process.pid}"
     if stands[0].stdin == "gone":
         return "superseded", SUPERSEDED, f"nobody holds the other end of the standard input of {pid}; {by}"
-    later = (youngest.start - copy.start) / per_second
+    later = (youngest.start - copy.start) / seen.starts_per_second - seen.starts_within
     if stands[0].stdin == "unknown" and root.host in SINGLE and later > TOGETHER and not root.detached:
-        one = f"{root.host} has one conversation a process, and started it {later:.0f} s later"
+        one = f"{root.host} has one conversation a process, and started it at least {later:.0f} s later"
         return "superseded", REPLACED, f"{by}; {one}"
     return None
 
@@ -222,7 +222,7 @@ def _duplicates(copies: list[_Copy]) -> Iterator[tuple[int, _Told]]:
         if copy.root.session_root is None or copy.root.host is None or copy.root.verdict != "owned":
             continue
         first = oldest.setdefault(copy.command, copy)
-        if first.root.session_root != copy.root.session_root:
+        if first.root.session_root != copy.root.session_root and first.start < copy.start:
             by = f"the session {first.root.session} has run the same command line for longer, as"
             yield copy.root.process.pid, ("duplicate", DUPLICATE, f"{by} {first.root.process.pid}")
 

@@ -40,6 +40,7 @@ options:
   --wait TIME       wait so long for memory (30s, 10m); the settings say 9m unless changed
   --no-wait         do not wait: exit 75 if there is no memory now
   --timeout TIME    end it after so long: exit 124
+  --private-tmp     give it a TMPDIR of its own, which goes with it
   --report FILE     write the record of its end to FILE (JSON, schema oomless.run/1)
   --quiet           no line of ours on stderr
   --help            this text
@@ -69,6 +70,7 @@ class Options:
         self.timeout: float | None = None
         self.report: str | None = None
         self.quiet = False
+        self.private_tmp = False
         self.help = False
 
 
@@ -88,9 +90,8 @@ def parse(argv: list[str]) -> Options:
 
 
 def _option(options: Options, word: str, rest: list[str]) -> None:
-    flags = {"--help": ("help", True), "-h": ("help", True), "--quiet": ("quiet", True), "--no-wait": ("wait", 0.0)}
-    if word in flags:
-        setattr(options, *flags[word])
+    if word in _FLAGS:
+        setattr(options, *_FLAGS[word])
         return
     name, equals, value = word.partition("=")
     if name not in _VALUES:
@@ -115,6 +116,13 @@ def _count(value: str, name: str) -> int:
     return int(value)
 
 
+_FLAGS: dict[str, tuple[str, object]] = {
+    "--help": ("help", True),
+    "-h": ("help", True),
+    "--quiet": ("quiet", True),
+    "--no-wait": ("wait", 0.0),
+    "--private-tmp": ("private_tmp", True),
+}
 _VALUES: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "--name": ("name", _text),
     "--class": ("klass", _text),
@@ -167,6 +175,7 @@ def run(options: Options) -> None:
         reports=[os.path.abspath(options.report)] if options.report else [],
         timeout=options.timeout,
         quiet=options.quiet,
+        private_tmp=options.private_tmp,
     )
     sys.stderr.flush()
     exec_shim(spec, options.command)

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 
     class Rung(Protocol):
         name: str
-        #: Where ``peak`` and ``usage`` come from: ``cgroup``, ``pss`` or ``pss+anon`` (``rungs.measured``).
+        #: Where ``peak`` and ``usage`` come from: ``cgroup``, ``pss`` or ``pss+anon`` (``gauge.measured``).
         source: str
         #: The kernel enforces the memory limit by itself; else the shim polls ``usage``.
         kernel_limit: bool
         #: The daemon can reach every member without the shim; else the shim tells it who they are.
         reachable: bool
+        #: Its own directories by controller (``""``: the v2 tree); empty without.
+        paths: dict[str, str]
 
         def make(self) -> None:
             """Prepares the rung before the fork; raises OSError, then another rung is taken."""

@@ -32,14 +32,20 @@ class StartFailed(OSError):
 
 
 def start(
-    command: list[str], rung: Rung, marker: str, same_group: bool, before: frozenset[int], tied: bool = False
+    command: list[str],
+    rung: Rung,
+    environment: dict[str, str],
+    same_group: bool,
+    before: frozenset[int],
+    tied: bool = False,
 ) -> int:
-    """The root's pid, once it has become the command; raises StartFailed. ``tied``: it dies when we are killed."""
+    """The root's pid, once it has become the command; raises StartFailed. ``environment`` is added to ours.
+    ``tied``: it dies when we are killed."""
     reader, writer = os.pipe()  # both close on exec
     own = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become(command, rung, marker, same_group, before, writer, own if tied else None)
+        _become(command, rung, environment, same_group, before, writer, own if tied else None)
     os.close(writer)
     try:
         told = os.read(reader, 64)
@@ -55,7 +61,7 @@ def start(
 def _become(
     command: list[str],
     rung: Rung,
-    marker: str,
+    environment: dict[str, str],
     same_group: bool,
     before: frozenset[int],
     writer: int,
@@ -72,7 +78,7 @@ def _become(
         stage = "exec"
         signals.restore_in_child(before)
         proc.forget_coerced_locale()
-        os.execvpe(command[0], command, {**os.environ, "OOMLESS_TREE": marker})
+        os.execvpe(command[0], command, {**os.environ, **environment})
     except OSError as error:
         os.write(writer, f"{stage} {error.errno or 5}".encode())
     finally:

@@ -25,13 +25,17 @@ if TYPE_CHECKING:
 #: After so long of KILL rounds, whoever is left (uninterruptible, another user's) is named and left.
 GIVE_UP_AFTER = 5.0
 COMMAND_KEPT = 200
+#: Who has been signalled needs the processor to die: looking for the rest takes at most a third of it.
+ROUND_EVERY, SHARE = 0.01, 2
 
 
 class Cause:
     """``status`` and ``code`` as in the exit record, ``reason`` one line or "", ``signal`` that ended the root,
-    ``at_once``: no grace, KILL comes first. ``by_owner``: whoever owns the tree has done it itself, and knows."""
+    ``at_once``: no grace, KILL comes first. ``by_owner``: whoever owns the tree has done it itself, and knows.
+    ``used``: bytes when it was decided, where known. ``since``: when (monotonic) what it is ended for began.
+    ``told``: the reason tells what was freed. ``victim``: it is ended for the budget of all trees."""
 
-    __slots__ = ("at_once", "by_owner", "code", "reason", "signal", "status")
+    __slots__ = ("at_once", "by_owner", "code", "reason", "signal", "since", "status", "told", "used", "victim")
 
     def __init__(
         self,
@@ -41,6 +45,10 @@ class Cause:
         signal: int | None = None,
         at_once: bool = False,
         by_owner: bool = False,
+        used: int | None = None,
+        since: float | None = None,
+        told: bool = False,
+        victim: bool = False,
     ) -> None:
         self.status = status
         self.code = code
@@ -48,6 +56,10 @@ class Cause:
         self.signal = signal
         self.at_once = at_once
         self.by_owner = by_owner
+        self.used = used
+        self.since = since
+        self.told = told
+        self.victim = victim
 
 
 def interrupted(number: int) -> Cause:
@@ -75,7 +87,10 @@ def exited(status: int) -> Cause:
 
 def not_started(error: OSError, command: str) -> Cause:
     number = error.errno or 0
-    if getattr(error, "stage", "") != "exec":
+    stage = getattr(error, "stage", "")
+    if stage == "tmp":
+        return Cause("failed", 125, f"cannot make its TMPDIR; {error.strerror}; or leave out --private-tmp")
+    if stage != "exec":
         return Cause("failed", 125, f"cannot contain {command!r}; {error.strerror}; see oomless doctor")
     if number in (errno.ENOENT, errno.ENOTDIR) or not exists(command):
         return Cause("failed", 127, f"cannot run {command!r}; there is no such command; check its name and PATH")
@@ -87,6 +102,13 @@ def exists(command: str) -> bool:
     not anywhere, where a shell says that there is none."""
     folders = [""] if "/" in command else os.get_exec_path()
     return any(os.path.isfile(os.path.join(folder, command)) for folder in folders)
+
+
+def next_round(began: float, reachable: bool) -> float:
+    """When the KILL round after the one that began then is due. A group is killed as a whole and needs no haste; a
+    tree that is known by descent may fork at the rate at which it is looked at."""
+    now = time.monotonic()
+    return now + max(ROUND_EVERY if reachable else 0.0, SHARE * (now - began))
 
 
 def signal_all(members: list[tuple[int, int]], number: int) -> None:
@@ -108,29 +130,33 @@ def forward(number: int, group: int | None, root: int, root_start: int | None) -
     proc.send(root, root_start, number)
 
 
-def daemon_below(state: str) -> set[tuple[int, int]]:
-    """The daemon, if ``daemon.json`` names one that lives: a command in the tree may have started it, and then it is
-    our descendant (it left the cgroup by itself, but nobody leaves a subreaper). It serves others and is spared."""
+def daemon_below(state: str, own: int) -> set[tuple[int, int]]:
+    """The daemon, if ``daemon.json`` names one that lives below us: a command in the tree may have started it, and
+    then it is our descendant (it left the cgroup by itself, but nobody leaves a subreaper). It serves others and
+    is spared."""
     try:
         with open(f"{state}/daemon.json", encoding="utf-8") as file:
             found = loads(file.read())
         who = int(found["pid"]), int(found["start"])
     except (OSError, ValueError, KeyError, TypeError):
         return set()
-    is_it = proc.start_of(who[0]) == who[1] and "oomless.daemon" in proc.cmdline(who[0])
-    return {who} if is_it else set()
+    stat = proc.read_stat(who[0])
+    is_it = stat and stat.start == who[1] and "oomless.daemon" in proc.cmdline(stat.pid)
+    while is_it and stat and stat.pid != own:
+        stat = proc.read_stat(stat.ppid)
+    return {who} if is_it and stat else set()
 
 
-def nobody(own: int, strangers: Container[tuple[int, int]]) -> bool:
-    """No descendant is left. ECHILD is proof: a subreaper has every orphan of its tree as a child. With
-    strangers below us (jobs of a shell that did ``exec oomless``), three scans in a row must find none of it."""
+def nobody(own: int, strangers: set[tuple[int, int]], state: str) -> bool:
+    """No descendant is left but ``strangers`` and theirs (jobs of a shell that did ``exec oomless``; the daemon,
+    which is added to them). ECHILD is proof: a subreaper has every orphan of its tree as a child. For that reason
+    the tree is gone, too, if all our children are strangers."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return True
-    if not strangers:
-        return False
-    return all(not lineage.descendants(proc.table(), own, strangers) for _ in range(3))
+    strangers |= daemon_below(state, own)
+    return bool(strangers) and all((stat.pid, stat.start) in strangers for stat in lineage.children(own))
 
 
 def describe(

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import os
 
+#: Where in a scope of ours those are that are in no tree any more: what a tool shell leaves running on purpose.
+OUTSIDE = "outside"
+
 
 def read(path: str) -> str:
     """The text, or "" if it is gone or not readable."""
@@ -89,10 +92,14 @@ def remove_cgroup(path: str) -> bool:
 
 def release(paths: dict[str, str], pids: list[int], own: dict[str, str]) -> None:
     """Moves processes from a tree's groups (by controller) to those of ``own``, or to the ones around the tree. A v2
-    group whose children have controllers holds no processes itself, so the one around it is the second choice."""
+    group whose children have controllers holds no processes itself, so the one around it is the second choice; in a
+    scope of ours both may be out of reach, and a group beside the tree, without limits, is the third."""
     for controller, path in paths.items():
         inside = set(procs(path))
         for pid in pids:
             if pid in inside:
-                targets = [own.get(controller), os.path.dirname(path)]
-                any(target and try_write(f"{target}/cgroup.procs", str(pid)) for target in targets)
+                around = os.path.dirname(path)
+                moved = any(t and try_write(f"{t}/cgroup.procs", str(pid)) for t in (own.get(controller), around))
+                if not moved and around.endswith(".scope"):
+                    os.makedirs(f"{around}/{OUTSIDE}", exist_ok=True)
+                    try_write(f"{around}/{OUTSIDE}/cgroup.procs", str(pid))

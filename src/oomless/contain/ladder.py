@@ -4,8 +4,9 @@ The daemon chooses for the process that asks (its cgroups count, so that limits 
 prints the same answer. A rung is offered only after a directory has been made and removed there; the answer is
 remembered by place. Not here: the rungs (``rungs.py``).
 
-The names are ``cgroup2`` (v2 with its own controllers), ``cgroup2+cgroup1`` (v2 ends the tree, v1 bounds it),
-``cgroup1``, ``pid-namespace`` (only where the settings ask for it) and ``subreaper``.
+The names are ``cgroup2+systemd`` (v2 with its own controllers, in a scope of systemd's user manager), ``cgroup2``
+(the same wherever we may write), ``cgroup2+cgroup1`` (v2 ends the tree, v1 bounds it), ``cgroup1``, ``pid-namespace``
+(only where the settings ask for it) and ``subreaper``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 assert sys.platform == "linux"
 
 from oomless.contain import files
+from oomless.contain.delegation import Delegation
 from oomless.platform import proc
 
 #: What descent cannot reach, said beforehand by ``doctor`` and in the record of a tree whose shim was killed.
@@ -54,6 +56,7 @@ class Ladder:
         self._mounts = mounts()
         self._probed: dict[str, tuple[frozenset[str], str]] = {}
         self._namespace: tuple[bool, str] | None = None
+        self._delegation = Delegation(tag, self._mounts.get(""))
 
     def offers(self, cgroups: dict[str, str], wanted: str | None = None) -> list[Offer]:
         """All rungs, best first; ``cgroups`` are those of the process that asks (``proc.cgroups``). ``wanted``:
@@ -63,7 +66,9 @@ class Ladder:
         unified, has_memory, why2 = self._two(cgroups)
         why1 = "; ".join(why for _, why in one.values())
         both = bool(unified and not has_memory and v1)
+        scope, why_scope = self._delegation.offer(cgroups)
         return [
+            Offer("cgroup2+systemd", bool(scope), why_scope, {"": scope}),
             Offer("cgroup2", bool(unified and (has_memory or not v1)), why2, {"": unified}),
             Offer("cgroup2+cgroup1", both, f"{why2}; {why1}", {"": unified, **v1}),
             Offer("cgroup1", "memory" in v1 and "pids" in v1, why1, v1),

@@ -23,8 +23,8 @@ class ShimSpec:
     owner holds; at its end of file the shim ends the tree; ``owner`` (pid, start) does the same for a process that
     cannot hold a pipe. ``same_group``: the command stays in our process group, terminal or not. ``tied``: it
     is killed with us. ``timeout`` in seconds. ``extra``: fields that the record carries along (``stdout``,
-    ``stderr``, ``attempts``). ``mask``: the signals that were blocked before ``exec_shim`` blocked some more, so that
-    the command gets the mask it would have had."""
+    ``stderr``, ``attempts``). ``private_tmp``: it gets a TMPDIR of its own, in ``state``. ``mask``: the signals that
+    were blocked before ``exec_shim`` blocked some more, so that the command gets the mask it would have had."""
 
     __slots__ = (
         "extra",
@@ -34,6 +34,7 @@ class ShimSpec:
         "mask",
         "name",
         "owner",
+        "private_tmp",
         "quiet",
         "reports",
         "same_group",
@@ -57,6 +58,7 @@ class ShimSpec:
         timeout: float | None = None,
         extra: dict[str, object] | None = None,
         quiet: bool = False,
+        private_tmp: bool = False,
     ) -> None:
         self.granted = granted
         self.name = name
@@ -71,6 +73,7 @@ class ShimSpec:
         self.extra = extra or {}
         self.mask: list[int] | None = None
         self.quiet = quiet
+        self.private_tmp = private_tmp
 
     def fields(self) -> dict[str, object]:
         """As the shim reads it."""

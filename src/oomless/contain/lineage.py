@@ -19,7 +19,7 @@ from oomless.platform import proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Collection, Container, Iterator
 
 
 def descendants(table: dict[int, proc.Stat], root: int, skip: Container[tuple[int, int]] = ()) -> list[proc.Stat]:
@@ -37,11 +37,18 @@ def descendants(table: dict[int, proc.Stat], root: int, skip: Container[tuple[in
     return found
 
 
-def walk(pid: int, skip: Container[tuple[int, int]] = ()) -> list[proc.Stat]:
-    """All living descendants; costs as much as the tree has members, not as the machine has processes."""
+def children(pid: int) -> Iterator[proc.Stat]:
+    """Direct children, zombies included. Of our own none is missed: nobody but us can take one out of the kernel's
+    list while we read it."""
+    return (stat for child in proc.children_of(pid) if (stat := proc.read_stat(child)))
+
+
+def walk(pid: int, skip: Container[tuple[int, int]] = (), enough: int | None = None) -> list[proc.Stat]:
+    """All living descendants, or the first ``enough``; costs as much as the tree has members, not as the machine has
+    processes."""
     found: list[proc.Stat] = []
     queue = proc.children_of(pid)
-    while queue:
+    while queue and (enough is None or len(found) < enough):
         child = queue.pop()
         stat = proc.read_stat(child)
         if stat is None or (stat.pid, stat.start) in skip:
@@ -52,21 +59,48 @@ def walk(pid: int, skip: Container[tuple[int, int]] = ()) -> list[proc.Stat]:
     return found
 
 
-def kill_descendants(own: int, skip: Container[tuple[int, int]] = ()) -> int:
-    """One round: SIGKILL for every living descendant, each by its verified identity, and for whole groups that a
-    zombie child of ours pins down (an unreaped member keeps the group's number from being used again, and a
-    group outside our own session or made below us cannot hold a stranger). Returns how many were living."""
-    table = proc.table()
-    members = descendants(table, own, skip)
-    own_group = table[own].pgid if own in table else os.getpgrp()
-    inside = {stat.pid for stat in members}
-    strangers = {stat.pgid for stat in table.values() if stat.pid not in inside}
-    for group in {s.pgid for s in members if not s.alive and s.ppid == own} - strangers - {own_group, 0, 1}:
-        try:
-            os.killpg(group, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
-    living = [stat for stat in members if stat.alive]
-    for stat in living:
-        proc.kill(stat.pid, stat.start)
-    return len(living)
+class Hunt:
+    """Rounds of SIGKILL for all who descend from ``own``, but for ``skip`` (pid, start) and theirs.
+
+    A round costs as much as the tree has members, not as the machine has processes. The first goes through the whole
+    tree; later ones through our children alone, for whoever loses its parent becomes one, and only each fifth through
+    all. Each is signalled by its verified identity. Whole groups are signalled too, where that can meet no stranger:
+    a child of ours pins its group's number while it is not reaped, if it is dead or leads it, and a group of a
+    session that was made below us is all below us. Only for a group of a session that we were in ourselves (a
+    terminal's) is the table read."""
+
+    DEEP_EACH = 5
+
+    def __init__(self, own: int, skip: Collection[tuple[int, int]] = ()) -> None:
+        self._own = own
+        self._skip = skip
+        self._rounds = 0
+        self._sessions = {os.getsid(0)}
+        self._groups = {0, 1, os.getpgrp()}
+
+    def round(self) -> None:
+        deep = self._rounds % self.DEEP_EACH == 0
+        self._rounds += 1
+        below = [stat for stat in children(self._own) if (stat.pid, stat.start) not in self._skip]
+        for group in self._whole(below):
+            try:
+                os.killpg(group, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass
+        for stat in walk(self._own, self._skip) if deep else below:
+            if stat.alive:
+                proc.kill(stat.pid, stat.start)
+
+    def _whole(self, below: list[proc.Stat]) -> set[int]:
+        """Groups in which everybody is of the tree."""
+        sessions = {*self._sessions, os.getsid(0)}
+        pinned = [stat for stat in below if stat.pgid == stat.pid or not stat.alive]
+        apart = {stat.pgid for stat in pinned if stat.sid not in sessions}
+        own = {*self._groups, os.getpgrp()}
+        among = {stat.pgid for stat in pinned if stat.sid in sessions} - own
+        if among:
+            table = proc.table()
+            inside = {stat.pid for stat in descendants(table, self._own, self._skip)}
+            among -= {stat.pgid for stat in table.values() if stat.pid not in inside}
+        spared = {stat.pgid for pid, start in self._skip if (stat := proc.read_stat(pid)) and stat.start == start}
+        return (apart | among) - spared - own

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import select
 
 from oomless.lean import dumps, loads
 
@@ -40,6 +41,15 @@ class Link:
     @property
     def fd(self) -> int | None:
         return self._socket.fileno() if self._socket else None
+
+    def follow(self, poll: select.poll, linked: int | None) -> int | None:
+        """Polls the connection that there is now, instead of the one before."""
+        if self.fd != linked:
+            if linked is not None:
+                poll.unregister(linked)
+            if self.fd is not None:
+                poll.register(self.fd, select.POLLIN)
+        return self.fd
 
     def send(self, message: dict[str, object], now: float) -> None:
         if self._socket is None:

@@ -28,15 +28,15 @@ from oomless.platform import namespaces, proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Collection
     from typing import NoReturn
 
 
 class PidNamespace(Subreaper):
     name = PID_NAMESPACE
 
-    def __init__(self, skip: Container[tuple[int, int]] = ()) -> None:
-        super().__init__(skip)
+    def __init__(self, skip: Collection[tuple[int, int]] = (), limit: int | None = None) -> None:
+        super().__init__(skip, limit)
         self._init = 0
         self._pidfd: int | None = None
         self._pipes: list[int] = []
@@ -74,8 +74,8 @@ class PidNamespace(Subreaper):
         os.write(self._pipes[1], b"x")
         return root
 
-    def _stats(self) -> list[proc.Stat]:
-        return [stat for stat in super()._stats() if stat.pid != self._init]
+    def _stats(self, enough: int | None = None) -> list[proc.Stat]:
+        return [stat for stat in super()._stats(enough) if stat.pid != self._init]
 
     def disband(self) -> None:
         if not self._stats():

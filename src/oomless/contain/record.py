@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def compose(shim: Shim, cause: Cause, left: list[Record]) -> Record:
     """The record of a tree that is over. Where the kernel keeps no peak, the largest resident size that any single
     process reached may be more than all samples together saw."""
+    if shim.root:
+        shim.freed.finish(shim.rung, cause, bool(left), time.monotonic())
     peak, source = shim.rung.peak(), shim.rung.source
     if shim.biggest > peak and source != "cgroup":
         peak, source = shim.biggest, "rss"
@@ -37,6 +39,8 @@ def compose(shim: Shim, cause: Cause, left: list[Record]) -> Record:
         "why_rung": shim.why_rung,
         "peak_bytes": peak,
         "peak_source": source,
+        "bytes_before": shim.freed.before,
+        "bytes_after": shim.freed.after,
         "limit_bytes": shim.bounds.memory,
         "reserved_bytes": shim.granted["reserved"],
         "seconds": round(time.monotonic() - shim.began, 3),
@@ -44,6 +48,8 @@ def compose(shim: Shim, cause: Cause, left: list[Record]) -> Record:
         "left": left,
         "ended": shim.ended,
         "started_at": shim.started_at,
+        "victim": cause.victim,
+        "private_tmp": shim.tmp.facts,
         **shim.spec["extra"],
         **shim.record_extra(),
     }

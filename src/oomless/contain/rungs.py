@@ -14,11 +14,13 @@ assert sys.platform == "linux"
 from oomless.contain import files, lineage
 from oomless.contain.cgroup1 import Memory1, Pids1, kill_listed
 from oomless.contain.cgroup2 import Unified
+from oomless.contain.crowd import far_over
+from oomless.contain.gauge import measured
 from oomless.platform import proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Collection
 
     from oomless.contain.base import Rung
 
@@ -37,7 +39,7 @@ class Cgroups:
         self._unified = Unified(paths[""]) if "" in paths else None
         self._memory = Memory1(paths["memory"]) if "memory" in paths else None
         self._pids = Pids1(paths["pids"]) if "pids" in paths else None
-        self._paths = paths
+        self.paths = paths
         self._entries: list[int] = []
         self._events: list[int] = []
         self._sampled_peak = 0
@@ -57,7 +59,7 @@ class Cgroups:
                 self._events = [os.open(self._unified.events(), os.O_RDONLY | os.O_CLOEXEC)]
             if self._pids:
                 self._pids.make(self._max_processes)
-            for path in self._paths.values():
+            for path in self.paths.values():
                 self._entries.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
         except OSError:
             self.close()
@@ -79,7 +81,7 @@ class Cgroups:
         return "the kernel ended it at its memory limit" if kills else None
 
     def _listed(self) -> list[int]:
-        return sorted({pid for path in self._paths.values() for pid in files.procs(path)})
+        return sorted({pid for path in self.paths.values() for pid in files.procs(path)})
 
     def members(self) -> list[tuple[int, int]]:
         return [(stat.pid, stat.start) for stat in self._stats()]
@@ -117,14 +119,14 @@ class Cgroups:
             return
         if self._pids:
             self._pids.stop_forks()
-        for controller, path in self._paths.items():
+        for controller, path in self.paths.items():
             kill_listed(path, controller)
 
     def release(self, pids: list[int]) -> None:
-        files.release(self._paths, pids, own_groups())
+        files.release(self.paths, pids, own_groups())
 
     def remove(self) -> bool:
-        removed = [files.remove_cgroup(path) for path in self._paths.values()]
+        removed = [files.remove_cgroup(path) for path in self.paths.values()]
         return all(removed)
 
     def close(self) -> None:
@@ -140,15 +142,19 @@ class Cgroups:
 
 class Subreaper:
     """A tree known by descent from its shim alone; works everywhere on Linux, for everybody. Memory is the sum of
-    PSS, taken when the much cheaper sum of RSS (never smaller) says that it could matter."""
+    PSS, taken when the much cheaper sum of RSS (never smaller) says that it could matter. ``limit``: on processes; a
+    fork bomb that is far over it grows while it is counted, so that it is not counted to its end."""
 
     name = "subreaper"
     kernel_limit = False
     reachable = False
 
-    def __init__(self, skip: Container[tuple[int, int]] = ()) -> None:
+    def __init__(self, skip: Collection[tuple[int, int]] = (), limit: int | None = None) -> None:
+        self._enough = None if limit is None else far_over(limit)
+        self.paths: dict[str, str] = {}
         self._own = os.getpid()
         self._skip = skip
+        self._hunt = lineage.Hunt(self._own, skip)
         self._peak = 0
         self.source = "pss"
 
@@ -171,8 +177,8 @@ class Subreaper:
     def members(self) -> list[tuple[int, int]]:
         return [(stat.pid, stat.start) for stat in self._stats()]
 
-    def _stats(self) -> list[proc.Stat]:
-        return lineage.walk(self._own, self._skip)
+    def _stats(self, enough: int | None = None) -> list[proc.Stat]:
+        return lineage.walk(self._own, self._skip, enough)
 
     def usage(self) -> int:
         used, source = measured(self._stats())
@@ -184,7 +190,7 @@ class Subreaper:
         return sum(stat.rss_pages for stat in self._stats()) * PAGE
 
     def processes(self) -> int:
-        return len(self._stats())
+        return len(self._stats(self._enough))
 
     def peak(self) -> int:
         return self._peak
@@ -193,7 +199,7 @@ class Subreaper:
         pass
 
     def kill(self) -> None:
-        lineage.kill_descendants(self._own, self._skip)
+        self._hunt.round()
 
     def release(self, pids: list[int]) -> None:
         pass
@@ -213,48 +219,16 @@ def own_groups() -> dict[str, str]:
     return {name: mounted[name] + path for name, path in proc.cgroups("self").items() if name in mounted}
 
 
-def proportional(pid: int) -> int | None:
-    """PSS in bytes, or None if it is not ours to read (another user's process)."""
-    raw = proc.read_file(f"/proc/{pid}/smaps_rollup")
-    for line in (raw or b"").splitlines():
-        if line.startswith(b"Pss:"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def anonymous(who: proc.Stat) -> int:
-    """Its resident memory that is of no file, in bytes, which everybody may read; 0 once it has ended. RSS would do a
-    tree wrong: it counts the pages of a shared library or file once a process."""
-    for line in (proc.read_file(f"/proc/{who.pid}/status") or b"").splitlines():
-        if line.startswith(b"RssAnon:"):
-            return int(line.split()[1]) * 1024 if proc.start_of(who.pid) == who.start else 0
-    return 0
-
-
-def measured(stats: list[proc.Stat]) -> tuple[int, str]:
-    """PSS of all, and where the figure is from: ``pss+anon`` if the PSS of some is not ours to read and their
-    anonymous memory stands in. One that ends while it is read counts for nothing: its RSS from before would be
-    counted on top of the shared pages that are the others' by now."""
-    total, source = 0, "pss"
-    for stat in stats:
-        used = proportional(stat.pid)
-        if used is None:
-            used = anonymous(stat)
-            source = "pss+anon" if used else source
-        total += used
-    return total, source
-
-
-def proportional_sum(stats: list[proc.Stat]) -> int:
-    return measured(stats)[0]
-
-
 def build(
-    name: str, paths: dict[str, str], limit: int | None, processes: int | None, skip: Container[tuple[int, int]]
+    name: str, paths: dict[str, str], limit: int | None, processes: int | None, skip: Collection[tuple[int, int]]
 ) -> Rung:
     """The rung that the daemon chose. ``skip``: children that the shim's process had before it became the shim."""
+    if name == "cgroup2+systemd":
+        from oomless.contain.delegated import Delegated
+
+        return Delegated(name, paths, limit, processes)
     if name == "pid-namespace":
         from oomless.contain.pid_namespace import PidNamespace  # only for who asked for it
 
-        return PidNamespace(skip)
-    return Cgroups(name, paths, limit, processes) if paths else Subreaper(skip)
+        return PidNamespace(skip, processes)
+    return Cgroups(name, paths, limit, processes) if paths else Subreaper(skip, processes)

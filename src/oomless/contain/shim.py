@@ -21,7 +21,9 @@ assert sys.platform == "linux"
 
 from oomless.contain import child, ending, lineage, record
 from oomless.contain.bounds import Bounds
+from oomless.contain.freed import Freed
 from oomless.contain.link import Link
+from oomless.contain.privatetmp import PrivateTmp
 from oomless.contain.rungs import Subreaper, build
 from oomless.contain.signals import SI_USER, SignalFd
 from oomless.lean import loads, signal
@@ -56,6 +58,7 @@ class Shim:
         self.strangers = {(s.pid, s.start) for s in lineage.walk(self.pid)}
         self.link = Link(spec["lease_fd"], spec["state"], self.began)
         self.bounds = Bounds(self.granted["limit"], self.granted["processes"], spec["timeout"], self.began)
+        self.freed = Freed()
         self.rung: Rung
         self.why_rung: str = self.granted["why_rung"]
         self.root = 0
@@ -63,19 +66,22 @@ class Shim:
         self.root_status: int | None = None
         self.cause: ending.Cause | None = None
         self.kill_at: float | None = None
+        self.round_at = 0.0
+        self.hunt = lineage.Hunt(self.pid, self.strangers)
         self.biggest = 0
         self.ended = 0
         self.report_at = self.began
         self.report_pause = REPORT_FIRST
         self.front: int | None = None
+        self.tmp = PrivateTmp(spec)
 
     # -- start ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Raises StartFailed, once even the last rung has failed."""
         paths: dict[str, str] = self.granted["cgroups"]
-        bounds = self.bounds
-        self.rung = build(self.granted["rung"], paths, bounds.memory, bounds.processes, self.strangers)
+        self.rung = build(self.granted["rung"], paths, self.bounds.memory, self.granted["processes"], self.strangers)
+        self.tmp.make()
         try:
             self.rung.make()
             self._fork()
@@ -89,12 +95,12 @@ class Shim:
         self.why_rung = f"fell through from {self.rung.name}: {error.strerror}"
         self.rung.close()
         self.rung.remove()
-        self.rung = Subreaper(self.strangers)
+        self.rung = Subreaper(self.strangers, self.granted["processes"])
 
     def _fork(self) -> None:
-        marker: str = self.granted["marker"]
+        environment = {"OOMLESS_TREE": self.granted["marker"], **self.tmp.environment()}
         before, tied = self.signals.before, self.spec["tied"]
-        self.root = child.start(self.command, self.rung, marker, self.same_group, before, tied)
+        self.root = child.start(self.command, self.rung, environment, self.same_group, before, tied)
         self.root_start = proc.start_of(self.root) or 0
         child.let_go(0, 1)
 
@@ -112,7 +118,7 @@ class Shim:
             poll.register(front, 0)  # POLLERR comes unasked: nobody reads any more
         linked: int | None = None
         while not self.over():
-            linked = self._follow(poll, linked)
+            linked = self.link.follow(poll, linked)
             ready = {fd for fd, _ in poll.poll(self._pause())}
             now = time.monotonic()
             self._handle_signals()
@@ -142,18 +148,10 @@ class Shim:
             self.owner_gone(time.monotonic())
         return fd
 
-    def _follow(self, poll: select.poll, linked: int | None) -> int | None:
-        """Polls the lease connection that there is now, instead of the one before."""
-        if self.link.fd != linked:
-            if linked is not None:
-                poll.unregister(linked)
-            if self.link.fd is not None:
-                poll.register(self.link.fd, select.POLLIN)
-        return self.link.fd
-
     def _pause(self) -> float | None:
         """Milliseconds until something is due; None: only events."""
-        due = [at for at in (self.link.retry_at, self.kill_at) if at is not None]
+        kill_at = None if self.kill_at is None else max(self.kill_at, self.round_at)
+        due = [at for at in (self.link.retry_at, kill_at) if at is not None]
         if self.kill_at is not None or (self.root_status is not None and self.final()):
             due.append(time.monotonic() + 0.01)
         else:
@@ -188,14 +186,14 @@ class Shim:
 
     def _stopped(self, pid: int) -> None:
         """The command suspended itself: on a terminal the shell must see its job stop, and that job is us."""
-        if pid == self.root and self.same_group:
+        if pid == self.root and self.same_group and not self.bounds.holding:
             os.kill(self.pid, signal.SIGSTOP)
             proc.send(self.root, self.root_start, signal.SIGCONT)
 
     def _obey(self, message: dict[str, Any], now: float) -> None:
         if message.get("op") == "end" and self.cause is None:
-            reason = str(message.get("reason", "ended by request"))
-            self.end(now, ending.Cause("killed", 137, reason))
+            reason, victim = str(message.get("reason", "ended by request")), message.get("victim") is True
+            self.end(now, ending.Cause("killed", 137, reason, told=victim, victim=victim))
         elif message.get("op") == "unknown":
             self.link.give_up()
         elif message.get("op") == "adopted":
@@ -210,8 +208,12 @@ class Shim:
                 self.end(now, cause)
             elif not self.rung.reachable and now >= self.report_at:
                 self._report(now)
-        if self.kill_at is not None and now >= self.kill_at:
+        else:
+            self.bounds.let_go(self.rung)
+        if self.kill_at is not None and now >= max(self.kill_at, self.round_at):
+            self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
             self.kill()
+            self.round_at = ending.next_round(now, self.rung.reachable)
 
     def _report(self, now: float) -> None:
         self.report_at = now + self.report_pause
@@ -229,11 +231,12 @@ class Shim:
         """Only a tool shell has a front."""
 
     def root_gone(self) -> None:
-        self.strangers |= ending.daemon_below(self.spec["state"])
+        self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
         if self.kill_at is None:
             others = self.rung.members()
             self.ended = len(others)
             if others:
+                self.freed.begin(self.rung, None)
                 ending.signal_all(others, signal.SIGTERM)
             self.kill_at = time.monotonic() + GRACE
 
@@ -248,29 +251,31 @@ class Shim:
             ending.forward(number, group, self.root, self.root_start if self.root_status is None else None)
         if self.cause is None and self.root_status is None:
             self.cause = ending.interrupted(number)
+            self.freed.begin(self.rung, self.cause)
             self.kill_at = time.monotonic() + GRACE
 
     def end(self, now: float, cause: ending.Cause) -> None:
         """Starts the end of the tree: TERM now, KILL when the grace is over, or at once."""
         self.cause = cause
+        self.freed.begin(self.rung, cause)
         self.kill_at = now if cause.at_once else now + GRACE
         if not cause.at_once:
+            self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
             ending.signal_all(self.rung.members(), signal.SIGTERM)
 
     def kill(self) -> None:
-        """One round, repeated until nobody is left: the rung's own, and by descent for whoever moved itself out of
-        its group (hosts do that to scopes)."""
+        """One round, repeated until nobody is left: the rung's own, and from the second on by descent, for whoever
+        moved itself out of its group (hosts do that to scopes)."""
         self.rung.kill()
-        if self.rung.reachable:
-            lineage.kill_descendants(self.pid, self.strangers)
+        if self.rung.reachable and self.round_at:
+            self.hunt.round()
 
     def over(self) -> bool:
         if self.root_status is None:
             return False
         self._reap()
-        self.strangers |= ending.daemon_below(self.spec["state"])
         self.rung.disband()
-        if ending.nobody(self.pid, self.strangers) and not self.rung.members():
+        if ending.nobody(self.pid, self.strangers, self.spec["state"]) and not self.rung.members():
             return True
         return self.kill_at is not None and time.monotonic() > self.kill_at + ending.GIVE_UP_AFTER
 
@@ -297,12 +302,13 @@ class Shim:
         if not self.rung.reachable:
             self.rung.usage()
         self.watch()
-        kernel = self.bounds.kernel(self.rung) if self.cause is None else None
+        kernel = self.bounds.kernel(self.rung, time.monotonic()) if self.cause is None else None
         cause = kernel or ending.verdict(self.cause, self.root_status or 0, self.spec["owner"] is not None)
         left = ending.describe(self.rung.members(), self.pid, self.strangers)
         return self._finish(cause, left)
 
     def _finish(self, cause: ending.Cause, left: list[dict[str, object]]) -> int:
+        self.tmp.finish(bool(left))
         facts = record.compose(self, cause, left)
         self.rung.close()
         ending.remove(self.rung)

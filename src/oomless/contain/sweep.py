@@ -18,8 +18,9 @@ assert sys.platform == "linux"
 from oomless.census.redact import command_line
 from oomless.contain import files, lineage, spare
 from oomless.contain.cgroup1 import kill_listed
+from oomless.contain.gauge import proportional_sum
 from oomless.contain.ladder import SUBREAPER_GAP
-from oomless.contain.rungs import own_groups, proportional_sum
+from oomless.contain.rungs import own_groups
 from oomless.model import Survivor
 from oomless.platform import proc
 

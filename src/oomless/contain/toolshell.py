@@ -62,7 +62,7 @@ class Keeper(Shim):
         return self.kill_at is not None
 
     def root_gone(self) -> None:
-        cause = self.bounds.kernel(self.rung) or self.cause or ending.exited(self.root_status or 0)
+        cause = self.bounds.kernel(self.rung, time.monotonic()) or self.cause or ending.exited(self.root_status or 0)
         self.say(cause)
         last = 0 if self.rung.members() else 1
         self.tell(f"ended {cause.code} {cause.signal or 0} {last}\n")
@@ -129,7 +129,7 @@ class Keeper(Shim):
         if not condemned and not attended:
             self.strangers |= set(self.left_running)
             self.rung.release([pid for pid, _ in self.left_running])
-            if ending.nobody(self.pid, self.strangers):
+            if ending.nobody(self.pid, self.strangers, self.spec["state"]):
                 return True
         return time.monotonic() > self.kill_at + ending.GIVE_UP_AFTER
 

@@ -18,7 +18,7 @@ assert sys.platform == "linux"
 import msgspec
 
 from oomless.census.snapshot import SESSION
-from oomless.contain.rungs import proportional_sum
+from oomless.contain.gauge import proportional_sum
 from oomless.daemon.left import OWN_SESSION, Memory, Trees, Who
 from oomless.daemon.remains import Remains
 from oomless.model import Survivor

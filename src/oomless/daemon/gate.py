@@ -57,6 +57,7 @@ class Gate:
         self._state = initial(self._policy, self.memory.available_bytes, time.monotonic())
         self._requests: dict[str, Request] = {}
         self._sampled = 0.0
+        self._closed = False
         self._sampler: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -108,12 +109,16 @@ class Gate:
         return totals(self._state)
 
     def close(self) -> None:
+        """Nobody is let in any more, whatever ends from now on."""
+        self._closed = True
         for timer in (self._sampler, self._deadline):
             if timer is not None:
                 timer.cancel()
         self._sampler = self._deadline = None
 
     def _feed(self, event: events.Event) -> None:
+        if self._closed:
+            return
         self._state, actions = step(self._state, event)
         for action in actions:
             request = self._requests.get(action.id)

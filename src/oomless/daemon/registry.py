@@ -17,14 +17,14 @@ assert sys.platform == "linux"
 
 import msgspec
 
-from oomless.contain import files
-from oomless.contain.rungs import proportional_sum
+from oomless.contain.gauge import proportional_sum
 from oomless.contain.sweep import Sweep
 from oomless.daemon.logs import Log
+from oomless.daemon.remnants import Remnants
 from oomless.daemon.spared import Spared
 from oomless.daemon.tree import Tree
 from oomless.errors import JournalError
-from oomless.journal.facts import OpenTree, TreeRow
+from oomless.journal.facts import OpenTree
 from oomless.journal.store import Journal
 from oomless.model import ExitRecord, Identity, Survivor
 from oomless.paths import Paths
@@ -54,9 +54,11 @@ class Registry:
         self._log = log
         self.trees: dict[str, Tree] = {}
         self.spared = Spared()
+        self._remnants = Remnants(paths, journal, log)
         self._platform = platform
         self._freed = freed
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeps: set[asyncio.Task[Any]] = set()
         self._own = frozenset([(self.own_pid, proc.start_of(self.own_pid) or 0)])
 
     # -- life ----------------------------------------------------------------------------------------------
@@ -129,9 +131,11 @@ class Registry:
         self._spawn(self._bury(tree, "its session is gone"))
 
     async def stop(self) -> None:
-        """Leaves the trees alone."""
+        """Leaves the trees alone that live; a sweep that has begun is brought to its end."""
         for tree in self.trees.values():
             tree.unwatch()
+        if self._sweeps:
+            await asyncio.wait(set(self._sweeps), timeout=SWEEP_FOR)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -143,7 +147,6 @@ class Registry:
         boot = self._platform.boot_id()
         rows = self.journal.recent(ROWS_LOOKED_AT)
         self.spared.recover(rows, boot)
-        remove_empty_groups(rows)
         living = []
         for found in self.journal.open_trees():
             tree = Tree(found.intent, "taken over from the daemon before")
@@ -153,6 +156,8 @@ class Registry:
                 self._close_swept(tree, "the machine was restarted", 0, (), None)
             elif self._resume(tree, found):
                 living.append(tree)
+        self._remnants.remove_groups(rows, self.trees)
+        self._spawn(self._remnants.remove_forgotten(self.trees))
         return living
 
     def _resume(self, tree: Tree, found: OpenTree) -> bool:
@@ -182,6 +187,7 @@ class Registry:
 
     async def _bury(self, tree: Tree, reason: str) -> None:
         """The record on disk is the truth if there is one; else the rest is ended here and named."""
+        self._to_be_finished()
         await self._last_word(tree)
         if not tree.closed.is_set():
             await self._sweep(tree, reason, close=True)
@@ -200,6 +206,7 @@ class Registry:
     async def _sweep(
         self, tree: Tree, reason: str, close: bool, spared: frozenset[tuple[int, int]] = frozenset()
     ) -> None:
+        self._to_be_finished()
         sweep = self._sweep_of(tree, spared)
         until = time.monotonic() + SWEEP_FOR
         while not sweep.step() and time.monotonic() < until:
@@ -211,7 +218,17 @@ class Registry:
         for one in left:
             self._log.warning("left running", tree=tree.id, pid=one.pid, command=one.command, why=one.why)
         if close:
-            self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed, sweep.left_running())
+            running = sweep.left_running()
+            tmp = "" if left or running else await self._remnants.remove_tmp(tree.id)
+            text += f"; {tmp}" if tmp else ""
+            self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed, running)
+
+    def _to_be_finished(self) -> None:
+        """By this task, though the daemon is told to stop."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._sweeps.add(task)
+        task.add_done_callback(self._sweeps.discard)
 
     def _sweep_of(self, tree: Tree, spared: frozenset[tuple[int, int]] = frozenset()) -> Sweep:
         since = tree.intent.requester.start
@@ -308,15 +325,6 @@ class Registry:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._log.error(f"a sweep failed: {task.exception()!r}")
-
-
-def remove_empty_groups(rows: list[TreeRow]) -> None:
-    """A daemon that died right after a tree's record came may have left its groups. Only empty ones can be removed at
-    all, and only those that our own journal names are tried."""
-    for row in rows:
-        if row.ended_at is not None:
-            for path in row.intent.cgroups.values():
-                files.remove_cgroup(path)
 
 
 def _unlink(path: str) -> None:

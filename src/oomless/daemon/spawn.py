@@ -18,6 +18,7 @@ import select
 import sys
 import time
 
+from oomless.contain.files import OUTSIDE
 from oomless.errors import DaemonError, OomlessError, StateUnwritable, UsageError
 from oomless.lean import dumps, loads
 from oomless.platform import proc
@@ -249,6 +250,9 @@ def leave_governed_tree() -> list[str]:
             continue
         target = f"{folder}{outside}/cgroup.procs"
         try:
+            if outside and outside.endswith(".scope"):  # ours, and by its controllers barred to processes
+                os.makedirs(f"{folder}{outside}/{OUTSIDE}", exist_ok=True)
+                target = f"{folder}{outside}/{OUTSIDE}/cgroup.procs"
             with open(target, "w", encoding="ascii") as file:
                 file.write(str(os.getpid()))
         except OSError as error:
@@ -257,10 +261,11 @@ def leave_governed_tree() -> list[str]:
 
 
 def outermost_parent(path: str) -> str | None:
-    """``/a/oomless-1/x/oomless-2`` -> ``/a``; None if no part is a governed tree's."""
+    """``/a/oomless-1/x/oomless-2`` -> ``/a``; None if no part is a governed tree's. The scope that systemd delegated
+    to an installation is none, but what holds its trees."""
     parts = path.split("/")
     for index, part in enumerate(parts):
-        if part.startswith("oomless-"):
+        if part.startswith("oomless-") and not part.endswith(".scope"):
             return "/".join(parts[:index])
     return None
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from oomless.journal.facts import TreeIntent
     from oomless.model import Identity
 
+#: Rungs that have all controllers in the v2 tree.
+V2 = ("cgroup2", "cgroup2+systemd")
+
 
 class Tree:
     """``writer``: the lease connection, None while the shim is on its way back. ``members``: the last that a shim
@@ -111,7 +114,7 @@ class Tree:
             used_bytes=self.used,
             processes=self._count(),
             limit_bytes=intent.limit,
-            footprint_source="cgroup" if "memory" in self.cgroups or self.rung == "cgroup2" else "pss",
+            footprint_source="cgroup" if "memory" in self.cgroups or self.rung in V2 else "pss",
             rung=self.rung,
             pid=self.root.pid if self.root else None,
             start=self.root.start if self.root else None,

@@ -9,16 +9,13 @@ trees are removed, and FOLDER too. Standard library only, to be small. What a de
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 
 assert sys.platform == "linux"
 
-from oomless.contain import files
-from oomless.contain.ladder import mounts
+from oomless.contain import files, groups
 from oomless.platform import proc
 
 #: Tries: whoever forks while it is ended has left a child that the next round finds.
@@ -38,32 +35,15 @@ def of_the_demo(folder: str) -> list[tuple[int, int]]:
     ]
 
 
-def groups(folder: str) -> Iterator[str]:
-    """The control groups of the trees of the demo's own daemon, by its id: they are made in the group that the demo
-    is in, which is ours too, or in one above."""
-    id = files.read(f"{state_folder(folder)}/oomless/id").strip()
-    own = proc.cgroups("self") if id else {}
-    for controller, mount in mounts().items():
-        place = own.get(controller, "").rstrip("/")
-        while controller in own and ".." not in place:
-            yield from made_in(mount + place, f"oomless-{id}-")
-            if not place:
-                break
-            place = place.rpartition("/")[0]
-
-
-def made_in(place: str, prefix: str) -> list[str]:
-    try:
-        return [f"{place}/{name}" for name in os.listdir(place) if name.startswith(prefix)]
-    except OSError:
-        return []
-
-
 def remove_groups(folder: str) -> None:
-    """A group is busy for a moment after its last process; one that is not empty stays."""
+    """The control groups of the trees of the demo's own daemon, by its id: they are made in the group that the demo
+    is in, which is ours too, or in one above. A group is busy for a moment after its last process; one that is not
+    empty stays."""
+    install = files.read(f"{state_folder(folder)}/oomless/id").strip()
+    places = groups.around(proc.cgroups("self")) if install else set()
     for _ in range(ROUNDS):
-        removed = [files.remove_cgroup(path) for path in groups(folder)]
-        if all(removed):
+        groups.remove_empty(places, install)
+        if not groups.made_in(places, install):
             return
         time.sleep(PAUSE)
 

@@ -4,7 +4,7 @@ Covers: reading the file or standard input, the fields of a job, and what is wro
 and line. Not here: running jobs (``local.py``), and where their results are kept (``store.py``).
 
 A line is ``{"name", "command": [...], "class"?, "memory"?, "expect"?, "timeout"?, "retries"?, "env"?,
-"cwd"?}``. Empty lines and lines that start with ``#`` are skipped.
+"cwd"?, "private_tmp"?}``. Empty lines and lines that start with ``#`` are skipped.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     env: dict[str, str] = {}
     cwd: str | None = None
+    private_tmp: bool = False
 
 
 class BatchFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +167,12 @@ def _retries(key: str, value: object) -> int:
     return value
 
 
+def _flag(key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(f"{key} is neither true nor false: {_shown(value)}")
+    return value
+
+
 def _env(key: str, value: object) -> dict[str, str]:
     """Values are never shown: they may be secrets."""
     if not isinstance(value, dict):
@@ -193,4 +200,5 @@ _FIELDS: dict[str, Callable[[str, object], Any]] = {
     "retries": _retries,
     "env": _env,
     "cwd": _text,
+    "private_tmp": _flag,
 }

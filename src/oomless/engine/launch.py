@@ -54,6 +54,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None = None
     group_budget: int | None = None
     group_parallel: int | None = None
+    private_tmp: bool = False
     extra: dict[str, str | int] = {}
 
     def request(self) -> wire.Lease:
@@ -148,6 +149,7 @@ def spawn_shim(state: str, lease: Lease, order: Order, stdio: Standard, lifeline
         timeout=order.timeout,
         extra={**order.extra},
         quiet=True,
+        private_tmp=order.private_tmp,
     )
     tree = lease.granted.tree
     fd = write_spec(spec)

@@ -115,6 +115,7 @@ class Local:
             group=plan.batch,
             group_budget=plan.budget,
             group_parallel=plan.max_parallel,
+            private_tmp=job.private_tmp,
             extra={"attempts": attempt, "stdout": path(seq, "out"), "stderr": path(seq, "err")},
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import calendar
 import re
 import time
+from collections.abc import Sequence
 
 _CLOCK = re.compile(r"(?:([0-9]{1,6})-)?(?:([0-9]{1,6}):)?([0-9]{1,8}):([0-9]{2})(?:[.,]([0-9]{1,3}))?")
 _LONG_CPU = re.compile(r"([0-9]{1,8}(?:[.,][0-9]{1,3})?)([hdw])")
@@ -62,6 +63,69 @@ def terminal(text: str) -> str:
     if text in ("?", "??", "-"):
         return ""
     return text.removeprefix("tty") if text.startswith("ttys") else text
+
+
+def rough_moments(texts: Sequence[str]) -> list[int] | None:
+    """Start times as ``ps`` shortens them (``09:12``, ``Nov27``, ``9:03AM``, ``Sun09PM``, ``27Nov26``), in the order
+    of the processes' numbers, as minutes on a clock of their own: equal where nothing tells which was first. None if
+    one is of no such form, or if the year turned between them.
+
+    The columns STIME, START and STARTED: procps prints the hour on the day itself, BSD within a day, and the weekday
+    within a week (procps, src/ps/output.c; FreeBSD, bin/ps/print.c). These go round, so that the order of numbers
+    must be that of the times, but for one turn."""
+    found = [_rough(text) for text in texts]
+    known = [one for one in found if one is not None]
+    months = {number // _DAYS for kind, number in known if kind == _DATE}
+    if len(known) < len(found) or {1, 12} <= months:
+        return None
+    for kind, period in ((_WEEK, 7 * 24 * 60), (_ROUND, 24 * 60)):
+        known = _unrolled(known, kind, period)
+    return [min(kind, _DAY) * 10**7 + number for kind, number in known]
+
+
+#: From the oldest to the youngest form; minutes within each. The last two are never in one listing.
+_YEAR, _DATE, _WEEK, _DAY, _ROUND = range(5)
+_DAYS = 31 * 24 * 60
+_MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if name}
+_WEEKDAYS = {name: number for number, name in enumerate(calendar.day_abbr)}
+_HOUR = re.compile(r"([0-2]?[0-9]):([0-5][0-9])")
+_OF_YEAR = re.compile(r"([A-Z][a-z]{2})([0-3]?[0-9])")
+_BSD_HOUR = re.compile(r"([01]?[0-9]):([0-5][0-9])([AP])M")
+_BSD_DAY = re.compile(r"([A-Z][a-z]{2})([01][0-9])([AP])M")
+_BSD_DATE = re.compile(r"([0-3]?[0-9])([A-Z][a-z]{2})([0-9]{2})")
+
+
+def _rough(text: str) -> tuple[int, int] | None:
+    if found := _HOUR.fullmatch(text):
+        return _DAY, int(found[1]) * 60 + int(found[2])
+    if found := _BSD_HOUR.fullmatch(text):
+        return _ROUND, _hour(found[1], found[3]) * 60 + int(found[2])
+    if (found := _BSD_DAY.fullmatch(text)) and found[1] in _WEEKDAYS:
+        return _WEEK, (_WEEKDAYS[found[1]] * 24 + _hour(found[2], found[3])) * 60
+    if (found := _OF_YEAR.fullmatch(text)) and found[1] in _MONTHS:
+        return _DATE, _MONTHS[found[1]] * _DAYS + (int(found[2]) - 1) * 24 * 60
+    if (found := _BSD_DATE.fullmatch(text)) and found[2] in _MONTHS:
+        return _YEAR, (int(found[3]) * 372 + _MONTHS[found[2]] * 31 + int(found[1])) * 24
+    return (_YEAR, 0) if re.fullmatch("[0-9]{4}", text) else None
+
+
+def _hour(text: str, half: str) -> int:
+    return int(text) % 12 + (12 if half == "P" else 0)
+
+
+def _unrolled(known: list[tuple[int, int]], kind: int, period: int) -> list[tuple[int, int]]:
+    """Times that go round, one after another; all the same if their order is not that of the numbers."""
+    times = [number for one, number in known if one == kind]
+    turns = [at for at in range(1, len(times)) if times[at] < times[at - 1]]
+    at, told = 0, []
+    for one, number in known:
+        if one != kind:
+            told.append((one, number))
+            continue
+        late = period if turns and at >= turns[0] else 0
+        told.append((one, number + late if len(turns) <= 1 else 0))
+        at += 1
+    return told
 
 
 def moment(text: str) -> float | None:

@@ -1,0 +1,28 @@
+"""The shim as it is, but for one thing: SIGTERM ends the tree at once, as passing a limit does, and who outlives the
+root has no grace. So a benchmark can say when. Started as ``boot.py`` is: ``_driven.py SPEC_FD TREE -- COMMAND``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src"))
+
+from oomless.contain import ending, shim
+from oomless.lean import signal
+
+
+class Driven(shim.Shim):
+    def signalled(self, number: int, code: int) -> None:
+        if number == signal.SIGTERM and self.cause is None:
+            self.end(time.monotonic(), ending.Cause("killed", 137, at_once=True))
+
+    def root_gone(self) -> None:
+        super().root_gone()
+        self.kill_at = min(self.kill_at or 0.0, time.monotonic())
+
+
+if __name__ == "__main__":
+    shim.Shim = Driven  # type: ignore[misc]
+    shim.main(sys.argv)

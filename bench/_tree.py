@@ -1,0 +1,174 @@
+"""The trees that ``contain.py`` ends: many processes that slip away, and one that eats memory at a given rate.
+
+    python -I -S _tree.py FOLDER members COUNT alive|left|rabbit|hare
+    python -I -S _tree.py FOLDER eater MB_PER_SECOND START_MB TOP_MB
+    python -I -S _tree.py FOLDER foreign COUNT
+
+FOLDER holds two fifos. Each member writes ``pid start`` into ``roster`` once it is there and keeps it open, so that
+its end of file is the death of the last; each ends by itself when nobody holds ``life`` for writing any more, so that
+no tree outlives its benchmark. TERM ends nobody. Of fifty, 35 are plain (in three generations), 4 have set up a
+process session, 3 a group, 6 are double forks and one has an empty environment. ``left``: the root ends when ``life``
+tells it to. A ``rabbit`` is one more member, that forks and exits every 2 ms; a ``hare`` calls setsid each time, too.
+Who is started a second time, by a supervisor that restarts it, ends at once.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import select
+import signal
+import sys
+import time
+
+#: Of each fifty, besides the root; the rest is plain.
+AWAY = [("setsid",)] * 4 + [("setpgrp",)] * 3 + [("fork",)] * 3 + [("fork", "setsid")] * 3 + [("wiped",)]
+PLAIN_EACH = 6
+HOP_MS = 2
+MB = 10**6
+
+
+class Folder:
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.roster = os.open(f"{path}/roster", os.O_WRONLY)
+        self.life = os.open(f"{path}/life", os.O_RDONLY | os.O_NONBLOCK)
+        os.set_inheritable(self.roster, True)
+
+    def report(self) -> None:
+        with open("/proc/self/stat", encoding="utf-8") as file:
+            start = file.read().rsplit(")", 1)[1].split()[19]
+        os.write(self.roster, f"{os.getpid()} {start}\n".encode())
+
+    def told(self, milliseconds: int | None = None) -> bytes | None:
+        """What ``life`` says: b"" once nobody holds it, None if nothing within that time."""
+        poll = select.poll()
+        poll.register(self.life, select.POLLIN)
+        return os.read(self.life, 1) if poll.poll(milliseconds) else None
+
+    def stay(self) -> None:
+        """Only the root reads what is told; the others wait for the end of the file."""
+        poll = select.poll()
+        poll.register(self.life, 0)  # POLLHUP comes unasked
+        poll.poll()
+        os._exit(0)
+
+
+def start(folder: Folder, kind: tuple[str, ...]) -> None:
+    if os.fork():
+        return
+    if "setsid" in kind or "wiped" in kind:
+        os.setsid()
+    if "setpgrp" in kind:
+        os.setpgrp()
+    if "fork" in kind and os.fork():
+        os._exit(0)
+    if "wiped" in kind:
+        os.execve(sys.executable, [sys.executable, "-I", "-S", __file__, folder.path, "stay"], {})
+    folder.report()
+    folder.stay()
+
+
+def plain(folder: Folder, count: int) -> None:
+    """So many, each up to PLAIN_EACH of them below another."""
+    while count > 0:
+        below = min(count - 1, PLAIN_EACH)
+        if os.fork() == 0:
+            for _ in range(below):
+                start(folder, ())
+            folder.report()
+            folder.stay()
+        count -= below + 1
+
+
+def hop(folder: Folder, with_session: bool) -> None:
+    """A daemon that is another process every 2 ms."""
+    if os.fork():
+        return
+    os.setsid()
+    while folder.told(HOP_MS) is None:
+        try:
+            if os.fork():
+                os._exit(0)
+        except BlockingIOError:  # at its process limit
+            continue
+        if with_session:
+            os.setsid()
+    os._exit(0)
+
+
+def members(folder: Folder, count: int, how: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    away = AWAY * (count // 50)
+    plain(folder, count - 1 - len(away))
+    for kind in away:
+        start(folder, kind)
+    if how in ("rabbit", "hare"):
+        hop(folder, how == "hare")
+    folder.report()
+    if how == "left":
+        folder.told()
+    else:
+        folder.stay()
+
+
+def eat(folder: Folder, rate: float, begin: int, top: int) -> None:
+    """Touches ``begin`` MB at once, waits to be told, then goes on at ``rate`` MB/s up to ``top``. ``gauge`` is told
+    how much that is, and when it last was below what it is told to stay below: three numbers of 8 bytes."""
+    with open(f"{folder.path}/gauge", "r+b") as file:
+        gauge = memoryview(mmap.mmap(file.fileno(), 24)).cast("Q")
+    area = mmap.mmap(-1, top * MB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        own = int(statm.read().split()[1]) * mmap.PAGESIZE
+    step, done = b"x" * MB, 0
+    while done < begin * MB:
+        area.write(step)
+        done += MB
+    folder.report()
+    folder.told()
+    began, first = time.monotonic(), done
+    while done < top * MB:
+        due = began + (done - first) / MB / rate
+        pause = due - time.monotonic()
+        if pause > 0.001:
+            time.sleep(pause)
+        gauge[0] = own + done
+        if own + done <= gauge[2]:
+            gauge[1] = time.monotonic_ns()
+        area.write(step)
+        done += MB
+    folder.stay()
+
+
+def foreign(folder: Folder, count: int) -> None:
+    """So many that sleep and are of no tree."""
+    for _ in range(count):
+        if os.fork() == 0:
+            folder.report()
+            folder.stay()
+    folder.report()
+    folder.stay()
+
+
+def main() -> None:
+    if sys.argv[2:] != ["stay"]:
+        try:
+            os.mkdir(f"{sys.argv[1]}/started")
+        except FileExistsError:
+            return
+    folder = Folder(sys.argv[1])
+    match sys.argv[2:]:
+        case ["stay"]:
+            folder.report()
+            folder.stay()
+        case ["members", count, how]:
+            members(folder, int(count), how)
+        case ["foreign", count]:
+            foreign(folder, int(count))
+        case ["eater", rate, begin, top]:
+            eat(folder, float(rate), int(begin), int(top))
+
+
+if __name__ == "__main__":
+    main()

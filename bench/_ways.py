@@ -1,0 +1,258 @@
+"""The ways of ending a tree that ``contain.py`` compares. Each starts the tree itself and ends it on request.
+
+Where the request enters: for oomless it is a signal to the shim (``_driven.py``), which then does what it does at a
+limit; killpg and psutil are called in this process; circus and supervisord are told over their control sockets, by a
+client that is connected already (``_client.py``). All send KILL at once, and are set to reach the most they can.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import psutil
+
+from _contained import Tree
+from oomless.contain.ladder import Ladder, Offer
+from oomless.contain.launch import BOOT, ShimSpec, shim_argv, write_spec
+from oomless.platform import proc
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+INSTALL = "bench" + os.urandom(3).hex()
+
+CIRCUS = """
+[circus]
+endpoint = ipc://{folder}/control
+pubsub_endpoint = ipc://{folder}/events
+check_delay = 1
+statsd = false
+[watcher:tree]
+cmd = {command}
+stop_signal = KILL
+stop_children = true
+graceful_timeout = 1
+respawn = false
+"""
+#: Its fastest that is not all the time; by default it looks each minute and waits until it has seen it four times.
+RESOURCE_WATCHER = """
+[plugin:watch]
+use = circus.plugins.resource_watcher.ResourceWatcher
+watcher = tree
+loop_rate = 1
+max_count = 0
+max_cpu = 0
+health_threshold = 0
+max_mem = {mib}M
+"""
+SUPERVISORD = """
+[supervisord]
+nodaemon = true
+logfile = /dev/null
+logfile_maxbytes = 0
+pidfile = {folder}/pid
+[unix_http_server]
+file = {folder}/control
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+[program:tree]
+command = {command}
+autorestart = false
+startsecs = 0
+stopsignal = KILL
+stopasgroup = true
+killasgroup = true
+"""
+#: Every 5 s is as often as supervisord ticks.
+MEMMON = """
+[eventlistener:memmon]
+command = {memmon} -c -p tree={limit}
+events = TICK_5
+"""
+
+
+class Way(Protocol):
+    name: str
+
+    def start(self, tree: Tree) -> None: ...
+
+    def end(self) -> float:
+        """Asks for the end of the tree; when, on the monotonic clock."""
+        ...
+
+    def close(self) -> None:
+        """Ends what it started for itself. Nothing of the tree is left by then."""
+        ...
+
+
+class Oomless:
+    """A shim on a rung. ``limit``: then it is the shim as users have it, and is not told when."""
+
+    def __init__(self, offer: Offer, limit: int | None = None) -> None:
+        self.name = f"oomless, {offer.name}"
+        self.offer = offer
+        self.limit = limit
+
+    def start(self, tree: Tree) -> None:
+        name = "t" + os.urandom(4).hex()
+        granted: dict[str, object] = {
+            "tree": name,
+            "reserved": 1,
+            "limit": self.limit,
+            "processes": None,
+            "rung": self.offer.name,
+            "why_rung": "",
+            "cgroups": self.offer.cgroups(f"oomless-{INSTALL}-{name}"),
+            "marker": f"{INSTALL}:{name}",
+            "exits": tree.folder,
+        }
+        fd = write_spec(ShimSpec(granted, name="bench", state=tree.folder, quiet=True))
+        argv = shim_argv(fd, name, tree.command)
+        if self.limit is None:
+            argv[argv.index(BOOT)] = f"{HERE}/_driven.py"
+        self.process = quietly(argv, pass_fds=[fd])
+        os.close(fd)
+
+    def end(self) -> float:
+        asked = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        return asked
+
+    def close(self) -> None:
+        self.process.wait(20)
+
+
+class Killpg:
+    name = "killpg"
+
+    def start(self, tree: Tree) -> None:
+        self.process = quietly(tree.command, start_new_session=True)
+
+    def end(self) -> float:
+        """The root is not reaped yet, so the number is still its group's."""
+        asked = time.monotonic()
+        os.killpg(self.process.pid, signal.SIGKILL)
+        return asked
+
+    def close(self) -> None:
+        self.process.wait(20)
+
+
+class Psutil(Killpg):
+    """The recipe of its documentation: the children first, then the process itself."""
+
+    name = "psutil, recursive"
+
+    def end(self) -> float:
+        asked = time.monotonic()
+        root = psutil.Process(self.process.pid)
+        for process in [*root.children(recursive=True), root]:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                pass
+        return asked
+
+
+class Supervisor:
+    """circus or supervisord, with a client beside it."""
+
+    def __init__(self, name: str, python: str, settings: Callable[[Tree], str]) -> None:
+        self.name = name
+        self.program = name.split(",")[0]
+        self.python = python
+        self.settings = settings
+
+    def start(self, tree: Tree) -> None:
+        path = f"{tree.folder}/settings.ini"
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(self.settings(tree))
+        module = {"circus": ["circus.circusd"], "supervisord": ["supervisor.supervisord", "-c"]}[self.program]
+        me = os.getpid()
+        argv = [self.python, "-m", *module, path]
+        self.process = quietly(argv, preexec_fn=lambda: proc.die_with_parent(me))
+        self.socket = f"{tree.folder}/control"
+        self.client: subprocess.Popen[bytes] | None = None
+
+    def connect(self) -> None:
+        """Once the tree is there."""
+        argv = [self.python, f"{HERE}/_client.py", self.program, self.socket]
+        self.client = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self._told()
+
+    def _told(self) -> bytes:
+        assert self.client
+        assert self.client.stdout
+        line = self.client.stdout.readline()
+        if not line:
+            raise SystemExit(f"the client of {self.program} has failed")
+        return line
+
+    def end(self) -> float:
+        assert self.client
+        assert self.client.stdin
+        self.client.stdin.write(b"\n")
+        return int(self._told()) / 1e9
+
+    def close(self) -> None:
+        if self.client:
+            self.client.kill()
+            self.client.communicate()
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def quietly(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    null = subprocess.DEVNULL
+    return subprocess.Popen(argv, stdin=null, stdout=null, stderr=null, **options)
+
+
+def offers() -> list[Offer]:
+    return [offer for offer in Ladder(INSTALL).offers(proc.cgroups("self")) if offer.usable]
+
+
+def ways(python: str, there: set[str]) -> list[Way]:
+    """All, ours first; ``there``: which of the others could be installed."""
+    found: list[Way] = [*(Oomless(offer) for offer in offers()), Killpg(), Psutil()]
+    if "circus" in there:
+        found.append(Supervisor("circus", python, lambda tree: filled(CIRCUS, tree)))
+    if "supervisor" in there:
+        found.append(Supervisor("supervisord", python, lambda tree: filled(SUPERVISORD, tree)))
+    return found
+
+
+def limiters(python: str, there: set[str], limit: int) -> list[Way]:
+    """Those that end a tree when it has passed a limit, without being asked."""
+    found: list[Way] = [Oomless(offer, limit) for offer in offers()]
+    if "circus" in there:
+        mib = str(limit >> 20)
+        found.append(
+            Supervisor("circus, resource_watcher", python, lambda t: filled(CIRCUS + RESOURCE_WATCHER, t, mib=mib))
+        )
+    if "superlance" in there:
+        memmon = {"memmon": f"{python} -m superlance.memmon", "limit": str(limit)}
+        found.append(
+            Supervisor("supervisord, memmon", python, lambda tree: filled(SUPERVISORD + MEMMON, tree, **memmon))
+        )
+    return found
+
+
+def filled(settings: str, tree: Tree, **more: str) -> str:
+    return settings.format(folder=tree.folder, command=" ".join(tree.command), **more)
+
+
+def forget() -> None:
+    """Every cgroup of ours is gone when its shim is; says so if one is not."""
+    for offer in offers():
+        for base in offer.bases.values():
+            left = [name for name in os.listdir(base) if name.startswith(f"oomless-{INSTALL}-")]
+            if left:
+                print(f"left in {base}: {left}", file=sys.stderr)

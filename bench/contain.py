@@ -1,0 +1,280 @@
+"""How surely and how fast a tree ends: every rung of this machine beside killpg, psutil, circus and supervisord.
+
+    python bench/contain.py [--runs N] [--full] [--quick] [--json FILE]
+
+Two tables. *Kill*: milliseconds from the request to the death of the last member, and how many were missed (alive 2 s
+later), for trees of 50 and 500 processes whose root lives or is gone, with and without a daemon in it that is
+another process every 2 ms, alone and beside 2,000 processes that are no business of anybody. *Breach*: a process that
+grows at 50, 200 or 1,000 MB/s from 400 MB on, under a limit of 512 MB: the most that it held as a share of the limit,
+and the time from when it passed that (or, where the kernel holds it there, stopped growing) to its death. What is
+started and where a request enters is told in ``_tree.py`` and ``_ways.py``. ``--full``: every way in every case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import _ways
+from _contained import Eater, Tree
+from _others import install
+
+PACKAGES = {
+    "circus": "circus==0.19.0",
+    "supervisor": "supervisor==4.3.0",
+    "superlance": "superlance==2.0.0",
+}
+SIZES, FOREIGN = (50, 500), 2000
+CASES = {"alive": "root alive", "left": "root gone", "rabbit": "re-forks", "hare": "re-forks, setsid"}
+LIMIT, BEGIN, TOP = 512 * 10**6, 400, 2048
+RATES = (50, 200, 1000)
+#: A limit that takes longer than this to act is none.
+BREACH_SECONDS = 15.0
+GRACE = 1.0
+KILL_MS, KERNEL, POLLED = 10.0, 1.02, {50: 1.05, 200: 1.05, 1000: 1.08}
+
+Row = dict[str, Any]
+
+
+def progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+# -- kill --------------------------------------------------------------------------------------------------------
+
+
+def kill(way: _ways.Way, count: int, case: str) -> tuple[float, int]:
+    """Milliseconds and misses."""
+    with Tree("members", str(count), case) as tree:
+        way.start(tree)
+        try:
+            tree.ready(count)
+            if isinstance(way, _ways.Supervisor):
+                way.connect()
+            if case == "left":
+                asked = tree.leave()
+                if not isinstance(way, _ways.Oomless):  # which has seen it by itself
+                    way.end()
+            else:
+                asked = way.end()
+            seconds, missed = tree.ended(asked)
+        finally:
+            tree.close()
+            way.close()
+    return seconds * 1000, missed
+
+
+def wanted(way: _ways.Way, count: int, case: str, beside: bool, full: bool) -> bool:
+    """Others miss the same in each case; unless all is asked for, a tree of 500 and one beside others is ended by
+    them in the first case only."""
+    return full or isinstance(way, _ways.Oomless) or case == "alive" or (count == SIZES[0] and not beside)
+
+
+def kills(ways: list[_ways.Way], beside: bool, options: argparse.Namespace) -> Iterator[Row]:
+    for count in SIZES[: 1 if options.quick else None]:
+        for case in CASES:
+            chosen = [way for way in ways if wanted(way, count, case, beside, options.full)]
+            taken: dict[str, list[tuple[float, int]]] = {way.name: [] for way in chosen}
+            for run in range(options.runs):
+                for way in chosen:
+                    if options.full or isinstance(way, _ways.Oomless) or run == 0:
+                        progress(
+                            f"{count} processes, {CASES[case]}{', beside others' * beside}: {way.name} ({run + 1})"
+                        )
+                        taken[way.name].append(kill(way, count, case))
+            for name, found in taken.items():
+                yield {
+                    "way": name,
+                    "processes": count,
+                    "case": case,
+                    "beside": beside,
+                    "ms": statistics.median(ms for ms, _ in found),
+                    "missed": max(missed for _, missed in found),
+                    "runs": len(found),
+                }
+
+
+def whole(beside: bool, options: argparse.Namespace) -> Row:
+    """``oomless run`` with a daemon, as users have it: from SIGTERM to its end, tree, record, groups and all, less
+    the grace that the tree is given."""
+    with tempfile.TemporaryDirectory(prefix="oob", dir="/tmp") as folder:
+        places = {f"XDG_{name}": f"{folder}/{name}" for name in ("CONFIG_HOME", "STATE_HOME", "RUNTIME_DIR")}
+        for place in places.values():
+            os.mkdir(place, 0o700)
+        env = {**os.environ, **places}
+        oomless = [sys.executable, "-m", "oomless"]
+        taken = []
+        try:
+            for _ in range(options.runs):
+                with Tree("members", str(SIZES[0]), "alive") as tree:
+                    process = _ways.quietly([*oomless, "run", "--", *tree.command], env=env)
+                    tree.ready(SIZES[0])
+                    asked = time.monotonic()
+                    process.send_signal(signal.SIGTERM)
+                    process.wait(20)
+                    taken.append((time.monotonic() - asked - GRACE) * 1000)
+        finally:
+            subprocess.run([*oomless, "daemon", "stop"], env=env, check=True, stdout=subprocess.DEVNULL)
+    return {"way": "oomless run, whole", "beside": beside, "ms": statistics.median(taken), "runs": len(taken)}
+
+
+@contextmanager
+def foreign() -> Iterator[None]:
+    with Tree("foreign", str(FOREIGN)) as tree:
+        process = _ways.quietly(tree.command)
+        try:
+            progress(f"starting {FOREIGN} others")
+            tree.ready(FOREIGN + 1, 120)
+            yield
+        finally:
+            tree.close()
+            process.wait(60)
+
+
+# -- breach ------------------------------------------------------------------------------------------------------
+
+
+def breach(way: _ways.Way, rate: int) -> tuple[float, float, int]:
+    """Share of the limit, milliseconds, and 1 if it was not ended."""
+    with Eater(rate, BEGIN, TOP, LIMIT) as eater:
+        way.start(eater)
+        try:
+            eater.ready(1)
+            eater.tell()
+            ended = eater.wait(time.monotonic() + BREACH_SECONDS)
+            now = time.monotonic()
+        finally:
+            eater.close()
+            way.close()
+        return eater.peak / LIMIT, (now - eater.passed) * 1000, int(not ended)
+
+
+def breaches(ways: list[_ways.Way], options: argparse.Namespace) -> Iterator[Row]:
+    for rate in RATES[1:] if options.quick else RATES:
+        taken: dict[str, list[tuple[float, float, int]]] = {way.name: [] for way in ways}
+        for run in range(options.runs):
+            for way in ways:
+                if options.full or isinstance(way, _ways.Oomless) or run == 0:
+                    progress(f"growing at {rate} MB/s: {way.name} ({run + 1})")
+                    taken[way.name].append(breach(way, rate))
+        for name, found in taken.items():
+            yield {
+                "way": name,
+                "rate": rate,
+                "share": statistics.median(share for share, _, _ in found),
+                "most": max(share for share, _, _ in found),
+                "ms": statistics.median(ms for _, ms, _ in found),
+                "missed": sum(missed for *_, missed in found),
+                "runs": len(found),
+            }
+
+
+# -- what is told ------------------------------------------------------------------------------------------------
+
+
+def table(rows: list[Row], across: str, columns: list[Any], titles: list[str], cell: str) -> None:
+    names = list(dict.fromkeys(row["way"] for row in rows))
+    print(f"{'':26}" + "".join(f"{title:>20}" for title in titles))
+    for name in names:
+        found = {row[across]: cell.format(**row) for row in rows if row["way"] == name}
+        print(f"{name:26}" + "".join(f"{found.get(column, ''):>20}" for column in columns))
+
+
+def tell(killed: list[Row], wholes: list[Row], breached: list[Row]) -> None:
+    for beside in (False, True):
+        for count in SIZES:
+            rows = [row for row in killed if row["processes"] == count and row["beside"] == beside]
+            if rows:
+                print(f"\n{count} processes{f', beside {FOREIGN:,} others' * beside}: ms to the last death, missed")
+                for row in rows:
+                    row["shown"] = (
+                        f"{row['ms']:.1f}, {row['missed']}" if not row["missed"] else f"- , {row['missed']}"
+                    )
+                table(rows, "case", list(CASES), list(CASES.values()), "{shown}")
+    print()
+    for row in wholes:
+        print(f"{row['way']}{', beside others' * bool(row['beside'])}: {row['ms']:.1f} ms beyond the grace")
+    if breached:
+        print(f"\nlimit {LIMIT // 10**6} MB, growing at: most held / limit, ms to its death")
+        titles = [f"{rate} MB/s" for rate in RATES]
+        table(breached, "rate", list(RATES), titles, "{share:.3f}, {ms:.0f}")
+
+
+def claims(killed: list[Row], breached: list[Row]) -> list[tuple[str, float, float]]:
+    """What is claimed: its name, measured, at most."""
+    ours = [row for row in killed if row["way"].startswith("oomless")]
+    by_group = [row for row in ours if "cgroup" in row["way"]]
+    known = [row for row in ours if "cgroup" not in row["way"] and row["case"] != "hare"]
+    found = [
+        ("missed on the cgroup rungs", worst(by_group), 0.0),
+        ("missed on the subreaper rung", worst(known), 0.0),
+    ]
+    for row in ours:
+        if (row["processes"], row["case"]) == (SIZES[0], "alive") and "cgroup2" in row["way"]:
+            where = f"beside {FOREIGN:,}" if row["beside"] else "alone"
+            found.append((f"50 processes, {row['way']}, {where}: ms", row["ms"], KILL_MS))
+    for row in breached:
+        way, rate = row["way"], row["rate"]
+        if way.startswith("oomless"):
+            most = POLLED[rate] if "subreaper" in way else KERNEL
+            found.append((f"{rate} MB/s, {way}: most held / limit", row["share"], most))
+    return found
+
+
+def worst(rows: list[Row]) -> float:
+    return float(max((row["missed"] for row in rows), default=0))
+
+
+def measure(options: argparse.Namespace) -> tuple[list[Row], list[Row], list[Row]]:
+    with tempfile.TemporaryDirectory(prefix="oob", dir="/tmp") as folder:
+        progress("installing circus and supervisord")
+        python, there = install(folder, PACKAGES)
+        ways = _ways.ways(python, there)
+        killed, wholes = list(kills(ways, False, options)), [whole(False, options)]
+        with foreign():
+            killed += kills(ways, True, options)
+            wholes.append(whole(True, options))
+        breached = list(breaches(_ways.limiters(python, there, LIMIT), options))
+    progress("")
+    return killed, wholes, breached
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runs", type=int, default=3, help="runs of oomless in each case (of the others: 1)")
+    parser.add_argument("--full", action="store_true", help="as many runs of the others, and in every case")
+    parser.add_argument("--quick", action="store_true", help="one run, small trees")
+    parser.add_argument("--json", default="bench/results/contain.json", help="where the figures go as JSON")
+    options = parser.parse_args()
+    options.runs = 1 if options.quick else options.runs
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    killed, wholes, breached = measure(options)
+    _ways.forget()
+    tell(killed, wholes, breached)
+    judged = claims(killed, breached)
+    print(f"\n{'claim':66} {'measured':>9} {'target':>7}")
+    for claim, value, most in judged:
+        print(f"{claim:66} {value:9.3f} {most:7} {'' if value <= most else 'missed'}")
+    Path(options.json).parent.mkdir(parents=True, exist_ok=True)
+    rows = {"kill": killed, "whole": wholes, "breach": breached}
+    Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
+    return int(any(value > most for _, value, most in judged))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,71 @@
+"""What dead trees leave besides processes: empty groups, and the folders of ``--private-tmp``.
+
+A shim removes both itself. Here is what happens where it was killed: after its tree was swept, and for what is still
+there when a daemon starts. Nothing is removed of a tree of which somebody lives. Not here: ending those
+(``registry.py``), and the removal itself (``contain/privatetmp.py``, ``contain/groups.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Container, Iterable
+
+assert sys.platform == "linux"
+
+from oomless.contain import groups, privatetmp
+from oomless.contain.sweep import Sweep
+from oomless.daemon.logs import Log
+from oomless.journal.facts import TreeRow
+from oomless.journal.store import Journal
+from oomless.paths import Paths
+from oomless.platform import proc
+from oomless.units import format_size
+
+
+class Remnants:
+    def __init__(self, paths: Paths, journal: Journal, log: Log) -> None:
+        self._paths = paths
+        self._journal = journal
+        self._log = log
+
+    def remove_groups(self, rows: list[TreeRow], living: Iterable[str]) -> None:
+        """Empty groups of our own that no tree of ``living`` is in: a daemon that died right after a tree's record
+        came may have left them, or one that was killed together with a shim."""
+        install = self._paths.install_id()
+        keep = {f"oomless-{install}-{tree}" for tree in living}
+        places = {os.path.dirname(path) for row in rows for path in row.intent.cgroups.values()}
+        groups.remove_empty(places | groups.around(proc.cgroups("self")), install, keep)
+
+    async def remove_tmp(self, tree: str) -> str:
+        """Of a tree of which nobody lives; a line for its reason, or "" if it has none. Others have their turn
+        meanwhile: a folder may hold a hundred thousand files."""
+        removal = privatetmp.Removal(privatetmp.folder(self._paths.state, tree))
+        if not os.path.lexists(removal.path):
+            return ""
+        for _ in removal.steps():
+            await asyncio.sleep(0)
+        if not removal.kept:
+            return f"its TMPDIR was removed ({format_size(removal.bytes)})"
+        self._log.warning("a private TMPDIR is kept", path=removal.path, why=removal.why, entries=removal.kept)
+        return f"its TMPDIR is kept ({removal.why})"
+
+    async def remove_forgotten(self, living: Container[str]) -> None:
+        """Of trees whose rows were closed while somebody lived, or whose daemon was killed before it came to it."""
+        try:
+            names = os.listdir(self._paths.tmp)
+        except OSError:
+            return
+        for tree in names:
+            if tree not in living and not self._anybody(tree):
+                await self.remove_tmp(tree)
+
+    def _anybody(self, tree: str) -> bool:
+        """Whether anyone lives who was left then, or has the tree's mark."""
+        row = self._journal.tree(tree)
+        left = [] if row is None else [*(row.sweep.left if row.sweep else ())]
+        if row is not None and row.record is not None:
+            left += [*row.record.left, *row.record.left_running]
+        known = {(one.pid, one.start) for one in left}
+        return Sweep(f"{self._paths.install_id()}:{tree}", {}, known, 0).anybody()

@@ -1,0 +1,132 @@
+"""``make test-vm``: the containment contract where cgroup v2 and systemd are as most Linux users have them.
+
+    python tests/vm.py [--release bookworm|trixie ...] [--place manager|login ...] [-- PYTEST ARGUMENTS]
+
+Boots each Debian under qemu and runs, as its ordinary user, the contract suite on the delegated rung: below the
+user's manager and in a login session. Needs root (an image is made once) and Debian's ``qemu-system-x86``,
+``debootstrap`` and ``e2fsprogs``; where that is not to be had it says so and exits 0 (with ``--required``: 1). Not
+here: the image (``vm_image.py``), booting (``vm_boot.py``), the guest's side (``vm_guest.py``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import vm_boot
+import vm_image
+
+ROOT = Path(__file__).parent.parent
+PLACES = {"manager": f"/user@{vm_image.UID}.service/", "login": f"/user-{vm_image.UID}.slice/session-"}
+TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "debootstrap": "debootstrap", "mke2fs": "e2fsprogs"}
+#: What the daemon, the command and the tests load in the guest.
+SITE = ("msgspec", "httptools", "typer", "rich", "tomlkit", "pytest")
+SUITE = ["tests/test_contain.py", "tests/test_delegation.py", "-k", "systemd or delegation"]
+SECONDS = 900.0
+
+
+def missing() -> str:
+    """Why it cannot run here, or ""."""
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
+        return "it takes Linux on x86_64"
+    if os.geteuid() != 0:
+        return "making an image takes root"
+    packages = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
+    return f"install {' '.join(packages)}" if packages else ""
+
+
+def site(python: str) -> Path:
+    """Packages for the guest's Python, from where pip has them here; kept beside the images."""
+    pins = (ROOT / "constraints.txt").read_bytes()
+    folder = vm_image.cache() / f"site-{python}-{hashlib.sha256(pins + ' '.join(SITE).encode()).hexdigest()[:16]}"
+    if not folder.is_dir():
+        vm_image.cache().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="making-", dir=vm_image.cache()) as made:
+            target = Path(made) / "site"
+            fixed = "install --quiet --disable-pip-version-check --no-warn-script-location --only-binary=:all:"
+            platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in (17, 28)]
+            where = [
+                "--target",
+                str(target),
+                "--python-version",
+                python,
+                *platforms,
+                "--platform=manylinux2014_x86_64",
+            ]
+            pinned = ["-c", str(ROOT / "constraints.txt")]
+            vm_image.run(sys.executable, "-m", "pip", *fixed.split(), *where, *pinned, *SITE)
+            os.rename(target, folder)
+    return folder
+
+
+def test(release: str, places: list[str], pytest: list[str], folder: Path) -> list[str]:
+    """Runs one guest; prints what came of it and returns the failures."""
+    began = time.monotonic()
+    image = vm_image.image(release)
+    made = time.monotonic() - began
+    plan = folder / "plan.json"
+    plan.write_text(json.dumps({"places": places, "pytest": pytest}))
+    payload = folder / "payload.tar"
+    content = {name: ROOT / name for name in ("src", "tests", "pyproject.toml")}
+    vm_boot.pack(payload, {**content, "site": site(vm_image.RELEASES[release]), "plan.json": plan})
+    began = time.monotonic()
+    results = vm_boot.boot(image, payload, folder, SECONDS)
+    print(f"{release}: image {made:.0f} s, guest {time.monotonic() - began:.0f} s")
+    return [failure for place in places for failure in judge(release, place, results)]
+
+
+def judge(release: str, place: str, results: Path) -> list[str]:
+    path = results / f"{place}.json"
+    if not path.exists():
+        return [f"{release}, {place}: it did not come to this"]
+    facts = json.loads(path.read_text())
+    output = (results / f"{place}.txt").read_text("utf-8", "replace")
+    counted = re.findall(r"^=*\s*(\d+ [a-z]+.* in [\d.]+s.*?)\s*=*$", output, re.MULTILINE)
+    print(f"  {place}: {counted[-1] if counted else 'no figures'}; kernel {facts['kernel']}, in {facts['group']}")
+    wrong = []
+    if facts["exit_code"] != 0:
+        print(output[-12000:])
+        wrong.append(f"{release}, {place}: pytest ended with {facts['exit_code']}")
+    if PLACES[place] not in f"{facts['group']}/":
+        wrong.append(f"{release}, {place}: it ran in {facts['group'] or 'an unknown group'}")
+    if facts["left"]:
+        wrong.append(f"{release}, {place}: left running: {facts['left']}")
+    return wrong
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--release", action="append", choices=list(vm_image.RELEASES))
+    parser.add_argument("--place", action="append", choices=list(PLACES))
+    parser.add_argument("--required", action="store_true", help="fail where it cannot run")
+    parser.add_argument("--keep", metavar="FOLDER", help="leave console, journal and outputs there")
+    parser.add_argument("pytest", nargs="*", help="instead of the contract suite")
+    options = parser.parse_args()
+    why = missing()
+    if why:
+        print(f"skipped: {why}")
+        return int(options.required)
+    failures = []
+    for release in options.release or list(vm_image.RELEASES):
+        with tempfile.TemporaryDirectory(prefix="oomless-vm-") as folder:
+            try:
+                failures += test(release, options.place or list(PLACES), options.pytest or SUITE, Path(folder))
+            except (vm_boot.GuestFailed, RuntimeError) as error:
+                failures.append(f"{release}: {error}")
+            if options.keep:
+                shutil.copytree(folder, Path(options.keep) / release, dirs_exist_ok=True)
+    for failure in failures:
+        print(f"FAILED {failure}")
+    return int(bool(failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
