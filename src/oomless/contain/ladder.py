@@ -30,19 +30,15 @@ PID_NAMESPACE = "pid-namespace"
 
 
 class Offer:
-    """One rung for one asker. ``bases``: the folder per hierarchy in which the tree's own is made. ``opt_in``: it
-    changes what a command sees, so it is never taken unasked."""
+    """One rung for one asker. ``bases``: the folder per hierarchy in which the tree's own is made."""
 
-    __slots__ = ("bases", "name", "opt_in", "usable", "why")
+    __slots__ = ("bases", "name", "usable", "why")
 
-    def __init__(
-        self, name: str, usable: bool, why: str, bases: dict[str, str] | None = None, *, opt_in: bool = False
-    ) -> None:
+    def __init__(self, name: str, usable: bool, why: str, bases: dict[str, str] | None = None) -> None:
         self.name = name
         self.usable = usable
         self.why = why
         self.bases = bases or {}
-        self.opt_in = opt_in
 
     def cgroups(self, leaf: str) -> dict[str, str]:
         return {controller: f"{base}/{leaf}" for controller, base in self.bases.items()}
@@ -60,7 +56,7 @@ class Ladder:
 
     def offers(self, cgroups: dict[str, str], wanted: str | None = None) -> list[Offer]:
         """All rungs, best first; ``cgroups`` are those of the process that asks (``proc.cgroups``). ``wanted``:
-        of the opt-in ones that one only."""
+        None for all; else a rung that is opt-in is only among them if it is that one."""
         one = {name: self._one(name, cgroups) for name in ("memory", "pids")}
         v1 = {name: base for name, (base, _) in one.items() if base}
         unified, has_memory, why2 = self._two(cgroups)
@@ -80,7 +76,7 @@ class Ladder:
         """The best usable one, or the one that the settings want; if that is not to be had, the best all the same,
         and the offer says so."""
         offers = self.offers(cgroups, wanted)
-        usable = [offer for offer in offers if offer.usable and (offer.name == wanted or not offer.opt_in)]
+        usable = [offer for offer in offers if offer.usable]
         best = next((offer for offer in usable if offer.name == wanted), usable[0])
         if wanted not in ("auto", best.name):
             missing = "".join(f" ({offer.why})" for offer in offers if offer.name == wanted)
@@ -93,7 +89,7 @@ class Ladder:
             from oomless.contain.pid_namespace import offered
 
             self._namespace = offered()
-        return Offer(PID_NAMESPACE, *self._namespace, opt_in=True)
+        return Offer(PID_NAMESPACE, *self._namespace)
 
     def _one(self, controller: str, cgroups: dict[str, str]) -> tuple[str, str]:
         """Base folder of a v1 controller (or "") and why."""
