@@ -16,8 +16,10 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from types import SimpleNamespace
 
 from darwin.answers import Translated
+from darwin.exits import Exits
 
 #: Loaded before the name of the system changes: some of them ask for it.
 STANDARD = (asyncio, os, select, signal, socket, sqlite3, subprocess, tempfile)
@@ -40,8 +42,11 @@ def main() -> None:
     sys.platform = "darwin"
     import oomless.cli
     import oomless.platform.darwin
+    import oomless.platform.darwin_calls
 
-    setattr(oomless.platform.darwin, "System", Translated)  # noqa: B010
+    for module in (oomless.platform.darwin, oomless.platform.darwin_calls):
+        setattr(module, "System", Translated)  # noqa: B010
+    sys.modules["oomless.platform.darwin_kqueue"] = SimpleNamespace(Kqueue=Exits)  # type: ignore[assignment]
     oomless.cli.main()
 
 

@@ -84,8 +84,10 @@ class Processes:
         return next((one for one in self._read(abi.KERN_PROC_PID, pid) if one.pid == pid), None)
 
     def carries(self, pid: int, mark: bytes) -> bool:
+        """The mark itself, or that of a tree in the tree."""
         raw = self._calls.sysctl((abi.CTL_KERN, abi.KERN_PROCARGS2, pid))
-        return mark in abi.parse_procargs(raw).environ
+        found = abi.parse_procargs(raw).environ
+        return any(entry == mark or entry.startswith(mark + b"/") for entry in found)
 
     def footprint(self, pid: int) -> tuple[int, int]:
         """phys_footprint now and at most; 0 of one that has ended, or is another user's."""
@@ -117,14 +119,15 @@ class Tree:
         first = self._system.one(root)
         self.root_start = first.start if first else 0
         self._known: set[Who] = {(root, self.root_start)}
-        self._quiet = 0
+        #: So many looks in a row saw nobody.
+        self.quiet = 0
         self._peak = 0
         exits.watch(root)
 
     # -- who -----------------------------------------------------------------------------------------------
 
     def look(self) -> list[Process]:
-        """Everyone of the tree who lives; they are remembered, so that their children are known when they are gone."""
+        """Everyone of the tree who lives; remembered, so that their children are known when they are gone."""
         table = self._system.table()
         here = {one.who for one in table.values()}
         self._known &= here
@@ -207,8 +210,8 @@ class Tree:
 
     def over(self) -> bool:
         """Nobody but a dead root was seen in three looks in a row."""
-        self._quiet = 0 if self.look() else self._quiet + 1
-        return self._quiet >= 3
+        self.quiet = 0 if self.look() else self.quiet + 1
+        return self.quiet >= 3
 
     def _to_group(self, number: int) -> None:
         try:
