@@ -34,7 +34,8 @@ def main(argv: list[str]) -> int:
 
 
 def check(options: Options) -> None:
-    asked = [name for attribute, name in ADMISSION.items() if getattr(options, attribute) not in (None, False)]
+    given = {attribute: getattr(options, attribute) for attribute in ADMISSION}
+    asked = [ADMISSION[attribute] for attribute, value in given.items() if value is not None and value is not False]
     if asked:
         why = "there is no daemon on macOS yet, which would admit it"
         raise UsageError(f"run has no {asked[0]} here", why, "leave it out; see docs/macos.md")
