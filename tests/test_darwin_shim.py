@@ -303,6 +303,7 @@ class TestTree:
         env = {"OOMLESS_TREE": "a:t1/t2"}
         with subprocess.Popen(["/bin/sleep", "60"], env=env) as process:
             processes = Processes(Translated())
+            assert wait_for(lambda: proc.environ(process.pid), 5)  # exec is over before it is there
             found = [processes.carries(process.pid, mark) for mark in (b"OOMLESS_TREE=a:t1", b"OOMLESS_TREE=a:t")]
             assert found == [True, False]
             process.kill()
