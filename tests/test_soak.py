@@ -49,6 +49,7 @@ def test_a_short_soak_finds_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     assert set(found["counts"].values()) == {0}
     assert sum(found["faults"].values()) == 12
     assert min(found["faults"].values()) >= 1
+    assert found["blind"] == []
     assert found["members"] > 10
     assert found["bystanders"] >= 5 * found["rounds"]
     assert not os.path.exists(found["folder"])
