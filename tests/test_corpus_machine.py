@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from helpers import alive, wait_for
 from oomless.census.told import KnownLeftover, KnownSession, Told
 from oomless.contain.ladder import mounts
 from oomless.platform import proc
+from oomless.platform.procevents import ProcEvents
 
 assert sys.platform == "linux"
 
@@ -121,3 +123,14 @@ def test_what_a_killed_shim_leaves_of_its_groups_is_removed(tmp_path: Path) -> N
         for folder in folders:
             if folder.exists():
                 folder.rmdir()
+
+
+@pytest.mark.root
+def test_it_is_known_who_listens_to_the_kernel() -> None:
+    """Root of the machine; in a pid namespace the kernel speaks to nobody."""
+    events = ProcEvents.open()
+    if events is None:
+        pytest.skip("the kernel tells of no process events here")
+    with closing(events):
+        assert os.getpid() in machine.listeners()
+    assert os.getpid() not in machine.listeners()

@@ -9,14 +9,10 @@ Apart from the other stages (``record.py``), which are recorded within minutes, 
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-
-import msgspec
 
 from . import record, scene
 
@@ -28,11 +24,12 @@ EVERY, MINUTES = 20.0, 36.0
 REST = 300.0
 
 
-def perform(folder: Path, minutes: float) -> None:
+def enter(minutes: float) -> None:
+    """Among the stages that ``record`` knows."""
     record.plays()
     from oomless.demo.model.script import Call, Turn, WaitFile
 
-    from .stage import Play, Stage
+    from .stage import PLAYS, Play, Stage
     from .stage_host import Session
     from .stage_parts import by_npx, module, plain
 
@@ -46,7 +43,7 @@ def perform(folder: Path, minutes: float) -> None:
         ]  # fmt: skip
         Session(stage, "one", servers, talk=True).ready()
         stage.say("one:*", "idle", f"its session has called nothing for {minutes:.0f} minutes")
-        never = WaitFile(path=str(folder / "never"), seconds=EVERY)
+        never = WaitFile(path=str(stage.folder / "never"), seconds=EVERY)
         calls = (
             Call(name="mcp__time__get_current_time", input={"timezone": "UTC"}),
             Call(name="mcp__git__git_log", input={"repo_path": str(repo)}),
@@ -59,47 +56,26 @@ def perform(folder: Path, minutes: float) -> None:
         stage.expect("one:*", 15)
         stage.wait(lambda: busy.asked() >= minutes * 60 / EVERY * 0.8, 1, "the session two has called them all along")
 
-    from .stage import PLAYS
-
     title = "a session that has called no server for half an hour, and one that calls its own three times a minute"
-    PLAYS[NAME] = Play(name=NAME, title=title, needs=("claude", "servers"), tried=False, run=run)
-    record.perform(NAME, folder)
+    PLAYS[NAME] = Play(name=NAME, title=title, needs=("claude", "servers"), tried=False, machine=True, run=run)
 
 
 def recorded(minutes: float) -> scene.Scene:
     """Raises NotRecorded."""
-    namespace = record.unshared()
-    if namespace is None:
-        raise record.NotRecorded("no pid namespace may be made here")
-    record.plays()
-    from realparts import FOLDER
-
-    from .stage_parts import prepare
-
-    prepare(("claude", "servers"))
-    with tempfile.TemporaryDirectory(prefix="oo", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        inside = [sys.executable, "-m", f"{__package__}.idle", "--inside", folder, "--minutes", str(minutes)]
-        init = [sys.executable, "-I", "-S", str(record.HERE / "stage_init.py")]
-        path = os.pathsep.join((str(record.REPOSITORY), str(record.HERE.parent)))
-        env = {**os.environ, "OOMLESS_PARTS": str(FOLDER), "PYTHONPATH": path}
-        done = subprocess.run(
-            [*namespace, *init, *inside], cwd=record.REPOSITORY, env=env, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=minutes * 60 + REST, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise record.NotRecorded(done.stderr[-6000:])
-        return msgspec.json.decode(Path(folder, "scene.json").read_bytes(), type=scene.Scene)
+    record.prepared(NAME)
+    inner = [sys.executable, "-m", f"{__package__}.idle", "--minutes", str(minutes)]
+    return record.record(NAME, inner, minutes * 60 + REST)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}.idle")
     parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--out", type=Path, default=scene.SCENES)
-    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    record.inside(parser)
     options = parser.parse_args()
-    if options.inside is not None:
-        perform(options.inside, options.minutes)
-        return 0
+    enter(options.minutes)
+    if options.inside:
+        return record.perform(options.inside, options.folder, options.group)
     try:
         found = recorded(options.minutes)
         scene.save(found, options.out / f"{NAME}.json")

@@ -156,6 +156,14 @@ class Members:
         return self._all.standing(pids)
 
 
+def listeners() -> set[int]:
+    """Who has a socket for the kernel's process events: its port is the pid of who opened it, unless that has two
+    (netlink(7)). Protocol 11 is the connector, and its first group those events."""
+    lines = (proc.read_file("/proc/net/netlink") or b"").decode().splitlines()[1:]
+    rows = (line.split() for line in lines)
+    return {int(row[2]) for row in rows if row[1] == "11" and int(row[3], 16) & 1}
+
+
 def platform(group: Group, others: Collection[int]) -> Platform:
     return cast(Platform, Members(group, others))
 

@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +42,7 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
 MODULES = (
     "stage_claude", "stage_ends", "stage_jobs", "stage_tools", "stage_late", "stage_ends_typed", "stage_machine",
+    "stage_unremembered",
 )  # fmt: skip
 #: Seconds that one scene may take.
 LONGEST = 240
@@ -93,48 +94,50 @@ def _play(name: str) -> Play:
     return PLAYS[name]
 
 
-def record(name: str) -> scene.Scene:
-    """What it needs must be there. Raises NotRecorded."""
+def record(name: str, inner: Sequence[str] = (), seconds: float = LONGEST) -> scene.Scene:
+    """What it needs must be there. ``inner`` is the command that performs it, if not this module's. Raises
+    NotRecorded."""
     why = impossible(name)
     if why:
         raise NotRecorded(why)
     from realparts import FOLDER
 
     with _folder() as folder:
-        inside = [sys.executable, "-m", __spec__.name if __name__ == "__main__" else __name__, "--inside", name]
-        inside += ["--folder", folder]
+        inner = inner or [sys.executable, "-m", __spec__.name if __name__ == "__main__" else __name__]
+        command = [*inner, "--inside", name, "--folder", folder]
         env = {**os.environ, "OOMLESS_PARTS": str(FOLDER), "PYTHONPATH": os.pathsep.join(_path())}
-        errors = (_on_the_machine if _play(name).machine else _in_a_namespace)(inside, env, Path(folder))
+        where = _on_the_machine if _play(name).machine else _in_a_namespace
+        errors = where(command, env, Path(folder), seconds)
         if errors is None:
-            raise NotRecorded(f"{name} took more than {LONGEST} s")
+            raise NotRecorded(f"{name} took more than {seconds:.0f} s")
         try:
             return msgspec.json.decode(Path(folder, "scene.json").read_bytes(), type=scene.Scene)
         except FileNotFoundError:
             raise NotRecorded(f"{name}: {errors[-6000:]}") from None
 
 
-def _in_a_namespace(inside: list[str], env: dict[str, str], folder: Path) -> str | None:
+def _in_a_namespace(command: list[str], env: dict[str, str], folder: Path, seconds: float) -> str | None:
     """What was said on stderr; None if it took too long."""
-    command = [*(unshared() or ()), sys.executable, "-I", "-S", str(HERE / "stage_init.py"), *inside]
+    init = [*(unshared() or ()), sys.executable, "-I", "-S", str(HERE / "stage_init.py")]
     try:
         done = subprocess.run(
-            command, cwd=REPOSITORY, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=LONGEST, check=False,
+            [*init, *command], cwd=REPOSITORY, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=seconds, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return None
     return done.stderr
 
 
-def _on_the_machine(inside: list[str], env: dict[str, str], folder: Path) -> str | None:
+def _on_the_machine(command: list[str], env: dict[str, str], folder: Path, seconds: float) -> str | None:
     try:
         group = machine.Group.make()
     except OSError as error:
         raise NotRecorded(str(error)) from None
     errors, install = folder / "errors", folder / "state/oomless/id"
     try:
-        pid = group.start([*inside, "--group", str(group.path)], env, REPOSITORY, errors)
-        return errors.read_text(errors="replace") if group.await_end(pid, LONGEST) else None
+        pid = group.start([*command, "--group", str(group.path)], env, REPOSITORY, errors)
+        return errors.read_text(errors="replace") if group.await_end(pid, seconds) else None
     finally:
         group.end()
         if install.exists():
@@ -159,14 +162,14 @@ def _folder() -> Iterator[str]:
 # -- inside ----------------------------------------------------------------------------------------------------------
 
 
-def perform(name: str, folder: Path, group: machine.Group | None = None) -> None:
-    """Runs the stage and writes what is there then to ``scene.json``."""
+def perform(name: str, folder: Path, group: Path | None = None) -> int:
+    """Runs the stage and writes what is there then to ``scene.json``. ``group``: the stage's cgroup."""
     from .stage import Stage
 
     plays()
     play = _play(name)
     places = _places(folder)  # of the home that is the machine's, not the stage's
-    stage = Stage(folder, group)
+    stage = Stage(folder, machine.Group(group) if group else None)
     try:
         play.run(stage)
         stage.settle()
@@ -191,6 +194,7 @@ def perform(name: str, folder: Path, group: machine.Group | None = None) -> None
     finally:
         for path in stage.rubbish:
             shutil.rmtree(path, ignore_errors=True)
+    return 0
 
 
 def read(platform: Platform) -> tuple[Snapshot, dict[int, Standing]]:
@@ -234,19 +238,22 @@ def elsewhere(text: str, places: list[tuple[str, str]]) -> str:
 # -- the command -----------------------------------------------------------------------------------------------------
 
 
+def inside(parser: argparse.ArgumentParser) -> None:
+    """How ``record`` calls it to have the stage performed."""
+    for name, kind in (("--inside", str), ("--folder", Path), ("--group", Path)):
+        parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.corpus.record")
     parser.add_argument("names", nargs="*")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--out", type=Path, default=scene.SCENES)
-    parser.add_argument("--inside", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--group", type=Path, help=argparse.SUPPRESS)
+    inside(parser)
     options = parser.parse_args(arguments)
     if options.inside:
-        perform(options.inside, options.folder, machine.Group(options.group) if options.group else None)
-        return 0
+        return perform(options.inside, options.folder, options.group)
     known = plays()
     if options.list:
         print("\n".join(known))

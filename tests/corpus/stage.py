@@ -110,7 +110,8 @@ class Stage:
         self._roles: dict[Who, str] = {}
         self._own = {os.getppid(): "it adopts orphans, and started none", 1: "the init"}
         self._own[os.getpid()] = "it only starts hosts, as a terminal would"
-        self._daemon = self._noticed = False
+        self._daemon = self._noticed = self._looks = False
+        self._daemon_pid = 0
 
     # -- starting ---------------------------------------------------------------------------------------------------
 
@@ -139,8 +140,23 @@ class Stage:
         pid = Client(Paths(), start=False).status().pid
         assert pid is not None
         self.own(pid, "oomless' own daemon")
-        self._daemon = True
+        self._daemon, self._daemon_pid = True, pid
         self.uses("oomless' daemon")
+
+    def notice(self) -> float:
+        """Seconds until the daemon knows of a session that starts now, and hears what it starts. Without one, and in
+        a namespace, where it hears nothing, there is nothing to wait for."""
+        if not self._daemon or self.group is None:
+            return 0.0
+        first, self._looks = not self._looks, True
+        return EVERY + (IDLE_EVERY if first else EVERY)
+
+    def heard(self) -> None:
+        """Raises StageFailed if the daemon does not listen to the kernel while a session lives. It stops for a minute
+        where more is started on the machine than it can follow (``daemon/birthwatch.py``); then it would know less
+        than on a user's machine."""
+        if self._daemon and self.group is not None and self._daemon_pid not in machine.listeners():
+            raise StageFailed("the daemon does not listen: too much is started on this machine; try again later")
 
     # -- who is there -----------------------------------------------------------------------------------------------
 

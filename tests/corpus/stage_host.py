@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
+
 from helpers import wait_gone
 from oomless.demo.model import log
 from oomless.demo.model.process import ModelProcess
@@ -44,7 +46,7 @@ def bash(command: str, **fields: Any) -> Turn:
 
 def left_in_background(role: str, command: str, then: str = "") -> Turn:
     """A command with ``&``: the tool shell ends, at once or after ``then``, and the command stays in the shell's
-    process session. In a pid namespace the kernel tells nobody of births: the daemon must see the shell itself."""
+    process session."""
     return bash(f"{ROLE}={role} {command} > /dev/null 2>&1 & {then}".rstrip())
 
 
@@ -66,6 +68,8 @@ class Session:
         rules: Sequence[Rule] = (),
     ) -> None:
         self.stage, self.name, self.servers, self.turns = stage, name, tuple(servers), tuple(turns)
+        if turns:
+            self.turns = (msgspec.structs.replace(turns[0], delay=stage.notice()), *turns[1:])
         self.project = project
         self.folder = stage.folder / name
         (self.folder / "tmp").mkdir(parents=True)
@@ -146,6 +150,7 @@ class Session:
         self.stage.wait(self._has_played, 90, f"the session {self.name} has played {self.said()[-600:]}")
         self.stage.wait(lambda: all(map(self.serves, self.servers)), 60, f"the servers of {self.name} serve")
         self.stage.settle()
+        self.stage.heard()
         return self
 
     def serves(self, server: Server) -> bool:

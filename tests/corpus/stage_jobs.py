@@ -39,7 +39,9 @@ def jobs_left(stage: Stage) -> None:
     stage.expect("one:keep-*", 4)
 
 
-@play("a killed session that had started jobs in every way, the daemon remembering", "claude", "servers")
+@play(
+    "a killed session that had started jobs in every way, the daemon remembering", "claude", "servers", machine=True
+)
 def jobs_left_remembered(stage: Stage) -> None:
     stage.daemon()
     own_things(stage)

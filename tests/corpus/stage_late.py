@@ -22,7 +22,9 @@ from .stage_work import actor, build_daemon, busy_turn, kept, multiplexer, plain
 assert sys.platform == "linux"
 
 
-@unseen("three sessions with the same servers: one told to end, one killed, one alive", "claude", "servers")
+@unseen(
+    "three sessions with the same servers: one told to end, one killed, one alive", "claude", "servers", machine=True
+)
 def two_of_three_ended(stage: Stage) -> None:
     stage.daemon()
     servers = [
@@ -54,7 +56,7 @@ def session_in_a_session(stage: Stage) -> None:
     stage.expect("outer:filesystem")
 
 
-@unseen("a session with oomless' hooks and prefix installed, killed", "claude", "servers")
+@unseen("a session with oomless' hooks and prefix installed, killed", "claude", "servers", machine=True)
 def prefix_installed(stage: Stage) -> None:
     (stage.home / "claude").mkdir()
     env = {"CLAUDE_CONFIG_DIR": str(stage.home / "claude")}
@@ -81,6 +83,7 @@ def prefix_installed(stage: Stage) -> None:
     "claude",
     "servers",
     "tools",
+    machine=True,
 )
 def restarted_beside_another(stage: Stage) -> None:
     stage.daemon()
@@ -98,7 +101,13 @@ def restarted_beside_another(stage: Stage) -> None:
     other.ready()
 
 
-@unseen("a session at work on a web application, killed, the daemon remembering", "claude", "servers", "tools")
+@unseen(
+    "a session at work on a web application, killed, the daemon remembering",
+    "claude",
+    "servers",
+    "tools",
+    machine=True,
+)
 def frontend_left(stage: Stage) -> None:
     stage.daemon()
     turns = [
@@ -164,7 +173,13 @@ def detached_servers(stage: Stage) -> None:
     other.ready()
 
 
-@unseen("two sessions in terminals, one terminal closed, the daemon remembering", "claude", "servers", "tools")
+@unseen(
+    "two sessions in terminals, one terminal closed, the daemon remembering",
+    "claude",
+    "servers",
+    "tools",
+    machine=True,
+)
 def terminal_closed_remembered(stage: Stage) -> None:
     stage.daemon()
     repo = repository(stage)
@@ -185,7 +200,12 @@ def terminal_closed_remembered(stage: Stage) -> None:
     stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
 
 
-@unseen("a session that ended by itself, beside one that goes on, the daemon remembering", "claude", "servers")
+@unseen(
+    "a session that ended by itself, beside one that goes on, the daemon remembering",
+    "claude",
+    "servers",
+    machine=True,
+)
 def finished(stage: Stage) -> None:
     stage.daemon()
     servers = [by_npx("flow-nexus"), by_wrapper("claude-flow"), plain("chrome-devtools")]

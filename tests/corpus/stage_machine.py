@@ -83,11 +83,12 @@ def subagents_at_work(stage: Stage) -> None:
 
 @unseen("a session whose whole process group was killed during a build", "claude", "servers", machine=True)
 def group_killed(stage: Stage) -> None:
-    """As a shell's job control or a supervisor does it: the servers are in the session's group, tool shells not."""
+    """As a shell's job control or a supervisor does it: the servers are in the session's group, tool shells not, nor
+    is a server whose own entry says setsid."""
     stage.daemon()
     servers = [by_npx("memory"), plain("everything"), renamed(by_shell("flow-nexus"), "nexus")]
     nexus = plain("flow-nexus")
-    detached = msgspec.structs.replace(nexus, name="apart", command=("setsid", *nexus.command))
+    detached = msgspec.structs.replace(nexus, name=f"{KEEP}apart", command=("setsid", *nexus.command))
     at_home(stage, *servers, detached)
     turns = [
         *tails(stage, "one"), kept("one", "setsid", "setsid sleep 631"),
@@ -101,7 +102,6 @@ def group_killed(stage: Stage) -> None:
     assert os.getpgid(session.process.pid) == session.process.pid != os.getpgrp()  # its zombie holds the number
     os.killpg(session.process.pid, signal.SIGKILL)
     session.gone(who)
-    stage.say_of(stage.those(f"one:{KEEP}setsid").items(), "left-running", "it was started to go on without")
     stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
     stage.expect("one:build", 7)
 
@@ -153,13 +153,13 @@ def started_again(stage: Stage) -> None:
     other = Session(stage, "two", [*named, *rest], project=shop).ready()
     session = Session(stage, "one", [*named, *rest], tails(stage, "one"), talk=True, project=shop).ready()
     duplicates(session)
-    for server in [*named, *rest, *named, *named]:
+    for server in [*named, *rest, *named]:
         stage.say_of(session.reconnect(server, settle=False), "superseded", OLDER)
     for server in named[:2] * 2:
         kill_launcher(session, server)
         stage.say_of(session.reconnect(server, settle=False), "superseded", OLDER)
     stage.settle()
-    stage.expect("one:flow-nexus", 3 + 2 * 2 + 3)
+    stage.expect("one:flow-nexus", 2 + 2 * 2 + 3)
     other.ready()
 
 
@@ -215,15 +215,17 @@ def servers_by_hand(stage: Stage) -> None:
     stage.daemon()
     servers = [by_npx("flow-nexus"), by_npx("everything"), renamed(by_wrapper("flow-nexus"), "wrapped")]
     at_home(stage, *servers)
-    stage.say("mine", "unknown", "the user's own, started by no session")
     nexus, memory = plain("flow-nexus"), by_npx("memory")
     stage.start("mine", *PYTHON, "client", *memory.command, env=memory.env)
-    client = stage.start("mine", *PYTHON, "client", *nexus.command, env=nexus.env)
+    client = stage.start("lost", *PYTHON, "client", *nexus.command, env=nexus.env)
     everything = " ".join(plain("everything").command[:2])
     screen, open_one = Screen(stage, "mine"), Screen(stage, "mine")
+    stage.say("mine", "unknown", "the user's own, started by no session")
+    stage.say("lost", "orphan", "its client, a program of the user's, was killed: nobody can speak to it again")
     screen.type(f"PORT=0 nohup {everything} streamableHttp > /dev/null 2>&1 & disown")
     open_one.type(f"PORT=0 {everything} streamableHttp")
-    stage.expect("mine", 10)
+    stage.expect("mine", 8)
+    stage.expect("lost", 2)
     stage.wait(lambda: len(stage.those("mine", "streamableHttp")) == 2, 30, "the user's servers run")
     session = Session(stage, "one", servers, tails(stage, "one"), project=project(stage, "shop")).ready()
     screen.hang_up()

@@ -82,6 +82,7 @@ def tools_in_a_session(stage: Stage) -> None:
     "claude",
     "servers",
     "tools",
+    machine=True,
 )
 def tools_left(stage: Stage) -> None:
     stage.daemon()

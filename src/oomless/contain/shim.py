@@ -89,7 +89,7 @@ class Shim:
             self.rung.make()
             self._fork()
         except OSError as error:
-            if not paths or (isinstance(error, child.StartFailed) and error.stage == "exec"):
+            if self.rung.name == "subreaper" or (isinstance(error, child.StartFailed) and error.stage == "exec"):
                 raise
             self._fall_through(error)
             self._fork()
@@ -279,6 +279,7 @@ class Shim:
         if self.root_status is None:
             return False
         self._reap()
+        self.rung.disband()
         if ending.nobody(self.pid, self.strangers, self.spec["state"]) and not self.rung.members():
             return True
         return self.kill_at is not None and time.monotonic() > self.kill_at + ending.GIVE_UP_AFTER

@@ -32,7 +32,7 @@ V2 = ("cgroup2", "cgroup2+systemd")
 class Tree:
     """``writer``: the lease connection, None while the shim is on its way back. ``members``: the last that a shim
     told of: all of them without cgroups, else those who have moved out (``escaped``). ``closed`` is set once its end
-    is in the journal."""
+    is in the journal. ``retriable``: whoever started it will try again if it fails."""
 
     def __init__(self, intent: TreeIntent, reason: str) -> None:
         self.intent = intent
@@ -45,6 +45,7 @@ class Tree:
         self.members: set[tuple[int, int]] = set()
         self.escaped: tuple[Escaped, ...] = ()
         self.writer: asyncio.StreamWriter | None = None
+        self.retriable = False
         self.closed = asyncio.Event()
         self._pidfd: int | None = None
         # From here on by the clock that nobody sets.

@@ -44,7 +44,8 @@ class Lease(_Message, frozen=True, kw_only=True, tag="lease"):
     governed tree it is asked from (checked against lineage). ``group`` with ``group_budget`` and ``group_parallel``
     bounds a batch as a whole. A ``shell`` or
     ``server`` is never kept waiting; ``session``, ``session_pid`` and ``session_start`` name the host's session that
-    it belongs to and the process it ends with (checked: it must be an ancestor)."""
+    it belongs to and the process it ends with (checked: it must be an ancestor). ``retriable``: if it fails it
+    will be tried again."""
 
     v: int
     kind: Literal["tree", "slot", "shell", "server"] = "tree"
@@ -64,6 +65,7 @@ class Lease(_Message, frozen=True, kw_only=True, tag="lease"):
     session: str | None = None
     session_pid: int | None = None
     session_start: int | None = None
+    retriable: bool = False
 
 
 class Adopt(_Message, frozen=True, kw_only=True, tag="adopt"):
@@ -135,7 +137,10 @@ class Granted(_Message, frozen=True, kw_only=True, tag="granted"):
 
 
 class End(_Message, frozen=True, kw_only=True, tag="end"):
+    """``victim``: for the budget of all trees."""
+
     reason: str
+    victim: bool = False
 
 
 class Adopted(_Message, frozen=True, kw_only=True, tag="adopted"):
