@@ -23,8 +23,6 @@ from oomless.platform import proc
 from soak_checks import Checks, Tally
 from soak_scene import PYTHON, Scene, read
 
-TREE = "tffffffff"
-
 
 def blind(scene: Scene) -> list[str]:
     """What was planted and not found: names of ``soak_checks.Counts``."""
@@ -32,9 +30,10 @@ def blind(scene: Scene) -> list[str]:
     soak_checks.GONE = soak_checks.ROWS = 0.1
     checks = Checks(scene, Tally())
     checks.new_log()  # of the rounds before
+    tree = "t" + os.urandom(4).hex()
     expected = ["survivors", "open_rows", "exit_files", "temp_folders", "wrong_signals"]
     try:
-        group = _plant(scene)
+        group = _plant(scene, tree)
         expected += ["cgroups"] if group else []
         checks.nobody_left()
         checks.books()
@@ -42,12 +41,12 @@ def blind(scene: Scene) -> list[str]:
         checks.job_result("planted", [], 1, False)
     finally:
         soak_checks.GONE, soak_checks.ROWS = patience
-        _clear(scene)
+        _clear(scene, tree)
     counts = asdict(checks.tally.counts)
     return [name for name in (*expected, "lost_results") if not counts[name]]
 
 
-def _plant(scene: Scene) -> str | None:
+def _plant(scene: Scene, tree: str) -> str | None:
     """An ungoverned stray, an open row, an exit record, a TMPDIR, a bystander that is signalled, and a group."""
     out = scene.place("planted")
     roster = out.with_suffix(".roster")
@@ -57,38 +56,38 @@ def _plant(scene: Scene) -> str | None:
     journal = Journal.open(scene.paths.journal)
     journal.intend(
         TreeIntent(
-            tree=TREE,
+            tree=tree,
             name="planted",
             owner="run",
             boot_id=me.boot_id,
             reserved=1,
             rung="subreaper",
             cgroups={},
-            marker=f"x:{TREE}",
+            marker=f"x:{tree}",
             requester=me,
             intended_at=time.time(),
         )
     )
     journal.close()
-    (Path(scene.paths.exits) / f"{TREE}.json").touch()
-    (Path(scene.paths.tmp) / TREE).mkdir(parents=True)
+    (Path(scene.paths.exits) / f"{tree}.json").touch()
+    (Path(scene.paths.tmp) / tree).mkdir(parents=True)
     scene.bystander()
-    one = scene.crowd().bystanders[-1]
+    one = max(scene.crowd().bystanders, key=lambda who: who[1])
     proc.send(*one, signal.SIGTERM)
     wait_for(lambda: (scene.folder / "by" / f"{one[0]}.signals").stat().st_size, 10)
     base = next(iter(scene.bases.values()), None)
     if base is not None:
-        os.mkdir(f"{base}/oomless-{scene.install}-{TREE}")
+        os.mkdir(f"{base}/oomless-{scene.install}-{tree}")
     return base
 
 
-def _clear(scene: Scene) -> None:
+def _clear(scene: Scene, tree: str) -> None:
     for path in groups.made_in(groups.around(proc.cgroups("self")), scene.install):
         files.remove_cgroup(path)
-    os.unlink(f"{scene.paths.exits}/{TREE}.json")
-    os.rmdir(f"{scene.paths.tmp}/{TREE}")
+    os.unlink(f"{scene.paths.exits}/{tree}.json")
+    os.rmdir(f"{scene.paths.tmp}/{tree}")
     journal = Journal.open(scene.paths.journal)
-    journal.swept(TREE, time.time(), "it was only planted", 0)
+    journal.swept(tree, time.time(), "it was only planted", 0)
     journal.close()
     for work in scene.works:
         wait_gone(*work.who, 10)
