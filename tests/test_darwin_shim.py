@@ -153,6 +153,15 @@ class TestTheEnd:
         assert not alive(orphan, start_of)
         assert record_in(report).ended == 1
 
+    def test_who_stays_in_the_group_is_found_without_a_parent_or_a_mark(self, report: Path) -> None:
+        """The end of its output is the end of all."""
+        words = ("sh", "-c", "(env -i sh -c 'trap \"\" TERM; echo; sleep 60; sleep 1' & read line) & read line")
+        process = start("--report", report, "--", *words, stdin=subprocess.PIPE)
+        assert process.stdout
+        process.stdout.readline()
+        assert finish(process)[0] == 1  # the end of its input ends the root
+        assert record_in(report).survivors == 0
+
     def test_the_root_stays_a_zombie_until_its_group_is_gone(self) -> None:
         """So that the number of the group is nobody else's while it is signalled."""
         code = "trap '' TERM; (trap '' TERM; echo $$; sleep 30) & sleep 0.1; exit 0"
