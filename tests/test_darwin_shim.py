@@ -57,7 +57,7 @@ os.read(0, 1)
 
 @pytest.fixture(autouse=True)
 def on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
 
 
 @pytest.fixture
@@ -301,6 +301,17 @@ class TestTree:
         sleeper.wait(5)
         assert not tree.send((sleeper.pid, tree.root_start), signal.SIGKILL)
         exits.take()
+
+    def test_a_table_that_cannot_be_read_ends_nobody(
+        self, sleeper: subprocess.Popen[bytes], exits: Exits, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = Translated()
+        tree = Tree(calls, exits, sleeper.pid, "OOMLESS_TREE=x", apart=True)
+        monkeypatch.setattr(calls, "sysctl", lambda name: b"")
+        assert [one.pid for one in tree.look()] == [sleeper.pid]
+        assert (tree.root_state(), tree.over(), tree.over(), tree.over()) == ("runs", False, False, False)
+        with pytest.raises(OSError, match="does not tell"):
+            Tree(calls, exits, sleeper.pid, "OOMLESS_TREE=x", apart=True)
 
     def test_the_groups_list_has_its_zombies(self, sleeper: subprocess.Popen[bytes]) -> None:
         processes = Processes(Translated())
