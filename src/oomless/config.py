@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from oomless.errors import ConfigError
-from oomless.tomlfile import Document, count, dotted, port, reap, rung, seconds, size
+from oomless.tomlfile import Document, count, dotted, port, reap, rung, seconds, share, size
 
 PROJECT_FILE = "oomless.toml"
 MIB, GIB = 2**20, 2**30
@@ -27,7 +27,7 @@ TICK_NS = 20_000_000
 
 Source = Literal["default", "user", "project"]
 
-KEYS = ("max_parallel_subagents", "budget", "headroom", "wait", "rung", "reap", "classes", "daemon")
+KEYS = ("max_parallel_subagents", "budget", "headroom", "wait", "rung", "reap", "marks", "classes", "daemon")
 
 
 class ClassSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +43,15 @@ class DaemonSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0
 
 
+class MarkSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Shares of the budget in use: above ``admit`` nothing more starts, above ``warn`` it is told, above ``end`` one
+    tree after the other is ended (``admission/victims.py``)."""
+
+    admit: float = 0.8
+    warn: float = 0.9
+    end: float = 1.0
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What one file says, or both merged. ``reap``: what a registered session is proven to have left is ended, or
     proposed by ``oomless reap`` ("ask"), or only listed ("off"). ``path`` and ``given`` (dotted keys) tell what was
@@ -56,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     wait: float = 540.0
     rung: str = "auto"
     reap: Literal["proven", "ask", "off"] = "proven"
+    marks: MarkSettings = MarkSettings()
     classes: dict[str, ClassSettings] = {}
     daemon: DaemonSettings = DaemonSettings()
     path: str | None = None
@@ -100,6 +110,7 @@ def effective(user: Settings, project: Settings) -> Settings:
         wait=min(user.wait, project.wait) if "wait" in project.given else user.wait,
         rung=user.rung,
         reap=user.reap,
+        marks=user.marks,
         classes=classes,
         daemon=user.daemon,
     )
@@ -134,6 +145,9 @@ def _flat(settings: Settings) -> Iterator[tuple[str, int | float | str]]:
     yield "wait", settings.wait
     yield "rung", settings.rung
     yield "reap", settings.reap
+    yield "marks.admit", settings.marks.admit
+    yield "marks.warn", settings.marks.warn
+    yield "marks.end", settings.marks.end
     for name, one in settings.classes.items():
         yield dotted(("classes", name, "memory")), _auto(one.memory)
         yield dotted(("classes", name, "expect")), _auto(one.expect)
@@ -177,7 +191,7 @@ def load_project(start_dir: str, home: str) -> Settings:
 def _settings(document: Document, project: bool) -> Settings:
     top = document.top
     document.check_names(top, (), KEYS)
-    for name in ("daemon", "rung", "reap"):
+    for name in ("daemon", "rung", "reap", "marks"):
         if project and name in top:
             _users_only(document, (name,))
     daemon = document.table(top, ("daemon",))
@@ -189,11 +203,26 @@ def _settings(document: Document, project: bool) -> Settings:
         wait=document.value(top, ("wait",), seconds, Settings().wait),
         rung=document.value(top, ("rung",), rung, "auto"),
         reap=document.value(top, ("reap",), reap, Settings().reap),
+        marks=_marks(document, top),
         classes=_classes(document, document.table(top, ("classes",)), project),
         daemon=DaemonSettings(port=document.value(daemon, ("daemon", "port"), port, 0)),
         path=document.path,
         given=frozenset(document.given),
     )
+
+
+def _marks(document: Document, top: Mapping[str, object]) -> MarkSettings:
+    table = document.table(top, ("marks",))
+    names = ("admit", "warn", "end")
+    document.check_names(table, ("marks",), names)
+    usual = MarkSettings()
+    values = [document.value(table, ("marks", name), share, getattr(usual, name)) for name in names]
+    for lower, upper, name in zip(values, values[1:], names[1:], strict=False):
+        if upper < lower:
+            document.fail(
+                ("marks", name), "it is below the mark before it", "they are admit, warn and end, in that order"
+            )
+    return MarkSettings(admit=values[0], warn=values[1], end=values[2])
 
 
 def _classes(document: Document, tables: Mapping[str, object], project: bool) -> dict[str, ClassSettings]:

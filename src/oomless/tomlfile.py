@@ -151,6 +151,15 @@ def count(value: object) -> int | Literal["auto"]:
     )
 
 
+def share(value: object) -> float:
+    expected = "expected a share of the budget, above 0 and at most 1, such as 0.8"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _Wrong(_is(value), expected)
+    if not 0 < value <= 1:
+        raise _Wrong(f"{_show(value)} is no share", expected)
+    return float(value)
+
+
 def port(value: object) -> int:
     return _whole(value, 0, 65535, "expected a port, 1 to 65535, or 0 for any that is free")
 

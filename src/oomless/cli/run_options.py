@@ -25,7 +25,8 @@ options:
   --class C         its class in the settings ([classes.C])
   --memory SIZE     reserve so much and end it if it takes more (512MB, 2GiB)
   --expect SIZE     only reserve so much
-  --processes N     end it if it holds N processes at once for a second; forks fail at N where the kernel can
+  --processes N     so many at once; a fork beyond that fails, and it is ended if that goes on for a second. Without a
+                    control group none fails: it is ended when it has more for a second, or far more at once
   --wait TIME       wait so long for memory (30s, 10m); the settings say 9m unless changed
   --no-wait         do not wait: exit 75 if there is no memory now
   --timeout TIME    end it after so long: exit 124

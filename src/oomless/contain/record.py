@@ -49,7 +49,7 @@ def compose(shim: Shim, cause: Cause, left: list[Record]) -> Record:
         "ended": shim.ended,
         "started_at": shim.started_at,
         "victim": cause.victim,
-        "private_tmp": shim.tmp.facts,
+        "escaped": shim.escapes.rows(),
         **shim.spec["extra"],
         **shim.record_extra(),
     }

@@ -212,7 +212,7 @@ class Leases:
         offer = self._ladder.choose(proc.cgroups(peer.pid), wanted)
         intent = intent_of(admit, lease, settled, parent, peer, offer, self._install, session)
         tree = Tree(intent, admit.reason)
-        tree.writer = writer
+        tree.writer, tree.retriable = writer, lease.retriable
         try:
             self._registry.add(tree)
         except JournalError as error:
@@ -268,14 +268,14 @@ class Leases:
             root = Identity(boot_id=self._boot, pid=message.root_pid, start=message.root_start)
             self._registry.started(tree, shim, root, message.rung, message.why_rung)
         elif isinstance(message, wire.Usage):
-            tree.used, tree.members = message.used, set(message.members)
+            tree.used, tree.members, tree.escaped = message.used, set(message.members), message.escaped
         elif isinstance(message, wire.Ended):
             self._registry.ended(tree, message.record)
 
-    def end(self, tree: Tree, reason: str) -> bool:
+    def end(self, tree: Tree, reason: str, victim: bool = False) -> bool:
         if tree.writer is None:
             return False
-        self._send(tree.writer, wire.End(reason=reason))
+        self._send(tree.writer, wire.End(reason=reason, victim=victim))
         return True
 
     def restore(self, tree: Tree) -> None:

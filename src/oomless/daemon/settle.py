@@ -52,6 +52,7 @@ def settle(lease: Lease, user: Settings, project: Settings, folder: str, total_b
 def policy(settings: Settings, total_bytes: int) -> Policy:
     return Policy(
         budget=settings.budget,
+        admit_mark=settings.marks.admit,
         headroom=headroom_bytes(settings, total_bytes),
         max_parallel=places(settings),
     )
