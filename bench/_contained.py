@@ -33,8 +33,8 @@ class Tree:
         self._roster = os.open(f"{self.folder}/roster", os.O_RDONLY | os.O_NONBLOCK)
         self._life: int | None = os.open(f"{self.folder}/life", os.O_RDWR)
         self.command = [*TREE, self.folder, *what]
-        self._fds: dict[int, int] = {}
-        self.root = 0
+        self._fds: list[int] = []
+        self._root = -1
 
     def __enter__(self) -> Self:
         return self
@@ -51,27 +51,25 @@ class Tree:
             return
         os.close(self._life)
         self._life = None
-        for fd in self._fds:
-            try:
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        self._kill()
         if not self.wait(time.monotonic() + 10):
             print(f"a tree does not end; its folder is {self.folder}", file=sys.stderr)
 
     def ready(self, count: int, timeout: float = 60) -> None:
-        """Returns once so many are there; the last is the root."""
+        """Returns once so many are there."""
         poll, text, until = select.poll(), b"", time.monotonic() + timeout
         poll.register(self._roster, select.POLLIN)
         while (there := text.count(b"\n")) < count:
             if not poll.poll(max(0, until - time.monotonic()) * 1000):
                 raise SystemExit(f"{there} of {count} processes are there after {timeout:g} s")
             text += os.read(self._roster, 65536)
-        for pid, start in (line.split() for line in text.splitlines()):
+        for pid, start, kind in (line.split() for line in text.splitlines()):
             fd = proc.open_verified(int(pid), int(start))
             if fd is None:
                 raise SystemExit(f"member {pid.decode()} has ended by itself")
-            self._fds[fd] = self.root = int(pid)
+            self._fds.append(fd)
+            if kind == b"root":
+                self._root = fd
 
     def tell(self) -> None:
         """The root goes on (an eater), or ends (where it is to be gone)."""
@@ -83,17 +81,26 @@ class Tree:
         asked = time.monotonic()
         self.tell()
         poll = select.poll()
-        poll.register(next(fd for fd, pid in self._fds.items() if pid == self.root), select.POLLIN)
+        poll.register(self._root, select.POLLIN)
         if not poll.poll(10_000):
             raise SystemExit("the root does not end")
         return asked
 
     def ended(self, asked: float) -> tuple[float, int]:
-        """Seconds from ``asked`` to the death of the last, and how many lived 2 s later."""
-        self.wait(asked + MISSED_AFTER)
-        seconds = time.monotonic() - asked
+        """Seconds from ``asked`` to the death of the last, and how many lived 2 s later; those are ended here."""
+        if self.wait(asked + MISSED_AFTER):
+            return time.monotonic() - asked, 0
         alive = self._alive()
-        return seconds, alive or int(not self._closed(0))
+        self._kill()
+        moving = not self._closed(0.5)  # who still holds the roster is another process every 2 ms
+        return MISSED_AFTER, alive + moving
+
+    def _kill(self) -> None:
+        for fd in self._fds:
+            try:
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def wait(self, until: float) -> bool:
         """For all to end; False if somebody has not by then."""

@@ -4,9 +4,9 @@
     python -I -S _tree.py FOLDER eater MB_PER_SECOND START_MB TOP_MB
     python -I -S _tree.py FOLDER foreign COUNT
 
-FOLDER holds two fifos. Each member writes ``pid start`` into ``roster`` once it is there and keeps it open, so that
-its end of file is the death of the last; each ends by itself when nobody holds ``life`` for writing any more, so that
-no tree outlives its benchmark. TERM ends nobody. Of fifty, 35 are plain (in three generations), 4 have set up a
+FOLDER holds two fifos. Each member writes ``pid start kind`` into ``roster`` once it is there and keeps it open, so
+that its end of file is the death of the last; each ends by itself when nobody holds ``life`` for writing any more, so
+that no tree outlives its benchmark. TERM ends nobody. Of fifty, 35 are plain (in three generations), 4 have set up a
 process session, 3 a group, 6 are double forks and one has an empty environment. ``left``: the root ends when ``life``
 tells it to. A ``rabbit`` is one more member, that forks and exits every 2 ms; a ``hare`` calls setsid each time, too.
 Who is started a second time, by a supervisor that restarts it, ends at once.
@@ -35,10 +35,10 @@ class Folder:
         self.life = os.open(f"{path}/life", os.O_RDONLY | os.O_NONBLOCK)
         os.set_inheritable(self.roster, True)
 
-    def report(self) -> None:
+    def report(self, who: str = "member") -> None:
         with open("/proc/self/stat", encoding="utf-8") as file:
             start = file.read().rsplit(")", 1)[1].split()[19]
-        os.write(self.roster, f"{os.getpid()} {start}\n".encode())
+        os.write(self.roster, f"{os.getpid()} {start} {who}\n".encode())
 
     def told(self, milliseconds: int | None = None) -> bytes | None:
         """What ``life`` says: b"" once nobody holds it, None if nothing within that time."""
@@ -106,7 +106,7 @@ def members(folder: Folder, count: int, how: str) -> None:
         start(folder, kind)
     if how in ("rabbit", "hare"):
         hop(folder, how == "hare")
-    folder.report()
+    folder.report("root")
     if how == "left":
         folder.told()
     else:
@@ -125,7 +125,7 @@ def eat(folder: Folder, rate: float, begin: int, top: int) -> None:
     while done < begin * MB:
         area.write(step)
         done += MB
-    folder.report()
+    folder.report("root")
     folder.told()
     began, first = time.monotonic(), done
     while done < top * MB:
@@ -147,7 +147,7 @@ def foreign(folder: Folder, count: int) -> None:
         if os.fork() == 0:
             folder.report()
             folder.stay()
-    folder.report()
+    folder.report("root")
     folder.stay()
 
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import psutil
 
 from _contained import Tree
+from oomless.contain import files
 from oomless.contain.ladder import Ladder, Offer
 from oomless.contain.launch import BOOT, ShimSpec, shim_argv, write_spec
 from oomless.platform import proc
@@ -25,6 +26,8 @@ from oomless.platform import proc
 HERE = os.path.dirname(os.path.abspath(__file__))
 INSTALL = "bench" + os.urandom(3).hex()
 
+#: However it is set, it signals the root first and looks up each child below it after that (0.19.0, Watcher.
+#: send_signal_process): with KILL there is no root any more to look below.
 CIRCUS = """
 [circus]
 endpoint = ipc://{folder}/control
@@ -126,6 +129,29 @@ class Oomless:
         self.process.wait(20)
 
 
+class Bare:
+    """``cgroup.kill`` with nothing around it, as the measure of what dying takes by itself."""
+
+    name = "bare cgroup.kill"
+
+    def __init__(self, base: str) -> None:
+        self.path = f"{base}/oomless-{INSTALL}-bare"
+
+    def start(self, tree: Tree) -> None:
+        os.mkdir(self.path)
+        self.process = quietly(tree.command, preexec_fn=lambda: files.write(f"{self.path}/cgroup.procs", "0"))
+
+    def end(self) -> float:
+        asked = time.monotonic()
+        files.write(f"{self.path}/cgroup.kill", "1")
+        return asked
+
+    def close(self) -> None:
+        self.process.wait(20)
+        while not files.remove_cgroup(self.path):  # busy for some milliseconds more
+            time.sleep(0.005)
+
+
 class Killpg:
     name = "killpg"
 
@@ -172,9 +198,8 @@ class Supervisor:
         with open(path, "w", encoding="utf-8") as file:
             file.write(self.settings(tree))
         module = {"circus": ["circus.circusd"], "supervisord": ["supervisor.supervisord", "-c"]}[self.program]
-        me = os.getpid()
-        argv = [self.python, "-m", *module, path]
-        self.process = quietly(argv, preexec_fn=lambda: proc.die_with_parent(me))
+        guard = [sys.executable, "-I", "-S", f"{HERE}/_guard.py", self.python, "-m", *module, path]
+        self.guard = subprocess.Popen(guard, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self.socket = f"{tree.folder}/control"
         self.client: subprocess.Popen[bytes] | None = None
 
@@ -202,12 +227,7 @@ class Supervisor:
         if self.client:
             self.client.kill()
             self.client.communicate()
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self.guard.communicate(timeout=20)
 
 
 def quietly(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
@@ -221,7 +241,9 @@ def offers() -> list[Offer]:
 
 def ways(python: str, there: set[str]) -> list[Way]:
     """All, ours first; ``there``: which of the others could be installed."""
-    found: list[Way] = [*(Oomless(offer) for offer in offers()), Killpg(), Psutil()]
+    found: list[Way] = [Oomless(offer) for offer in offers()]
+    unified = [offer.bases[""] for offer in offers() if "" in offer.bases]
+    found += [*(Bare(base) for base in unified[:1]), Killpg(), Psutil()]
     if "circus" in there:
         found.append(Supervisor("circus", python, lambda tree: filled(CIRCUS, tree)))
     if "supervisor" in there:

@@ -32,6 +32,7 @@ class TestEntries:
             (("npx", "-y", "@a/b@1.2", "--x"), ("npm exec @a/b@1.2 --x",)),
             (("npx", "@a/b"), ("npm", "exec", "-y", "@a/b")),
             (("env", "A=1", "-u", "B", "nice", "-n", "5", *NODE), NODE),
+            (("setsid", "-f", *NODE), NODE),
             (("/bin/sh", "-c", "cd /srv && exec node /srv/index.js '--fast'"), NODE),
             (
                 ("python3", "-m", "my_server", "--repo", "/r"),
@@ -55,9 +56,9 @@ class TestEntries:
         ("configured", "how"),
         [
             (("nohup", *NODE), "nohup"),
-            (("setsid", "-f", *NODE), "setsid"),
+            (("setsid", "-f", "nohup", *NODE), "nohup"),
             (("env", "A=1", "/usr/bin/nohup", *NODE), "nohup"),
-            (("sh", "-c", "setsid nohup node /srv/index.js --fast; true"), "setsid"),
+            (("sh", "-c", "setsid nohup node /srv/index.js --fast; true"), "nohup"),
             (("sh", "-c", "(nohup node /srv/index.js --fast &)"), "nohup"),
         ],
     )

@@ -107,7 +107,6 @@ def test_saved_listings() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["run", "true"],
         ["hook", "claude-code", "session-start"],
         ["batch", "jobs.jsonl"],
         ["doctor"],
@@ -130,9 +129,9 @@ def test_what_needs_linux_says_so_in_one_line(arguments: list[str]) -> None:
 def test_help_lists_what_there_is() -> None:
     done = on_mac("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("scan", "diagnose", "reap", "status", "config"):
+    for name in ("run", "scan", "diagnose", "reap", "status", "config"):
         assert f" {name} " in done.stdout
-    for name in (" run ", " batch ", " doctor ", " install ", " daemon "):
+    for name in (" batch ", " doctor ", " install ", " daemon "):
         assert name not in done.stdout
     assert on_mac("scan", "--nope").returncode == 2
     assert on_mac("config", "show").returncode == 0

@@ -101,7 +101,7 @@ class TestServers:
         assert "1 MCP server runs in another session as well: flow-nexus" in found.title
         assert "claude-code 200 (pid 200 on pts/22)" in found.action
         assert "on pts/8" not in found.action, "the older session is not the one to close"
-        assert "the session 100:100 has run the same command line for longer, as 101" in found.evidence[0]
+        assert "the session 100:100 is older and runs the same command line, as 101" in found.evidence[0]
 
     def test_an_older_generation(self) -> None:
         seen = snapshot(INIT, row(100, 1, "claude"), row(101, 100, FLOW), row(201, 100, FLOW))

@@ -155,7 +155,7 @@ def test_what_started_later_is_told_where_it_is_printed() -> None:
     text += eo(600, 401, "10:00", "claude", "pts/2") + eo(601, 600, "09:00", SERVER, "pts/2")
     found = rows(text)
     assert (found[900].verdict, found[601].verdict) == ("owned", "duplicate")
-    assert "the session 500 has run the same command line for longer, as 900" in found[601].evidence[0]
+    assert "the session 500 is older and runs the same command line, as 900" in found[601].evidence[0]
     without = rows(text.replace("ELAPSED", "CHANGED"))
     assert (without[900].verdict, without[601].verdict) == ("owned", "owned")
 

@@ -54,7 +54,7 @@ def test_what_is_asked_for_is_proposed_with_its_evidence() -> None:
     found = told(COPY, "--include", "duplicate")
     (one,) = found["proposed"]
     assert (one["pid"], one["verdict"], one["server"], one["session"]) == (601, "duplicate", "claude-flow", "600")
-    assert "has run the same command line for longer, as 501" in one["evidence"][0]
+    assert "is older and runs the same command line, as 501" in one["evidence"][0]
     assert (one["start"], one["bytes_recoverable"], found["bytes_recoverable"]) == (None, None, None)
     assert (one["footprint_bytes"], one["footprint_source"]) == (10_000 * 1024, "listing")
 

@@ -387,8 +387,18 @@ class TestDuplicate:
     def test_an_older_one_runs_in_another_live_session(self) -> None:
         found = settle(self.two())
         assert words(found) == {100: "owned", 101: "owned", 200: "owned", 201: "duplicate", 202: "duplicate"}
-        assert found[201].evidence[0] == "the session 100:100 has run the same command line for longer, as 101"
+        assert found[201].evidence[0] == "the session 100:100 is older and runs the same command line, as 101"
         assert asked(self.two()) == set(), "nothing has to be read for it"
+
+    def test_a_server_that_was_started_again_is_still_the_older_sessions(self) -> None:
+        seen = snapshot(INIT, row(100, 1, "claude"), row(301, 100, FLOW), row(200, 1, "claude"), row(201, 200, FLOW))
+        assert words(settle(seen)) == {100: "owned", 200: "owned", 201: "duplicate", 301: "owned"}
+
+    def test_of_two_sessions_of_one_moment_none_is_older(self) -> None:
+        seen = snapshot(
+            INIT, row(100, 1, "claude"), row(101, 100, FLOW), row(200, 1, "claude", start=100), row(201, 200, FLOW)
+        )
+        assert "duplicate" not in words(settle(seen)).values()
 
     def test_another_command_line_is_none(self) -> None:
         assert settle(self.two(f"{FLOW} --other"))[201].verdict == "owned"

@@ -36,22 +36,23 @@ def starter(place: str, script: Path) -> list[str]:
     return ["runuser", "-u", USER, "--", "env", runtime, *systemd.split(), str(script)]
 
 
-def write_script(place: str, arguments: list[str]) -> Path:
+def write_script(place: str, arguments: list[str], seconds: float) -> Path:
     """The place is told from inside, before the first test."""
     lines = [f"export {name}={value}" for name, value in environment().items()]
     words = " ".join(f"'{word}'" for word in arguments)
     script = RESULTS / f"{place}.sh"
     commands = ["cd /payload", f"cat /proc/self/cgroup > /results/{place}.group"]
-    commands.append(f"exec python3 -m pytest -p no:cacheprovider {words}")
+    commands.append(f"exec timeout -s INT -k 20 {seconds:.0f} python3 -m pytest -p no:cacheprovider {words}")
     script.write_text("\n".join(["#!/bin/sh", *lines, *commands, ""]))
     script.chmod(0o755)
     return script
 
 
-def run(place: str, arguments: list[str]) -> None:
+def run(place: str, arguments: list[str], seconds: float) -> None:
+    """Interrupted in time, it still tells where it was."""
     began = time.monotonic()
     with (RESULTS / f"{place}.txt").open("wb") as out:
-        script = write_script(place, arguments)
+        script = write_script(place, arguments, seconds)
         code = subprocess.call(starter(place, script), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     group = RESULTS / f"{place}.group"
     facts = {
@@ -78,7 +79,7 @@ def main() -> int:
     try:
         plan = json.loads((PAYLOAD / "plan.json").read_text())
         for place in plan["places"]:
-            run(place, plan["pytest"])
+            run(place, plan["pytest"], plan["seconds"])
     finally:
         subprocess.run(
             ["journalctl", "-b", "--no-pager", "-o", "short-monotonic"], stdout=(RESULTS / "journal").open("w")

@@ -16,10 +16,13 @@ import msgspec
 
 from oomless.census.command import SHELLS, base, parse
 
-#: Programs that start another one so that it outlives its session (nohup(1), setsid(1), daemon(1), daemonize(1)).
-DETACHING = frozenset({"nohup", "setsid", "daemon", "daemonize"})
+#: Programs that start another one so that it outlives its session (nohup(1), daemon(1), daemonize(1)). That setsid
+#: did is seen of the process itself, and there it counts.
+DETACHING = frozenset({"nohup", "daemon", "daemonize"})
 #: Programs that become what they start, and whose options that have a value of their own.
-_WRAPPING = {"env": ("-u", "-C"), "nice": ("-n",), "ionice": ("-c", "-n"), "stdbuf": (), "exec": (), "time": ()}
+_WRAPPING = {
+    "env": ("-u", "-C"), "nice": ("-n",), "ionice": ("-c", "-n"), "stdbuf": (), "exec": (), "time": (), "setsid": (),
+}  # fmt: skip
 _NPX = {"npx": (), "bunx": (), "pnpx": (), "npm": ("exec", "x"), "pnpm": ("dlx", "exec"), "yarn": ("dlx",)}
 _YES = frozenset({"-y", "--yes", "-q", "--quiet", "--"})
 

@@ -77,7 +77,9 @@ def settle(
         changed |= {one.process.pid: one for one in _orphans(copy, lineage, standings)}
     changed |= {one.process.pid: one for one in _beside(deserted, changed, standings)}
     superseded = dict(_superseded(copies, standings, seen))
-    duplicates = dict(_duplicates([copy for copy in copies if copy.root.process.pid not in superseded]))
+    rest = [copy for copy in copies if copy.root.process.pid not in superseded]
+    starts = {one.process.pid: one.process.start for one in found if one.process.pid == one.session_root}
+    duplicates = dict(_duplicates(rest, starts))
     for copy in copies:
         told = superseded.get(copy.root.process.pid) or duplicates.get(copy.root.process.pid)
         if told is not None:
@@ -215,16 +217,17 @@ def _older(copy: _Copy, youngest: _Copy, standings: Mapping[int, Standing], seen
     return None
 
 
-def _duplicates(copies: list[_Copy]) -> Iterator[tuple[int, _Told]]:
-    """All but the oldest of those with one command line, each from another live session."""
+def _duplicates(copies: list[_Copy], starts: Mapping[int, int]) -> Iterator[tuple[int, _Told]]:
+    """Those with the command line of a server of another live session that is older; ``starts``: of sessions' roots.
+    A server may be younger than its session's: that was started again."""
+    owned = [one for one in copies if one.root.session_root in starts and one.root.host is not None]
+    owned = [one for one in owned if one.root.verdict == "owned"]
     oldest: dict[tuple[str, ...], _Copy] = {}
-    for copy in copies:
-        if copy.root.session_root is None or copy.root.host is None or copy.root.verdict != "owned":
-            continue
-        first = oldest.setdefault(copy.command, copy)
-        if first.root.session_root != copy.root.session_root and first.start < copy.start:
-            by = f"the session {first.root.session} has run the same command line for longer, as"
-            yield copy.root.process.pid, ("duplicate", DUPLICATE, f"{by} {first.root.process.pid}")
+    for copy in sorted(owned, key=lambda one: (starts[one.root.session_root or 0], one.start, one.root.process.pid)):
+        first = oldest.setdefault(copy.command, copy).root
+        if starts[first.session_root or 0] < starts[copy.root.session_root or 0]:
+            by = f"the session {first.session} is older and runs the same command line, as {first.process.pid}"
+            yield copy.root.process.pid, ("duplicate", DUPLICATE, by)
 
 
 # -- a live session's that nobody seems to use ---------------------------------------------------------------------

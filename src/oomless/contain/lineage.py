@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterator
 
 
-def descendants(table: dict[int, proc.Stat], root: int, skip: Container[tuple[int, int]] = ()) -> list[proc.Stat]:
-    """All descendants of ``root`` in the table, zombies included, without ``skip`` (pid, start) and theirs."""
+def descendants(table: dict[int, proc.Stat], *roots: int, skip: Container[tuple[int, int]] = ()) -> list[proc.Stat]:
+    """All descendants of ``roots`` in the table, each once, zombies included, without ``skip`` (pid, start) and
+    theirs."""
     children: dict[int, list[proc.Stat]] = {}
     for stat in table.values():
         children.setdefault(stat.ppid, []).append(stat)
     found: list[proc.Stat] = []
-    queue = [root]
+    queue = list(roots)
     while queue:
-        for stat in children.get(queue.pop(), ()):
+        for stat in children.pop(queue.pop(), ()):
             if (stat.pid, stat.start) not in skip:
                 found.append(stat)
                 queue.append(stat.pid)
@@ -100,7 +101,7 @@ class Hunt:
         among = {stat.pgid for stat in pinned if stat.sid in sessions} - own
         if among:
             table = proc.table()
-            inside = {stat.pid for stat in descendants(table, self._own, self._skip)}
+            inside = {stat.pid for stat in descendants(table, self._own, skip=self._skip)}
             among -= {stat.pgid for stat in table.values() if stat.pid not in inside}
         spared = {stat.pgid for pid, start in self._skip if (stat := proc.read_stat(pid)) and stat.start == start}
         return (apart | among) - spared - own

@@ -111,12 +111,12 @@ class Sweep:
     def _members(self, table: dict[int, proc.Stat]) -> list[proc.Stat]:
         """Who lives now, each once; remembers them, so that their children are found when they are gone."""
         grouped = {pid for path in self._cgroups.values() for pid in files.procs(path)}
-        found: dict[int, proc.Stat] = {}
-        for stat in table.values():
-            if (stat.pid, stat.start) in self._known or stat.pid in grouped or self._marked(stat):
-                found[stat.pid] = stat
-                for child in lineage.descendants(table, stat.pid):
-                    found[child.pid] = child
+        found = {
+            stat.pid: stat
+            for stat in table.values()
+            if (stat.pid, stat.start) in self._known or stat.pid in grouped or self._marked(stat)
+        }
+        found |= {stat.pid: stat for stat in lineage.descendants(table, *found)}
         living = [s for s in found.values() if s.alive and (s.pid, s.start) not in self._never]
         self._known.update((stat.pid, stat.start) for stat in living)
         return living

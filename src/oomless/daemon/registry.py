@@ -265,7 +265,7 @@ class Registry:
             memory = self._platform.cgroup_footprint(tree.cgroups) if tree.cgroups else None
             if memory is not None:
                 tree.used = memory.used
-            elif tree.writer is None and tree.members:
+            elif tree.writer is None and tree.members and not tree.cgroups:
                 stats = [stat for pid, start in tree.members if (stat := proc.read_stat(pid)) and stat.start == start]
                 tree.used = proportional_sum(stats)
             if tree.used is not None:
