@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers import wait_for
-from oomless.contain import files
+from oomless.contain import ending, files
 from oomless.contain.ladder import Offer
 from oomless.platform import proc
 from test_contain import OFFERS, PYTHON, Run
@@ -197,3 +197,27 @@ def test_a_tree_of_many_that_grow_is_ended(offer: Offer, tmp_path: Path) -> None
     assert record.bytes_before is not None
     assert 200 <= int(told[1]) <= 260
     assert 199 * 10**6 <= record.bytes_before <= 260 * 10**6  # whole pages
+
+
+def test_who_is_dying_is_waited_for_as_long_as_they_get_fewer() -> None:
+    class Dying:
+        left = 100
+
+        def members(self) -> list[tuple[int, int]]:
+            return [(pid, 1) for pid in range(self.left)]
+
+    rung, patience = Dying(), ending.Patience()
+
+    def over(now: float) -> bool:
+        return patience.over(rung, 10.0, now)  # type: ignore[arg-type]
+
+    assert [over(now) for now in (10.0, 15.0, 15.1, 15.6)] == [False] * 4
+    rung.left = 50
+    assert [over(16.2), over(17.0)] == [False, False]
+    assert over(17.3)  # still 50
+    patience, rung.left = ending.Patience(), 100
+    for second in range(15, 40):
+        rung.left -= 1
+        assert not over(second + 0.5)
+    rung.left -= 1
+    assert over(41.0)

@@ -129,7 +129,9 @@ def test_a_fork_bomb_is_ended_and_can_be_looked_at_meanwhile(rung: str, tmp_path
         assert time.monotonic() - began < 4.0  # 0.5 s; 9 s where nobody holds the bomb still
     _, said = bomb.communicate(timeout=60)
     record = json.loads((tmp_path / "bomb.json").read_text())
-    assert (bomb.returncode, record["status"], record["rung"], record["survivors"]) == (137, "killed", rung, 0)
+    assert (bomb.returncode, record["status"], record["rung"], record["survivors"]) == (137, "killed", rung, 0), (
+        record
+    )
     assert "limit of 60" in record["reason"]
     assert record["reason"] in said
     newer = [stat for pid, stat in proc.table().items() if pid not in before and stat.alive]
