@@ -206,16 +206,16 @@ def test_who_is_dying_is_waited_for_as_long_as_they_get_fewer() -> None:
         def members(self) -> list[tuple[int, int]]:
             return [(pid, 1) for pid in range(self.left)]
 
-    rung, patience = Dying(), ending.Patience()
+    rung, dying = Dying(), ending.Dying()
 
     def over(now: float) -> bool:
-        return patience.over(rung, 10.0, now)  # type: ignore[arg-type]
+        return dying.over(rung, 10.0, now)  # type: ignore[arg-type]
 
     assert [over(now) for now in (10.0, 15.0, 15.1, 15.6)] == [False] * 4
     rung.left = 50
     assert [over(16.2), over(17.0)] == [False, False]
     assert over(17.3)  # still 50
-    patience, rung.left = ending.Patience(), 100
+    dying, rung.left = ending.Dying(), 100
     for second in range(15, 40):
         rung.left -= 1
         assert not over(second + 0.5)
