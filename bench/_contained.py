@@ -49,8 +49,10 @@ class Tree:
         """Ends who is left."""
         if self._life is None:
             return
+        os.unlink(f"{self.folder}/life")  # first, so that nobody opens one that no end of file comes from
         os.close(self._life)
         self._life = None
+        os.close(os.open(f"{self.folder}/roster", os.O_WRONLY))  # its end comes only after somebody has written
         self._kill()
         if not self.wait(time.monotonic() + 10):
             print(f"a tree does not end; its folder is {self.folder}", file=sys.stderr)
