@@ -7,10 +7,12 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -55,7 +57,7 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield folder
     stop_daemon(folder / "state" / "oomless" / "daemon.json")
     left = survivors((mark.encode(), os.fsencode(folder) + b"/"), offspring)
-    left_groups = groups_left(folder / "state" / "oomless" / "id")
+    left_groups = groups_left(folder / "state" / "oomless")
     shutil.rmtree(folder, ignore_errors=True)
     assert not left, f"processes left alive: {left}"
     assert not left_groups, f"groups left: {left_groups}"
@@ -78,14 +80,24 @@ def stop_daemon(record: Path) -> None:
             return
 
 
-def groups_left(install: Path) -> list[str]:
-    """Groups of the installation that had its id in this file; each is removed."""
-    if not install.exists():
+def groups_left(state: Path) -> list[str]:
+    """Groups of the installation with that state folder that nobody would see to: no tree of theirs is open in its
+    journal, for the next daemon to sweep. All are removed."""
+    if not (state / "id").exists():
         return []
-    left = groups.made_in(groups.around(proc.cgroups("self")), install.read_text().strip())
-    for path in left:
+    install = (state / "id").read_text().strip()
+    found = groups.made_in(groups.around(proc.cgroups("self")), install)
+    for path in found:
         files.remove_cgroup(path)
-    return left
+    still_open = {f"oomless-{install}-{tree}" for tree in open_in(state / "journal.db")} if found else set()
+    return [path for path in found if os.path.basename(path) not in still_open]
+
+
+def open_in(journal: Path) -> list[str]:
+    if not journal.exists():
+        return []
+    with closing(sqlite3.connect(journal)) as db:
+        return [tree for (tree,) in db.execute("SELECT tree FROM trees WHERE ended_at IS NULL")]
 
 
 def survivors(marks: tuple[bytes, ...], before: Processes) -> list[str]:

@@ -26,6 +26,7 @@ from oomless.engine.jobs import Job
 from oomless.engine.store import KEPT, Store
 from oomless.paths import Paths
 from oomless.platform import proc
+from test_limits import FORKS
 
 PYTHON = sys.executable
 TIMEOUT = 60
@@ -290,6 +291,15 @@ def test_over_its_memory_limit_a_job_is_killed(scene: Scene) -> None:
     assert (found["hog"]["status"], found["hog"]["exit_code"]) == ("killed", 137)
     assert "60 MB memory limit" in found["hog"]["reason"]
     assert found["sibling"]["status"] == "done"
+
+
+def test_over_its_limit_on_processes_a_job_is_killed(scene: Scene) -> None:
+    many = {"name": "many", "command": [PYTHON, "-c", FORKS], "processes": 8}
+    scene.write(many, {**scene.shell("few", "sleep 0.1"), "processes": 8})
+    found = by_name(scene.json(code=1))
+    assert (found["many"]["status"], found["many"]["exit_code"], found["many"]["survivors"]) == ("killed", 137, 0)
+    assert "limit of 8" in found["many"]["reason"]
+    assert found["few"]["status"] == "done"
 
 
 def test_out_of_time(scene: Scene) -> None:

@@ -29,6 +29,7 @@ def test_a_full_job() -> None:
                 "memory": "512MB",
                 "expect": 300_000_000,
                 "timeout": "10m",
+                "processes": 40,
                 "retries": 2,
                 "env": {"A": "b=c"},
                 "cwd": "/",
@@ -41,6 +42,7 @@ def test_a_full_job() -> None:
     one, two = jobs
     assert (one.name, one.command, one.klass) == ("one", ("true", ""), "review")
     assert (one.memory, one.expect, one.timeout, one.retries) == (512_000_000, 300_000_000, 600.0, 2)
+    assert one.processes == 40
     assert (one.env, one.cwd, one.line) == ({"A": "b=c"}, "/", 3)
     assert (two.name, two.timeout, two.memory, two.retries) == ("job-4", 1.5, None, 0)
 
@@ -68,6 +70,8 @@ def test_a_full_job() -> None:
         ('{"command": ["a"], "expect": "9999999999TB"}', "expect is not an amount of memory"),
         ('{"command": ["a"], "timeout": "soon"}', "timeout 'soon' is not a duration"),
         ('{"command": ["a"], "timeout": 0}', "timeout is not a duration above zero: 0"),
+        ('{"command": ["a"], "processes": 0}', "processes is not a number of processes: 0"),
+        ('{"command": ["a"], "processes": true}', "processes is not a number of processes: true"),
         ('{"command": ["a"], "retries": -1}', "retries is not a number of further attempts: -1"),
         ('{"command": ["a"], "retries": 1.5}', "retries is not a number of further attempts: 1.5"),
         ('{"command": ["a"], "env": ["A"]}', "env is not an object"),

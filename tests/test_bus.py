@@ -189,3 +189,82 @@ def test_the_client_loads_little() -> None:
         check=True,
     )
     assert not {"socket", "selectors", "ctypes", "enum", "re", "subprocess"} & set(done.stdout.split())
+
+
+def receive(connection: socket.socket) -> bus.Message:
+    data = b""
+    while True:
+        data += connection.recv(4096)
+        found = bus.decode(data)
+        if found:
+            assert len(data) == found[1]
+            return found[0]
+
+
+def test_the_whole_authentication_is_sent_at_once(house: Path) -> None:
+    """A server that reads the end of it together with a call may not see the call (``Bus._authenticate``)."""
+    seen: list[bytes] = []
+
+    def read(connection: socket.socket) -> None:
+        seen.append(connection.recv(1000))
+        connection.sendall(b"OK 0123\r\n")
+        receive(connection)
+
+    thread = peer(house / "reads", read)
+    with pytest.raises(ConnectionResetError):
+        manager.Manager(str(house / "reads"), False, 10).group_of("x.scope")
+    thread.join(10)
+    uid = str(os.geteuid()).encode().hex().encode()
+    assert seen == [b"\0AUTH EXTERNAL " + uid + b"\r\nBEGIN\r\n"]
+
+
+def test_a_manager_that_knows_no_oom_policy_of_scopes_is_asked_without(house: Path) -> None:
+    """The second time; and the job's end is waited for, by name, though it is told before the answer."""
+    asked: list[dict[str, object]] = []
+
+    def manage(connection: socket.socket) -> None:
+        connection.recv(1000)
+        connection.sendall(b"OK 0123\r\n")
+        for serial in (1, 2):
+            message = receive(connection)
+            unit, mode, properties, others = message.values()
+            assert (message.fields[bus.MEMBER], unit, mode, others) == ("StartTransientUnit", "a.scope", "fail", [])
+            asked.append(dict(properties))
+            reply: dict[int, tuple[str, object]] = {bus.REPLY_SERIAL: ("u", serial)}
+            if "OOMPolicy" in asked[-1]:
+                reply[bus.ERROR_NAME] = ("s", "org.freedesktop.DBus.Error.PropertyReadOnly")
+                text = ["Cannot set property OOMPolicy, or unknown property."]
+                connection.sendall(bus.encode(bus.ERROR, serial, reply, "s", text))
+                continue
+            for job in ("/other", "/job"):
+                fields = {bus.MEMBER: ("s", "JobRemoved")}
+                values = (7, job, "a.scope", "done" if job == "/job" else "failed")
+                connection.sendall(bus.encode(bus.SIGNAL, 9, fields, "uoss", values))
+            connection.sendall(bus.encode(bus.RETURN, 10, reply, "o", ["/job"]))
+        connection.recv(1)
+
+    thread = peer(house / "manages", manage)
+    ours = manager.Manager(str(house / "manages"), False, 10)
+    ours.start_scope("a.scope", 77, "what")
+    ours.close()
+    thread.join(10)
+    assert [one.get("OOMPolicy") for one in asked] == ["continue", None]
+    assert all((one["PIDs"], one["Delegate"], one["TasksMax"]) == ([77], 1, 2**64 - 1) for one in asked)
+
+
+def test_a_scope_that_was_not_started_is_an_error(house: Path) -> None:
+    def fail(connection: socket.socket) -> None:
+        connection.recv(1000)
+        connection.sendall(b"OK 0123\r\n")
+        receive(connection)
+        connection.sendall(bus.encode(bus.RETURN, 1, {bus.REPLY_SERIAL: ("u", 1)}, "o", ["/job"]))
+        fields = {bus.MEMBER: ("s", "JobRemoved")}
+        connection.sendall(bus.encode(bus.SIGNAL, 2, fields, "uoss", (7, "/job", "a.scope", "timeout")))
+        connection.recv(1)
+
+    thread = peer(house / "fails", fail)
+    ours = manager.Manager(str(house / "fails"), False, 10)
+    with pytest.raises(OSError, match=r"did not start a\.scope: timeout"):
+        ours.start_scope("a.scope", 77, "what")
+    ours.close()
+    thread.join(10)

@@ -25,6 +25,8 @@ from oomless.config import (
     load_project,
     origins,
 )
+from oomless.daemon import wire
+from oomless.daemon.settle import settle
 from oomless.errors import ConfigError
 
 FULL = """\
@@ -273,8 +275,12 @@ def test_origins(house: Path) -> None:
         "wait": (540.0, "user", user.path),
         "rung": ("auto", "default", None),
         "reap": ("proven", "default", None),
+        "marks.admit": (0.8, "default", None),
+        "marks.warn": (0.9, "default", None),
+        "marks.end": (1.0, "default", None),
         "classes.a.memory": (10**9, "user", user.path),
         "classes.a.expect": ("auto", "default", None),
+        "classes.a.processes": ("auto", "default", None),
         "daemon.port": (0, "default", None),
     }
 
@@ -386,3 +392,41 @@ def test_check_of_a_named_file(house: Path) -> None:
     missing = run_oomless("config", "check", str(house / "none.toml"))
     assert missing.returncode == 2
     assert "there is no settings file" in missing.stderr
+
+
+def test_marks(house: Path) -> None:
+    found = load(write(house, "[marks]\nadmit = 0.5\nend = 0.95\n")).marks
+    assert (found.admit, found.warn, found.end) == (0.5, 0.9, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("[marks]\nadmit = 80\n", 2, "80 is no share; expected a share of the budget"),
+        ("[marks]\nadmit = true\n", 2, "is true or false"),
+        ("[marks]\nwarn = 0.7\n", 2, "it is below the mark before it"),
+        ("[marks]\n\nend = 0.85\n", 3, "it is below the mark before it"),
+        ("[marks]\nkill = 1.0\n", 2, "there is no such setting"),
+    ],
+)
+def test_marks_that_cannot_be(house: Path, text: str, line: int, says: str) -> None:
+    path = write(house, text)
+    with pytest.raises(ConfigError) as raised:
+        load(path)
+    assert f"{path}:{line}: marks" in raised.value.line()
+    assert says in raised.value.line()
+
+
+def test_a_project_does_not_set_marks(house: Path) -> None:
+    with pytest.raises(ConfigError, match="only tighten"):
+        load(write(house, "[marks]\nadmit = 0.5\n", "oomless.toml"), project=True)
+
+
+def test_the_processes_of_a_class_are_tightened(house: Path) -> None:
+    user = load(write(house, "[classes.a]\nprocesses = 40\n[classes.b]\nprocesses = 'auto'\n"))
+    project = "[classes.a]\nprocesses = 50\n[classes.b]\nprocesses = 30\n"
+    found = effective(user, load(write(house, project, "oomless.toml"), project=True)).classes
+    assert (found["a"].processes, found["b"].processes) == (40, 30)
+    lease = wire.Lease(v=1, name="x", klass="a", processes=60)
+    assert settle(lease, user, Settings(), "", GIB).processes == 40
+    assert settle(wire.Lease(v=1, name="x", processes=60), user, Settings(), "", GIB).processes == 60

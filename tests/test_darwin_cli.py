@@ -107,7 +107,6 @@ def test_saved_listings() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["run", "true"],
         ["hook", "claude-code", "session-start"],
         ["batch", "jobs.jsonl"],
         ["doctor"],
@@ -122,17 +121,17 @@ def test_what_needs_linux_says_so_in_one_line(arguments: list[str]) -> None:
     done = on_mac(*arguments)
     assert (done.returncode, done.stdout) == (125, "")
     assert done.stderr == (
-        f"oomless: oomless {arguments[0]} does not run on darwin; it needs containment, which is written for Linux"
-        " only so far; run it on Linux\n"
+        f"oomless: oomless {arguments[0]} does not run on darwin; it needs the daemon, which is written for"
+        " Linux only so far; run it on Linux\n"
     )
 
 
 def test_help_lists_what_there_is() -> None:
     done = on_mac("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("scan", "diagnose", "reap", "status", "config"):
+    for name in ("run", "scan", "diagnose", "reap", "status", "config"):
         assert f" {name} " in done.stdout
-    for name in (" run ", " batch ", " doctor ", " install ", " daemon "):
+    for name in (" batch ", " doctor ", " install ", " daemon "):
         assert name not in done.stdout
     assert on_mac("scan", "--nope").returncode == 2
     assert on_mac("config", "show").returncode == 0

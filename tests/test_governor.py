@@ -22,6 +22,7 @@ from oomless.engine.capture import Stdio
 from oomless.errors import Refused, UsageError
 from oomless.paths import Paths
 from oomless.platform import proc
+from test_limits import FORKS
 
 TIMEOUT = 60
 STUBBORN = "trap '' TERM; (trap '' TERM; sleep 1000) & echo $! > new; mv new pid; while :; do sleep 0.05; done"
@@ -263,5 +264,17 @@ def test_sigkill_of_the_python_process_ends_its_trees_and_slots(tmp_path: Path, 
     async def work() -> None:
         async with Governor():
             assert [name.split("-")[0] for name in os.listdir(folders)] == [str(os.getpid())]
+
+    loop(work())
+
+
+def test_a_limit_on_processes() -> None:
+    async def work() -> None:
+        async with Governor() as governor:
+            ended = await governor.run([sys.executable, "-c", FORKS], processes=10)
+            with pytest.raises(UsageError, match="processes is 0"):
+                await governor.run(["true"], processes=0)
+        assert (ended.status, ended.exit_code, ended.survivors) == ("killed", 137, 0)
+        assert "limit of 10" in ended.reason
 
     loop(work())

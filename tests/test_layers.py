@@ -36,6 +36,7 @@ STANDARD_ONLY = (
     "errors",
     "units",
     "paths",
+    "platform.namespaces",
     "platform.proc",
     "daemon.lease",
     "daemon.spawn",

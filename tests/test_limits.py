@@ -11,17 +11,22 @@ from pathlib import Path
 import pytest
 
 from helpers import wait_for
+from oomless.contain import files
 from oomless.contain.ladder import Offer
+from oomless.platform import proc
 from test_contain import OFFERS, PYTHON, Run
 
 LIMIT = 12
 
-#: Starts so many children that stay, says how many it could, and ends them when its standard input... a file appears.
+#: Starts so many children that stay, says how many it could, and ends when a file appears.
 FILLS = """
 import os, sys, time
 wanted, go = int(sys.argv[1]), sys.argv[2]
+pause_after = int(sys.argv[3]) if len(sys.argv) > 3 else None
 children, refused = [], 0
-for _ in range(wanted):
+for n in range(wanted):
+    if n == pause_after:
+        time.sleep(1.5)
     try:
         child = os.fork()
     except BlockingIOError:
@@ -47,6 +52,29 @@ while True:
     except OSError:
         pass
     time.sleep(0.02)
+"""
+#: Forks as fast as it can for 3 s.
+STORMS = """
+import os, time
+until = time.monotonic() + 3
+while time.monotonic() < until:
+    try:
+        if os.fork() == 0:
+            time.sleep(30)
+            os._exit(0)
+    except OSError:
+        pass
+"""
+#: 80 MB that ten children have too, for as long as the file is not there.
+INHERITS = """
+import os, sys, time
+held = bytearray(b"x") * 80_000_000
+for _ in range(10):
+    if os.fork() == 0:
+        break
+print("there", flush=True)
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
 """
 
 
@@ -84,7 +112,8 @@ def test_a_fork_beyond_the_limit_fails(offer: Offer, tmp_path: Path) -> None:
     if not counts(offer):
         pytest.skip("no kernel counts processes on this rung")
     go = tmp_path / "go"
-    run = Run(tmp_path, offer, [*PYTHON, "-c", FILLS, str(LIMIT + 2), str(go)], processes=LIMIT)
+    filled = str(LIMIT - 1)  # for longer than it may go on like that once forks fail
+    run = Run(tmp_path, offer, [*PYTHON, "-c", FILLS, str(LIMIT + 2), str(go), filled], processes=LIMIT)
     assert run.process.stdout
     assert run.process.stdout.readline() == f"{LIMIT - 1} 3\n"
     with pytest.raises(TimeoutError):
@@ -124,3 +153,47 @@ def test_far_more_than_the_limit_is_ended_at_once_where_nobody_refuses_forks(tmp
     assert (record.status, record.exit_code, record.survivors) == ("killed", 137, 0)
     assert "far over its limit of 12" in record.reason
     assert record.seconds < 1.0
+
+
+def test_a_storm_is_held_still_by_turns(offer: Offer, tmp_path: Path) -> None:
+    """What the machine gains by that is in ``crowd.py``: nobody waits for the locks of processes that get no turn."""
+    if not counts(offer):
+        pytest.skip("no kernel counts processes on this rung")
+    run = Run(tmp_path, offer, [*PYTHON, "-c", STORMS], processes=LIMIT)
+
+    def held() -> bool:
+        if "" in run.cgroups:
+            return files.read_field(f"{run.cgroups['']}/cgroup.events", "frozen") == 1
+        stats = [proc.read_stat(pid) for pid in files.procs(run.cgroups["pids"])]
+        return len(stats) == LIMIT and all(stat and stat.state == "T" for stat in stats)
+
+    assert wait_for(held, 5)
+    assert wait_for(lambda: not held(), 5)
+    assert wait_for(held, 5)
+    assert run.finish().exit_code == 137
+
+
+def test_what_many_have_inherited_is_counted_once(offer: Offer, tmp_path: Path) -> None:
+    """Their RSS is 880 MB between them: a tree is not ended for memory that it does not use."""
+    go = tmp_path / "go"
+    run = Run(tmp_path, offer, [*PYTHON, "-c", INHERITS, str(go)], limit=200 * 10**6)
+    assert run.process.stdout
+    assert [run.process.stdout.readline() for _ in range(11)] == ["there\n"] * 11
+    assert not wait_for(lambda: run.process.poll() is not None, 1.5)
+    go.touch()
+    assert run.finish().exit_code == 0
+
+
+def test_a_tree_of_many_that_grow_is_ended(offer: Offer, tmp_path: Path) -> None:
+    """20 MB each, one after the other; what is told is what was used, for how long, and what came back."""
+    code = "import os, time\nfor _ in range(40):\n    if os.fork() == 0:\n        x = bytearray(b'x') * 20_000_000\n"
+    code += "        time.sleep(30)\n        os._exit(0)\n    time.sleep(0.03)\ntime.sleep(30)"
+    record = Run(tmp_path, offer, [*PYTHON, "-c", code], limit=200 * 10**6).finish()
+    assert (record.status, record.exit_code, record.survivors, record.bytes_after) == ("killed", 137, 0, 0)
+    told = re.fullmatch(
+        r"used (2\d\d) MB of its 200 MB memory limit \(.*\) for 0\.\d s; (2\d\d) MB freed", record.reason
+    )
+    assert told, record.reason
+    assert record.bytes_before is not None
+    assert 200 <= int(told[1]) <= 260
+    assert 199 * 10**6 <= record.bytes_before <= 260 * 10**6  # whole pages

@@ -156,9 +156,9 @@ def test_it_is_kept_while_something_is_left_running(folder: Path) -> None:
     spec = {"private_tmp": True, "state": str(folder.parents[1]), "granted": {"tree": "t2"}}
     private = PrivateTmp(spec)
     private.make()
-    private.finish(busy=True)
-    assert private.facts
-    assert (private.facts["removed"], private.facts["kept"]) == (False, "something is left running")
+    facts = private.finish(busy=True)
+    assert facts
+    assert (facts["removed"], facts["kept"]) == (False, "something is left running")
     assert (folder.parent / "t2").is_dir()
 
 

@@ -19,6 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import vm_boot
@@ -29,8 +30,9 @@ PLACES = {"manager": f"/user@{vm_image.UID}.service/", "login": f"/user-{vm_imag
 TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "debootstrap": "debootstrap", "mke2fs": "e2fsprogs"}
 #: What the daemon, the command and the tests load in the guest.
 SITE = ("msgspec", "httptools", "typer", "rich", "tomlkit", "pytest")
-SUITE = ["tests/test_contain.py", "tests/test_delegation.py", "-k", "systemd or delegation"]
-SECONDS = 900.0
+SUITE = [f"tests/test_{name}.py" for name in ("contain", "limits", "delegation")] + ["-k", "systemd or delegation"]
+#: A guest's time, and how much of it may go to boot, power-off and results; the rest is for pytest.
+SECONDS, BOOT_SECONDS = 900.0, 180.0
 
 
 def missing() -> str:
@@ -67,39 +69,65 @@ def site(python: str) -> Path:
     return folder
 
 
-def test(release: str, places: list[str], pytest: list[str], folder: Path) -> list[str]:
-    """Runs one guest; prints what came of it and returns the failures."""
-    began = time.monotonic()
-    image = vm_image.image(release)
-    made = time.monotonic() - began
-    plan = folder / "plan.json"
-    plan.write_text(json.dumps({"places": places, "pytest": pytest}))
-    payload = folder / "payload.tar"
-    content = {name: ROOT / name for name in ("src", "tests", "pyproject.toml")}
-    vm_boot.pack(payload, {**content, "site": site(vm_image.RELEASES[release]), "plan.json": plan})
-    began = time.monotonic()
-    results = vm_boot.boot(image, payload, folder, SECONDS)
-    print(f"{release}: image {made:.0f} s, guest {time.monotonic() - began:.0f} s")
-    return [failure for place in places for failure in judge(release, place, results)]
+class Trial:
+    """One release from its image to the verdict. ``told``: what is to be printed; ``failures``: one line each."""
 
+    def __init__(self, release: str, places: list[str], pytest: list[str], keep: str | None) -> None:
+        self.release = release
+        self.places = places
+        self.pytest = pytest
+        self.keep = keep
+        self.told: list[str] = []
+        self.failures: list[str] = []
 
-def judge(release: str, place: str, results: Path) -> list[str]:
-    path = results / f"{place}.json"
-    if not path.exists():
-        return [f"{release}, {place}: it did not come to this"]
-    facts = json.loads(path.read_text())
-    output = (results / f"{place}.txt").read_text("utf-8", "replace")
-    counted = re.findall(r"^=*\s*(\d+ [a-z]+.* in [\d.]+s.*?)\s*=*$", output, re.MULTILINE)
-    print(f"  {place}: {counted[-1] if counted else 'no figures'}; kernel {facts['kernel']}, in {facts['group']}")
-    wrong = []
-    if facts["exit_code"] != 0:
-        print(output[-12000:])
-        wrong.append(f"{release}, {place}: pytest ended with {facts['exit_code']}")
-    if PLACES[place] not in f"{facts['group']}/":
-        wrong.append(f"{release}, {place}: it ran in {facts['group'] or 'an unknown group'}")
-    if facts["left"]:
-        wrong.append(f"{release}, {place}: left running: {facts['left']}")
-    return wrong
+    def run(self) -> Trial:
+        with tempfile.TemporaryDirectory(prefix="oomless-vm-") as name:
+            folder = Path(name)
+            try:
+                results = self._boot(folder)
+                for place in self.places:
+                    self._judge(place, results)
+            except (vm_boot.GuestFailed, RuntimeError) as error:
+                self.failures.append(f"{self.release}: {error}")
+            if self.keep:
+                shutil.copytree(folder, Path(self.keep) / self.release, dirs_exist_ok=True)
+        return self
+
+    def _boot(self, folder: Path) -> Path:
+        began = time.monotonic()
+        image = vm_image.image(self.release)
+        made = time.monotonic() - began
+        plan = folder / "plan.json"
+        each = (SECONDS - BOOT_SECONDS) / len(self.places)
+        plan.write_text(json.dumps({"places": self.places, "pytest": self.pytest, "seconds": each}))
+        payload = folder / "payload.tar"
+        content = {name: ROOT / name for name in ("src", "tests", "pyproject.toml")}
+        vm_boot.pack(payload, {**content, "site": site(vm_image.RELEASES[self.release]), "plan.json": plan})
+        began = time.monotonic()
+        results = vm_boot.boot(image, payload, folder, SECONDS)
+        self.told.append(f"{self.release}: image {made:.0f} s, guest {time.monotonic() - began:.0f} s")
+        return results
+
+    def _judge(self, place: str, results: Path) -> None:
+        path = results / f"{place}.json"
+        if not path.exists():
+            self.failures.append(f"{self.release}, {place}: it did not come to this")
+            return
+        facts = json.loads(path.read_text())
+        output = (results / f"{place}.txt").read_text("utf-8", "replace")
+        counted = re.findall(r"^=*\s*(\d+ [a-z]+.* in [\d.]+s.*?)\s*=*$", output, re.MULTILINE)
+        figures = counted[-1] if counted else "no figures"
+        self.told.append(f"  {place}: {figures}; kernel {facts['kernel']}, in {facts['group']}")
+        if facts["exit_code"] != 0:
+            self.told.append(output[-12000:])
+            self._fail(place, f"pytest ended with {facts['exit_code']}")
+        if PLACES[place] not in f"{facts['group']}/":
+            self._fail(place, f"it ran in {facts['group'] or 'an unknown group'}")
+        if facts["left"]:
+            self._fail(place, f"left running: {facts['left']}")
+
+    def _fail(self, place: str, what: str) -> None:
+        self.failures.append(f"{self.release}, {place}: {what}")
 
 
 def main() -> int:
@@ -114,15 +142,13 @@ def main() -> int:
     if why:
         print(f"skipped: {why}")
         return int(options.required)
+    places, pytest = options.place or list(PLACES), options.pytest or SUITE
+    trials = [Trial(release, places, pytest, options.keep) for release in options.release or vm_image.RELEASES]
     failures = []
-    for release in options.release or list(vm_image.RELEASES):
-        with tempfile.TemporaryDirectory(prefix="oomless-vm-") as folder:
-            try:
-                failures += test(release, options.place or list(PLACES), options.pytest or SUITE, Path(folder))
-            except (vm_boot.GuestFailed, RuntimeError) as error:
-                failures.append(f"{release}: {error}")
-            if options.keep:
-                shutil.copytree(folder, Path(options.keep) / release, dirs_exist_ok=True)
+    with ThreadPoolExecutor() as pool:  # an emulated machine keeps one CPU busy
+        for trial in pool.map(Trial.run, trials):
+            print("\n".join(trial.told), flush=True)
+            failures += trial.failures
     for failure in failures:
         print(f"FAILED {failure}")
     return int(bool(failures))

@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from oomless.errors import ConfigError
-from oomless.tomlfile import Document, count, dotted, port, reap, rung, seconds, size
+from oomless.tomlfile import Document, count, dotted, port, reap, rung, seconds, share, size
 
 PROJECT_FILE = "oomless.toml"
 MIB, GIB = 2**20, 2**30
@@ -27,20 +27,30 @@ TICK_NS = 20_000_000
 
 Source = Literal["default", "user", "project"]
 
-KEYS = ("max_parallel_subagents", "budget", "headroom", "wait", "rung", "reap", "classes", "daemon")
+KEYS = ("max_parallel_subagents", "budget", "headroom", "wait", "rung", "reap", "marks", "classes", "daemon")
 
 
 class ClassSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``memory`` limits every tree of the class, ``expect`` is what each reserves; None: not said."""
+    """``memory`` and ``processes`` limit each tree of the class, ``expect`` is what each reserves; None: not said."""
 
     memory: int | None = None
     expect: int | None = None
+    processes: int | None = None
 
 
 class DaemonSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``port`` on 127.0.0.1; 0: any that is free."""
 
     port: int = 0
+
+
+class MarkSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Shares of the budget in use: above ``admit`` nothing more starts, above ``warn`` it is told, above ``end`` one
+    tree after the other is ended (``admission/victims.py``)."""
+
+    admit: float = 0.8
+    warn: float = 0.9
+    end: float = 1.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     wait: float = 540.0
     rung: str = "auto"
     reap: Literal["proven", "ask", "off"] = "proven"
+    marks: MarkSettings = MarkSettings()
     classes: dict[str, ClassSettings] = {}
     daemon: DaemonSettings = DaemonSettings()
     path: str | None = None
@@ -90,7 +101,11 @@ def effective(user: Settings, project: Settings) -> Settings:
     classes = dict(user.classes)
     for name, theirs in project.classes.items():
         ours = user.classes.get(name, ClassSettings())
-        classes[name] = ClassSettings(memory=_smaller(ours.memory, theirs.memory), expect=ours.expect)
+        classes[name] = ClassSettings(
+            memory=_smaller(ours.memory, theirs.memory),
+            expect=ours.expect,
+            processes=_smaller(ours.processes, theirs.processes),
+        )
     floor = project.headroom or 0
     return Settings(
         max_parallel_subagents=min(counts, default="auto"),
@@ -100,6 +115,7 @@ def effective(user: Settings, project: Settings) -> Settings:
         wait=min(user.wait, project.wait) if "wait" in project.given else user.wait,
         rung=user.rung,
         reap=user.reap,
+        marks=user.marks,
         classes=classes,
         daemon=user.daemon,
     )
@@ -134,9 +150,13 @@ def _flat(settings: Settings) -> Iterator[tuple[str, int | float | str]]:
     yield "wait", settings.wait
     yield "rung", settings.rung
     yield "reap", settings.reap
+    yield "marks.admit", settings.marks.admit
+    yield "marks.warn", settings.marks.warn
+    yield "marks.end", settings.marks.end
     for name, one in settings.classes.items():
         yield dotted(("classes", name, "memory")), _auto(one.memory)
         yield dotted(("classes", name, "expect")), _auto(one.expect)
+        yield dotted(("classes", name, "processes")), _auto(one.processes)
     yield "daemon.port", settings.daemon.port
 
 
@@ -177,7 +197,7 @@ def load_project(start_dir: str, home: str) -> Settings:
 def _settings(document: Document, project: bool) -> Settings:
     top = document.top
     document.check_names(top, (), KEYS)
-    for name in ("daemon", "rung", "reap"):
+    for name in ("daemon", "rung", "reap", "marks"):
         if project and name in top:
             _users_only(document, (name,))
     daemon = document.table(top, ("daemon",))
@@ -189,6 +209,7 @@ def _settings(document: Document, project: bool) -> Settings:
         wait=document.value(top, ("wait",), seconds, Settings().wait),
         rung=document.value(top, ("rung",), rung, "auto"),
         reap=document.value(top, ("reap",), reap, Settings().reap),
+        marks=_marks(document, top),
         classes=_classes(document, document.table(top, ("classes",)), project),
         daemon=DaemonSettings(port=document.value(daemon, ("daemon", "port"), port, 0)),
         path=document.path,
@@ -196,19 +217,38 @@ def _settings(document: Document, project: bool) -> Settings:
     )
 
 
+def _marks(document: Document, top: Mapping[str, object]) -> MarkSettings:
+    table = document.table(top, ("marks",))
+    names = ("admit", "warn", "end")
+    document.check_names(table, ("marks",), names)
+    usual = MarkSettings()
+    values = [document.value(table, ("marks", name), share, getattr(usual, name)) for name in names]
+    for lower, upper, name in zip(values, values[1:], names[1:], strict=False):
+        if upper < lower:
+            document.fail(
+                ("marks", name), "it is below the mark before it", "they are admit, warn and end, in that order"
+            )
+    return MarkSettings(admit=values[0], warn=values[1], end=values[2])
+
+
 def _classes(document: Document, tables: Mapping[str, object], project: bool) -> dict[str, ClassSettings]:
     found = {}
     for name in tables:
         key = ("classes", name)
         table = document.table(tables, key)
-        document.check_names(table, key, ("memory", "expect"))
+        document.check_names(table, key, ("memory", "expect", "processes"))
         if project and "expect" in table:
             _users_only(document, (*key, "expect"))
         found[name] = ClassSettings(
             memory=document.value(table, (*key, "memory"), size, None),
             expect=document.value(table, (*key, "expect"), size, None),
+            processes=_numbered(document.value(table, (*key, "processes"), count, "auto")),
         )
     return found
+
+
+def _numbered(value: int | Literal["auto"]) -> int | None:
+    return None if value == "auto" else value
 
 
 def _users_only(document: Document, key: tuple[str, ...]) -> None:

@@ -134,6 +134,7 @@ class Governor:
         klass: str | None = None,
         memory: Size | None = None,
         expect: Size | None = None,
+        processes: int | None = None,
         timeout: Duration | None = None,
         wait: Duration | None = None,
         env: Mapping[str, str] | None = None,
@@ -143,12 +144,15 @@ class Governor:
         private_tmp: bool = False,
     ) -> Result:
         """Runs ``cmd`` once memory for it is free, and returns when nothing of it is left. ``memory`` reserves
-        and limits, ``expect`` only reserves. ``env`` adds to this process's environment. ``wait``: 0 fails
+        and limits, ``expect`` only reserves. ``processes``: so many at once; no more can be started, and a command
+        that goes on trying is ended. ``env`` adds to this process's environment. ``wait``: 0 fails
         fast, None takes the settings' word. ``private_tmp`` gives it a TMPDIR of its own, which goes with it. Raises
         Refused; cancelling it ends the command and waits for that.
         """
         if isinstance(cmd, str | bytes) or not cmd or not all(isinstance(part, str) for part in cmd):
             raise UsageError("the command is not a list of strings", repr(cmd)[:60], "use ['program', 'argument']")
+        if processes is not None and processes < 1:
+            raise UsageError(f"processes is {processes}", "", "use 1 or more, or None")
         order = Order(
             name=name or os.path.basename(cmd[0]),
             command=tuple(cmd),
@@ -159,6 +163,7 @@ class Governor:
             klass=klass,
             memory=_size(memory, "memory"),
             expect=_size(expect, "expect"),
+            processes=processes,
             timeout=_seconds(timeout, "timeout"),
             wait=_seconds(wait, "wait"),
             group=self._group,

@@ -81,6 +81,18 @@ class Survivor(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
+class Escaped(msgspec.Struct, frozen=True, kw_only=True):
+    """A member of a tree that moved out of its groups, to the group ``to``; ``back``: it was moved back, else ``why``
+    it was not."""
+
+    pid: int
+    start: int
+    command: str
+    to: str
+    back: bool
+    why: str = ""
+
+
 class PrivateTmp(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a tree's own TMPDIR: ``kept`` says why it, or something in it, had to stay."""
 
@@ -96,8 +108,8 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     ``exit_code`` is what ``oomless run`` returns (the contract's codes); ``reason`` is one line for people.
     ``left`` lists who lives on against our will (``survivors`` is their number), ``left_running`` who was spared
-    because it detached on purpose, ``ended`` counts the members that had to be
-    ended after the root was gone. ``bytes_before``: used when its end began, where
+    because it detached on purpose, ``escaped`` who moved out of the tree's groups meanwhile, ``ended`` counts the
+    members that had to be ended after the root was gone. ``bytes_before``: used when its end began, where
     that was measured, ``bytes_after`` by those who are left. ``victim``: ended for
     the budget of all trees, and not for anything that it did.
     """
@@ -125,6 +137,7 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     victim: bool = False
     started_at: float
     private_tmp: PrivateTmp | None = None
+    escaped: tuple[Escaped, ...] = ()
     attempts: int = 1
     stdout: str | None = None
     stderr: str | None = None

@@ -21,7 +21,7 @@ from oomless.errors import ConfigError, UsageError
 from oomless.units import LONGEST, parse_duration, parse_size
 
 #: Which containment to use: the best there is, or that one (``contain/ladder.py``).
-RUNGS = ("auto", "cgroup2+systemd", "cgroup2", "cgroup2+cgroup1", "cgroup1", "subreaper")
+RUNGS = ("auto", "cgroup2+systemd", "cgroup2", "cgroup2+cgroup1", "cgroup1", "pid-namespace", "subreaper")
 
 MAX_BYTES = 2**20
 
@@ -149,6 +149,15 @@ def count(value: object) -> int | Literal["auto"]:
     return (
         "auto" if value == "auto" else _whole(value, 1, 10**6, 'expected "auto" or a whole number from 1 to 1000000')
     )
+
+
+def share(value: object) -> float:
+    expected = "expected a share of the budget, above 0 and at most 1, such as 0.8"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _Wrong(_is(value), expected)
+    if not 0 < value <= 1:
+        raise _Wrong(f"{_show(value)} is no share", expected)
+    return float(value)
 
 
 def port(value: object) -> int:

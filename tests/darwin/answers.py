@@ -103,13 +103,19 @@ class Translated:
         if name == MEMSIZE:
             return kilobytes("/proc/meminfo")["MemTotal"].to_bytes(8, "little")
         if name[:2] == KERN_PROC:
-            return b"".join(self._kinfo(pid) for pid in (proc.pids() if name[2] == 0 else name[3:]))
+            return b"".join(self._kinfo(pid) for pid in self._asked(*name[2:]))
         assert name[:2] == KERN_PROCARGS2
         command = proc.read_file(f"/proc/{name[2]}/cmdline")
         if not command:
             return b""
         environ = [entry for entry in proc.environ(name[2]).split(b"\0") if entry]
         return layouts.procargs(command.removesuffix(b"\0").split(b"\0"), environ)
+
+    def _asked(self, flavor: int, argument: int) -> list[int]:
+        """KERN_PROC_ALL, KERN_PROC_PID, KERN_PROC_PGRP: zombies too."""
+        if flavor == 2:
+            return [stat.pid for stat in proc.table().values() if stat.pgid == argument]
+        return proc.pids() if flavor == 0 else [argument]
 
     def sysctl_by_name(self, name: str) -> bytes:
         assert name == "kern.bootsessionuuid"

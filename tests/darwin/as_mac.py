@@ -16,8 +16,10 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from types import SimpleNamespace
 
 from darwin.answers import Translated
+from darwin.exits import Exits
 
 #: Loaded before the name of the system changes: some of them ask for it.
 STANDARD = (asyncio, os, select, signal, socket, sqlite3, subprocess, tempfile)
@@ -29,7 +31,8 @@ LINUX_ONLY = {
 }
 
 
-def main() -> None:
+def become() -> None:
+    """From here on this process is on a Mac, as far as it can tell."""
     sysconfig.get_config_vars()  # kept by sysconfig, which looks for a file with the name of the system
     for module, names in LINUX_ONLY.items():
         for name in names:
@@ -38,10 +41,18 @@ def main() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "oomless"]:
         del sys.modules[name]
     sys.platform = "darwin"
-    import oomless.cli
     import oomless.platform.darwin
+    import oomless.platform.darwin_calls
 
-    setattr(oomless.platform.darwin, "System", Translated)  # noqa: B010
+    for module in (oomless.platform.darwin, oomless.platform.darwin_calls):
+        setattr(module, "System", Translated)  # noqa: B010
+    sys.modules["oomless.platform.darwin_kqueue"] = SimpleNamespace(Kqueue=Exits)  # type: ignore[assignment]
+
+
+def main() -> None:
+    become()
+    import oomless.cli
+
     oomless.cli.main()
 
 

@@ -12,9 +12,11 @@ import msgspec
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """``budget``: what all together may use (None: no fixed cap). ``headroom``: what stays free of the memory that
     is available. ``max_parallel``: places (None: as memory allows). ``starvation``: after so many seconds of
-    waiting nobody younger goes first."""
+    waiting nobody younger goes first. ``admit_mark``: above that share of a fixed budget in use nothing more starts,
+    until it is a twentieth of it less."""
 
     budget: int | None = None
+    admit_mark: float = 1.0
     headroom: int = 0
     max_parallel: int | None = None
     starvation: float = 30.0

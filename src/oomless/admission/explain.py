@@ -111,6 +111,9 @@ def reason(block: Block, ask: Ask, policy: Policy) -> str:
         return f"'{block.first_name}' has waited longer than {format_duration(policy.starvation)} and goes first"
     if block.kind == "count":
         return f"{block.taken} of {block.total} places{_of_group(block)} are taken, {_held_by(block, ask)}"
+    if block.kind == "mark":
+        used, most, budget = (format_size(size) for size in (block.taken, block.total, policy.budget or 0))
+        return f"{used} of the budget of {budget} are in use and nothing starts above {most}, {_held_by(block, ask)}"
     need = f"it needs {format_size(ask.need)}"
     if block.charge < ask.need:
         need += f", {format_size(block.charge)} more than its parent has left,"

@@ -31,7 +31,7 @@ from oomless.admission.events import (
 )
 from oomless.admission.explain import admission, error_line, reason
 from oomless.admission.ledger import Ledger
-from oomless.admission.policy import Room, excused, failures, impossible
+from oomless.admission.policy import Room, above_mark, excused, failures, impossible
 from oomless.admission.state import Block, Held, State, Waiting
 
 #: The command contract's code for "refused for lack of memory".
@@ -61,6 +61,7 @@ class _Work:
     def __init__(self, state: State, at: float | None) -> None:
         self.before = state
         self.policy, self.available, self.grown = state.policy, state.available, state.grown
+        self.full = state.full
         self.now = state.now if at is None else max(state.now, at)
         self.held = state.held
         self.queue = list(state.queue)
@@ -71,6 +72,7 @@ class _Work:
             policy=self.policy,
             available=self.available,
             grown=self.grown,
+            full=self.full,
             now=self.now,
             held=self.held,
             queue=tuple(self.queue),
@@ -148,6 +150,7 @@ class _Work:
 
     def settle(self) -> None:
         """Admits all that may go, refuses what cannot wait longer, and tells the others."""
+        self.full = above_mark(Ledger(self.held), self.policy, self.full)
         if not self.queue:
             return
         self._refuse_where(lambda w: impossible(self.policy, w.ask))
@@ -181,7 +184,7 @@ class _Work:
         for place, waiting in enumerate(self.queue):
             ask, room = waiting.ask, self._room(waiting)
             nested = ask.parent in self.held
-            failed = list(failures(ledger, self.policy, ask, room))
+            failed = list(failures(ledger, self.policy, ask, room, self.full))
             block = next((b for b in failed if not excused(ledger, ask, b, waited_in)), None)
             if block is None and not nested:
                 block = self._turn(waiting, closed, ledger)

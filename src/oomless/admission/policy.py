@@ -3,6 +3,7 @@
 An ask may start when each of these holds, for the machine and (the first two) for every group that it is in:
 
 * count:     places taken + 1 <= places
+* mark:      sum(used) < its share of the budget (only for the machine)
 * budget:    sum(max(reserved, used)) + need <= budget
 * available: sum(max(reserved - used, 0)) + need <= available - headroom
 * ceiling:   the same with what is left under the requester's own ancestor cgroups
@@ -18,6 +19,9 @@ from collections.abc import Iterator, Set
 from oomless.admission.events import Ask, Policy
 from oomless.admission.ledger import Ledger, Node
 from oomless.admission.state import Block
+
+#: How far below the mark use must fall, as a share of the budget, until something may start again.
+HYSTERESIS = 0.05
 
 
 class Room:
@@ -37,7 +41,7 @@ def impossible(policy: Policy, ask: Ask) -> Block | None:
     return None
 
 
-def failures(ledger: Ledger, policy: Policy, ask: Ask, room: Room) -> Iterator[Block]:
+def failures(ledger: Ledger, policy: Policy, ask: Ask, room: Room, full: bool = False) -> Iterator[Block]:
     """Each inequality that does not hold, those of groups first: an ask that its group keeps waiting has no claim
     on the machine yet."""
     around = ledger.ancestors(ask.parent)
@@ -45,6 +49,8 @@ def failures(ledger: Ledger, policy: Policy, ask: Ask, room: Room) -> Iterator[B
         yield from _count(ledger, ask, around, group, places)
         yield from _budget(ledger, ask, around, group, budget)
     yield from _count(ledger, ask, around, None, policy.max_parallel)
+    if full:
+        yield from _mark(ledger, ask, around, policy)
     yield from _budget(ledger, ask, around, None, policy.budget)
     yield from _memory(ledger, ask, around, policy.headroom, room)
 
@@ -84,6 +90,25 @@ def _count(ledger: Ledger, ask: Ask, around: list[Node], group: str | None, plac
     if charge.places and sums.places + charge.places > places:
         yield Block(
             kind="count", group=group, charge=charge.places, taken=sums.places, total=places, holders=sums.placed
+        )
+
+
+def above_mark(ledger: Ledger, policy: Policy, was: bool) -> bool:
+    """Whether so much is in use that nothing more may start."""
+    if policy.budget is None:
+        return False
+    return ledger.sums().used >= (policy.admit_mark - (HYSTERESIS if was else 0.0)) * policy.budget
+
+
+def _mark(ledger: Ledger, ask: Ask, around: list[Node], policy: Policy) -> Iterator[Block]:
+    sums, charge = ledger.sums(), ledger.charge(ask, around)
+    if policy.budget is not None and not _covered(around, charge.bytes):
+        yield Block(
+            kind="mark",
+            charge=charge.bytes,
+            taken=sums.used,
+            total=int(policy.admit_mark * policy.budget),
+            holders=sums.holders,
         )
 
 

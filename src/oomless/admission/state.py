@@ -11,7 +11,7 @@ import msgspec
 
 from oomless.admission.events import Ask, Holder, Policy
 
-Kind = Literal["never", "count", "budget", "available", "ceiling", "turn"]
+Kind = Literal["never", "count", "mark", "budget", "available", "ceiling", "turn"]
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,11 +71,13 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """``available`` is the last observed figure; ``grown`` is what held trees were measured to have taken since."""
+    """``available`` is the last observed figure; ``grown`` is what held trees were measured to have taken since.
+    ``full``: the mark on use was passed, and has not been left behind since."""
 
     policy: Policy
     available: int
     grown: int = 0
+    full: bool = False
     now: float = 0.0
     held: dict[str, Held] = {}
     queue: tuple[Waiting, ...] = ()

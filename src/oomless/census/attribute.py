@@ -2,8 +2,8 @@
 
 The ladder, strongest first: our own journal (governed trees, what was left running), the live chain of parents,
 the lineage that the daemon remembers, marks in the environment, the catalog of known programs. Verdicts here are
-``owned``, ``left-running``, ``orphan`` (by that lineage alone), ``protected`` and ``unknown``. What can be told from
-how a process stands to others is told in ``verdicts.py``.
+``owned``, ``escaped``, ``left-running``, ``orphan`` (by that lineage alone), ``protected`` and ``unknown``. What can
+be told from how a process stands to others is told in ``verdicts.py``.
 
 Only what is governed, known, marked by a session, or below a live host or governed tree is listed. Of what is below
 an editor or a terminal, only known programs are: the rest is its user's own work.
@@ -29,7 +29,9 @@ from oomless.census.snapshot import Snapshot
 from oomless.census.told import KnownIdle, Told
 from oomless.model import ProcessInfo
 
-Verdict = Literal["owned", "duplicate", "superseded", "idle", "orphan", "left-running", "protected", "unknown"]
+Verdict = Literal[
+    "owned", "duplicate", "superseded", "idle", "orphan", "left-running", "escaped", "protected", "unknown"
+]
 
 #: How sure each rung of the ladder makes the owner. The journal is written before the fork; a chain of parents is
 #: a fact of this moment; a mark is inherited by what has left its session too, the surer if that session lives.
@@ -92,6 +94,7 @@ class _Census:
         matching = ((p.pid, entries.of(p.command)) for p in snapshot.processes)
         self._entries = {pid: entry for pid, entry in matching if entry is not None}
         self._idle = {(one.pid, one.start): one for one in told.idle}
+        self._escaped = {(one.pid, one.start): one for one in told.escaped}
         self._owners = Owners(self._lineage, self._known, self._marks, self._sessions, protected, left, leftovers)
         self._servers = Servers(
             self._lineage,
@@ -134,6 +137,7 @@ class _Census:
 
     def _facts(self, pid: int) -> Facts:
         tree = self._shims.get(pid) or self._innermost.get(pid)
+        escaped = self._escaped.get((pid, self._lineage.by_pid[pid].start))
         return Facts(
             pid=pid,
             marks=self._marks[pid],
@@ -144,6 +148,7 @@ class _Census:
             entry=self._entries.get(pid),
             ours=pid in self._ours,
             shim=pid in self._shims,
+            escaped=escaped if tree is not None else None,
         )
 
     def _instance(self, pid: int) -> Instance | None:
@@ -164,7 +169,7 @@ class _Census:
     def _verdict(self, facts: Facts) -> tuple[Verdict, float]:
         owner = facts.owner
         if facts.tree is not None:
-            return "owned", JOURNAL
+            return "owned" if facts.escaped is None else "escaped", JOURNAL
         if facts.pid in self._protected:
             return "protected", CATALOG
         if owner is None:

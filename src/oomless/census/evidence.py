@@ -11,6 +11,7 @@ from oomless.census.owners import Owner
 from oomless.census.redact import command_line
 from oomless.census.servers import Instance
 from oomless.census.snapshot import HOST_PID, SESSION, Marks
+from oomless.census.told import KnownEscaped
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +26,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     entry: Entry | None
     ours: bool
     shim: bool
+    escaped: KnownEscaped | None = None
 
 
 def evidence(facts: Facts) -> tuple[str, ...]:
@@ -32,6 +34,7 @@ def evidence(facts: Facts) -> tuple[str, ...]:
     lines = (
         _of_ours(facts),
         _by_journal(facts),
+        _by_groups(facts.escaped),
         _by_chain(facts.owner, facts.pid),
         _by_lineage(facts.owner),
         _by_mark(facts),
@@ -55,6 +58,10 @@ def _by_journal(facts: Facts) -> str:
     what = {"tree": "governed tree", "tool-shell": "tool shell", "server": "server"}[tree.role]
     of = f" of the session {tree.session}" if tree.session else ""
     return f"journal: {part} of the {what} {command_line((tree.name,))} ({tree.tree}){of}"
+
+
+def _by_groups(escaped: KnownEscaped | None) -> str:
+    return f"its shim: moved out of the tree's groups to {escaped.to}; {escaped.why}" if escaped else ""
 
 
 def _by_chain(owner: Owner | None, pid: int) -> str:

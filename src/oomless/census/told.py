@@ -1,5 +1,6 @@
 """What the census is told beside the process table: by the daemon open trees, sessions whose processes it knows, what
-was left running, who has used no CPU time for how long, and how sessions grew; by hosts' settings their servers.
+was left running, who has used no CPU time for how long, how sessions grew, and who moved out of a tree's groups; by
+hosts' settings their servers.
 
 Plain facts, identified by pid and start time; who is who is worked out from them in ``attribute.py``. Without a
 daemon all of it is empty, and the rest of the ladder has to do.
@@ -84,6 +85,16 @@ class KnownGrowth(msgspec.Struct, frozen=True, kw_only=True):
     points: tuple[tuple[int, int], ...]
 
 
+class KnownEscaped(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a governed tree, by descent from its shim, and not in its groups any more."""
+
+    pid: int
+    start: int
+    tree: str
+    to: str
+    why: str
+
+
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     trees: tuple[OpenTree, ...] = ()
     sessions: tuple[KnownSession, ...] = ()
@@ -91,4 +102,5 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     leftovers: tuple[KnownLeftover, ...] = ()
     idle: tuple[KnownIdle, ...] = ()
     growth: tuple[KnownGrowth, ...] = ()
+    escaped: tuple[KnownEscaped, ...] = ()
     configured: tuple[Configured, ...] = ()

@@ -33,6 +33,10 @@ def _dispatch(argv: list[str]) -> int:
             from oomless.cli.hook import main as hook
 
             return hook(argv[1:])
+    elif argv[:1] == ["run"]:
+        from oomless.cli.run_darwin import main as run
+
+        return run(argv[1:])
     return _typer(argv)
 
 

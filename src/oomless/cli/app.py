@@ -31,7 +31,7 @@ COMMANDS = {
     "config": True,
 }
 #: These start, contain or install something, which is written for Linux only; the others look, and read.
-LINUX_ONLY = frozenset({"run", "hook", "batch", "doctor", "demo", "install", "uninstall", "daemon"})
+LINUX_ONLY = frozenset({"hook", "batch", "doctor", "demo", "install", "uninstall", "daemon"})
 
 
 def here(name: str) -> bool:
@@ -40,7 +40,7 @@ def here(name: str) -> bool:
 
 
 def unsupported(name: str) -> UnsupportedPlatform:
-    why = "it needs containment, which is written for Linux only so far"
+    why = "it needs the daemon, which is written for Linux only so far"
     return UnsupportedPlatform(f"oomless {name} does not run on {sys.platform}", why, "run it on Linux")
 
 
@@ -53,9 +53,8 @@ def build(wanted: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    if here("run"):
-        untouched = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-        app.command("run", add_help_option=False, context_settings=untouched)(_run)
+    untouched = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    app.command("run", add_help_option=False, context_settings=untouched)(_run)
     for name in [wanted] if wanted in COMMANDS else filter(here, COMMANDS):
         module = importlib.import_module(f"oomless.cli.{name}")
         if COMMANDS[name]:
@@ -81,7 +80,6 @@ def _root(
 
 def _run(context: typer.Context) -> None:
     """Run a command governed: admitted, bounded, and nothing of it left."""
-    if sys.platform == "linux":
-        from oomless.cli import run
+    from oomless.cli import _dispatch
 
-        sys.exit(run.main(context.args))
+    sys.exit(_dispatch(["run", *context.args]))

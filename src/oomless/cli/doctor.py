@@ -130,7 +130,7 @@ def examine(paths: Paths) -> Report:
         total_bytes=memory.total_bytes,
         available_bytes=memory.available_bytes,
         rungs=tuple(rungs),
-        gaps=tuple(gaps(chosen)),
+        gaps=tuple(gaps(chosen, offers)),
         hosts=(look_at_claude(paths),),
     )
 
@@ -173,14 +173,16 @@ def trial(offer: Offer, tag: str) -> ExitRecord:
     return msgspec.structs.replace(record, seconds=round(time.monotonic() - started, 3))
 
 
-def gaps(chosen: Offer) -> list[str]:
-    """What the chosen rung cannot do, said beforehand."""
+def gaps(chosen: Offer, offers: list[Offer]) -> list[str]:
+    """What the chosen rung cannot do, said beforehand, and what would raise it."""
     if chosen.bases:
-        return ["a process that moves itself to another group (only root can) is found by descent, not by the group"]
+        who = "as any of its user's may" if chosen.name == "cgroup2+systemd" else "only root can"
+        return [f"a process that moves itself to another group ({who}) is found by descent, not by the group"]
+    delegated = next(offer.why for offer in offers if offer.name == "cgroup2+systemd")
     return [
         "the kernel does not enforce memory limits here; the shim polls, and a fast tree overshoots by some per cent",
         chosen.why.split("; ", 1)[-1],
-        "to raise it: run as root, or in a delegated cgroup (systemd-run --user -p Delegate=yes)",
+        "to raise it: run as root, or see what keeps systemd from delegating a group: " + delegated,
     ]
 
 

@@ -78,7 +78,7 @@ def _verdicts(text: str | None) -> tuple[str, ...]:
         if word not in INCLUDABLE:
             why = (
                 "it is never ended"
-                if word in ("protected", "owned", "idle", "unknown")
+                if word in ("protected", "owned", "escaped", "idle", "unknown")
                 else "there is no such verdict to include"
             )
             raise UsageError(f"cannot include {word!r}", why, f"--include takes {' and '.join(INCLUDABLE)}")

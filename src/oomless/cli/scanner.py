@@ -18,7 +18,17 @@ from oomless.census import attribute, catalog, governed, settings, snapshot, ver
 from oomless.census.attribute import Attributed
 from oomless.census.footprints import Footprints
 from oomless.census.report import ScanReport, build
-from oomless.census.told import KnownGrowth, KnownIdle, KnownLeft, KnownLeftover, KnownSession, OpenTree, Role, Told
+from oomless.census.told import (
+    KnownEscaped,
+    KnownGrowth,
+    KnownIdle,
+    KnownLeft,
+    KnownLeftover,
+    KnownSession,
+    OpenTree,
+    Role,
+    Told,
+)
 from oomless.daemon.client import Client
 from oomless.daemon.views import StatusView, TreeView
 from oomless.model import Footprint
@@ -116,6 +126,11 @@ def told_by(status: StatusView) -> Told:
             )
             for one in status.sessions
             if one.pid is not None and one.start is not None and one.sessions and one.ends
+        ),
+        escaped=tuple(
+            KnownEscaped(pid=one.pid, start=one.start, tree=tree.tree, to=one.to, why=one.why)
+            for tree in status.trees
+            for one in tree.escaped
         ),
     )
 

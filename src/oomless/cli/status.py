@@ -17,11 +17,13 @@ from oomless.cli.output import console, guard, print_json, printable
 from oomless.daemon.client import Client
 from oomless.daemon.views import DecisionView, LeftoverView, LeftRunningView, SessionView, StatusView, TreeView
 from oomless.errors import UsageError
+from oomless.model import Escaped
 from oomless.paths import Paths
 from oomless.platform import current
 from oomless.units import format_duration, format_size
 
 _OFF = 'reap = "off"'
+_ESCAPED = "out of reach of their trees' limits, for they moved to other groups (they end with their trees):"
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,6 +68,7 @@ def show(out: Console, view: StatusView, why: bool) -> None:
     if view.trees:
         out.print(_table(view.trees, why))
     for title, lines in (
+        (_ESCAPED, [_escaped(tree, one) for tree in view.trees for one in tree.escaped]),
         ("sessions:", [_session(session) for session in view.sessions]),
         ("left running by sessions that are gone:", [_left(one) for one in view.left_running]),
         (f"left by sessions that are gone, and only listed ({_OFF}):", _listed_only(view)),
@@ -128,6 +131,10 @@ def _session(session: SessionView) -> str:
         f"{running} subagent{'s' * (running != 1)} run{'s' * (running == 1)}, {waiting} wait{'s' * (waiting == 1)}"
     )
     return f"{session.host} {session.sessions[-1]} ({pid}){where}; {counts}"
+
+
+def _escaped(tree: TreeView, one: Escaped) -> str:
+    return f"pid {one.pid} {one.command} (of {tree.name}) to {one.to}: {one.why}"
 
 
 def _left(one: LeftRunningView) -> str:

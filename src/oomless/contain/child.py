@@ -55,7 +55,7 @@ def start(
         os.waitpid(pid, 0)
         stage, number = told.decode().split()
         raise StartFailed(stage, int(number))
-    return pid
+    return rung.root(pid)
 
 
 def _become(
@@ -71,9 +71,9 @@ def _become(
     try:
         if tied_to is not None:
             proc.die_with_parent(tied_to)
+        rung.enter()
         if not same_group:
             os.setsid()
-        rung.enter()
         _raise_oom_score()
         stage = "exec"
         signals.restore_in_child(before)

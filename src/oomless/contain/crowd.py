@@ -109,7 +109,7 @@ class Crowd:
         if self._since is None:
             self._stormy = False
             return None
-        if now - self._since >= FULL_FOR:
+        if new > 0 and now - self._since >= FULL_FOR:
             failed = refused - self._refused_before
             return self._offence(
                 f"at its limit of {self.limit} processes for {now - self._since:.1f} s, while {failed} forks failed"

@@ -5,7 +5,6 @@ Nothing here decides when to end a tree (``shim.py``) or how a rung kills (``run
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import time
@@ -13,7 +12,13 @@ import time
 assert sys.platform == "linux"
 
 from oomless.contain import lineage
-from oomless.lean import loads, name_of, signal
+from oomless.contain.cause import Cause as Cause
+from oomless.contain.cause import exists as exists
+from oomless.contain.cause import exited as exited
+from oomless.contain.cause import interrupted as interrupted
+from oomless.contain.cause import not_started as not_started
+from oomless.contain.cause import verdict as verdict
+from oomless.lean import loads
 from oomless.platform import proc
 
 TYPE_CHECKING = False
@@ -24,84 +29,12 @@ if TYPE_CHECKING:
 
 #: After so long of KILL rounds, whoever is left (uninterruptible, another user's) is named and left.
 GIVE_UP_AFTER = 5.0
+#: While a tree is ended it is looked at every 10 ms. A pause of so long means that we, or the machine, stood still,
+#: and counts neither as grace nor as patience.
+STOPPED_FOR = 1.0
 COMMAND_KEPT = 200
 #: Who has been signalled needs the processor to die: looking for the rest takes at most a third of it.
 ROUND_EVERY, SHARE = 0.01, 2
-
-
-class Cause:
-    """``status`` and ``code`` as in the exit record, ``reason`` one line or "", ``signal`` that ended the root,
-    ``at_once``: no grace, KILL comes first. ``by_owner``: whoever owns the tree has done it itself, and knows.
-    ``used``: bytes when it was decided, where known. ``since``: when (monotonic) what it is ended for began.
-    ``told``: the reason tells what was freed. ``victim``: it is ended for the budget of all trees."""
-
-    __slots__ = ("at_once", "by_owner", "code", "reason", "signal", "since", "status", "told", "used", "victim")
-
-    def __init__(
-        self,
-        status: str,
-        code: int,
-        reason: str = "",
-        signal: int | None = None,
-        at_once: bool = False,
-        by_owner: bool = False,
-        used: int | None = None,
-        since: float | None = None,
-        told: bool = False,
-        victim: bool = False,
-    ) -> None:
-        self.status = status
-        self.code = code
-        self.reason = reason
-        self.signal = signal
-        self.at_once = at_once
-        self.by_owner = by_owner
-        self.used = used
-        self.since = since
-        self.told = told
-        self.victim = victim
-
-
-def interrupted(number: int) -> Cause:
-    return Cause("killed", 128 + number, f"ended by {name_of(number)}", number, by_owner=True)
-
-
-def verdict(cause: Cause | None, status: int, hosted: bool = False) -> Cause:
-    """What the root's wait status and our own reason to end it amount to. A command that ended by itself within
-    the grace after TERM or HUP keeps its own exit code; after Ctrl-C it is 130 always, but for a host's (``hosted``),
-    which stops its servers by INT first."""
-    own = exited(status)
-    if cause is None:
-        return own
-    forwarded = cause.signal in (signal.SIGTERM, signal.SIGHUP) or (hosted and cause.signal == signal.SIGINT)
-    return own if forwarded and own.signal is None else cause
-
-
-def exited(status: int) -> Cause:
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        return Cause("failed", 128 + number, "", number)
-    code = os.WEXITSTATUS(status)
-    return Cause("done" if code == 0 else "failed", code)
-
-
-def not_started(error: OSError, command: str) -> Cause:
-    number = error.errno or 0
-    stage = getattr(error, "stage", "")
-    if stage == "tmp":
-        return Cause("failed", 125, f"cannot make its TMPDIR; {error.strerror}; or leave out --private-tmp")
-    if stage != "exec":
-        return Cause("failed", 125, f"cannot contain {command!r}; {error.strerror}; see oomless doctor")
-    if number in (errno.ENOENT, errno.ENOTDIR) or not exists(command):
-        return Cause("failed", 127, f"cannot run {command!r}; there is no such command; check its name and PATH")
-    return Cause("failed", 126, f"cannot run {command!r}; {error.strerror}; check that it is executable")
-
-
-def exists(command: str) -> bool:
-    """Whether there is such a file: a folder on PATH that cannot be searched makes exec say EACCES for one that is
-    not anywhere, where a shell says that there is none."""
-    folders = [""] if "/" in command else os.get_exec_path()
-    return any(os.path.isfile(os.path.join(folder, command)) for folder in folders)
 
 
 def next_round(began: float, reachable: bool) -> float:
@@ -109,6 +42,13 @@ def next_round(began: float, reachable: bool) -> float:
     tree that is known by descent may fork at the rate at which it is looked at."""
     now = time.monotonic()
     return now + max(ROUND_EVERY if reachable else 0.0, SHARE * (now - began))
+
+
+def patience(kill_at: float | None, looked_at: float | None, now: float) -> tuple[float | None, float | None]:
+    """``kill_at`` without the time for which we stood still since the look before, and the time of this one."""
+    if kill_at is not None and looked_at is not None and now - looked_at > STOPPED_FOR:
+        kill_at += now - looked_at
+    return kill_at, None if kill_at is None else now
 
 
 def signal_all(members: list[tuple[int, int]], number: int) -> None:

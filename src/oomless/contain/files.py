@@ -55,6 +55,22 @@ def try_write(path: str, text: str) -> bool:
         return False
 
 
+def replace(path: str, text: str) -> OSError | None:
+    """Writes a plain file as a whole, by rename: complete or not there; the error if it could not be written."""
+    draft = f"{path}.{os.getpid()}.new"
+    try:
+        with open(draft, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.rename(draft, path)
+        return None
+    except OSError as error:
+        try:
+            os.unlink(draft)
+        except OSError:
+            pass
+        return error
+
+
 def subdirectories(path: str) -> list[str]:
     """``path`` and all directories below it, deepest first."""
     found: list[str] = []

@@ -5,7 +5,8 @@ prints the same answer. A rung is offered only after a directory has been made a
 remembered by place. Not here: the rungs (``rungs.py``).
 
 The names are ``cgroup2+systemd`` (v2 with its own controllers, in a scope of systemd's user manager), ``cgroup2``
-(the same wherever we may write), ``cgroup2+cgroup1`` (v2 ends the tree, v1 bounds it), ``cgroup1`` and ``subreaper``.
+(the same wherever we may write), ``cgroup2+cgroup1`` (v2 ends the tree, v1 bounds it), ``cgroup1``, ``pid-namespace``
+(only where the settings ask for it) and ``subreaper``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ SUBREAPER_GAP = (
     "if its shim is killed, a process that wiped its environment and lost its parent within the last second "
     "cannot be told from others"
 )
+#: The one rung that is opt-in.
+PID_NAMESPACE = "pid-namespace"
 
 
 class Offer:
@@ -48,10 +51,12 @@ class Ladder:
         self._tag = tag
         self._mounts = mounts()
         self._probed: dict[str, tuple[frozenset[str], str]] = {}
+        self._namespace: tuple[bool, str] | None = None
         self._delegation = Delegation(tag, self._mounts.get(""))
 
-    def offers(self, cgroups: dict[str, str]) -> list[Offer]:
-        """All rungs, best first; ``cgroups`` are those of the process that asks (``proc.cgroups``)."""
+    def offers(self, cgroups: dict[str, str], wanted: str | None = None) -> list[Offer]:
+        """All rungs, best first; ``cgroups`` are those of the process that asks (``proc.cgroups``). ``wanted``:
+        None for all; else a rung that is opt-in is only among them if it is that one."""
         one = {name: self._one(name, cgroups) for name in ("memory", "pids")}
         v1 = {name: base for name, (base, _) in one.items() if base}
         unified, has_memory, why2 = self._two(cgroups)
@@ -63,17 +68,28 @@ class Ladder:
             Offer("cgroup2", bool(unified and (has_memory or not v1)), why2, {"": unified}),
             Offer("cgroup2+cgroup1", both, f"{why2}; {why1}", {"": unified, **v1}),
             Offer("cgroup1", "memory" in v1 and "pids" in v1, why1, v1),
+            *([self._isolated()] if wanted in (None, PID_NAMESPACE) else []),
             Offer("subreaper", True, f"works everywhere; {SUBREAPER_GAP}"),
         ]
 
     def choose(self, cgroups: dict[str, str], wanted: str = "auto") -> Offer:
         """The best usable one, or the one that the settings want; if that is not to be had, the best all the same,
         and the offer says so."""
-        usable = [offer for offer in self.offers(cgroups) if offer.usable]
+        offers = self.offers(cgroups, wanted)
+        usable = [offer for offer in offers if offer.usable]
         best = next((offer for offer in usable if offer.name == wanted), usable[0])
         if wanted not in ("auto", best.name):
-            best.why = f"{wanted} is wanted by the settings and not to be had; {best.why}"
+            missing = "".join(f" ({offer.why})" for offer in offers if offer.name == wanted)
+            best.why = f"{wanted} is wanted by the settings and not to be had{missing}; {best.why}"
         return best
+
+    def _isolated(self) -> Offer:
+        """Tried once, and only for who asks: it makes namespaces, which some systems log."""
+        if self._namespace is None:
+            from oomless.contain.pid_namespace import offered
+
+            self._namespace = offered()
+        return Offer(PID_NAMESPACE, *self._namespace)
 
     def _one(self, controller: str, cgroups: dict[str, str]) -> tuple[str, str]:
         """Base folder of a v1 controller (or "") and why."""

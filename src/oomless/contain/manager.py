@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 NAME, OBJECT, INTERFACE = "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
 _BUS, _BUS_OBJECT = "org.freedesktop.DBus", "/org/freedesktop/DBus"
 _MATCH = f"type='signal',interface='{INTERFACE}',member='JobRemoved'"
-#: All of one conversation; measured 10 to 40 ms on an emulated CPU.
-SECONDS = 3.0
+#: All of one conversation.
+SECONDS = 5.0
 _INFINITY = 2**64 - 1
 
 
@@ -90,7 +90,7 @@ class Manager:
         except Refused as error:
             if "OOMPolicy" not in (error.strerror or ""):
                 raise
-            job = self._start(unit, properties)  # before systemd 253 a scope had none, and nobody acted
+            job = self._start(unit, properties)  # it knows none for scopes, so it does not act either
         *_, result = self._bus.signal("JobRemoved", lambda values: values[1] == job)
         if result != "done":
             raise OSError(errno.EPROTO, f"the systemd user manager did not start {unit}: {result}")

@@ -38,13 +38,11 @@ class TmpFailed(OSError):
 
 
 class PrivateTmp:
-    """The shim's side of it; nothing, unless the specification asks for one. ``facts``: what becomes of it, as in the
-    exit record."""
+    """The shim's side of it; nothing, unless the specification asks for one."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self._path = folder(spec["state"], spec["granted"]["tree"]) if spec["private_tmp"] else ""
         self._made = False
-        self.facts: dict[str, object] | None = None
 
     def make(self) -> None:
         """Raises TmpFailed; also if there is something of that name."""
@@ -60,17 +58,17 @@ class PrivateTmp:
     def environment(self) -> dict[str, str]:
         return dict.fromkeys(("TMPDIR", "TMP", "TEMP"), self._path) if self._path else {}
 
-    def finish(self, busy: bool) -> None:
-        """Removes it, unless somebody of the tree lives on."""
+    def finish(self, busy: bool) -> dict[str, object] | None:
+        """Removes it, unless somebody of the tree lives on; what became of it, as in the exit record."""
         if not self._made:
-            return
+            return None
         removal = Removal(self._path)
         if busy:
             removal.keep("", "something is left running")
         else:
             for _ in removal.steps():
                 pass
-        self.facts = removal.facts()
+        return removal.facts()
 
 
 class Removal:

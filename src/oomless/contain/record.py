@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 
 assert sys.platform == "linux"
 
+from oomless.contain import files
 from oomless.lean import dumps
 
 TYPE_CHECKING = False
@@ -49,24 +49,12 @@ def compose(shim: Shim, cause: Cause, left: list[Record]) -> Record:
         "ended": shim.ended,
         "started_at": shim.started_at,
         "victim": cause.victim,
-        "private_tmp": shim.tmp.facts,
+        "escaped": shim.escapes.rows(),
         **shim.spec["extra"],
         **shim.record_extra(),
     }
 
 
 def write(path: str, record: Record) -> OSError | None:
-    """Atomic by rename; the error if it could not be written. Not synced: no process outlives a power cut, so
-    the journal closes such trees by their boot id."""
-    draft = f"{path}.{os.getpid()}.new"
-    try:
-        with open(draft, "w", encoding="utf-8") as file:
-            file.write(dumps(record) + "\n")
-        os.rename(draft, path)
-        return None
-    except OSError as error:
-        try:
-            os.unlink(draft)
-        except OSError:
-            pass
-        return error
+    """Not synced: no process outlives a power cut, so the journal closes such trees by their boot id."""
+    return files.replace(path, dumps(record) + "\n")

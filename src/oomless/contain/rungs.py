@@ -70,6 +70,9 @@ class Cgroups:
         for fd in self._entries:
             os.write(fd, b"0")
 
+    def root(self, forked: int) -> int:
+        return forked
+
     def events(self) -> list[int]:
         return self._events
 
@@ -106,6 +109,9 @@ class Cgroups:
         if self._memory:
             return self._memory.peak()
         return self._unified.peak() if self._unified and self._unified.has_memory else self._sampled_peak
+
+    def disband(self) -> None:
+        pass
 
     def kill(self) -> None:
         if self._unified:
@@ -159,6 +165,9 @@ class Subreaper:
     def enter(self) -> None:
         pass
 
+    def root(self, forked: int) -> int:
+        return forked
+
     def events(self) -> list[int]:
         return []
 
@@ -166,22 +175,28 @@ class Subreaper:
         return None
 
     def members(self) -> list[tuple[int, int]]:
-        return [(stat.pid, stat.start) for stat in lineage.walk(self._own, self._skip)]
+        return [(stat.pid, stat.start) for stat in self._stats()]
+
+    def _stats(self, enough: int | None = None) -> list[proc.Stat]:
+        return lineage.walk(self._own, self._skip, enough)
 
     def usage(self) -> int:
-        used, source = measured(lineage.walk(self._own, self._skip))
+        used, source = measured(self._stats())
         if used > self._peak:
             self._peak, self.source = used, source
         return used
 
     def resident(self) -> int:
-        return sum(stat.rss_pages for stat in lineage.walk(self._own, self._skip)) * PAGE
+        return sum(stat.rss_pages for stat in self._stats()) * PAGE
 
     def processes(self) -> int:
-        return len(lineage.walk(self._own, self._skip, self._enough))
+        return len(self._stats(self._enough))
 
     def peak(self) -> int:
         return self._peak
+
+    def disband(self) -> None:
+        pass
 
     def kill(self) -> None:
         self._hunt.round()
@@ -212,4 +227,8 @@ def build(
         from oomless.contain.delegated import Delegated
 
         return Delegated(name, paths, limit, processes)
+    if name == "pid-namespace":
+        from oomless.contain.pid_namespace import PidNamespace  # only for who asked for it
+
+        return PidNamespace(skip, processes)
     return Cgroups(name, paths, limit, processes) if paths else Subreaper(skip, processes)

@@ -21,6 +21,7 @@ assert sys.platform == "linux"
 
 from oomless.contain import child, ending, lineage, record
 from oomless.contain.bounds import Bounds
+from oomless.contain.escape import Escapes
 from oomless.contain.freed import Freed
 from oomless.contain.link import Link
 from oomless.contain.privatetmp import PrivateTmp
@@ -67,6 +68,7 @@ class Shim:
         self.cause: ending.Cause | None = None
         self.kill_at: float | None = None
         self.round_at = 0.0
+        self.looked_at: float | None = None
         self.hunt = lineage.Hunt(self.pid, self.strangers)
         self.biggest = 0
         self.ended = 0
@@ -74,6 +76,7 @@ class Shim:
         self.report_pause = REPORT_FIRST
         self.front: int | None = None
         self.tmp = PrivateTmp(spec)
+        self.escapes = Escapes(self)
 
     # -- start ---------------------------------------------------------------------------------------------
 
@@ -86,7 +89,7 @@ class Shim:
             self.rung.make()
             self._fork()
         except OSError as error:
-            if not paths or (isinstance(error, child.StartFailed) and error.stage == "exec"):
+            if self.rung.name == "subreaper" or (isinstance(error, child.StartFailed) and error.stage == "exec"):
                 raise
             self._fall_through(error)
             self._fork()
@@ -155,7 +158,7 @@ class Shim:
         if self.kill_at is not None or (self.root_status is not None and self.final()):
             due.append(time.monotonic() + 0.01)
         else:
-            due += self.bounds.due(self.rung)
+            due += self.bounds.due(self.rung) + self.escapes.due()
             due += [] if self.rung.reachable else [self.report_at]
         return min(LONGEST_PAUSE, max(0.0, min(due) - time.monotonic())) * 1000 if due else None
 
@@ -203,6 +206,7 @@ class Shim:
         if self.link.retry_at is not None and now >= self.link.retry_at:
             self.link.reconnect({"tree": self.granted["tree"], **self._who()}, now)
         if self.cause is None and (self.root_status is None or not self.final()):
+            self.escapes.look(now)
             cause = self.bounds.passed(self.rung, now)
             if cause is not None:
                 self.end(now, cause)
@@ -210,6 +214,7 @@ class Shim:
                 self._report(now)
         else:
             self.bounds.let_go(self.rung)
+        self.kill_at, self.looked_at = ending.patience(self.kill_at, self.looked_at, now)
         if self.kill_at is not None and now >= max(self.kill_at, self.round_at):
             self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
             self.kill()
@@ -233,7 +238,7 @@ class Shim:
     def root_gone(self) -> None:
         self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
         if self.kill_at is None:
-            others = self.rung.members()
+            others = self.escapes.everybody()
             self.ended = len(others)
             if others:
                 self.freed.begin(self.rung, None)
@@ -261,7 +266,7 @@ class Shim:
         self.kill_at = now if cause.at_once else now + GRACE
         if not cause.at_once:
             self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
-            ending.signal_all(self.rung.members(), signal.SIGTERM)
+            ending.signal_all(self.escapes.everybody(), signal.SIGTERM)
 
     def kill(self) -> None:
         """One round, repeated until nobody is left: the rung's own, and from the second on by descent, for whoever
@@ -274,6 +279,7 @@ class Shim:
         if self.root_status is None:
             return False
         self._reap()
+        self.rung.disband()
         if ending.nobody(self.pid, self.strangers, self.spec["state"]) and not self.rung.members():
             return True
         return self.kill_at is not None and time.monotonic() > self.kill_at + ending.GIVE_UP_AFTER
@@ -307,8 +313,8 @@ class Shim:
         return self._finish(cause, left)
 
     def _finish(self, cause: ending.Cause, left: list[dict[str, object]]) -> int:
-        self.tmp.finish(bool(left))
         facts = record.compose(self, cause, left)
+        facts["private_tmp"] = self.tmp.finish(bool(left))
         self.rung.close()
         ending.remove(self.rung)
         name, exits = self.granted["tree"], self.granted["exits"]

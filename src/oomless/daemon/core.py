@@ -3,7 +3,7 @@
 Wiring only. The parts: ``gate.py`` (admission with a clock), ``registry.py`` (open trees), ``leases.py`` (the
 protocol), ``sessions.py`` (hosts' processes), ``unregistered.py`` (those that did not register), ``lookout.py`` (when
 the process table is looked at), ``idle.py`` (who uses no CPU time), ``hooks.py`` (what runs inside those),
-``contain/ladder.py`` (rungs), ``journal/``.
+``pressure.py`` (who is ended for all), ``contain/ladder.py`` (rungs), ``journal/``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from oomless.daemon.lineages import Keeper, Lineages
 from oomless.daemon.logs import Log
 from oomless.daemon.lookout import Lookout
 from oomless.daemon.message import Handler
+from oomless.daemon.pressure import Pressure
 from oomless.daemon.programs import mistakes
 from oomless.daemon.reap_views import ReapAnswer, ReapRequest
 from oomless.daemon.reaping import Known, Reaper
@@ -86,6 +87,9 @@ class Core:
         self._sessions = Sessions(
             rows, platform.boot_id(), trees, log, self._session_gone, self._unregistered.hand_over, look, self._keep
         )
+        self._pressure = Pressure(
+            self._registry, self._gate, settings, self._unregistered.living, self._leases.end, self._publish, log
+        )
         self._idle = IdleWatch(lambda: [memory for _, _, memory in self._remembered()])
         known = Known(trees.holds, self._registry.roots, self._unregistered.living, self._spared)
         self._reaper = Reaper(known, platform.boot_id(), rows.reaped, log)
@@ -100,6 +104,7 @@ class Core:
         self._journal.prune(KEEP_ROWS)
         for tree in self._registry.recover():
             self._leases.restore(tree)
+        self._gate.sampled = self._pressure.look
         self._unregistered.recover()
         self._sessions.recover()
         self._lookout.start(self._sessions, self._unregistered, self._idle, self._keeper)

@@ -19,6 +19,8 @@ from oomless.daemon.settle import policy
 from oomless.platform.base import Platform
 
 SAMPLE_EVERY = 1.0
+#: So often when all trees together are near what they may use.
+SAMPLE_OFTEN = 0.25
 #: A burst of requests shares one sample: reservations, not samples, tell its members apart.
 FRESH_FOR = 0.05
 
@@ -55,6 +57,9 @@ class Gate:
         self.memory = platform.memory()
         self._policy = policy(settings.current(), self.memory.total_bytes)
         self._state = initial(self._policy, self.memory.available_bytes, time.monotonic())
+        #: Called with each sample; True: the next one should come soon.
+        self.sampled: Callable[[], bool] = lambda: False
+        self._near = False
         self._requests: dict[str, Request] = {}
         self._sampled = 0.0
         self._closed = False
@@ -99,6 +104,7 @@ class Gate:
         found = {id: request.ceiling(available) for id, request in self._requests.items()}
         ceilings = {id: ceiling for id, ceiling in found.items() if ceiling is not None}
         self._feed(events.Observe(available=available, at=now, ceilings=ceilings))
+        self._near = self.sampled()
 
     # -- out -----------------------------------------------------------------------------------------------
 
@@ -137,7 +143,7 @@ class Gate:
         loop = asyncio.get_running_loop()
         busy = bool(self._state.held or self._state.queue)
         if busy and self._sampler is None:
-            self._sampler = loop.call_later(SAMPLE_EVERY, self._tick)
+            self._sampler = loop.call_later(SAMPLE_OFTEN if self._near else SAMPLE_EVERY, self._tick)
         elif not busy and self._sampler is not None:
             self._sampler.cancel()
             self._sampler = None

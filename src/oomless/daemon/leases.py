@@ -20,7 +20,7 @@ import msgspec
 
 from oomless.admission.events import Admit, Ask, Refuse, Restore, Wait
 from oomless.config import Settings, Watched, find_project, load
-from oomless.contain.ladder import Ladder
+from oomless.contain.ladder import PID_NAMESPACE, Ladder
 from oomless.daemon import wire
 from oomless.daemon.gate import Gate, Request, ceiling
 from oomless.daemon.intents import belongs_to, intent_of, leaf
@@ -206,10 +206,13 @@ class Leases:
         session: Session | None = None,
     ) -> Tree | None:
         """The intent goes to the journal before the answer goes out: whatever dies after that is found again."""
-        offer = self._ladder.choose(proc.cgroups(peer.pid), self._settings.current().rung)
+        wanted = self._settings.current().rung
+        if wanted == PID_NAMESPACE and lease.kind in ("shell", "server"):
+            wanted = "auto"  # its host speaks of their processes by number, and some of a shell's are spared
+        offer = self._ladder.choose(proc.cgroups(peer.pid), wanted)
         intent = intent_of(admit, lease, settled, parent, peer, offer, self._install, session)
         tree = Tree(intent, admit.reason)
-        tree.writer = writer
+        tree.writer, tree.retriable = writer, lease.retriable
         try:
             self._registry.add(tree)
         except JournalError as error:
@@ -265,14 +268,14 @@ class Leases:
             root = Identity(boot_id=self._boot, pid=message.root_pid, start=message.root_start)
             self._registry.started(tree, shim, root, message.rung, message.why_rung)
         elif isinstance(message, wire.Usage):
-            tree.used, tree.members = message.used, set(message.members)
+            tree.used, tree.members, tree.escaped = message.used, set(message.members), message.escaped
         elif isinstance(message, wire.Ended):
             self._registry.ended(tree, message.record)
 
-    def end(self, tree: Tree, reason: str) -> bool:
+    def end(self, tree: Tree, reason: str, victim: bool = False) -> bool:
         if tree.writer is None:
             return False
-        self._send(tree.writer, wire.End(reason=reason))
+        self._send(tree.writer, wire.End(reason=reason, victim=victim))
         return True
 
     def restore(self, tree: Tree) -> None:

@@ -175,9 +175,11 @@ class Registry:
 
     async def _await_start(self, tree: Tree) -> None:
         """Granted by a daemon that died at once: its shim, if there is one, adopts itself within seconds, unless it
-        has ended already and its record is there."""
-        until = time.monotonic() + START_WITHIN
-        while time.monotonic() < until and tree.shim is None and not tree.closed.is_set():
+        has ended already and its record is there. The looks are counted, and not the time: while we are stopped, no
+        message of the shim's is read."""
+        for _ in range(round(START_WITHIN / START_LOOK)):
+            if tree.shim is not None or tree.closed.is_set():
+                break
             await self._last_word(tree)
             await asyncio.sleep(START_LOOK)
         if tree.shim is None and not tree.closed.is_set():
@@ -265,7 +267,7 @@ class Registry:
             memory = self._platform.cgroup_footprint(tree.cgroups) if tree.cgroups else None
             if memory is not None:
                 tree.used = memory.used
-            elif tree.writer is None and tree.members:
+            elif tree.writer is None and tree.members and not tree.cgroups:
                 stats = [stat for pid, start in tree.members if (stat := proc.read_stat(pid)) and stat.start == start]
                 tree.used = proportional_sum(stats)
             if tree.used is not None:

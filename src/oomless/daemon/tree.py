@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oomless.journal.facts import TreeIntent
-    from oomless.model import Identity
+    from oomless.model import Escaped, Identity
 
 #: Rungs that have all controllers in the v2 tree.
 V2 = ("cgroup2", "cgroup2+systemd")
@@ -31,7 +31,8 @@ V2 = ("cgroup2", "cgroup2+systemd")
 
 class Tree:
     """``writer``: the lease connection, None while the shim is on its way back. ``members``: the last that a shim
-    without cgroups told of. ``closed`` is set once its end is in the journal."""
+    told of: all of them without cgroups, else those who have moved out (``escaped``). ``closed`` is set once its end
+    is in the journal. ``retriable``: whoever started it will try again if it fails."""
 
     def __init__(self, intent: TreeIntent, reason: str) -> None:
         self.intent = intent
@@ -42,9 +43,13 @@ class Tree:
         self.why_rung = ""
         self.used: int | None = None
         self.members: set[tuple[int, int]] = set()
+        self.escaped: tuple[Escaped, ...] = ()
         self.writer: asyncio.StreamWriter | None = None
+        self.retriable = False
         self.closed = asyncio.Event()
         self._pidfd: int | None = None
+        # From here on by the clock that nobody sets.
+        self._since = time.monotonic() - max(0.0, time.time() - intent.intended_at)
 
     @property
     def id(self) -> str:
@@ -118,9 +123,10 @@ class Tree:
             rung=self.rung,
             pid=self.root.pid if self.root else None,
             start=self.root.start if self.root else None,
-            seconds=round(time.time() - intent.intended_at, 3),
+            seconds=round(time.monotonic() - self._since, 3),
             reason=reason or self.reason,
             command=redact.words(intent.argv),
+            escaped=tuple(one for one in self.escaped if proc.start_of(one.pid) == one.start),
         )
 
 

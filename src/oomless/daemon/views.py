@@ -14,7 +14,7 @@ import msgspec
 
 from oomless.daemon.message import Handler
 from oomless.daemon.reap_views import ReapAnswer, ReapRequest
-from oomless.model import MachineMemory
+from oomless.model import Escaped, MachineMemory
 
 TreeState = Literal["running", "waiting", "ended"]
 
@@ -22,7 +22,7 @@ TreeState = Literal["running", "waiting", "ended"]
 class TreeView(msgspec.Struct, frozen=True, kw_only=True):
     """One tree or slot, or (``kind`` subagent) one inside a host's own process, which has no processes of its own.
     ``pid`` and ``start`` are its root's; ``seconds`` it has run or waited so far; ``reason`` is why it waits, runs
-    or ended."""
+    or ended; ``escaped`` are those of its processes that have moved out of its groups and are not back."""
 
     tree: str
     kind: str = "tree"
@@ -45,6 +45,7 @@ class TreeView(msgspec.Struct, frozen=True, kw_only=True):
     status: str | None = None
     survivors: int | None = None
     command: tuple[str, ...] = ()
+    escaped: tuple[Escaped, ...] = ()
 
 
 class DecisionView(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,8 @@ message only. All sizes are bytes, all times seconds.
                 <---  granted   the intent is in the journal: fork may happen now
     (run execs the shim, which goes on with the same connection; a slot just holds it)
     started     --->            the root process and what contains it
-    usage       --->            only on rungs without cgroups: bytes and members, about once a second
+    usage       --->            about once a second, bytes and members: on rungs without cgroups, and of those who
+                                have moved out of them
                 <---  end       end the tree, for this reason
     ended       --->            the exit record, before the shim exits; nothing is answered
 
@@ -28,7 +29,7 @@ from typing import Literal
 
 import msgspec
 
-from oomless.model import ExitRecord
+from oomless.model import Escaped, ExitRecord
 
 VERSION = 1
 
@@ -43,7 +44,8 @@ class Lease(_Message, frozen=True, kw_only=True, tag="lease"):
     governed tree it is asked from (checked against lineage). ``group`` with ``group_budget`` and ``group_parallel``
     bounds a batch as a whole. A ``shell`` or
     ``server`` is never kept waiting; ``session``, ``session_pid`` and ``session_start`` name the host's session that
-    it belongs to and the process it ends with (checked: it must be an ancestor)."""
+    it belongs to and the process it ends with (checked: it must be an ancestor). ``retriable``: if it fails it
+    will be tried again."""
 
     v: int
     kind: Literal["tree", "slot", "shell", "server"] = "tree"
@@ -63,6 +65,7 @@ class Lease(_Message, frozen=True, kw_only=True, tag="lease"):
     session: str | None = None
     session_pid: int | None = None
     session_start: int | None = None
+    retriable: bool = False
 
 
 class Adopt(_Message, frozen=True, kw_only=True, tag="adopt"):
@@ -86,10 +89,12 @@ class Started(_Message, frozen=True, kw_only=True, tag="started"):
 
 
 class Usage(_Message, frozen=True, kw_only=True, tag="usage"):
-    """``members``: pid and start of each, so that the daemon can end them if the shim is killed."""
+    """``members``: pid and start of each that the daemon cannot find itself, so that it can end them if the shim is
+    killed. ``escaped``: those of them who have moved out of the tree's cgroups."""
 
     used: int
     members: tuple[tuple[int, int], ...] = ()
+    escaped: tuple[Escaped, ...] = ()
 
 
 class Ended(_Message, frozen=True, kw_only=True, tag="ended"):
@@ -132,7 +137,10 @@ class Granted(_Message, frozen=True, kw_only=True, tag="granted"):
 
 
 class End(_Message, frozen=True, kw_only=True, tag="end"):
+    """``victim``: for the budget of all trees."""
+
     reason: str
+    victim: bool = False
 
 
 class Adopted(_Message, frozen=True, kw_only=True, tag="adopted"):

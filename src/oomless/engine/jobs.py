@@ -3,7 +3,7 @@
 Covers: reading the file or standard input, the fields of a job, and what is wrong with a line, named by file
 and line. Not here: running jobs (``local.py``), and where their results are kept (``store.py``).
 
-A line is ``{"name", "command": [...], "class"?, "memory"?, "expect"?, "timeout"?, "retries"?, "env"?,
+A line is ``{"name", "command": [...], "class"?, "memory"?, "expect"?, "processes"?, "timeout"?, "retries"?, "env"?,
 "cwd"?, "private_tmp"?}``. Empty lines and lines that start with ``#`` are skipped.
 """
 
@@ -22,12 +22,14 @@ from oomless.units import parse_duration, parse_size
 
 #: More than any machine has, and it still fits the 64 bits of every reader of our JSON.
 _SIZE_MAX = 2**60
+_PROCESSES_MAX = 2**22
 _SECONDS_MAX = 10 * 365 * 86400.0
 _FIX = "correct the line, or use --keep-going to run the others"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """``memory`` reserves and limits, ``expect`` only reserves; ``retries`` are further attempts."""
+    """``memory`` reserves and limits, ``expect`` only reserves; ``processes``: so many at once;
+    ``retries`` are further attempts."""
 
     line: int
     name: str
@@ -35,6 +37,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     klass: str | None = None
     memory: int | None = None
     expect: int | None = None
+    processes: int | None = None
     timeout: float | None = None
     retries: int = 0
     env: dict[str, str] = {}
@@ -173,6 +176,12 @@ def _flag(key: str, value: object) -> bool:
     return value
 
 
+def _processes(key: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _PROCESSES_MAX:
+        raise _wrong(f"{key} is not a number of processes: {_shown(value)}", "", "write a whole number from 1")
+    return value
+
+
 def _env(key: str, value: object) -> dict[str, str]:
     """Values are never shown: they may be secrets."""
     if not isinstance(value, dict):
@@ -196,6 +205,7 @@ _FIELDS: dict[str, Callable[[str, object], Any]] = {
     "class": _text,
     "memory": _size,
     "expect": _size,
+    "processes": _processes,
     "timeout": _timeout,
     "retries": _retries,
     "env": _env,

@@ -49,11 +49,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     klass: str | None = None
     memory: int | None = None
     expect: int | None = None
+    processes: int | None = None
     timeout: float | None = None
     wait: float | None = None
     group: str | None = None
     group_budget: int | None = None
     group_parallel: int | None = None
+    retriable: bool = False
     private_tmp: bool = False
     extra: dict[str, str | int] = {}
 
@@ -66,11 +68,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
             cwd=self.cwd,
             need=self.expect or self.memory,
             limit=self.memory,
+            processes=self.processes,
             wait=self.wait,
             owner=self.owner,
             group=self.group,
             group_budget=self.group_budget,
             group_parallel=self.group_parallel,
+            retriable=self.retriable,
         )
 
 

@@ -29,6 +29,8 @@ from oomless.platform import proc
 #: Requests that wait at the daemon at once: enough to choose from for backfill, and a batch of thousands does
 #: not hold thousands of sockets.
 ASKING = 16
+#: So often a job that has attempts left is ended for the budget of all trees without losing one.
+REQUEUES = 5
 _FINAL_CODES = (126, 127)
 
 
@@ -62,16 +64,20 @@ class Local:
         attempt, ending, lived = await self._earlier(seq)
         if ending is not None and ending.record.status == "done":
             return self._finish(seq, attempt, ending, earlier=not lived)
-        left = self._plan.jobs[seq].retries + (0 if lived else 1)
+        left, spared = self._plan.jobs[seq].retries + (0 if lived else 1), REQUEUES
         if not lived:
             ending = None
         while not self._interrupted and (ending is None or (left > 0 and _again(ending))):
             if ending is not None:
                 self._tell(Event(seq=seq, kind="retry", attempt=attempt, text=_described(ending)))
-            newer = await self._attempt(seq, attempt + 1)
+            newer = await self._attempt(seq, attempt + 1, retriable=left > 1)
             if newer is None:
                 break
-            attempt, ending, left = attempt + 1, newer, left - 1
+            attempt, ending = attempt + 1, newer
+            if newer.record.victim and left > 1 and spared:
+                spared -= 1  # it was ended for the others: none of its own attempts is used up
+            else:
+                left -= 1
         return None if ending is None else self._finish(seq, attempt, ending)
 
     async def _earlier(self, seq: int) -> tuple[int, Ending | None, bool]:
@@ -85,8 +91,8 @@ class Local:
         order = self._order(seq, intent.attempt)
         return intent.attempt, await conclude(self._paths, intent.tree, order, None), shim is not None
 
-    async def _attempt(self, seq: int, attempt: int) -> Ending | None:
-        order = self._order(seq, attempt)
+    async def _attempt(self, seq: int, attempt: int, retriable: bool) -> Ending | None:
+        order = msgspec.structs.replace(self._order(seq, attempt), retriable=retriable)
         try:
             check_folder(order.cwd)
             lease = await self._ask(seq, order)
@@ -110,6 +116,7 @@ class Local:
             klass=job.klass,
             memory=job.memory,
             expect=job.expect,
+            processes=job.processes,
             timeout=job.timeout,
             wait=FOREVER,
             group=plan.batch,

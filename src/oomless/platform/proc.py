@@ -18,7 +18,7 @@ assert sys.platform == "linux"
 from oomless.lean import signal
 
 SENT, GONE, DENIED = "sent", "gone", "denied"
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
 
 
 class Stat:
@@ -196,7 +196,12 @@ def die_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _prctl(option: int, value: int) -> bool:
+def name_self(name: str) -> None:
+    """What ``ps -o comm`` and ``top`` show of this process; 15 characters at most."""
+    _prctl(_PR_SET_NAME, name.encode())
+
+
+def _prctl(option: int, value: int | bytes) -> bool:
     import _ctypes
 
     address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]

@@ -42,7 +42,7 @@ def _by_name(scene: Scene) -> dict[str, tuple[_Instances, _Instances]]:
     """The instances of each server, of live sessions: the idle ones, and the others."""
     found: dict[str, tuple[_Instances, _Instances]] = {}
     for (name, _), group in servers(scene.processes).items():
-        if any(one.verdict in ("owned", "idle", "duplicate") for one in group):
+        if any(one.verdict in ("owned", "escaped", "idle", "duplicate") for one in group):
             idle, used = found.setdefault(name, ([], []))
             (idle if idle_seconds(group) >= IDLE_AFTER else used).append(group)
     return found

@@ -1,0 +1,138 @@
+"""Who is ended when all trees together use more than they may: pure, ``judge(watch, ...) -> (watch, actions)``.
+
+Each tree may keep to its own limit and all of them be too much: N limits of 65 % of the memory are no limit. So there
+are marks, shares of what all may use: above one nothing more is admitted (``policy.py``), above the next it is told,
+above the last one tree is ended, and no other before that one is dead and the figures had time to follow
+(systemd-oomd and Ray both wait: memory that is being freed still counts, and who does not wait ends one after the
+other).
+
+The victim is one of those that use more than was promised to them, if there are any, and among several whoever
+exceeds it by far: nobody is ended for what another does. Then: one that will be tried again, one that does nothing,
+the youngest, which is the cheapest to do again. Never by the kernel's score, which is for editors as for us. Who may
+be ended at all is ``Subject.eligible``, decided in ``daemon/pressure.py``; nothing is ended here.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from oomless.units import format_size
+
+#: Who is told to end has its grace of 1 s, and memory takes a while to be freed; then another is looked for.
+DIES_WITHIN = 10.0
+#: After a death, until the next may be chosen.
+BACK_OFF = 2.0
+#: A warning is over when so much less (as a share) is in use.
+HYSTERESIS = 0.05
+
+
+class Marks(msgspec.Struct, frozen=True, kw_only=True):
+    """Shares of what all trees together may use: nothing more starts, it is told, one is ended."""
+
+    admit: float = 0.8
+    warn: float = 0.9
+    end: float = 1.0
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """A held tree. ``used`` with what is nested in it. ``eligible``: it may be ended at all. ``retriable``: whoever
+    started it will try again."""
+
+    id: str
+    name: str
+    used: int
+    reserved: int = 0
+    parent: str | None = None
+    since: float = 0.0
+    eligible: bool = False
+    retriable: bool = False
+    idle: bool = False
+
+
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """What is remembered between two looks. ``due``: until then nobody is chosen, or the victim is dead. ``stubborn``
+    were told to end and did not."""
+
+    warned: bool = False
+    victim: str | None = None
+    due: float = 0.0
+    stubborn: frozenset[str] = frozenset()
+
+
+class Warn(msgspec.Struct, frozen=True, kw_only=True):
+    reason: str
+
+
+class EndOne(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    reason: str
+
+
+def may_use(budget: int | None, total: int, headroom: int, available: int, used: int) -> int:
+    """What all trees together may use. Without a fixed budget that is what they use and what is available above the
+    headroom; but no less than half of the memory, for what other programs took is not freed by ending ours."""
+    if budget is not None:
+        return budget
+    most = max(0, total - headroom)
+    return min(most, max(used + available - headroom, most // 2))
+
+
+def in_use(subjects: tuple[Subject, ...]) -> int:
+    """By the outermost trees: what is nested is in their figures."""
+    ids = {one.id for one in subjects}
+    return sum(one.used for one in subjects if one.parent not in ids)
+
+
+def judge(
+    watch: Watch, marks: Marks, allowed: int, subjects: tuple[Subject, ...], now: float
+) -> tuple[Watch, tuple[Warn | EndOne, ...]]:
+    used = in_use(subjects)
+    watch = _after_the_victim(watch, subjects, now)
+    if used < (marks.warn - HYSTERESIS) * allowed:
+        return msgspec.structs.replace(watch, warned=False), ()
+    actions: list[Warn | EndOne] = []
+    if used >= marks.warn * allowed and not watch.warned:
+        watch = msgspec.structs.replace(watch, warned=True)
+        actions.append(Warn(reason=f"{_sum(used, allowed)}; at {marks.end:.0%} one of them is ended"))
+    if used >= marks.end * allowed and watch.victim is None and now >= watch.due:
+        victim = choose(subjects, watch.stubborn)
+        if victim is not None:
+            watch = msgspec.structs.replace(watch, victim=victim.id, due=now + DIES_WITHIN)
+            actions.append(EndOne(id=victim.id, reason=_why(victim, used, allowed)))
+    return watch, tuple(actions)
+
+
+def choose(subjects: tuple[Subject, ...], stubborn: frozenset[str] = frozenset()) -> Subject | None:
+    """The one to be ended; None if there is none that may be."""
+    nested: dict[str | None, int] = {}
+    for one in subjects:
+        nested[one.parent] = nested.get(one.parent, 0) + one.used
+    candidates = [one for one in subjects if one.eligible and one.id not in stubborn]
+    excess = {one.id: max(0, one.used - nested.get(one.id, 0) - one.reserved) for one in candidates}
+    worst = max(excess.values(), default=0)
+
+    def order(one: Subject) -> tuple[bool, bool, bool, float, int]:
+        to_blame = worst > 0 and 2 * excess[one.id] >= worst
+        return not to_blame, not one.retriable, not one.idle, -one.since, -one.used
+
+    return min(candidates, key=order, default=None)
+
+
+def _after_the_victim(watch: Watch, subjects: tuple[Subject, ...], now: float) -> Watch:
+    stubborn = watch.stubborn & {one.id for one in subjects}
+    if watch.victim is None:
+        return msgspec.structs.replace(watch, stubborn=stubborn)
+    if all(one.id != watch.victim for one in subjects):
+        return msgspec.structs.replace(watch, victim=None, due=now + BACK_OFF, stubborn=stubborn)
+    if now >= watch.due:
+        return msgspec.structs.replace(watch, victim=None, stubborn=stubborn | {watch.victim})
+    return watch
+
+
+def _sum(used: int, allowed: int) -> str:
+    return f"all trees together use {format_size(used)} of the {format_size(allowed)} that they may"
+
+
+def _why(one: Subject, used: int, allowed: int) -> str:
+    own = f"{format_size(one.used)} by this one, {format_size(one.reserved)} of it reserved"
+    return f"ended for the others: {_sum(used, allowed)}, {own}"

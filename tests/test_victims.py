@@ -1,0 +1,342 @@
+"""The budget of all trees together: who is ended for it, by tables, and then with real trees that grow."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import subprocess
+import sys
+import tempfile
+import termios
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import run_oomless, wait_for
+from oomless.admission import Ask, Configure, End, Observe, Policy, Use, initial, step
+from oomless.admission.victims import (
+    BACK_OFF,
+    DIES_WITHIN,
+    EndOne,
+    Marks,
+    Subject,
+    Warn,
+    Watch,
+    choose,
+    in_use,
+    judge,
+    may_use,
+)
+from oomless.config import MarkSettings, Settings
+from oomless.daemon.client import Client
+from oomless.daemon.settle import policy
+from oomless.paths import Paths
+
+MB, GB = 10**6, 10**9
+MARKS = Marks()
+
+
+def tree(id: str, used: int, **fields: object) -> Subject:
+    fields = {"reserved": 100, "eligible": True, "since": 0.0, **fields}
+    return Subject(id=id, name=id, used=used, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("trees", "victim"),
+    [
+        ((tree("old", 500, since=1.0), tree("new", 500, since=2.0)), "new"),
+        ((tree("old", 500, retriable=True, since=1.0), tree("new", 500, since=2.0)), "old"),
+        ((tree("old", 500, idle=True, since=1.0), tree("new", 500, since=2.0)), "old"),
+        ((tree("idle", 500, idle=True), tree("again", 500, retriable=True)), "again"),
+        ((tree("small", 500), tree("large", 600)), "large"),
+        # whoever keeps to what it was promised is not ended for one that does not
+        ((tree("grows", 900, since=1.0), tree("keeps", 90, since=2.0, retriable=True, idle=True)), "grows"),
+        ((tree("grows", 900, since=1.0), tree("a little", 120, since=2.0, retriable=True)), "grows"),
+        # what is nested in it is not its own doing
+        ((tree("outer", 900, since=1.0), tree("inner", 850, parent="outer", since=2.0)), "inner"),
+        ((tree("outer", 900, since=1.0), tree("inner", 50, parent="outer", since=2.0)), "outer"),
+        # a server, a tool shell, a session at a terminal
+        ((tree("server", 900, eligible=False), tree("keeps", 90)), "keeps"),
+        ((tree("server", 900, eligible=False),), None),
+        ((), None),
+    ],
+)
+def test_who_is_ended(trees: tuple[Subject, ...], victim: str | None) -> None:
+    chosen = choose(trees)
+    assert (chosen.id if chosen else None) == victim
+
+
+def test_nested_trees_are_counted_once() -> None:
+    assert in_use((tree("outer", 900), tree("inner", 850, parent="outer"), tree("other", 5, parent="gone"))) == 905
+
+
+@pytest.mark.parametrize(
+    ("budget", "available", "used", "allowed"),
+    [
+        (GB, 0, 5 * GB, GB),  # the user's word
+        (None, 10 * GB, 0, 9 * GB),  # a machine of 10 GB that keeps 1 free
+        (None, 4 * GB, 2 * GB, 5 * GB),
+        (None, 0, 2 * GB, 4 * GB + GB // 2),  # others took it: ours are not ended for that
+        (None, 1 * GB, 8 * GB, 8 * GB),
+    ],
+)
+def test_what_all_may_use(budget: int | None, available: int, used: int, allowed: int) -> None:
+    assert may_use(budget, 10 * GB, GB, available, used) == allowed
+
+
+class Looks:
+    """One look after the other at trees of the given sizes, of 1000 that they may use."""
+
+    def __init__(self) -> None:
+        self.watch = Watch()
+
+    def __call__(self, now: float, **sizes: int) -> list[str]:
+        trees = tuple(tree(id, used, since=len(sizes) - n) for n, (id, used) in enumerate(sizes.items()))
+        self.watch, actions = judge(self.watch, MARKS, 1000, trees, now)
+        return [action.id if isinstance(action, EndOne) else "warn" for action in actions]
+
+
+def test_nothing_happens_below_the_marks() -> None:
+    look = Looks()
+    assert look(0.0, a=400, b=490) == []
+    assert look.watch == Watch()
+
+
+def test_it_is_told_once_until_it_is_well_below_again() -> None:
+    look = Looks()
+    assert look(0.0, a=901) == ["warn"]
+    assert look(1.0, a=999) == []
+    assert look(2.0, a=860) == []
+    assert look(3.0, a=901) == []
+    assert look(4.0, a=849) == []
+    assert look(5.0, a=901) == ["warn"]
+
+
+def test_one_at_a_time_and_none_before_the_last_is_dead_and_the_figures_followed() -> None:
+    look = Looks()
+    assert look(0.0, a=500, b=500, c=500) == ["warn", "a"]
+    assert look(5.0, a=500, b=500, c=500) == []
+    assert look(6.0, b=500, c=500) == []  # dead, and what it had may not be free yet
+    assert look(6.0 + BACK_OFF - 0.1, b=500, c=500) == []
+    assert look(6.0 + BACK_OFF, b=500, c=500) == ["b"]
+
+
+def test_one_that_does_not_die_is_not_waited_for_for_ever() -> None:
+    look = Looks()
+    assert look(0.0, a=500, b=500) == ["warn", "a"]
+    assert look(DIES_WITHIN - 0.1, a=500, b=500) == []
+    assert look(DIES_WITHIN, a=500, b=500) == ["b"]
+    assert look(2 * DIES_WITHIN, a=500, b=500) == []  # nobody is left to choose
+
+
+def test_the_reason_names_budget_sum_and_the_trees_own() -> None:
+    _, actions = judge(Watch(), MARKS, GB, (tree("a", 900 * MB, reserved=300 * MB), tree("b", 200 * MB)), 0.0)
+    warning, end = actions
+    assert isinstance(warning, Warn)
+    assert (
+        warning.reason == "all trees together use 1.10 GB of the 1.00 GB that they may; at 100% one of them is ended"
+    )
+    assert end.reason == (
+        "ended for the others: all trees together use 1.10 GB of the 1.00 GB that they may, 900 MB by this one, "
+        "300 MB of it reserved"
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 900), st.integers(0, 500), st.booleans(), st.booleans(), st.booleans()), max_size=8
+    ),
+    st.floats(0, 30),
+)
+def test_a_victim_may_be_ended_and_is_needed(rows: list[tuple[int, int, bool, bool, bool]], now: float) -> None:
+    trees = tuple(
+        tree(str(n), used, reserved=reserved, eligible=may, retriable=again, idle=idle, since=n)
+        for n, (used, reserved, may, again, idle) in enumerate(rows)
+    )
+    _, actions = judge(Watch(), MARKS, 1000, trees, now)
+    ended = [action for action in actions if isinstance(action, EndOne)]
+    assert len(ended) <= 1
+    for action in ended:
+        assert in_use(trees) >= 1000
+        assert next(one for one in trees if one.id == action.id).eligible
+    assert ended or in_use(trees) < 1000 or not any(one.eligible for one in trees)
+
+
+# -- the mark of admission -------------------------------------------------------------------------------------
+
+
+def ask(id: str, need: int) -> Ask:
+    return Ask(id=id, name=id, declared=need, at=0.0)
+
+
+def test_nothing_starts_above_the_mark_until_it_is_left_well_behind() -> None:
+    state = initial(Policy(budget=1000, admit_mark=0.8), 10**6)
+    state, _ = step(state, ask("a", 100))
+    state, _ = step(state, Use(id="a", used=800))
+    state, _ = step(state, Observe(available=10**6, at=1.0))
+    state, (told,) = step(state, ask("b", 50))
+    assert told.reason == "800 B of the budget of 1 kB are in use and nothing starts above 800 B, held by a (800 B)"
+    state, actions = step(state, Use(id="a", used=760))
+    assert actions == ()
+    state, (admitted,) = step(state, Use(id="a", used=740))
+    assert admitted.id == "b"
+    state, _ = step(state, Use(id="a", used=800))
+    state, _ = step(state, Observe(available=10**6, at=2.0))
+    state, _ = step(state, ask("c", 50))
+    for id in ("a", "b"):
+        state, actions = step(state, End(id=id, at=3.0))
+    assert "c" in state.held
+
+
+def test_without_a_budget_there_is_no_mark() -> None:
+    state = initial(Policy(admit_mark=0.8), 10**6)
+    state, _ = step(state, Use(id="a", used=10**6))
+    state, (admitted,) = step(state, ask("b", 50))
+    state, _ = step(state, Configure(policy=Policy(budget=40)))
+    assert admitted.id == "b"
+
+
+def test_the_settings_marks_are_the_policys() -> None:
+    found = policy(Settings(budget=1000, marks=MarkSettings(admit=0.7)), GB)
+    assert found.admit_mark == 0.7
+    assert policy(Settings(), GB).admit_mark == 0.8
+
+
+# -- real trees ------------------------------------------------------------------------------------------------
+
+#: Takes so many bytes when the file is there, and then stays until another is, or does not.
+GROWS = """
+import os, sys, time
+size, when, end = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+while not os.path.exists(when):
+    time.sleep(0.01)
+held = bytearray(b"x") * size
+while not os.path.exists(end):
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def folder() -> Path:
+    return Path(tempfile.mkdtemp(dir=os.environ["XDG_RUNTIME_DIR"]))
+
+
+def settings(text: str) -> None:
+    file = Path(os.environ["XDG_CONFIG_HOME"]) / "oomless" / "config.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def grows(size: int, when: Path, end: Path) -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", GROWS, str(size), str(when), str(end)]
+
+
+def run(name: str, report: Path, command: list[str], *options: str) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-m", "oomless", "run", "--name", name, "--report", str(report), *options, "--", *command]
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def running() -> set[str]:
+    return {one.name for one in Client(Paths(), start=False).status().trees if one.state == "running" and one.pid}
+
+
+@pytest.mark.parametrize("rung", ["auto", "subreaper"])
+def test_of_two_that_are_too_much_together_the_one_that_outgrew_its_share_is_ended(rung: str, folder: Path) -> None:
+    settings(f'budget = "300MB"\nrung = "{rung}"\n')
+    go, end = folder / "go", folder / "end"
+    keeps = run("keeps", folder / "keeps.json", grows(80 * MB, go, end), "--expect", "150MB")
+    assert wait_for(lambda: Path(Paths().daemon_file).exists() and "keeps" in running(), 20)
+    outgrows = run("outgrows", folder / "outgrows.json", grows(280 * MB, go, end), "--expect", "50MB")
+    assert wait_for(lambda: running() == {"keeps", "outgrows"}, 20)
+    go.touch()
+    _, said = outgrows.communicate(timeout=30)
+    end.touch()
+    assert keeps.wait(20) == 0
+    keeps.communicate()
+    record = json.loads((folder / "outgrows.json").read_text())
+    assert outgrows.returncode == 137
+    assert (record["status"], record["exit_code"], record["survivors"], record["victim"]) == ("killed", 137, 0, True)
+    assert "of the 300 MB that they may" in record["reason"]
+    assert "50 MB of it reserved; 2" in record["reason"]
+    assert record["reason"].endswith(" MB freed")
+    assert record["reason"] in said
+
+
+def test_nothing_is_ended_while_all_together_keep_to_the_budget(folder: Path) -> None:
+    settings('budget = "300MB"\n')
+    go, end = folder / "go", folder / "end"
+    command = grows(120 * MB, go, end)
+    two = [run(name, folder / name, command, "--expect", "50MB") for name in ("a", "b")]
+    assert wait_for(lambda: Path(Paths().daemon_file).exists() and running() == {"a", "b"}, 20)
+    go.touch()
+    client = Client(Paths(), start=False)
+    assert wait_for(lambda: sum(one.used_bytes or 0 for one in client.status().trees) > 240 * MB, 20)
+    assert not wait_for(lambda: len(running()) < 2, 2.5)
+    end.touch()
+    for process in two:
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize("seated", [True, False])
+def test_a_session_that_somebody_sits_at_is_not_ended_for_the_others(seated: bool, folder: Path) -> None:
+    """One that runs by itself (``claude -p``) is a tree like others."""
+    settings('budget = "200MB"\n')
+    go, end = folder / "go", folder / "end"
+    ours, theirs = pty.openpty()
+    try:
+        command = ["bash", "-c", 'exec -a claude "$@"', "-", *grows(300 * MB, go, end)]
+        argv = [sys.executable, "-m", "oomless", "run", "--name", "seat", "--expect", "20MB", "--", *command]
+        stdin, then = (theirs, _sit_down) if seated else (subprocess.DEVNULL, None)
+        process = subprocess.Popen(
+            argv,
+            stdin=stdin,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=then,
+        )
+        assert wait_for(lambda: Path(Paths().daemon_file).exists() and running() == {"seat"}, 20)
+        go.touch()
+        client = Client(Paths(), start=False)
+        if seated:
+            assert wait_for(lambda: sum(one.used_bytes or 0 for one in client.status().trees) > 250 * MB, 20)
+            assert not wait_for(lambda: process.poll() is not None, 3)
+            end.touch()
+        process.communicate(timeout=20)
+        assert process.returncode == (0 if seated else 137)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def _sit_down() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_a_job_that_is_ended_for_the_others_waits_and_runs_again(folder: Path) -> None:
+    """It has one attempt more, and is ended without losing it: so that it may still fail once by itself."""
+    settings('budget = "300MB"\n')
+    go, end, file, first = folder / "go", folder / "end", folder / "jobs.jsonl", folder / "first"
+    script = (
+        f"import os, sys, time\nfirst = not os.path.exists({str(first)!r})\nopen({str(first)!r}, 'a').write('x')\n"
+        f"held = bytearray(b'x') * (230_000_000 if first else 1000)\nwhile first: time.sleep(1)\n"
+        f"sys.exit(os.path.getsize({str(first)!r}) == 2)"
+    )
+    file.write_text(
+        json.dumps({"name": "job", "command": [sys.executable, "-I", "-c", script], "expect": 10**7, "retries": 1})
+    )
+    holder = run("holder", folder / "holder.json", grows(100 * MB, go, end), "--expect", "150MB")
+    assert wait_for(lambda: Path(Paths().daemon_file).exists() and "holder" in running(), 20)
+    go.touch()
+    done = run_oomless("batch", str(file), "--json", timeout=60)
+    (job,) = json.loads(done.stdout)["jobs"]
+    assert (done.returncode, job["status"], job["attempts"], job["survivors"]) == (0, "done", 3, 0)
+    assert first.read_text() == "xxx"
+    end.touch()
+    holder.communicate(timeout=20)
+    assert holder.returncode == 0
