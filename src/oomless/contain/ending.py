@@ -34,6 +34,8 @@ GIVE_UP_AFTER, GIVE_UP_AT_MOST = 5.0, 30.0
 #: and counts neither as grace nor as patience.
 STOPPED_FOR = 1.0
 COMMAND_KEPT = 200
+#: An argument of the daemon.
+DAEMON = "oomless.daemon"
 #: Who has been signalled needs the processor to die: looking for the rest takes at most a third of it.
 ROUND_EVERY, SHARE = 0.01, 2
 
@@ -97,7 +99,7 @@ def daemon_below(state: str, own: int) -> set[tuple[int, int]]:
     except (OSError, ValueError, KeyError, TypeError):
         return set()
     stat = proc.read_stat(who[0])
-    is_it = stat and stat.start == who[1] and "oomless.daemon" in proc.cmdline(stat.pid)
+    is_it = stat and stat.start == who[1] and DAEMON in proc.cmdline(stat.pid)
     while is_it and stat and stat.pid != own:
         stat = proc.read_stat(stat.ppid)
     return {who} if is_it and stat else set()
@@ -111,8 +113,12 @@ def nobody(own: int, strangers: set[tuple[int, int]], state: str) -> bool:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return True
-    strangers |= daemon_below(state, own)
-    return bool(strangers) and all((stat.pid, stat.start) in strangers for stat in lineage.children(own))
+    for stat in lineage.children(own):
+        if (stat.pid, stat.start) not in strangers and DAEMON in proc.cmdline(stat.pid):
+            strangers |= daemon_below(state, own)
+        if (stat.pid, stat.start) not in strangers:
+            return False
+    return bool(strangers)
 
 
 def describe(
