@@ -98,7 +98,7 @@ class Registry:
         if tree.intent.kind == "slot":
             self.released(tree)
         elif tree.shim is None and not tree.closed.is_set():
-            self._spawn(self._bury(tree, "it never started"))
+            self._spawn(self._never_started(tree))
 
     def shim_died(self, tree: Tree) -> None:
         tree.unwatch()
@@ -183,6 +183,12 @@ class Registry:
             await self._last_word(tree)
             await asyncio.sleep(START_LOOK)
         if tree.shim is None and not tree.closed.is_set():
+            await self._never_started(tree)
+
+    async def _never_started(self, tree: Tree) -> None:
+        """Unless its shim is there and just has not come to it: a machine under load may keep it for ten seconds."""
+        slow = tree.starting()
+        if slow is None or not tree.watch(slow, self.shim_died):
             await self._bury(tree, "it never started")
 
     # -- ends without a word -------------------------------------------------------------------------------
