@@ -85,6 +85,8 @@ class Registry:
         if any(os.path.exists(path) for path in tree.cgroups.values()):
             spared = frozenset((one.pid, one.start) for one in record.left_running)
             self._spawn(self._sweep(tree, "its groups were still there", close=False, spared=spared))
+        elif self._remnants.anything(tree.id, {}):
+            self._spawn(self._remnants.clear_late(tree.id, {}))
 
     def released(self, tree: Tree) -> None:
         """A slot has no processes: its end is the end of its lease."""
@@ -230,6 +232,8 @@ class Registry:
             tmp = "" if left or running else await self._remnants.remove_tmp(tree.id)
             text += f"; {tmp}" if tmp else ""
             self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed, running)
+        if self._remnants.anything(tree.id, tree.cgroups):
+            self._spawn(self._remnants.clear_late(tree.id, tree.cgroups))
 
     def _to_be_finished(self) -> None:
         """By this task, though the daemon is told to stop."""
