@@ -121,8 +121,8 @@ def test_what_needs_linux_says_so_in_one_line(arguments: list[str]) -> None:
     done = on_mac(*arguments)
     assert (done.returncode, done.stdout) == (125, "")
     assert done.stderr == (
-        f"oomless: oomless {arguments[0]} does not run on darwin; it needs containment, which is written for Linux"
-        " only so far; run it on Linux\n"
+        f"oomless: oomless {arguments[0]} does not run on darwin; it needs the daemon, which is written for"
+        " Linux only so far; run it on Linux\n"
     )
 
 

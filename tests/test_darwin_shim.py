@@ -57,7 +57,7 @@ os.read(0, 1)
 
 @pytest.fixture(autouse=True)
 def on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
 
 
 @pytest.fixture
@@ -152,6 +152,15 @@ class TestTheEnd:
         assert finish(process)[0] == 0
         assert not alive(orphan, start_of)
         assert record_in(report).ended == 1
+
+    def test_who_stays_in_the_group_is_found_without_a_parent_or_a_mark(self, report: Path) -> None:
+        """The end of its output is the end of all."""
+        words = ("sh", "-c", "(env -i sh -c 'trap \"\" TERM; echo; sleep 60; sleep 1' & read line) & read line")
+        process = start("--report", report, "--", *words, stdin=subprocess.PIPE)
+        assert process.stdout
+        process.stdout.readline()
+        assert finish(process)[0] == 1  # the end of its input ends the root
+        assert record_in(report).survivors == 0
 
     def test_the_root_stays_a_zombie_until_its_group_is_gone(self) -> None:
         """So that the number of the group is nobody else's while it is signalled."""
@@ -292,6 +301,17 @@ class TestTree:
         sleeper.wait(5)
         assert not tree.send((sleeper.pid, tree.root_start), signal.SIGKILL)
         exits.take()
+
+    def test_a_table_that_cannot_be_read_ends_nobody(
+        self, sleeper: subprocess.Popen[bytes], exits: Exits, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = Translated()
+        tree = Tree(calls, exits, sleeper.pid, "OOMLESS_TREE=x", apart=True)
+        monkeypatch.setattr(calls, "sysctl", lambda name: b"")
+        assert [one.pid for one in tree.look()] == [sleeper.pid]
+        assert (tree.root_state(), tree.over(), tree.over(), tree.over()) == ("runs", False, False, False)
+        with pytest.raises(OSError, match="does not tell"):
+            Tree(calls, exits, sleeper.pid, "OOMLESS_TREE=x", apart=True)
 
     def test_the_groups_list_has_its_zombies(self, sleeper: subprocess.Popen[bytes]) -> None:
         processes = Processes(Translated())

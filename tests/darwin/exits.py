@@ -34,3 +34,5 @@ class Exits:
 
     def close(self) -> None:
         self._epoll.close()
+        for fd in self._watched.values():
+            os.close(fd)

@@ -40,7 +40,7 @@ def here(name: str) -> bool:
 
 
 def unsupported(name: str) -> UnsupportedPlatform:
-    why = "it needs containment, which is written for Linux only so far"
+    why = "it needs the daemon, which is written for Linux only so far"
     return UnsupportedPlatform(f"oomless {name} does not run on {sys.platform}", why, "run it on Linux")
 
 

@@ -110,6 +110,7 @@ class Tree:
     source = "phys_footprint"
 
     def __init__(self, calls: Calls, exits: Exits, root: int, mark: str, *, apart: bool) -> None:
+        """Raises OSError where the system tells nothing."""
         self.root = root
         self._system = Processes(calls)
         self._exits = exits
@@ -117,11 +118,14 @@ class Tree:
         self._group = root if apart else None
         self._own = os.getpid()
         first = self._system.one(root)
-        self.root_start = first.start if first else 0
+        if first is None:
+            raise OSError(5, "the system does not tell of its own child")
+        self.root_start = first.start
         self._known: set[Who] = {(root, self.root_start)}
         #: So many looks in a row saw nobody.
         self.quiet = 0
         self._peak = 0
+        self._seen: list[Process] = [first]
         exits.watch(root)
 
     # -- who -----------------------------------------------------------------------------------------------
@@ -129,6 +133,8 @@ class Tree:
     def look(self) -> list[Process]:
         """Everyone of the tree who lives; remembered, so that their children are known when they are gone."""
         table = self._system.table()
+        if self._own not in table:  # it could not be read; nobody is taken for gone
+            return self._seen
         here = {one.who for one in table.values()}
         self._known &= here
         queue = [one for one in table.values() if one.who in self._known or self._joined(one)]
@@ -145,7 +151,8 @@ class Tree:
             if one.who not in self._known:
                 self._exits.watch(one.pid)
         self._known.update(one.who for one in found.values())
-        return [one for one in found.values() if not one.zombie]
+        self._seen = [one for one in found.values() if not one.zombie]
+        return self._seen
 
     def _joined(self, one: Process) -> bool:
         """By our group, whose number the root pins; an orphan by its mark (anybody else is found by its parent)."""
@@ -154,11 +161,11 @@ class Tree:
         return one.pgid == self._group or (one.parent == 1 and self._system.carries(one.pid, self._mark))
 
     def root_state(self) -> str:
-        """``runs``, ``stopped`` or ``ended``."""
+        """``runs``, ``stopped`` or ``ended``. It is in the table until we reap it; else that could not be read."""
         one = self._system.one(self.root)
-        if one is None or one.zombie:
-            return "ended"
-        return "stopped" if one.stopped else "runs"
+        if one is None:
+            return "runs"
+        return "ended" if one.zombie else "stopped" if one.stopped else "runs"
 
     # -- what it uses --------------------------------------------------------------------------------------
 

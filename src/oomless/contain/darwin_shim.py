@@ -115,9 +115,13 @@ class Shim:
             self._become(writer)
         os.close(writer)
         mark = f"OOMLESS_TREE={self.spec.mark}"
-        self.tree = Tree(self._calls, self._exits, pid, mark, apart=not self.same_group)
         try:
+            self.tree = Tree(self._calls, self._exits, pid, mark, apart=not self.same_group)
             told = os.read(reader, 64)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)  # our child, not reaped
+            os.waitpid(pid, 0)
+            raise
         finally:
             os.close(reader)
         if told:
