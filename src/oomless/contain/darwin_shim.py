@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 GRACE, GIVE_UP_AFTER = 1.0, 5.0
 #: Between two looks at the table: a young tree is still forking.
 LOOK_FIRST, LOOK_EVERY = 0.05, 0.5
+#: A tree that forks without end tells so each time: looks may take this share of a core at most.
+SHARE = 0.1
 #: Bazel's loop over a group waits a millisecond; a look at the whole table costs more than that.
 ROUND_EVERY = 0.01
 FULL_FOR = 1.0
@@ -75,6 +77,7 @@ class Shim:
         self._pace = Pace(spec.memory) if spec.memory else None
         self._ends_at = None if spec.timeout is None else self.began + spec.timeout
         self._look_at, self._pause = self.began, LOOK_FIRST
+        self._soonest = self.began
         self._full_since: float | None = None
         self._kill_at: float | None = None
         self.cause: Cause | None = None
@@ -100,7 +103,7 @@ class Shim:
         self._signals, writer = os.pipe()
         os.set_blocking(self._signals, False)
         os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         for number in (*ENDING, signal.SIGCHLD):
             if number == signal.SIGCHLD or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _noted)
@@ -157,7 +160,7 @@ class Shim:
             now = time.monotonic()
             if self._exits.fd in ready:
                 self._exits.take()
-                self._look_at = min(self._look_at, now)
+                self._look_at = min(self._look_at, max(now, self._soonest))
             if lifeline in ready:
                 poll.unregister(lifeline)
                 lifeline = None
@@ -216,6 +219,7 @@ class Shim:
             self._pause = min(LOOK_EVERY, self._pause * 2)
             paced = self._pause if self._pace is None else self._pace.seconds(now, used)
             self._look_at = now + min(self._pause, paced)
+            self._soonest = now + max(ROUND_EVERY, (time.monotonic() - now) / SHARE)
             if self.cause is None:
                 found = self._passed(now, used, len(members))
                 if found is not None:
