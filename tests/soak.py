@@ -5,7 +5,8 @@
 Exits with 1 if anything was found that must not be, with 130 after Ctrl-C; it leaves nothing itself, whatever
 happens to it: a guard, the subreaper above all that is started here, ends who is left. The same seed makes the same
 choices, but processes race, so that no two runs are the same. The parts: ``soak_scene.py`` (who there is),
-``soak_faults.py`` (who is killed), ``soak_checks.py`` (what must hold).
+``soak_faults.py`` (who is killed), ``soak_checks.py`` (what must hold), ``soak_sight.py`` (that it would be
+seen if it did not).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+import soak_sight
 from helpers import wait_for
 from oomless.contain import files, lineage
 from oomless.paths import Paths
@@ -56,6 +58,7 @@ class Soak:
         self.checks = Checks(self.scene, self.tally)
         self.faults = dict.fromkeys(KINDS, 0)
         self.rounds = 0
+        self.blind: list[str] = []
         self.began, self.seconds = time.monotonic(), 0.0
 
     def run(self) -> None:
@@ -66,6 +69,7 @@ class Soak:
                 self.round(show)
                 self.scene.dismiss(lasting)
                 self.scene.works.clear()
+        self.blind = soak_sight.blind(self.scene)
         code, _, err = self.checks.oomless("daemon", "stop")
         if code:
             self.checks.found("stuck", f"daemon stop: exit {code}; {err}")
@@ -74,11 +78,11 @@ class Soak:
         self.seconds = time.monotonic() - self.began
 
     def round(self, show: Show) -> None:
-        rung = "subreaper" if self.rounds % 2 else "auto"
+        rung = self.scene.rungs[self.rounds % len(self.scene.rungs)]
         self.rounds += 1
         self.scene.use_rung(rung)
         faults = Faults(self.scene, self.rng, self.faults, show.update)
-        faults.play(min(self.rng.randint(2, 5), self.wanted - self.struck()))
+        faults.play(min(self.rng.randint(3, 12), self.wanted - self.struck()))
         self.checks.settle(f"round {self.rounds}, rung {rung}", faults.hits, rung)
         show.update()
 
@@ -143,12 +147,14 @@ def report(soak: Soak, file: str | None) -> None:
     table.add_column()
     table.add_column(justify="right")
     for kind, number in soak.faults.items():
-        table.add_row(f"killed: {'daemon and shim' if kind == 'both' else kind}", str(number))
+        words = {"both": "daemon and shim", "several": "several at once"}
+        table.add_row(f"killed: {words.get(kind, kind)}", str(number))
     for name in ("trees", "members", "jobs", "resumed", "bystanders"):
         table.add_row(name, str(getattr(soak.tally, name)))
     for name, number in counts.items():
         table.add_row(name.replace("_", " "), str(number))
     table.add_row("beyond reach", str(len(soak.tally.beyond_reach)))
+    table.add_row("planted and not found", ", ".join(soak.blind) or "0")
     console = Console(markup=False, highlight=False)
     console.print(table)
     for line in (*soak.tally.beyond_reach, *soak.tally.problems):
@@ -161,6 +167,8 @@ def report(soak: Soak, file: str | None) -> None:
             "seconds": round(soak.seconds, 1),
             "rounds": soak.rounds,
             "faults": soak.faults,
+            "rungs": soak.scene.rungs,
+            "blind": soak.blind,
         }
         answer = {"schema": "oomless.soak/1", **facts, **asdict(soak.tally)}
         Path(file).write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
@@ -258,7 +266,7 @@ def main() -> int:
         soak = Soak(folder, options.faults, seed)
         soak.run()
         report(soak, options.json)
-        return 1 if soak.bad() else 0
+        return 1 if soak.bad() or soak.blind else 0
 
     def install() -> str:
         return Paths({"XDG_STATE_HOME": str(folder / "s"), "HOME": str(folder)}).install_id()

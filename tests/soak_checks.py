@@ -38,6 +38,7 @@ class Counts:
     open_rows: int = 0
     exit_files: int = 0
     cgroups: int = 0
+    temp_folders: int = 0
     lost_results: int = 0
     wrong_signals: int = 0
     stuck: int = 0
@@ -180,6 +181,10 @@ class Checks:
         wait_for(lambda: not cgroups(self.scene.install), GONE)
         for path in cgroups(self.scene.install):
             self.found("cgroups", path)
+        tmp = self.scene.paths.tmp
+        wait_for(lambda: not listed(tmp), GONE)
+        for name in listed(tmp):
+            self.found("temp_folders", name)
 
     # -- no result is lost ---------------------------------------------------------------------------------
 
@@ -266,6 +271,10 @@ class Checks:
             self._log_read = 0
         fresh, self._log_read = raw[self._log_read :], len(raw)
         return [logs.parse(line) for line in fresh.splitlines()]
+
+
+def listed(folder: str) -> list[str]:
+    return os.listdir(folder) if os.path.isdir(folder) else []
 
 
 def record_of(path: Path) -> ExitRecord | None:

@@ -20,7 +20,7 @@ from oomless.errors import OomlessError
 from oomless.platform import proc
 from soak_scene import Crowd, Scene, Who, Work, read
 
-KINDS = ("daemon", "shim", "client", "member", "both")
+KINDS = ("daemon", "shim", "client", "member", "both", "several")
 RUNS = ("stays", "leaves", "forks", "grows", "nested", "waits", "beside")
 #: Without cgroups a shim tells the daemon of its members after 0.1, 0.2, 0.4 and 0.8 s, and then once a second.
 TOLD_AFTER = 2.5
@@ -74,9 +74,9 @@ class Faults:
             self.struck()
 
     def start(self) -> None:
-        """Two to four commands at once: the rarest so far, and a batch more often than not."""
+        """Three to five commands at once: the rarest so far, and a batch more often than not."""
         rare = sorted(RUNS, key=lambda kind: (self.scene.started[self.scene.rung, kind], self.rng.random()))
-        for kind in rare[: self.rng.randint(2, 3)]:
+        for kind in rare[: self.rng.randint(3, 4)]:
             self.scene.run(kind, self.rng)
         if self.rng.random() < 0.7:
             self.scene.batch(self.rng)
@@ -96,7 +96,7 @@ class Faults:
         """The rarest kind so far that finds a victim now; none if everything has ended meanwhile."""
         crowd = self.scene.crowd()
         for kind in sorted(KINDS, key=lambda kind: (self.counts[kind], self.rng.random())):
-            possible = victims(crowd)[kind]
+            possible = victims(crowd, self.rng)[kind]
             if possible:
                 chosen = self.rng.choice(possible)
                 hit = [self.kill(who, crowd.daemon) for who in self.rng.sample(chosen, len(chosen))]
@@ -123,15 +123,18 @@ class Faults:
         return True
 
 
-def victims(crowd: Crowd) -> dict[str, list[list[Who]]]:
+def victims(crowd: Crowd, rng: random.Random) -> dict[str, list[list[Who]]]:
     """Who can be killed now, alone or together, by kind of fault."""
     daemon = [] if crowd.daemon is None else [crowd.daemon]
+    everybody = [*daemon, *crowd.shims, *crowd.clients, *crowd.members]
+    several = rng.sample(everybody, min(len(everybody), rng.randint(2, 5)))
     return {
         "daemon": [[one] for one in daemon],
         "shim": [[one] for one in crowd.shims],
         "client": [[one] for one in crowd.clients],
         "member": [[one] for one in crowd.members],
         "both": [[one, other] for one in daemon for other in crowd.shims],
+        "several": [several] if len(several) > 1 else [],
     }
 
 

@@ -20,6 +20,7 @@ import soak_tree
 import trees
 from helpers import alive, wait_for, wait_gone
 from oomless.contain import lineage
+from oomless.contain.ladder import Ladder
 from oomless.contain.launch import BOOT
 from oomless.daemon import spawn
 from oomless.paths import Paths
@@ -32,6 +33,9 @@ PYTHON = [sys.executable, "-I", "-S"]
 JOB = 'echo "$1" >> "$2"; nap=$3; shift 3; "$@"; sleep "$nap"'
 #: A shell's job from before the command: not of its tree, though it is a child of the process that is the shim.
 JOB_BEFORE = '"$1" -I -S "$2" "$3" bystander "$4" & shift 4; exec "$@"'
+
+#: What is in a private TMPDIR when its tree is killed: folders, a file, and links that lead out of it.
+USES_TMP = 'mkdir -p "$TMPDIR/a/b"; head -c 100000 /dev/zero > "$TMPDIR/a/b/c"; ln -s / "$TMPDIR/a/root"; exec "$@"'
 
 Who = tuple[int, int]
 
@@ -94,6 +98,9 @@ class Scene:
         os.mkfifo(self.fifo)
         self._lifeline = os.open(self.fifo, os.O_RDWR | os.O_CLOEXEC)
         self.works: list[Work] = []
+        offers = Ladder(self.install).offers(proc.cgroups("self"))
+        self.rungs = [offer.name for offer in offers if offer.usable]
+        self.bases = next(offer.bases for offer in offers if offer.usable)
         self.rung = "auto"
         #: How often each kind of ``run`` was started, by rung.
         self.started: Counter[tuple[str, str]] = Counter()
@@ -149,6 +156,9 @@ class Scene:
             options[:2] = ["--memory", "150MB"]
         if kind == "waits":
             options[:2] = ["--expect", str(BUDGET - 20_000_000), "--wait", "60s"]
+        if rng.random() < 0.5:
+            options.append("--private-tmp")
+            tree = ["sh", "-c", USES_TMP, "sh", *tree]
         if kind == "nested":
             tree = [*OOMLESS, "run", "--expect", "30MB", "--", *tree]
         argv = [*OOMLESS, "run", "--report", str(out.with_suffix(".report")), *options, "--", *tree]
@@ -167,7 +177,11 @@ class Scene:
             tree = [*PYTHON, trees.__file__, str(rosters[name]), "0", *kinds(rng)]
             nap = f"{rng.uniform(0, 2):.2f}"
             command = ["sh", "-c", JOB, "sh", name, str(runs), nap, *tree]
-            lines.append({"name": name, "command": command, "expect": "40MB", "retries": rng.choice((0, 0, 2))})
+            private = rng.random() < 0.5
+            if private:
+                command = ["sh", "-c", USES_TMP, "sh", *command]
+            line = {"name": name, "command": command, "expect": "40MB", "private_tmp": private}
+            lines.append({**line, "retries": rng.choice((0, 0, 2))})
         file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         argv = [*OOMLESS, "batch", "--json", "--max-parallel", str(rng.randint(1, 3)), str(file)]
         return self.add(argv, out, rosters, file)
@@ -223,12 +237,17 @@ class Scene:
             found.members.append(who)
 
     def tree_of(self, who: Who) -> tuple[Work, str] | None:
-        """The command and the name of the tree that a shim or a member is of: its arguments have the roster."""
-        argv = proc.cmdline(who[0])
-        for work in self.works:
-            for name, roster in work.rosters.items():
-                if str(roster) in argv:
-                    return work, name
+        """The command and the name of the tree that a shim or a member is of: its arguments have the roster, or those
+        of whoever is above it (a shell's ``sleep`` has none)."""
+        pid = who[0]
+        while pid not in (0, 1, self.guard):
+            argv = proc.cmdline(pid)
+            for work in self.works:
+                for name, roster in work.rosters.items():
+                    if str(roster) in argv:
+                        return work, name
+            stat = proc.read_stat(pid)
+            pid = stat.ppid if stat is not None else 0
         return None
 
     def listed(self) -> dict[Who, str]:

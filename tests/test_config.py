@@ -25,6 +25,8 @@ from oomless.config import (
     load_project,
     origins,
 )
+from oomless.daemon import wire
+from oomless.daemon.settle import settle
 from oomless.errors import ConfigError
 
 FULL = """\
@@ -278,6 +280,7 @@ def test_origins(house: Path) -> None:
         "marks.end": (1.0, "default", None),
         "classes.a.memory": (10**9, "user", user.path),
         "classes.a.expect": ("auto", "default", None),
+        "classes.a.processes": ("auto", "default", None),
         "daemon.port": (0, "default", None),
     }
 
@@ -417,3 +420,13 @@ def test_marks_that_cannot_be(house: Path, text: str, line: int, says: str) -> N
 def test_a_project_does_not_set_marks(house: Path) -> None:
     with pytest.raises(ConfigError, match="only tighten"):
         load(write(house, "[marks]\nadmit = 0.5\n", "oomless.toml"), project=True)
+
+
+def test_the_processes_of_a_class_are_tightened(house: Path) -> None:
+    user = load(write(house, "[classes.a]\nprocesses = 40\n[classes.b]\nprocesses = 'auto'\n"))
+    project = "[classes.a]\nprocesses = 50\n[classes.b]\nprocesses = 30\n"
+    found = effective(user, load(write(house, project, "oomless.toml"), project=True)).classes
+    assert (found["a"].processes, found["b"].processes) == (40, 30)
+    lease = wire.Lease(v=1, name="x", klass="a", processes=60)
+    assert settle(lease, user, Settings(), "", GIB).processes == 40
+    assert settle(wire.Lease(v=1, name="x", processes=60), user, Settings(), "", GIB).processes == 60

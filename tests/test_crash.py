@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import trees
-from helpers import alive, run_oomless, wait_for, wait_gone
+from helpers import SLOWNESS, alive, run_oomless, wait_for, wait_gone
 from oomless.daemon import spawn
 from oomless.daemon.client import Client
 from oomless.journal.store import Journal
@@ -237,7 +237,7 @@ def test_a_daemon_born_inside_a_tree_is_not_of_the_tree(tmp_path: Path, rung: st
     assert done.returncode == 0
     record = json.loads(report.read_text())
     assert (record["survivors"], record["ended"]) == (0, 0)
-    assert record["seconds"] < 5
+    assert record["seconds"] < 5 * SLOWNESS
     assert spawn.running(Paths())
     assert run_oomless("run", "--", "true").returncode == 0
 
@@ -290,6 +290,8 @@ def test_empty_groups_of_a_tree_that_is_over_are_removed_at_the_start() -> None:
         journal.close()
     assert row
     for path in row.intent.cgroups.values():
+        if not os.path.isdir(os.path.dirname(path)):
+            pytest.skip("the scope around them has ended with the daemon, and they with it")
         os.mkdir(path)
     run_oomless("daemon", "start")
     assert not [path for path in row.intent.cgroups.values() if os.path.exists(path)]

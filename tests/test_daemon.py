@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -423,6 +423,13 @@ def test_hangup_reads_the_settings_and_names_what_is_wrong(paths: Paths) -> None
     assert "nonsense" in (Client(paths, start=False).status().problem or "")
 
 
+def links(pid: int) -> Iterator[str]:
+    """What its descriptors are, but for those that it closes meanwhile."""
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            yield os.readlink(f"/proc/{pid}/fd/{fd}")
+
+
 def test_idle_it_sleeps_and_is_small(paths: Paths) -> None:
     found = born(paths)
     view = Client(paths, start=False).daemon()
@@ -434,8 +441,7 @@ def test_idle_it_sleeps_and_is_small(paths: Paths) -> None:
         return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
 
     def sockets() -> int:
-        names = [os.readlink(f"/proc/{found.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{found.pid}/fd")]
-        return sum(name.startswith("socket:") for name in names)
+        return sum(name.startswith("socket:") for name in links(found.pid))
 
     # Two listeners and asyncio's own pair: our connections are gone. From here on only its looks
     # at the process table wake it: once in five seconds, or each second if the machine has a host.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 import soak_checks
+import soak_sight
 import trees
 from conftest import descendants
 from helpers import run_oomless, wait_for, wait_gone
@@ -49,6 +51,7 @@ def test_a_short_soak_finds_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     assert set(found["counts"].values()) == {0}
     assert sum(found["faults"].values()) == 12
     assert min(found["faults"].values()) >= 1
+    assert found["blind"] == []
     assert found["members"] > 10
     assert found["bystanders"] >= 5 * found["rounds"]
     assert not os.path.exists(found["folder"])
@@ -146,6 +149,40 @@ def test_groups_are_counted(checks: Checks, tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "a" / "oomless-ffffffff-t1").mkdir()
     checks.books()
     assert counted(checks) == {"cgroups": 1}
+
+
+def test_temp_folders_are_counted(checks: Checks) -> None:
+    os.makedirs(f"{checks.scene.paths.tmp}/t1")
+    checks.books()
+    assert counted(checks) == {"temp_folders": 1}
+
+
+def test_each_soak_looks_whether_it_sees(checks: Checks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It finds all that it plants, and leaves nothing of it; one that is blind says in which eye."""
+    assert soak_sight.blind(checks.scene) == []
+    checks.nobody_left()
+    checks.books()
+    assert counted(checks) == {}
+    monkeypatch.setattr(Checks, "others", lambda self: None)
+    assert soak_sight.blind(checks.scene) == ["wrong_signals"]
+    monkeypatch.setattr(Checks, "books", lambda self: None)
+    eyes = {"open_rows", "exit_files", "temp_folders", "wrong_signals"} | (
+        {"cgroups"} if checks.scene.bases else set()
+    )
+    assert set(soak_sight.blind(checks.scene)) == eyes
+
+
+def test_who_is_killed_belongs_to_the_tree_that_is_above_it(checks: Checks) -> None:
+    """A shell's ``sleep`` does not say whose it is."""
+    work = checks.scene.run("nested", random.Random(1))
+    roster = next(iter(work.rosters.values()))
+    assert wait_for(lambda: any(kind == "root" for _, kind in read(roster)), 30)
+    below = [(pid, start) for pid, start in descendants(work.process.pid).items()]
+    assert below
+    found = [checks.scene.tree_of(who) for who in below]
+    assert {(one[0].name, one[1]) if one else None for one in found} == {(work.name, work.name)}
+    work.process.terminate()
+    work.process.wait(20)
 
 
 def test_a_signal_to_a_bystander_is_counted(checks: Checks) -> None:

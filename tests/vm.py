@@ -30,7 +30,7 @@ PLACES = {"manager": f"/user@{vm_image.UID}.service/", "login": f"/user-{vm_imag
 TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "debootstrap": "debootstrap", "mke2fs": "e2fsprogs"}
 #: What the daemon, the command and the tests load in the guest.
 SITE = ("msgspec", "httptools", "typer", "rich", "tomlkit", "pytest")
-SUITE = ["tests/test_contain.py", "tests/test_delegation.py", "-k", "systemd or delegation"]
+SUITE = [f"tests/test_{name}.py" for name in ("contain", "limits", "delegation")] + ["-k", "systemd or delegation"]
 #: A guest's time, and how much of it may go to boot, power-off and results; the rest is for pytest.
 SECONDS, BOOT_SECONDS = 900.0, 180.0
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import site
 import subprocess
 import sys
 import time
@@ -22,10 +23,14 @@ PAYLOAD = Path("/payload")
 SLOWNESS = "8"
 
 
-def environment() -> dict[str, str]:
-    path = f"{PAYLOAD}/src:{PAYLOAD}/site"
-    fixed = {"PYTHONPATH": path, "OOMLESS_TEST_SLOWNESS": SLOWNESS, "LANG": "C.UTF-8"}
-    return {**fixed, "PATH": "/usr/local/bin:/usr/bin:/bin"}
+ENVIRONMENT = {"OOMLESS_TEST_SLOWNESS": SLOWNESS, "LANG": "C.UTF-8", "PATH": "/usr/local/bin:/usr/bin:/bin"}
+
+
+def install() -> None:
+    """Where every Python looks, the isolated one too, as which the daemon is started."""
+    folder = Path(next(path for path in site.getsitepackages() if path.startswith("/usr/local/")))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "payload.pth").write_text(f"{PAYLOAD}/src\n{PAYLOAD}/site\n")
 
 
 def starter(place: str, script: Path) -> list[str]:
@@ -38,7 +43,7 @@ def starter(place: str, script: Path) -> list[str]:
 
 def write_script(place: str, arguments: list[str], seconds: float) -> Path:
     """The place is told from inside, before the first test."""
-    lines = [f"export {name}={value}" for name, value in environment().items()]
+    lines = [f"export {name}={value}" for name, value in ENVIRONMENT.items()]
     words = " ".join(f"'{word}'" for word in arguments)
     script = RESULTS / f"{place}.sh"
     commands = ["cd /payload", f"cat /proc/self/cgroup > /results/{place}.group"]
@@ -73,6 +78,7 @@ def left() -> list[str]:
 
 
 def main() -> int:
+    install()
     RESULTS.mkdir(exist_ok=True)
     RESULTS.chmod(0o777)
     subprocess.run(["chown", "-R", f"{USER}:", str(PAYLOAD)], check=True)  # compiled modules are kept beside them

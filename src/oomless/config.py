@@ -31,10 +31,11 @@ KEYS = ("max_parallel_subagents", "budget", "headroom", "wait", "rung", "reap", 
 
 
 class ClassSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``memory`` limits every tree of the class, ``expect`` is what each reserves; None: not said."""
+    """``memory`` and ``processes`` limit each tree of the class, ``expect`` is what each reserves; None: not said."""
 
     memory: int | None = None
     expect: int | None = None
+    processes: int | None = None
 
 
 class DaemonSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +101,11 @@ def effective(user: Settings, project: Settings) -> Settings:
     classes = dict(user.classes)
     for name, theirs in project.classes.items():
         ours = user.classes.get(name, ClassSettings())
-        classes[name] = ClassSettings(memory=_smaller(ours.memory, theirs.memory), expect=ours.expect)
+        classes[name] = ClassSettings(
+            memory=_smaller(ours.memory, theirs.memory),
+            expect=ours.expect,
+            processes=_smaller(ours.processes, theirs.processes),
+        )
     floor = project.headroom or 0
     return Settings(
         max_parallel_subagents=min(counts, default="auto"),
@@ -151,6 +156,7 @@ def _flat(settings: Settings) -> Iterator[tuple[str, int | float | str]]:
     for name, one in settings.classes.items():
         yield dotted(("classes", name, "memory")), _auto(one.memory)
         yield dotted(("classes", name, "expect")), _auto(one.expect)
+        yield dotted(("classes", name, "processes")), _auto(one.processes)
     yield "daemon.port", settings.daemon.port
 
 
@@ -230,14 +236,19 @@ def _classes(document: Document, tables: Mapping[str, object], project: bool) ->
     for name in tables:
         key = ("classes", name)
         table = document.table(tables, key)
-        document.check_names(table, key, ("memory", "expect"))
+        document.check_names(table, key, ("memory", "expect", "processes"))
         if project and "expect" in table:
             _users_only(document, (*key, "expect"))
         found[name] = ClassSettings(
             memory=document.value(table, (*key, "memory"), size, None),
             expect=document.value(table, (*key, "expect"), size, None),
+            processes=_numbered(document.value(table, (*key, "processes"), count, "auto")),
         )
     return found
+
+
+def _numbered(value: int | Literal["auto"]) -> int | None:
+    return None if value == "auto" else value
 
 
 def _users_only(document: Document, key: tuple[str, ...]) -> None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 #: After so long of KILL rounds, whoever is left (uninterruptible, another user's) is named and left.
 GIVE_UP_AFTER = 5.0
+#: While a tree is ended it is looked at every 10 ms. A pause of so long means that we, or the machine, stood still,
+#: and counts neither as grace nor as patience.
+STOPPED_FOR = 1.0
 COMMAND_KEPT = 200
 #: Who has been signalled needs the processor to die: looking for the rest takes at most a third of it.
 ROUND_EVERY, SHARE = 0.01, 2
@@ -39,6 +42,13 @@ def next_round(began: float, reachable: bool) -> float:
     tree that is known by descent may fork at the rate at which it is looked at."""
     now = time.monotonic()
     return now + max(ROUND_EVERY if reachable else 0.0, SHARE * (now - began))
+
+
+def patience(kill_at: float | None, looked_at: float | None, now: float) -> tuple[float | None, float | None]:
+    """``kill_at`` without the time for which we stood still since the look before, and the time of this one."""
+    if kill_at is not None and looked_at is not None and now - looked_at > STOPPED_FOR:
+        kill_at += now - looked_at
+    return kill_at, None if kill_at is None else now
 
 
 def signal_all(members: list[tuple[int, int]], number: int) -> None:

@@ -68,6 +68,7 @@ class Shim:
         self.cause: ending.Cause | None = None
         self.kill_at: float | None = None
         self.round_at = 0.0
+        self.looked_at: float | None = None
         self.hunt = lineage.Hunt(self.pid, self.strangers)
         self.biggest = 0
         self.ended = 0
@@ -213,6 +214,7 @@ class Shim:
                 self._report(now)
         else:
             self.bounds.let_go(self.rung)
+        self.kill_at, self.looked_at = ending.patience(self.kill_at, self.looked_at, now)
         if self.kill_at is not None and now >= max(self.kill_at, self.round_at):
             self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
             self.kill()

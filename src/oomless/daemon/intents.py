@@ -48,7 +48,7 @@ def intent_of(
         group=settled.group,
         reserved=admit.reserved,
         limit=settled.limit,
-        processes=lease.processes,
+        processes=settled.processes,
         rung="" if slot else offer.name,
         cgroups={} if slot else offer.cgroups(leaf(install, admit.id)),
         marker=f"{parent.intent.marker}/{admit.id}" if parent else f"{install}:{admit.id}",

@@ -175,9 +175,11 @@ class Registry:
 
     async def _await_start(self, tree: Tree) -> None:
         """Granted by a daemon that died at once: its shim, if there is one, adopts itself within seconds, unless it
-        has ended already and its record is there."""
-        until = time.monotonic() + START_WITHIN
-        while time.monotonic() < until and tree.shim is None and not tree.closed.is_set():
+        has ended already and its record is there. The looks are counted, and not the time: while we are stopped, no
+        message of the shim's is read."""
+        for _ in range(round(START_WITHIN / START_LOOK)):
+            if tree.shim is not None or tree.closed.is_set():
+                break
             await self._last_word(tree)
             await asyncio.sleep(START_LOOK)
         if tree.shim is None and not tree.closed.is_set():

@@ -14,7 +14,7 @@ from collections.abc import Container, Iterable
 
 assert sys.platform == "linux"
 
-from oomless.contain import groups, privatetmp
+from oomless.contain import files, groups, privatetmp
 from oomless.contain.sweep import Sweep
 from oomless.daemon.logs import Log
 from oomless.journal.facts import TreeRow
@@ -36,7 +36,14 @@ class Remnants:
         install = self._paths.install_id()
         keep = {f"oomless-{install}-{tree}" for tree in living}
         places = {os.path.dirname(path) for row in rows for path in row.intent.cgroups.values()}
-        groups.remove_empty(places | groups.around(proc.cgroups("self")), install, keep)
+        places |= groups.around(proc.cgroups("self"))
+        groups.remove_empty(places, install, keep)
+        for path in groups.made_in(places, install):
+            if os.path.basename(path) not in keep and (pids := files.procs(path)):
+                why = "no journal knows their tree; they are left alone"
+                self._log.warning(
+                    "processes in a group of ours", path=path, pids=" ".join(map(str, pids[:20])), why=why
+                )
 
     async def remove_tmp(self, tree: str) -> str:
         """Of a tree of which nobody lives; a line for its reason, or "" if it has none. Others have their turn

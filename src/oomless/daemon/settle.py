@@ -23,6 +23,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
 
     declared: int | None
     limit: int | None
+    processes: int | None
     wait: float
     group: str | None
     group_budget: int | None
@@ -41,6 +42,7 @@ def settle(lease: Lease, user: Settings, project: Settings, folder: str, total_b
     return Settled(
         declared=limit if need is None else need,
         limit=limit,
+        processes=_tighter(lease.processes, own.processes if own else None),
         wait=merged.wait if lease.wait is None else lease.wait,
         group=lease.group or (f"project {folder}" if bounded else None),
         group_budget=_tighter(lease.group_budget, project.budget),

@@ -48,6 +48,8 @@ class Tree:
         self.retriable = False
         self.closed = asyncio.Event()
         self._pidfd: int | None = None
+        # From here on by the clock that nobody sets.
+        self._since = time.monotonic() - max(0.0, time.time() - intent.intended_at)
 
     @property
     def id(self) -> str:
@@ -121,7 +123,7 @@ class Tree:
             rung=self.rung,
             pid=self.root.pid if self.root else None,
             start=self.root.start if self.root else None,
-            seconds=round(time.time() - intent.intended_at, 3),
+            seconds=round(time.monotonic() - self._since, 3),
             reason=reason or self.reason,
             command=redact.words(intent.argv),
             escaped=tuple(one for one in self.escaped if proc.start_of(one.pid) == one.start),
