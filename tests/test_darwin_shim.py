@@ -31,7 +31,8 @@ OWNED = """
 import sys
 from darwin import as_mac
 as_mac.become()
-from oomless.contain.darwin_shim import Shim, Spec
+from oomless.contain.darwin_child import Spec
+from oomless.contain.darwin_shim import Shim
 from oomless.platform.darwin_calls import System
 from oomless.platform.darwin_kqueue import Kqueue
 spec = Spec(sys.argv[3:], "owned", "test:owned", lifeline=int(sys.argv[1]), report=sys.argv[2])
@@ -52,7 +53,8 @@ class Forks(exits.Exits):
         if not os.read(self.fd, 65536):
             sys.exit("nobody forks")
 as_mac.become()
-from oomless.contain.darwin_shim import Shim, Spec
+from oomless.contain.darwin_child import Spec
+from oomless.contain.darwin_shim import Shim
 from oomless.platform.darwin_calls import System
 forks = Forks()
 began, used = time.monotonic(), time.process_time()
