@@ -18,6 +18,7 @@ assert sys.platform == "linux"
 import msgspec
 
 from oomless.contain.gauge import proportional_sum
+from oomless.contain.ladder import PID_NAMESPACE
 from oomless.contain.sweep import Sweep
 from oomless.daemon.logs import Log
 from oomless.daemon.remnants import Remnants
@@ -223,7 +224,7 @@ class Registry:
             await asyncio.sleep(ROUND_EVERY)
         left = sweep.left()
         text = f"{reason}; {sweep.ended} ended" + (f"; {len(left)} left" if left else "")
-        if sweep.gap and close and tree.shim is not None:
+        if sweep.gap and close and tree.shim is not None and tree.rung != PID_NAMESPACE:
             text += f"; {sweep.gap}"
         for one in left:
             self._log.warning("left running", tree=tree.id, pid=one.pid, command=one.command, why=one.why)
