@@ -282,7 +282,7 @@ class Shim:
         self.rung.disband()
         if ending.nobody(self.pid, self.strangers, self.spec["state"]) and not self.rung.members():
             return True
-        return self.kill_at is not None and time.monotonic() > self.kill_at + ending.GIVE_UP_AFTER
+        return ending.given_up(self.kill_at, time.monotonic(), self.escapes.everybody)
 
     # -- the record ----------------------------------------------------------------------------------------
 
