@@ -118,6 +118,32 @@ def test_a_daemon_that_stood_still_does_not_bury_what_has_just_started(tmp_path:
     assert wait_for(lambda: not open_trees(), 5)
 
 
+def test_a_shim_that_is_slow_to_start_is_waited_for(tmp_path: Path, roster: Path) -> None:
+    """It is there, and has not come to say so within the time that a start may take: the machine is under load."""
+    conversation = Conversation(spawn.ensure(Paths()))
+    granted = conversation.ask(request(name="slow", argv=["x"], cwd="/", need=10**6), lambda message: None, 10)
+    kill_daemon()
+    conversation.close()
+    fd = write_spec(ShimSpec(granted, name="slow", state=Paths().state))
+    argv = shim_argv(fd, str(granted["tree"]), [*TREE, str(roster), "stay", "plain"])
+    process = subprocess.Popen(argv, pass_fds=[fd], stdin=subprocess.DEVNULL)
+    os.close(fd)
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        assert not roster.exists()
+        run_oomless("daemon", "start")
+        time.sleep(registry.START_WITHIN + 1)
+        assert [tree.name for tree in open_trees()] == ["slow"]
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    assert wait_for(lambda: running("slow"), 10)
+    assert wait_for(lambda: "root" in read_roster(roster), 10)
+    process.kill()
+    process.wait(20)
+    assert gone(roster, 5) == []
+    assert wait_for(lambda: not open_trees(), 5)
+
+
 @pytest.mark.parametrize("rung", ["auto", "subreaper"])
 def test_a_member_that_was_stopped_is_ended_too(roster: Path, rung: str) -> None:
     use_rung(rung)

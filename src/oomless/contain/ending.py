@@ -27,14 +27,32 @@ if TYPE_CHECKING:
 
     from oomless.contain.base import Rung
 
-#: After so long of KILL rounds, whoever is left (uninterruptible, another user's) is named and left.
-GIVE_UP_AFTER = 5.0
+#: After so long of KILL rounds, whoever is left (uninterruptible, another user's) is named and left; not while they
+#: still get fewer each second (once, on a loaded machine, 8 of a fork bomb's 2,000 had been named so).
+GIVE_UP_AFTER, GIVE_UP_AT_MOST = 5.0, 30.0
 #: While a tree is ended it is looked at every 10 ms. A pause of so long means that we, or the machine, stood still,
 #: and counts neither as grace nor as patience.
 STOPPED_FOR = 1.0
 COMMAND_KEPT = 200
+#: An argument of the daemon.
+DAEMON = "oomless.daemon"
 #: Who has been signalled needs the processor to die: looking for the rest takes at most a third of it.
 ROUND_EVERY, SHARE = 0.01, 2
+
+
+class Dying:
+    """With those who were killed and are not dead."""
+
+    def __init__(self) -> None:
+        self._count: int | None = None
+        self._look_at = 0.0
+
+    def over(self, rung: Rung, kill_at: float, now: float) -> bool:
+        if now <= max(kill_at + GIVE_UP_AFTER, self._look_at):
+            return False
+        before, self._count = self._count, len(rung.members())
+        self._look_at = now + 1.0
+        return now > kill_at + GIVE_UP_AT_MOST or (before is not None and self._count >= before)
 
 
 def next_round(began: float, reachable: bool) -> float:
@@ -81,7 +99,7 @@ def daemon_below(state: str, own: int) -> set[tuple[int, int]]:
     except (OSError, ValueError, KeyError, TypeError):
         return set()
     stat = proc.read_stat(who[0])
-    is_it = stat and stat.start == who[1] and "oomless.daemon" in proc.cmdline(stat.pid)
+    is_it = stat and stat.start == who[1] and DAEMON in proc.cmdline(stat.pid)
     while is_it and stat and stat.pid != own:
         stat = proc.read_stat(stat.ppid)
     return {who} if is_it and stat else set()
@@ -95,8 +113,12 @@ def nobody(own: int, strangers: set[tuple[int, int]], state: str) -> bool:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return True
-    strangers |= daemon_below(state, own)
-    return bool(strangers) and all((stat.pid, stat.start) in strangers for stat in lineage.children(own))
+    for stat in lineage.children(own):
+        if (stat.pid, stat.start) not in strangers and DAEMON in proc.cmdline(stat.pid):
+            strangers |= daemon_below(state, own)
+        if (stat.pid, stat.start) not in strangers:
+            return False
+    return bool(strangers)
 
 
 def describe(

@@ -86,6 +86,8 @@ class Registry:
         if any(os.path.exists(path) for path in tree.cgroups.values()):
             spared = frozenset((one.pid, one.start) for one in record.left_running)
             self._spawn(self._sweep(tree, "its groups were still there", close=False, spared=spared))
+        elif self._remnants.anything(tree.id, {}):
+            self._spawn(self._remnants.clear_late(tree.id, {}))
 
     def released(self, tree: Tree) -> None:
         """A slot has no processes: its end is the end of its lease."""
@@ -99,7 +101,7 @@ class Registry:
         if tree.intent.kind == "slot":
             self.released(tree)
         elif tree.shim is None and not tree.closed.is_set():
-            self._spawn(self._bury(tree, "it never started"))
+            self._spawn(self._never_started(tree))
 
     def shim_died(self, tree: Tree) -> None:
         tree.unwatch()
@@ -184,6 +186,12 @@ class Registry:
             await self._last_word(tree)
             await asyncio.sleep(START_LOOK)
         if tree.shim is None and not tree.closed.is_set():
+            await self._never_started(tree)
+
+    async def _never_started(self, tree: Tree) -> None:
+        """Unless its shim is there and just has not come to it: a machine under load may keep it for ten seconds."""
+        slow = tree.starting()
+        if slow is None or not tree.watch(slow, self.shim_died):
             await self._bury(tree, "it never started")
 
     # -- ends without a word -------------------------------------------------------------------------------
@@ -225,6 +233,8 @@ class Registry:
             tmp = "" if left or running else await self._remnants.remove_tmp(tree.id)
             text += f"; {tmp}" if tmp else ""
             self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed, running)
+        if self._remnants.anything(tree.id, tree.cgroups):
+            self._spawn(self._remnants.clear_late(tree.id, tree.cgroups))
 
     def _to_be_finished(self) -> None:
         """By this task, though the daemon is told to stop."""

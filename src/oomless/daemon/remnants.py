@@ -23,6 +23,8 @@ from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.units import format_size
 
+LATE_LOOKS, LATE_EVERY = 60, 1.0
+
 
 class Remnants:
     def __init__(self, paths: Paths, journal: Journal, log: Log) -> None:
@@ -44,6 +46,20 @@ class Remnants:
                 self._log.warning(
                     "processes in a group of ours", path=path, pids=" ".join(map(str, pids[:20])), why=why
                 )
+
+    async def clear_late(self, tree: str, cgroups: dict[str, str]) -> None:
+        """Of a tree that is over, whose members have been killed and are long in dying: seconds, on a machine under
+        load. What is still there after a minute is seen to when a daemon starts."""
+        for _ in range(LATE_LOOKS):
+            await asyncio.sleep(LATE_EVERY)
+            gone = [files.remove_cgroup(path) for path in cgroups.values()]
+            if all(gone) and not self._anybody(tree):
+                await self.remove_tmp(tree)
+                return
+
+    def anything(self, tree: str, cgroups: dict[str, str]) -> bool:
+        paths = [*cgroups.values(), privatetmp.folder(self._paths.state, tree)]
+        return any(os.path.lexists(path) for path in paths)
 
     async def remove_tmp(self, tree: str) -> str:
         """Of a tree of which nobody lives; a line for its reason, or "" if it has none. Others have their turn
