@@ -139,10 +139,8 @@ class Shim:
     def _owner_fd(self) -> int | None:
         """Readable when the tree's owner is gone: its lifeline pipe, or the pidfd of its process."""
         lifeline: int | None = self.spec["lifeline_fd"]
-        if lifeline is not None:
+        if lifeline is not None or self.spec["owner"] is None:
             return lifeline
-        if self.spec["owner"] is None:
-            return None
         pid, start = self.spec["owner"]
         fd = proc.open_verified(pid, start)
         if fd is None:
