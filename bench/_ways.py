@@ -118,6 +118,7 @@ class Oomless:
         if self.limit is None:
             argv[argv.index(BOOT)] = f"{HERE}/_driven.py"
         self.process = quietly(argv, pass_fds=[fd])
+        tree.below = self.process.pid
         os.close(fd)
 
     def end(self) -> float:

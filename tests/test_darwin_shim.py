@@ -31,11 +31,36 @@ OWNED = """
 import sys
 from darwin import as_mac
 as_mac.become()
-from oomless.contain.darwin_shim import Shim, Spec
+from oomless.contain.darwin_child import Spec
+from oomless.contain.darwin_shim import Shim
 from oomless.platform.darwin_calls import System
 from oomless.platform.darwin_kqueue import Kqueue
 spec = Spec(sys.argv[3:], "owned", "test:owned", lifeline=int(sys.argv[1]), report=sys.argv[2])
 sys.exit(Shim(spec, System(), Kqueue()).run())
+"""
+#: A tree that forks a thousand times a second, as kqueue would tell: each time there is something to take.
+BUSY = """
+import os, subprocess, sys, time
+from darwin import as_mac, exits
+class Forks(exits.Exits):
+    def __init__(self):
+        super().__init__()
+        self.fd, writer = os.pipe()
+        code = f"import os, time; [(time.sleep(0.001), os.write({writer}, b'f')) for _ in range(60000)]"
+        subprocess.Popen([sys.executable, "-c", code], pass_fds=[writer], stderr=subprocess.DEVNULL)
+        os.close(writer)
+    def take(self):
+        if not os.read(self.fd, 65536):
+            sys.exit("nobody forks")
+as_mac.become()
+from oomless.contain.darwin_child import Spec
+from oomless.contain.darwin_shim import Shim
+from oomless.platform.darwin_calls import System
+forks = Forks()
+began, used = time.monotonic(), time.process_time()
+Shim(Spec(["sleep", "2"], "busy", "test:busy"), System(), forks).run()
+sys.stderr.write(str((time.process_time() - used) / (time.monotonic() - began)))
+os.close(forks.fd)
 """
 #: A process without a mark, in a session of its own, whose parent ends when it is told to.
 LEFT = """
@@ -97,6 +122,20 @@ class TestTheCommand:
         plain = subprocess.run(["sh", "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
         assert shown == plain.stdout.splitlines()[: len(shown)]
         assert mark.count(":t") == 1
+
+    def test_its_output_ends_when_it_closes_it(self) -> None:
+        process = start("--", "sh", "-c", "exec >&-; read line; exit 4", stdin=subprocess.PIPE)
+        assert process.stdout
+        assert process.stdout.read() == ""  # to its end, and the command goes on
+        assert finish(process)[0] == 4
+
+    def test_the_lifeline_is_not_handed_on(self, report: Path) -> None:
+        reader, writer = os.pipe()
+        command = [sys.executable, "-c", OWNED, str(reader), str(report), "ls", "/proc/self/fd"]
+        done = subprocess.run(command, pass_fds=[reader], capture_output=True, text=True, check=True)
+        os.close(reader)
+        os.close(writer)
+        assert done.stdout.split() == ["0", "1", "2", "3"]  # 3: the listing's own
 
     @pytest.mark.parametrize(("command", "code"), [("/no/such/thing", 127), ("/etc/passwd", 126)])
     def test_what_cannot_run_says_so(self, command: str, code: int) -> None:
@@ -247,6 +286,10 @@ class TestBounds:
         code = "for _ in 1 2 3 4 5 6 7 8 9; do sleep 30 & done; wait"
         found, _, err = finish(start("--processes", "5", "--", "sh", "-c", code))
         assert (found, "10 processes, over its limit of 5" in err) == (137, True)
+
+    def test_a_tree_that_forks_without_end_does_not_keep_us_busy(self) -> None:
+        done = subprocess.run([sys.executable, "-c", BUSY], capture_output=True, text=True, check=True)
+        assert float(done.stderr) < 0.2  # of a core
 
 
 class TestOnATerminal:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers import SLOWNESS, alive, wait_for, wait_gone
-from oomless.contain import files, manager
+from oomless.contain import files, manager, rungs
 from oomless.contain.bus import Refused
 from oomless.contain.delegation import Delegation, explained
 from oomless.contain.ladder import Ladder, Offer, mounts
@@ -157,6 +157,23 @@ def test_groups_that_a_tree_makes_in_itself_are_of_the_tree(delegation: Delegati
     pid, start = map(int, run.out.split())
     assert (record.exit_code, record.ended, record.survivors) == (0, 1, 0)
     assert not alive(pid, start)
+
+
+@needs_manager
+def test_who_is_released_is_in_the_tree_no_more(delegation: Delegation, tmp_path: Path) -> None:
+    """In a login session neither the shim's own group nor the scope itself would take it."""
+    reader, writer = os.pipe()
+    offer = Offer("cgroup2+systemd", True, "", {"": delegation.folder()[0]})
+    run = Run(tmp_path, offer, ["sleep", "60"], lifeline_fd=reader)
+    os.close(reader)
+    tree = run.cgroups[""]
+    assert wait_for(lambda: [pid for pid in files.procs(tree) if proc.cmdline(pid) == ["sleep", "60"]], 20)
+    (pid,) = files.procs(tree)
+    files.release(run.cgroups, [pid], rungs.own_groups())
+    assert files.procs(tree) == []
+    assert proc.cmdline(pid) == ["sleep", "60"]
+    os.close(writer)
+    assert run.finish().survivors == 0
 
 
 @needs_manager

@@ -60,6 +60,7 @@ class Shim:
         self.link = Link(spec["lease_fd"], spec["state"], self.began)
         self.bounds = Bounds(self.granted["limit"], self.granted["processes"], spec["timeout"], self.began)
         self.freed = Freed()
+        self.dying = ending.Dying()
         self.rung: Rung
         self.why_rung: str = self.granted["why_rung"]
         self.root = 0
@@ -68,7 +69,6 @@ class Shim:
         self.cause: ending.Cause | None = None
         self.kill_at: float | None = None
         self.round_at = 0.0
-        self.looked_at: float | None = None
         self.hunt = lineage.Hunt(self.pid, self.strangers)
         self.biggest = 0
         self.ended = 0
@@ -214,7 +214,7 @@ class Shim:
                 self._report(now)
         else:
             self.bounds.let_go(self.rung)
-        self.kill_at, self.looked_at = ending.patience(self.kill_at, self.looked_at, now)
+        self.kill_at = self.dying.patience(self.kill_at, now)
         if self.kill_at is not None and now >= max(self.kill_at, self.round_at):
             self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
             self.kill()
@@ -282,7 +282,7 @@ class Shim:
         self.rung.disband()
         if ending.nobody(self.pid, self.strangers, self.spec["state"]) and not self.rung.members():
             return True
-        return ending.given_up(self.kill_at, time.monotonic(), self.escapes.everybody)
+        return self.kill_at is not None and self.dying.over(self.rung, self.kill_at, time.monotonic())
 
     # -- the record ----------------------------------------------------------------------------------------
 
