@@ -20,7 +20,6 @@ import trees
 from helpers import alive, run_oomless, wait_for, wait_gone
 from oomless.contain import ending, files, lineage
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
-from oomless.contain.rungs import Subreaper
 from oomless.contain.sweep import Sweep
 from oomless.daemon import registry, spawn
 from oomless.daemon.client import Client
@@ -189,16 +188,15 @@ def test_one_that_is_long_in_dying_is_waited_for(monkeypatch: pytest.MonkeyPatch
         stat = proc.read_stat(process.pid)
         assert stat
         assert not proc.dying(stat)
-        rung = Subreaper()
-        monkeypatch.setattr(rung, "members", lambda: [(stat.pid, stat.start)])
+        everybody = lambda: [(stat.pid, stat.start)]  # noqa: E731
         late = ending.GIVE_UP_AFTER + 0.1
         held = ending.Dying()
-        assert [held.over(rung, 0.0, late + 1.1 * number) for number in range(3)] == [False, True, True]
+        assert [held.over(everybody, 0.0, late + 1.1 * number) for number in range(3)] == [False, True, True]
         monkeypatch.setattr(proc, "signals", lambda pid, *fields: 1 << (signal.SIGKILL - 1))
         assert proc.dying(stat)
         dying = ending.Dying()
-        assert not any(dying.over(rung, 0.0, late + seconds) for seconds in range(int(ending.DYING_FOR - late)))
-        assert dying.over(rung, 0.0, ending.DYING_FOR + 0.1)
+        assert not any(dying.over(everybody, 0.0, late + seconds) for seconds in range(int(ending.DYING_FOR - late)))
+        assert dying.over(everybody, 0.0, ending.DYING_FOR + 0.1)
         process.kill()
 
 

@@ -23,7 +23,7 @@ from oomless.platform import proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
     from oomless.contain.base import Rung
 
@@ -50,10 +50,10 @@ class Dying:
         self._look_at = 0.0
         self._looked_at: float | None = None
 
-    def over(self, rung: Rung, kill_at: float, now: float) -> bool:
+    def over(self, everybody: Callable[[], list[tuple[int, int]]], kill_at: float, now: float) -> bool:
         if now <= max(kill_at + GIVE_UP_AFTER, self._look_at):
             return False
-        members = rung.members()
+        members = everybody()
         before, self._count = self._count, len(members)
         self._look_at = now + 1.0
         if only_dying(members):

@@ -282,7 +282,7 @@ class Shim:
         self.rung.disband()
         if ending.nobody(self.pid, self.strangers, self.spec["state"]) and not self.rung.members():
             return True
-        return self.kill_at is not None and self.dying.over(self.rung, self.kill_at, time.monotonic())
+        return self.kill_at is not None and self.dying.over(self.escapes.everybody, self.kill_at, time.monotonic())
 
     # -- the record ----------------------------------------------------------------------------------------
 
