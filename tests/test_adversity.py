@@ -179,9 +179,7 @@ def frozen(roster: Path) -> Iterator[proc.Stat]:
 def test_one_that_is_held_by_the_kernel_is_not_taken_for_dying(frozen: proc.Stat) -> None:
     assert frozen.state == "D"
     assert not proc.dying(frozen)
-    members = [(frozen.pid, frozen.start)]
-    assert not ending.given_up(0.0, ending.GIVE_UP_AFTER, lambda: members)
-    assert ending.given_up(0.0, ending.GIVE_UP_AFTER + 0.1, lambda: members)
+    assert not ending.only_dying([(frozen.pid, frozen.start)])
 
 
 def test_one_that_is_long_in_dying_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,13 +188,15 @@ def test_one_that_is_long_in_dying_is_waited_for(monkeypatch: pytest.MonkeyPatch
         stat = proc.read_stat(process.pid)
         assert stat
         assert not proc.dying(stat)
-        members = [(stat.pid, stat.start)]
-        assert ending.given_up(0.0, ending.GIVE_UP_AFTER + 0.1, lambda: members)
+        everybody = lambda: [(stat.pid, stat.start)]  # noqa: E731
+        late = ending.GIVE_UP_AFTER + 0.1
+        held = ending.Dying()
+        assert [held.over(everybody, 0.0, late + 1.1 * number) for number in range(3)] == [False, True, True]
         monkeypatch.setattr(proc, "signals", lambda pid, *fields: 1 << (signal.SIGKILL - 1))
         assert proc.dying(stat)
-        assert not ending.given_up(0.0, ending.DYING_FOR, lambda: members)
-        assert ending.given_up(0.0, ending.DYING_FOR + 0.1, lambda: members)
-        assert ending.given_up(0.0, ending.DYING_FOR, list)
+        dying = ending.Dying()
+        assert not any(dying.over(everybody, 0.0, late + seconds) for seconds in range(int(ending.DYING_FOR - late)))
+        assert dying.over(everybody, 0.0, ending.DYING_FOR + 0.1)
         process.kill()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from helpers import alive, run_oomless, wait_for, wait_gone
+from helpers import SLOWNESS, alive, run_oomless, wait_for, wait_gone
 from oomless.contain import escape, files, lineage
 from oomless.daemon import spawn
 from oomless.paths import Paths
@@ -20,8 +20,9 @@ from test_contain import OFFERS, PYTHON, read_roster
 from test_crash import OOMLESS, kill
 from test_run import finish, open_trees, running, start
 
-#: To be found in, after it has happened.
-SOON = 2.5
+#: To be found in, after it has happened; and for what has to happen three times.
+SOON = 2.5 * SLOWNESS
+THRICE = 15.0 * SLOWNESS
 BASES = OFFERS[0].bases
 pytestmark = [
     pytest.mark.root,
@@ -119,7 +120,7 @@ def test_one_that_moves_out_again_and_again_is_named(leaver: list[str], roster: 
     def told() -> list[Any]:
         return [one for one in running("tree").escaped if one.pid == pid]  # type: ignore[union-attr]
 
-    assert wait_for(told, SOON + escape.TRIES * escape.EVERY)
+    assert wait_for(told, THRICE)
     assert told()[0].why == escape.AGAIN
     shown = run_oomless("status").stdout
     assert f"pid {pid} " in shown
@@ -139,7 +140,7 @@ def test_one_that_is_out_is_swept_when_the_shim_was_killed(leaver: list[str], ro
     """It has no mark, is in no group of the tree's, and its parent is gone."""
     process = tree_of(leaver, "again", tmp_path / "report")
     who = read_roster(roster)["leaver"]
-    assert wait_for(lambda: running("tree").escaped, SOON + escape.TRIES * escape.EVERY)  # type: ignore[union-attr]
+    assert wait_for(lambda: running("tree").escaped, THRICE)  # type: ignore[union-attr]
     kill(process)
     assert wait_gone(*who, 5)
     assert wait_for(lambda: not open_trees(), 5)

@@ -209,7 +209,7 @@ def test_who_is_dying_is_waited_for_as_long_as_they_get_fewer() -> None:
     rung, dying = Dying(), ending.Dying()
 
     def over(now: float) -> bool:
-        return dying.over(rung, 10.0, now)  # type: ignore[arg-type]
+        return dying.over(rung.members, 10.0, now)
 
     assert [over(now) for now in (10.0, 15.0, 15.1, 15.6)] == [False] * 4
     rung.left = 50

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: After so long of KILL rounds, whoever is left (uninterruptible, another user's) is named and left; not while they
 #: still get fewer each second (once, on a loaded machine, 8 of a fork bomb's 2,000 had been named so).
 GIVE_UP_AFTER, GIVE_UP_AT_MOST = 5.0, 30.0
-#: Those that are only long in dying are waited for longer.
+#: Those that cannot live on, and are only long in dying (``proc.dying``), are waited for longer.
 DYING_FOR = 60.0
 #: While a tree is ended it is looked at every 10 ms. A pause of so long means that we, or the machine, stood still,
 #: and counts neither as grace nor as patience.
@@ -48,13 +48,30 @@ class Dying:
     def __init__(self) -> None:
         self._count: int | None = None
         self._look_at = 0.0
+        self._looked_at: float | None = None
 
-    def over(self, rung: Rung, kill_at: float, now: float) -> bool:
+    def over(self, everybody: Callable[[], list[tuple[int, int]]], kill_at: float, now: float) -> bool:
         if now <= max(kill_at + GIVE_UP_AFTER, self._look_at):
             return False
-        before, self._count = self._count, len(rung.members())
+        members = everybody()
+        before, self._count = self._count, len(members)
         self._look_at = now + 1.0
+        if only_dying(members):
+            return now > kill_at + DYING_FOR
         return now > kill_at + GIVE_UP_AT_MOST or (before is not None and self._count >= before)
+
+    def patience(self, kill_at: float | None, now: float) -> float | None:
+        """``kill_at`` without the time for which we stood still since the look before."""
+        if kill_at is not None and self._looked_at is not None and now - self._looked_at > STOPPED_FOR:
+            kill_at += now - self._looked_at
+        self._looked_at = None if kill_at is None else now
+        return kill_at
+
+
+def only_dying(members: list[tuple[int, int]]) -> bool:
+    """Whether there is anybody, and nobody of them can live on."""
+    left = [stat for pid, start in members if (stat := proc.read_stat(pid)) and stat.start == start and stat.alive]
+    return bool(left) and all(map(proc.dying, left))
 
 
 def next_round(began: float, reachable: bool) -> float:
@@ -62,21 +79,6 @@ def next_round(began: float, reachable: bool) -> float:
     tree that is known by descent may fork at the rate at which it is looked at."""
     now = time.monotonic()
     return now + max(ROUND_EVERY if reachable else 0.0, SHARE * (now - began))
-
-
-def patience(kill_at: float | None, looked_at: float | None, now: float) -> tuple[float | None, float | None]:
-    """``kill_at`` without the time for which we stood still since the look before, and the time of this one."""
-    if kill_at is not None and looked_at is not None and now - looked_at > STOPPED_FOR:
-        kill_at += now - looked_at
-    return kill_at, None if kill_at is None else now
-
-
-def given_up(kill_at: float | None, now: float, members: Callable[[], list[tuple[int, int]]]) -> bool:
-    """Whether whoever is left is to be named and left."""
-    if kill_at is None or now <= kill_at + GIVE_UP_AFTER:
-        return False
-    left = [stat for pid, start in members() if (stat := proc.read_stat(pid)) and stat.start == start and stat.alive]
-    return now > kill_at + DYING_FOR or not left or not all(map(proc.dying, left))
 
 
 def signal_all(members: list[tuple[int, int]], number: int) -> None:

@@ -67,7 +67,6 @@ class Shim:
         self.cause: ending.Cause | None = None
         self.kill_at: float | None = None
         self.round_at = 0.0
-        self.looked_at: float | None = None
         self.hunt = lineage.Hunt(self.pid, self.strangers)
         self.biggest = self.ended = 0
         self.report_at = self.began
@@ -210,7 +209,7 @@ class Shim:
                 self._report(now)
         else:
             self.bounds.let_go(self.rung)
-        self.kill_at, self.looked_at = ending.patience(self.kill_at, self.looked_at, now)
+        self.kill_at = self.dying.patience(self.kill_at, now)
         if self.kill_at is not None and now >= max(self.kill_at, self.round_at):
             self.strangers |= ending.daemon_below(self.spec["state"], self.pid)
             self.kill()
@@ -278,8 +277,7 @@ class Shim:
         self.rung.disband()
         if ending.nobody(self.pid, self.strangers, self.spec["state"]) and not self.rung.members():
             return True
-        now, everybody = time.monotonic(), self.escapes.everybody
-        return ending.given_up(self.kill_at, now, everybody) and self.dying.over(self.rung, self.kill_at or 0.0, now)
+        return self.kill_at is not None and self.dying.over(self.escapes.everybody, self.kill_at, time.monotonic())
 
     # -- the record ----------------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ from oomless.model import Survivor
 from oomless.platform import proc
 
 QUIET_ROUNDS = 3
+ROUND_EVERY, LONG_EVERY = 0.01, 0.5
+SWEEP_FOR, DYING_FOR = 5.0, 60.0
 MARK = b"OOMLESS_TREE="
 
 
@@ -82,10 +84,13 @@ class Sweep:
         """Whether anyone of the tree lives. Ends nobody."""
         return bool(self._members(proc.table()))
 
-    def dying(self) -> bool:
-        """Whether all who are still there have been killed, and are only long in dying."""
+    def pause(self, took: float) -> float | None:
+        """How long to wait for the next round, or None if ``took`` seconds are enough. Those that have been killed
+        and are only long in dying are waited for longer, and looked at less often."""
+        if took < SWEEP_FOR:
+            return ROUND_EVERY
         living = self._living()
-        return bool(living) and all(map(proc.dying, living))
+        return LONG_EVERY if took < DYING_FOR and living and all(map(proc.dying, living)) else None
 
     def left(self) -> tuple[Survivor, ...]:
         """Who is still there, when the caller gives up."""

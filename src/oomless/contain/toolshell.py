@@ -131,7 +131,8 @@ class Keeper(Shim):
             self.rung.release([pid for pid, _ in self.left_running])
             if ending.nobody(self.pid, self.strangers, self.spec["state"]):
                 return True
-        return ending.given_up(self.kill_at, time.monotonic(), lambda: [*condemned, *attended])
+        patience = ending.DYING_FOR if ending.only_dying(condemned) else ending.GIVE_UP_AFTER
+        return time.monotonic() > self.kill_at + patience
 
     def record_extra(self) -> dict[str, object]:
         rows = [

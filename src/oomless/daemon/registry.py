@@ -20,7 +20,7 @@ import msgspec
 
 from oomless.contain.gauge import proportional_sum
 from oomless.contain.ladder import PID_NAMESPACE
-from oomless.contain.sweep import Sweep
+from oomless.contain.sweep import SWEEP_FOR, Sweep
 from oomless.daemon.logs import Log
 from oomless.daemon.remnants import Remnants
 from oomless.daemon.spared import Spared
@@ -34,10 +34,8 @@ from oomless.platform import proc
 from oomless.platform.linux import Linux
 
 #: How long a tree that was granted may stay without a shim once its lease is gone.
-START_WITHIN, START_LOOK = 10.0, 0.1
-SWEEP_FOR, ROUND_EVERY = 5.0, 0.01
-#: Those that are killed and only long in dying are waited for longer, and looked at less often.
-DYING_FOR, LONG_EVERY = 60.0, 0.5
+START_WITHIN = 10.0
+START_LOOK = 0.1
 #: A tool shell without its keeper is looked at so often: nobody tells when the last of it has ended.
 UNKEPT_EVERY = 2.0
 #: So many of the newest trees are asked who outlived them when the daemon starts.
@@ -221,11 +219,9 @@ class Registry:
     ) -> None:
         self._to_be_finished()
         sweep = self._sweep_of(tree, spared)
-        until = time.monotonic() + SWEEP_FOR
-        while not sweep.step() and (time.monotonic() < until or sweep.dying()):
-            await asyncio.sleep(ROUND_EVERY if time.monotonic() < until else LONG_EVERY)
-            if time.monotonic() > until + DYING_FOR:
-                break
+        began = time.monotonic()
+        while not sweep.step() and (pause := sweep.pause(time.monotonic() - began)) is not None:
+            await asyncio.sleep(pause)
         left = sweep.left()
         text = f"{reason}; {sweep.ended} ended" + (f"; {len(left)} left" if left else "")
         if sweep.gap and close and tree.shim is not None and tree.rung != PID_NAMESPACE:
