@@ -156,6 +156,50 @@ def test_a_member_that_was_stopped_is_ended_too(roster: Path, rung: str) -> None
     assert gone(roster, 0) == []
 
 
+@pytest.fixture
+def frozen(roster: Path) -> Iterator[proc.Stat]:
+    """A process that has been killed in a frozen group of v1: it cannot die before that is thawed."""
+    base = f"/sys/fs/cgroup/freezer/test-{os.urandom(4).hex()}"
+    try:
+        os.mkdir(base)
+    except OSError:
+        pytest.skip("no v1 freezer, or not ours")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        files.write(f"{base}/cgroup.procs", str(process.pid))
+        files.write(f"{base}/freezer.state", "FROZEN")
+        assert wait_for(lambda: files.read(f"{base}/freezer.state") == "FROZEN\n", 10)
+        process.kill()
+        found = proc.read_stat(process.pid)
+        assert found
+        yield found
+        files.write(f"{base}/freezer.state", "THAWED")
+    assert wait_for(lambda: files.remove_cgroup(base), 5)
+
+
+def test_one_that_is_held_by_the_kernel_is_not_taken_for_dying(frozen: proc.Stat) -> None:
+    assert frozen.state == "D"
+    assert not proc.dying(frozen)
+    members = [(frozen.pid, frozen.start)]
+    assert not ending.given_up(0.0, ending.GIVE_UP_AFTER, lambda: members)
+    assert ending.given_up(0.0, ending.GIVE_UP_AFTER + 0.1, lambda: members)
+
+
+def test_one_that_is_long_in_dying_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lives here and has not been killed; what makes a process one that is dying is read from the kernel above."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        stat = proc.read_stat(process.pid)
+        assert stat
+        assert not proc.dying(stat)
+        members = [(stat.pid, stat.start)]
+        assert ending.given_up(0.0, ending.GIVE_UP_AFTER + 0.1, lambda: members)
+        monkeypatch.setattr(proc, "signals", lambda pid, *fields: 1 << (signal.SIGKILL - 1))
+        assert proc.dying(stat)
+        assert not ending.given_up(0.0, ending.DYING_FOR, lambda: members)
+        assert ending.given_up(0.0, ending.DYING_FOR + 0.1, lambda: members)
+        assert ending.given_up(0.0, ending.DYING_FOR, list)
+        process.kill()
+
+
 # -- its clock is set ------------------------------------------------------------------------------------------
 
 #: Adds to the clock that people see, and only to that, what the file says at the moment.

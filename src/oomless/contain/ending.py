@@ -23,13 +23,15 @@ from oomless.platform import proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
     from oomless.contain.base import Rung
 
 #: After so long of KILL rounds, whoever is left (uninterruptible, another user's) is named and left; not while they
 #: still get fewer each second (once, on a loaded machine, 8 of a fork bomb's 2,000 had been named so).
 GIVE_UP_AFTER, GIVE_UP_AT_MOST = 5.0, 30.0
+#: Those that are only long in dying are waited for longer.
+DYING_FOR = 60.0
 #: While a tree is ended it is looked at every 10 ms. A pause of so long means that we, or the machine, stood still,
 #: and counts neither as grace nor as patience.
 STOPPED_FOR = 1.0
@@ -67,6 +69,14 @@ def patience(kill_at: float | None, looked_at: float | None, now: float) -> tupl
     if kill_at is not None and looked_at is not None and now - looked_at > STOPPED_FOR:
         kill_at += now - looked_at
     return kill_at, None if kill_at is None else now
+
+
+def given_up(kill_at: float | None, now: float, members: Callable[[], list[tuple[int, int]]]) -> bool:
+    """Whether whoever is left is to be named and left."""
+    if kill_at is None or now <= kill_at + GIVE_UP_AFTER:
+        return False
+    left = [stat for pid, start in members() if (stat := proc.read_stat(pid)) and stat.start == start and stat.alive]
+    return now > kill_at + DYING_FOR or not left or not all(map(proc.dying, left))
 
 
 def signal_all(members: list[tuple[int, int]], number: int) -> None:
@@ -133,6 +143,7 @@ def describe(
         if stat is None or stat.start != start or not stat.alive:
             continue
         why = "does not answer SIGKILL (uninterruptible)" if stat.state == "D" else "may not be signalled"
+        why = "has been killed, and is long in dying" if proc.dying(stat) else why
         found.append({"pid": pid, "start": start, "command": shown(pid) or stat.comm, "why": why})
     return found
 

@@ -283,7 +283,10 @@ class Shim:
         self.rung.disband()
         if ending.nobody(self.pid, self.strangers, self.spec["state"]) and not self.rung.members():
             return True
-        return self.kill_at is not None and self.dying.over(self.rung, self.kill_at, time.monotonic())
+        now = time.monotonic()
+        if self.kill_at is None or not ending.given_up(self.kill_at, now, self.escapes.everybody):
+            return False
+        return self.dying.over(self.rung, self.kill_at, now)
 
     # -- the record ----------------------------------------------------------------------------------------
 

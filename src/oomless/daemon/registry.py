@@ -37,6 +37,8 @@ START_WITHIN = 10.0
 START_LOOK = 0.1
 SWEEP_FOR = 5.0
 ROUND_EVERY = 0.01
+#: Those that are killed and only long in dying are waited for longer, and looked at less often.
+DYING_FOR, LONG_EVERY = 60.0, 0.5
 #: A tool shell without its keeper is looked at so often: nobody tells when the last of it has ended.
 UNKEPT_EVERY = 2.0
 #: So many of the newest trees are asked who outlived them when the daemon starts.
@@ -220,8 +222,10 @@ class Registry:
         self._to_be_finished()
         sweep = self._sweep_of(tree, spared)
         until = time.monotonic() + SWEEP_FOR
-        while not sweep.step() and time.monotonic() < until:
-            await asyncio.sleep(ROUND_EVERY)
+        while not sweep.step() and (time.monotonic() < until or sweep.dying()):
+            await asyncio.sleep(ROUND_EVERY if time.monotonic() < until else LONG_EVERY)
+            if time.monotonic() > until + DYING_FOR:
+                break
         left = sweep.left()
         text = f"{reason}; {sweep.ended} ended" + (f"; {len(left)} left" if left else "")
         if sweep.gap and close and tree.shim is not None and tree.rung != PID_NAMESPACE:

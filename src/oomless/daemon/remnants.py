@@ -17,6 +17,7 @@ assert sys.platform == "linux"
 from oomless.contain import files, groups, privatetmp
 from oomless.contain.sweep import Sweep
 from oomless.daemon.logs import Log
+from oomless.daemon.tree import shim_of
 from oomless.journal.facts import TreeRow
 from oomless.journal.store import Journal
 from oomless.paths import Paths
@@ -85,7 +86,9 @@ class Remnants:
                 await self.remove_tmp(tree)
 
     def _anybody(self, tree: str) -> bool:
-        """Whether anyone lives who was left then, or has the tree's mark."""
+        """Whether anyone lives who was left then, or has the tree's mark, or its shim (journals get lost)."""
+        if shim_of(tree) is not None:
+            return True
         row = self._journal.tree(tree)
         left = [] if row is None else [*(row.sweep.left if row.sweep else ())]
         if row is not None and row.record is not None:

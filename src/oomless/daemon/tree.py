@@ -78,11 +78,8 @@ class Tree:
         asked = self.intent.requester
         if self.intent.kind in ("shell", "server"):
             return asked if proc.start_of(asked.pid) == asked.start else None
-        for stat in proc.table().values():
-            argv = proc.cmdline(stat.pid)
-            if argv[4:5] == [BOOT] and argv[6:7] == [self.id] and stat.alive:
-                return Identity(boot_id=asked.boot_id, pid=stat.pid, start=stat.start)
-        return None
+        found = shim_of(self.id)
+        return Identity(boot_id=asked.boot_id, pid=found.pid, start=found.start) if found else None
 
     @property
     def watched(self) -> bool:
@@ -142,6 +139,15 @@ class Tree:
             command=redact.words(intent.argv),
             escaped=tuple(one for one in self.escaped if proc.start_of(one.pid) == one.start),
         )
+
+
+def shim_of(tree: str) -> proc.Stat | None:
+    """The process whose arguments say that it is the shim of that tree."""
+    for stat in proc.table().values():
+        argv = proc.cmdline(stat.pid)
+        if argv[4:5] == [BOOT] and argv[6:7] == [tree] and stat.alive:
+            return stat
+    return None
 
 
 def name_of(intent: TreeIntent) -> str:
