@@ -283,10 +283,8 @@ class Shim:
         self.rung.disband()
         if ending.nobody(self.pid, self.strangers, self.spec["state"]) and not self.rung.members():
             return True
-        now = time.monotonic()
-        if self.kill_at is None or not ending.given_up(self.kill_at, now, self.escapes.everybody):
-            return False
-        return self.dying.over(self.rung, self.kill_at, now)
+        now, everybody = time.monotonic(), self.escapes.everybody
+        return ending.given_up(self.kill_at, now, everybody) and self.dying.over(self.rung, self.kill_at or 0.0, now)
 
     # -- the record ----------------------------------------------------------------------------------------
 

@@ -82,7 +82,8 @@ class Registry:
         if tree.closed.is_set():
             return
         if self._write(lambda: self.journal.ended(tree.id, record, time.time())):
-            _unlink(self._exit_file(tree.id))  # else the next daemon takes it in
+            with suppress(OSError):
+                os.unlink(self._exit_file(tree.id))  # else the next daemon takes it in
         self.spared.add(tree.intent, record.left_running, time.time())
         self._forget(tree, f"{record.status}, exit {record.exit_code}")
         if any(os.path.exists(path) for path in tree.cgroups.values()):
@@ -341,10 +342,3 @@ class Registry:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._log.error(f"a sweep failed: {task.exception()!r}")
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
