@@ -63,12 +63,14 @@ spent, look = [], darwin.Tree.look
 def timed(tree):
     began = time.monotonic()
     found = look(tree)
-    spent.append(time.monotonic() - began)
+    spent.append((began, time.monotonic() - began))
     return found
 darwin.Tree.look = timed
 forks, began = Forks(), time.monotonic()
 Shim(Spec(["sleep", "2"], "busy", "test:busy"), System(), forks).run()
-sys.stderr.write(str(sum(spent) / (time.monotonic() - began)))
+while_it_runs = [(at, took) for at, took in spent if at < began + 2]
+pauses = [(after - at) / took for (at, took), (after, _) in zip(while_it_runs, while_it_runs[1:])]
+sys.stderr.write(str(min(pauses, default=99)))
 os.close(forks.fd)
 """
 #: A process without a mark, in a session of its own, whose parent ends when it is told to.
@@ -298,7 +300,7 @@ class TestBounds:
 
     def test_a_tree_that_forks_without_end_does_not_keep_us_busy(self) -> None:
         done = subprocess.run([sys.executable, "-c", BUSY], capture_output=True, text=True, check=True)
-        assert float(done.stderr) < 0.2  # of the time
+        assert float(done.stderr) > 4  # from one look to the next, in lengths of a look
 
 
 class TestOnATerminal:

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 GRACE, GIVE_UP_AFTER = 1.0, 5.0
 #: Between two looks at the table: a young tree is still forking.
 LOOK_FIRST, LOOK_EVERY = 0.05, 0.5
-#: A tree that forks without end tells so each time: looks may take this share of a core at most.
-SHARE = 0.1
+#: A tree that forks without end tells so each time: looks may take this share of a core at most, as on Linux.
+SHARE = 0.2
 #: Bazel's loop over a group waits a millisecond; a look at the whole table costs more than that.
 ROUND_EVERY = 0.01
 FULL_FOR = 1.0
@@ -177,8 +177,8 @@ class Shim:
             used = self.tree.usage(members)
             self._pause = min(LOOK_EVERY, self._pause * 2)
             paced = self._pause if self._pace is None else self._pace.seconds(now, used)
-            self._look_at = now + min(self._pause, paced)
             self._soonest = now + max(ROUND_EVERY, (time.monotonic() - now) / SHARE)
+            self._look_at = max(now + min(self._pause, paced), self._soonest)
             if self.cause is None:
                 found = self._passed(now, used, len(members))
                 if found is not None:
