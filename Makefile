@@ -29,7 +29,7 @@ lint: $(STAMP) ## ruff and mypy (for Linux and, as far as src goes, for macOS)
 	$(BIN)/mypy
 	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin src
 
-bench: $(STAMP) ## measure what oomless itself costs: every bench/*.py
+bench: $(STAMP) ## measure what oomless costs and how it contains: every bench/*.py
 	@set -e; for file in bench/[!_]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 soak: $(STAMP) ## kill daemon, shims and agents at random FAULTS times, and look for what is left

@@ -16,6 +16,7 @@ import tempfile
 import time
 from typing import Self
 
+from oomless.contain import lineage
 from oomless.platform import proc
 
 TREE = [sys.executable, "-I", "-S", os.path.join(os.path.dirname(os.path.abspath(__file__)), "_tree.py")]
@@ -35,6 +36,8 @@ class Tree:
         self.command = [*TREE, self.folder, *what]
         self._fds: list[int] = []
         self._root = -1
+        #: Who the tree is below, where that is known.
+        self.below: int | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -49,8 +52,10 @@ class Tree:
         """Ends who is left."""
         if self._life is None:
             return
+        os.unlink(f"{self.folder}/life")  # first, so that nobody opens one that no end of file comes from
         os.close(self._life)
         self._life = None
+        os.close(os.open(f"{self.folder}/roster", os.O_WRONLY))  # its end comes only after somebody has written
         self._kill()
         if not self.wait(time.monotonic() + 10):
             print(f"a tree does not end; its folder is {self.folder}", file=sys.stderr)
@@ -63,13 +68,23 @@ class Tree:
             if not poll.poll(max(0, until - time.monotonic()) * 1000):
                 raise SystemExit(f"{there} of {count} processes are there after {timeout:g} s")
             text += os.read(self._roster, 65536)
+        outside = self._outside()
         for pid, start, kind in (line.split() for line in text.splitlines()):
-            fd = proc.open_verified(int(pid), int(start))
+            fd = proc.open_verified(outside.get(int(pid), int(pid)), int(start))
             if fd is None:
                 raise SystemExit(f"member {pid.decode()} has ended by itself")
             self._fds.append(fd)
             if kind == b"root":
                 self._root = fd
+
+    def _outside(self) -> dict[int, int]:
+        """Our number by that which a process has where it is: another one in a PID namespace."""
+        found: dict[int, int] = {}
+        for stat in lineage.walk(self.below) if self.below else ():
+            for line in (proc.read_file(f"/proc/{stat.pid}/status") or b"").splitlines():
+                if line.startswith(b"NSpid:"):
+                    found[int(line.split()[-1])] = stat.pid
+        return found
 
     def tell(self) -> None:
         """The root goes on (an eater), or ends (where it is to be gone)."""

@@ -17,6 +17,7 @@ class Driven(shim.Shim):
     def signalled(self, number: int, code: int) -> None:
         if number == signal.SIGTERM and self.cause is None:
             self.end(time.monotonic(), ending.Cause("killed", 137, at_once=True))
+            self._look(time.monotonic())
 
     def root_gone(self) -> None:
         super().root_gone()

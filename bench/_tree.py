@@ -30,9 +30,10 @@ MB = 10**6
 
 class Folder:
     def __init__(self, path: str) -> None:
+        """Fails if the benchmark has ended meanwhile: then ``life`` is not there, or nobody reads the roster."""
         self.path = path
-        self.roster = os.open(f"{path}/roster", os.O_WRONLY)
         self.life = os.open(f"{path}/life", os.O_RDONLY | os.O_NONBLOCK)
+        self.roster = os.open(f"{path}/roster", os.O_WRONLY | os.O_NONBLOCK)
         os.set_inheritable(self.roster, True)
 
     def report(self, who: str = "member") -> None:
@@ -157,7 +158,10 @@ def main() -> None:
             os.mkdir(f"{sys.argv[1]}/started")
         except FileExistsError:
             return
-    folder = Folder(sys.argv[1])
+    try:
+        folder = Folder(sys.argv[1])
+    except OSError:
+        return
     match sys.argv[2:]:
         case ["stay"]:
             folder.report()

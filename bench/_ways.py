@@ -118,6 +118,7 @@ class Oomless:
         if self.limit is None:
             argv[argv.index(BOOT)] = f"{HERE}/_driven.py"
         self.process = quietly(argv, pass_fds=[fd])
+        tree.below = self.process.pid
         os.close(fd)
 
     def end(self) -> float:
@@ -242,7 +243,7 @@ def offers() -> list[Offer]:
 def ways(python: str, there: set[str]) -> list[Way]:
     """All, ours first; ``there``: which of the others could be installed."""
     found: list[Way] = [Oomless(offer) for offer in offers()]
-    unified = [offer.bases[""] for offer in offers() if "" in offer.bases]
+    unified = [base for offer in offers() if (base := offer.bases.get(""))]  # systemd's are not known before
     found += [*(Bare(base) for base in unified[:1]), Killpg(), Psutil()]
     if "circus" in there:
         found.append(Supervisor("circus", python, lambda tree: filled(CIRCUS, tree)))
@@ -274,7 +275,7 @@ def filled(settings: str, tree: Tree, **more: str) -> str:
 def forget() -> None:
     """Every cgroup of ours is gone when its shim is; says so if one is not."""
     for offer in offers():
-        for base in offer.bases.values():
+        for base in filter(None, offer.bases.values()):
             left = [name for name in os.listdir(base) if name.startswith(f"oomless-{INSTALL}-")]
             if left:
                 print(f"left in {base}: {left}", file=sys.stderr)

@@ -237,9 +237,11 @@ class Checks:
             self.known(name, record, 0)
 
     def known(self, name: str, record: ExitRecord, code: int) -> None:
-        """The journal has the same record, and it says that nobody is left."""
+        """The journal has the same record, and it says that nobody is left. A command may return a moment before the
+        daemon has written that down."""
         journal = Journal.open(self.scene.paths.journal)
         try:
+            wait_for(lambda: (row := journal.tree(record.tree)) is not None and row.record is not None, GONE)
             row = journal.tree(record.tree)
         finally:
             journal.close()

@@ -118,6 +118,32 @@ def test_a_daemon_that_stood_still_does_not_bury_what_has_just_started(tmp_path:
     assert wait_for(lambda: not open_trees(), 5)
 
 
+def test_a_shim_that_is_slow_to_start_is_waited_for(tmp_path: Path, roster: Path) -> None:
+    """It is there, and has not come to say so within the time that a start may take: the machine is under load."""
+    conversation = Conversation(spawn.ensure(Paths()))
+    granted = conversation.ask(request(name="slow", argv=["x"], cwd="/", need=10**6), lambda message: None, 10)
+    kill_daemon()
+    conversation.close()
+    fd = write_spec(ShimSpec(granted, name="slow", state=Paths().state))
+    argv = shim_argv(fd, str(granted["tree"]), [*TREE, str(roster), "stay", "plain"])
+    process = subprocess.Popen(argv, pass_fds=[fd], stdin=subprocess.DEVNULL)
+    os.close(fd)
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        assert not roster.exists()
+        run_oomless("daemon", "start")
+        time.sleep(registry.START_WITHIN + 1)
+        assert [tree.name for tree in open_trees()] == ["slow"]
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    assert wait_for(lambda: running("slow"), 10)
+    assert wait_for(lambda: "root" in read_roster(roster), 10)
+    process.kill()
+    process.wait(20)
+    assert gone(roster, 5) == []
+    assert wait_for(lambda: not open_trees(), 5)
+
+
 @pytest.mark.parametrize("rung", ["auto", "subreaper"])
 def test_a_member_that_was_stopped_is_ended_too(roster: Path, rung: str) -> None:
     use_rung(rung)
@@ -128,6 +154,50 @@ def test_a_member_that_was_stopped_is_ended_too(roster: Path, rung: str) -> None
     process.terminate()
     assert finish(process)[0] == 143
     assert gone(roster, 0) == []
+
+
+@pytest.fixture
+def frozen(roster: Path) -> Iterator[proc.Stat]:
+    """A process that has been killed in a frozen group of v1: it cannot die before that is thawed."""
+    base = f"/sys/fs/cgroup/freezer/test-{os.urandom(4).hex()}"
+    try:
+        os.mkdir(base)
+    except OSError:
+        pytest.skip("no v1 freezer, or not ours")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        files.write(f"{base}/cgroup.procs", str(process.pid))
+        files.write(f"{base}/freezer.state", "FROZEN")
+        assert wait_for(lambda: files.read(f"{base}/freezer.state") == "FROZEN\n", 10)
+        process.kill()
+        found = proc.read_stat(process.pid)
+        assert found
+        yield found
+        files.write(f"{base}/freezer.state", "THAWED")
+    assert wait_for(lambda: files.remove_cgroup(base), 5)
+
+
+def test_one_that_is_held_by_the_kernel_is_not_taken_for_dying(frozen: proc.Stat) -> None:
+    assert frozen.state == "D"
+    assert not proc.dying(frozen)
+    members = [(frozen.pid, frozen.start)]
+    assert not ending.given_up(0.0, ending.GIVE_UP_AFTER, lambda: members)
+    assert ending.given_up(0.0, ending.GIVE_UP_AFTER + 0.1, lambda: members)
+
+
+def test_one_that_is_long_in_dying_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lives here and has not been killed; what makes a process one that is dying is read from the kernel above."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        stat = proc.read_stat(process.pid)
+        assert stat
+        assert not proc.dying(stat)
+        members = [(stat.pid, stat.start)]
+        assert ending.given_up(0.0, ending.GIVE_UP_AFTER + 0.1, lambda: members)
+        monkeypatch.setattr(proc, "signals", lambda pid, *fields: 1 << (signal.SIGKILL - 1))
+        assert proc.dying(stat)
+        assert not ending.given_up(0.0, ending.DYING_FOR, lambda: members)
+        assert ending.given_up(0.0, ending.DYING_FOR + 0.1, lambda: members)
+        assert ending.given_up(0.0, ending.DYING_FOR, list)
+        process.kill()
 
 
 # -- its clock is set ------------------------------------------------------------------------------------------

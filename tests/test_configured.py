@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -13,9 +14,11 @@ from oomless.census.attribute import Attributed
 from oomless.census.configured import Configured, Entries
 from oomless.census.settings import Reader
 from oomless.census.snapshot import Snapshot
-from oomless.census.told import Told
-from test_census import SERVER_MARKS, by_pid, row, snapshot
-from test_verdicts import GONE, INIT, settle
+from oomless.census.told import KnownLeftover, Told
+from oomless.daemon.left import Memory, Trees
+from oomless.daemon.remains import Remains
+from test_census import SERVER_MARKS, TOOL_MARKS, by_pid, row, snapshot
+from test_verdicts import GONE, HELD, INIT, settle
 
 NODE = ("node", "/srv/index.js", "--fast")
 
@@ -60,15 +63,33 @@ class TestEntries:
             (("env", "A=1", "/usr/bin/nohup", *NODE), "nohup"),
             (("sh", "-c", "setsid nohup node /srv/index.js --fast; true"), "nohup"),
             (("sh", "-c", "(nohup node /srv/index.js --fast &)"), "nohup"),
+            (("bash", "-lc", "DEBUG=1 nohup node /srv/index.js --fast 2>/tmp/err"), "nohup"),
+            (("sh", "-c", "cd /srv\nnohup node ${HOME}/index.js --fast"), "nohup"),
+            (("timeout", "1d", "nohup", "node", "${ROOT}/index.js"), "nohup"),
         ],
     )
     def test_that_it_is_to_go_on(self, configured: tuple[str, ...], how: str) -> None:
-        found = Entries([entry(*NODE, name="first"), entry(*configured)]).of(NODE)
+        found = Entries([entry("node", "other.js"), entry(*configured)]).of(NODE)
         assert found is not None
         assert found.meant == f"its entry mine in ~/.claude.json starts it with {how}"
 
+    def test_of_two_entries_that_start_the_same_one_is_to_go_on(self) -> None:
+        for configured in ([entry(*NODE), entry("nohup", *NODE)], [entry("nohup", *NODE), entry(*NODE)]):
+            found = Entries(configured).of(NODE)
+            assert found is not None
+            assert found.detaching == "nohup"
+
+    def test_a_launcher_and_what_it_starts_are_known_by_the_package(self) -> None:
+        entries = Entries([entry("sh", "-c", "nohup npx -y @a/pkg@1 2>/tmp/err")])
+        for runs in (("npm exec @a/pkg@1",), ("node", "/n/node_modules/.bin/pkg")):
+            found = entries.of(runs)
+            assert found is not None
+            assert (found.detaching, found.loosely) == ("nohup", True)
+        assert entries.of(("node", "/n/other")) is None
+
     def test_a_line_that_no_shell_reads_says_nothing(self) -> None:
         assert Entries([entry("sh", "-c", "node '/srv")]).of(("node", "/srv")) is None
+        assert Entries([entry("sh", "-c", "nohup node '/srv")]).of(("node", "/srv")) is not None
 
 
 class TestReader:
@@ -132,17 +153,43 @@ class TestReader:
     def test_a_file_is_read_again_when_it_has_changed(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file = home / ".claude.json"
         file.write_text('{"mcpServers": {"a": {"command": "a"}}}')
-        reader, read, plain = Reader({"HOME": str(home)}), list[Path](), Path.read_bytes
+        reader, read, plain = Reader({"HOME": str(home)}), list[int](), os.read
 
-        def read_bytes(path: Path) -> bytes:
-            read.append(path)
-            return plain(path)
+        def counted(fd: int, size: int) -> bytes:
+            read.append(size)
+            return plain(fd, size)
 
-        monkeypatch.setattr(Path, "read_bytes", read_bytes)
+        monkeypatch.setattr(os, "read", counted)
         assert [one.name for one in (*reader.read(), *reader.read())] == ["a", "a"]
-        assert read == [file]
+        assert read == [file.stat().st_size]
         file.write_text('{"mcpServers": {"ab": {"command": "a"}}}')
         assert [one.name for one in reader.read()] == ["ab"]
+
+    def test_what_is_no_file_is_not_waited_for(self, home: Path) -> None:
+        """A project may come from anybody."""
+        projects: dict[str, object] = {}
+        for name in ("pipe", "device", "loop", "folder"):
+            (home / name).mkdir()
+            projects[str(home / name)] = {}
+        os.mkfifo(home / "pipe" / ".mcp.json")
+        (home / "device" / ".mcp.json").symlink_to("/dev/zero")
+        (home / "loop" / ".mcp.json").symlink_to(home / ".claude.json")
+        (home / "folder" / ".mcp.json").mkdir()
+        document = {"mcpServers": {"a": {"command": "a"}}, "projects": projects}
+        (home / ".claude.json").write_text(json.dumps(document))
+        assert [one.name for one in Reader({"HOME": str(home)}).read()] == ["a", "a"]
+
+    def test_a_project_file_that_changes_later_is_seen(self, home: Path) -> None:
+        (home / ".claude.json").write_text(json.dumps({"projects": {str(home / "project"): {}}}))
+        reader, file = Reader({"HOME": str(home)}), home / "project" / ".mcp.json"
+        assert reader.read() == ()
+        file.write_text('{"mcpServers": {"b": {"command": "b"}}}')
+        assert [one.name for one in reader.read()] == ["b"]
+
+    def test_names_neither_steer_a_terminal_nor_tell_secrets(self, home: Path) -> None:
+        servers = {"evil\x1b[2J": {"command": "a"}, "key sk-abcdefghijkl": {"command": "b"}}
+        (home / ".claude.json").write_text(json.dumps({"mcpServers": servers}))
+        assert [one.name for one in Reader({"HOME": str(home)}).read()] == ["evil [2J", "key ***"]
 
     def test_a_file_that_is_too_large_is_left_alone(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(settings, "LARGEST", 10)
@@ -153,8 +200,10 @@ class TestReader:
 class TestVerdicts:
     """A server that its entry starts with nohup, and that has set its signals back: only the settings tell."""
 
+    SERVER = " ".join(NODE)
+
     def seen(self) -> Snapshot:
-        return snapshot(INIT, row(41, 1, "node /srv/index.js --fast", pgid=40, sid=30), p41=SERVER_MARKS)
+        return snapshot(INIT, row(41, 1, self.SERVER, pgid=40, sid=30), p41=SERVER_MARKS)
 
     def settled(self, *configured: Configured) -> Attributed:
         return settle(self.seen(), Told(configured=configured), default=GONE)[41]
@@ -165,11 +214,57 @@ class TestVerdicts:
         assert found.verdict == "left-running"
         assert found.evidence[0].endswith("; its entry mine in ~/.claude.json starts it with nohup")
 
+    def test_nor_is_it_superseded_or_by_its_lineage_an_orphan(self) -> None:
+        twice = snapshot(
+            INIT, row(100, 1, "claude", sid=99), row(101, 100, self.SERVER, pgid=100, sid=99),
+            row(201, 100, self.SERVER, start=5000, pgid=100, sid=99), p101=SERVER_MARKS, p201=SERVER_MARKS,
+        )  # fmt: skip
+        told = Told(configured=(entry("nohup", *NODE),))
+        assert settle(twice, default=GONE, p201=HELD)[101].verdict == "superseded"
+        assert settle(twice, told, default=GONE, p201=HELD)[101].verdict == "owned"
+        left = KnownLeftover(pid=41, start=41, host="claude-code", session="s-1", root=40)
+        assert settle(self.seen(), Told(leftovers=(left,)))[41].verdict == "orphan"
+        assert settle(self.seen(), Told(leftovers=(left,), configured=told.configured))[41].verdict == "left-running"
+
     def test_the_settings_are_a_line_of_evidence_and_a_name(self) -> None:
         told = Told(configured=(entry(*NODE),))
         host = row(100, 1, "codex")
-        found = by_pid(snapshot(host, row(101, 100, " ".join(NODE))), told=told)[101]
+        found = by_pid(snapshot(host, row(101, 100, self.SERVER)), told=told)[101]
         assert (found.server, found.kind, found.verdict) == ("mine", "server", "owned")
         assert "settings: runs what ~/.claude.json has for the server mine" in found.evidence
-        plain = by_pid(snapshot(host, row(101, 100, " ".join(NODE))))[101]
+        plain = by_pid(snapshot(host, row(101, 100, self.SERVER)))[101]
         assert plain.server is None
+
+    @pytest.mark.parametrize("command", ["node /srv/index.js --fast", "python3 mcp_batch.py"])
+    def test_by_its_words_alone_nothing_is_proven(self, command: str) -> None:
+        """A job that has read all its input looks the same: parent 1, and nobody at the other end."""
+        told = Told(configured=(entry(*NODE),))
+        found = settle(snapshot(INIT, row(41, 1, command, pgid=40, sid=30)), told)[41]
+        assert (found.verdict, found.confidence) == ("orphan", 0.6)
+        twice = snapshot(
+            row(1, 0, "init"), row(100, 1, "codex"), row(101, 100, command), row(201, 100, command, start=5000),
+        )  # fmt: skip
+        found = settle(twice, told, p201=HELD)[101]
+        assert (found.verdict, found.confidence) == ("superseded", 0.6)
+
+    @pytest.mark.parametrize("command", ["node /srv/index.js --fast", "python3 mcp_batch.py"])
+    def test_what_runs_in_a_tool_shell_is_the_agents_work(self, command: str) -> None:
+        told = Told(configured=(entry(*NODE),))
+        shell = "/bin/bash -c source /home/u/.claude/shell-snapshots/snapshot-bash-1.sh && eval x"
+        seen = snapshot(
+            INIT, row(100, 1, "claude"), row(101, 100, shell, sid=101), row(102, 101, command, sid=101),
+            row(103, 1, command, pgid=90, sid=90), p101=TOOL_MARKS, p102=TOOL_MARKS, p103=TOOL_MARKS,
+        )  # fmt: skip
+        found = by_pid(seen, told=told)
+        assert (found[102].server, found[103].server) == (None, None)
+
+
+class TestTheDaemon:
+    def test_what_its_entry_has_go_on_is_spared(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        servers = {"mine": {"command": "nohup", "args": [*NODE]}}
+        (tmp_path / ".claude.json").write_text(json.dumps({"mcpServers": servers}))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
+        remains = Remains(Memory((2**22 + 1, 1)), cast(Trees, None))
+        assert remains._of_settings(NODE) == "its entry mine in ~/.claude.json starts it with nohup"
+        assert remains._of_settings(("node", "other.js")) == ""

@@ -103,6 +103,7 @@ def test_what_is_held_out_is_told_by_the_rules() -> None:
     before, after = made(*ROWS), made(*ROWS, name="after", rules=scene.rules_hash())
     found = scores(judged([before, after], []))
     assert (found.whole.scenes, found.held_out.scenes, found.recorded.scenes, found.listings.scenes) == (2, 1, 2, 0)
+    assert (found.held_out_recorded.scenes, found.held_out_listings.scenes) == (1, 0)
 
 
 def test_every_pattern_of_the_rules_names_a_file() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 
 import trees
 from helpers import SLOWNESS, alive, run_oomless, wait_for, wait_gone
-from oomless.daemon import spawn
+from oomless.daemon import leases, spawn
 from oomless.daemon.client import Client
 from oomless.journal.store import Journal
 from oomless.paths import Paths
@@ -180,8 +183,6 @@ def test_a_sweep_touches_only_its_own_id(tree: subprocess.Popen[str], roster: Pa
 
 
 def test_a_lease_of_another_version_is_told_so() -> None:
-    import socket
-
     with socket.socket(socket.AF_UNIX) as plain:
         plain.connect(spawn.ensure(Paths()))
         plain.sendall(b'{"op":"lease","v":99,"name":"future"}\n')
@@ -277,6 +278,31 @@ def test_who_waits_asks_the_next_daemon(tmp_path: Path) -> None:
     holder.stdin = None
     assert finish(waiting)[:2] == (0, "ran\n")
     assert finish(holder)[0] == 0
+
+
+def test_a_client_that_is_gone_while_it_waits_is_no_error_of_the_daemons() -> None:
+    """One that was killed with unread words of ours: the kernel reports a reset to us then, and not an end."""
+    reported: list[object] = []
+
+    async def let_go() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        line = asyncio.ensure_future(reader.readline())
+        writer.write(b"waiting")
+        theirs.close()
+        await asyncio.wait([line])
+        assert isinstance(line.exception(), ConnectionResetError)
+        line = asyncio.ensure_future(reader.readline())
+        await asyncio.wait([line])
+        leases._let_go(line)
+        del line
+        await asyncio.sleep(0)
+        writer.close()
+
+    asyncio.run(let_go())
+    gc.collect()
+    assert reported == []
 
 
 def test_empty_groups_of_a_tree_that_is_over_are_removed_at_the_start() -> None:

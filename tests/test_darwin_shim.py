@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -31,11 +33,43 @@ OWNED = """
 import sys
 from darwin import as_mac
 as_mac.become()
-from oomless.contain.darwin_shim import Shim, Spec
+from oomless.contain.darwin_child import Spec
+from oomless.contain.darwin_shim import Shim
 from oomless.platform.darwin_calls import System
 from oomless.platform.darwin_kqueue import Kqueue
 spec = Spec(sys.argv[3:], "owned", "test:owned", lifeline=int(sys.argv[1]), report=sys.argv[2])
 sys.exit(Shim(spec, System(), Kqueue()).run())
+"""
+#: A tree that forks a thousand times a second, as kqueue would tell: each time there is something to take.
+BUSY = """
+import os, subprocess, sys, time
+from darwin import as_mac, exits
+class Forks(exits.Exits):
+    def __init__(self):
+        super().__init__()
+        self.fd, writer = os.pipe()
+        code = f"import os, time; [(time.sleep(0.001), os.write({writer}, b'f')) for _ in range(60000)]"
+        subprocess.Popen([sys.executable, "-c", code], pass_fds=[writer], stderr=subprocess.DEVNULL)
+        os.close(writer)
+    def take(self):
+        if not os.read(self.fd, 65536):
+            sys.exit("nobody forks")
+as_mac.become()
+from oomless.contain.darwin_child import Spec
+from oomless.contain import darwin
+from oomless.contain.darwin_shim import Shim
+from oomless.platform.darwin_calls import System
+spent, look = [], darwin.Tree.look
+def timed(tree):
+    began = time.monotonic()
+    found = look(tree)
+    spent.append(time.monotonic() - began)
+    return found
+darwin.Tree.look = timed
+forks, began = Forks(), time.monotonic()
+Shim(Spec(["sleep", "2"], "busy", "test:busy"), System(), forks).run()
+sys.stderr.write(str(sum(spent) / (time.monotonic() - began)))
+os.close(forks.fd)
 """
 #: A process without a mark, in a session of its own, whose parent ends when it is told to.
 LEFT = """
@@ -97,6 +131,20 @@ class TestTheCommand:
         plain = subprocess.run(["sh", "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
         assert shown == plain.stdout.splitlines()[: len(shown)]
         assert mark.count(":t") == 1
+
+    def test_its_output_ends_when_it_closes_it(self) -> None:
+        process = start("--", "sh", "-c", "exec >&-; read line; exit 4", stdin=subprocess.PIPE)
+        assert process.stdout
+        assert wait_for(lambda: ended(process.stdout), 20)  # and the command goes on
+        assert finish(process)[0] == 4
+
+    def test_the_lifeline_is_not_handed_on(self, report: Path) -> None:
+        reader, writer = os.pipe()
+        command = [sys.executable, "-c", OWNED, str(reader), str(report), "ls", "/proc/self/fd"]
+        done = subprocess.run(command, pass_fds=[reader], capture_output=True, text=True, check=True)
+        os.close(reader)
+        os.close(writer)
+        assert done.stdout.split() == ["0", "1", "2", "3"]  # 3: the listing's own
 
     @pytest.mark.parametrize(("command", "code"), [("/no/such/thing", 127), ("/etc/passwd", 126)])
     def test_what_cannot_run_says_so(self, command: str, code: int) -> None:
@@ -248,6 +296,10 @@ class TestBounds:
         found, _, err = finish(start("--processes", "5", "--", "sh", "-c", code))
         assert (found, "10 processes, over its limit of 5" in err) == (137, True)
 
+    def test_a_tree_that_forks_without_end_does_not_keep_us_busy(self) -> None:
+        done = subprocess.run([sys.executable, "-c", BUSY], capture_output=True, text=True, check=True)
+        assert float(done.stderr) < 0.2  # of the time
+
 
 class TestOnATerminal:
     def test_ctrl_c_is_the_commands_own(self) -> None:
@@ -372,6 +424,14 @@ def on_a_terminal(keys: bytes, script: str) -> tuple[int, bytes]:
     finally:
         os.close(fd)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), out
+
+
+def ended(pipe: IO[str] | None) -> bool:
+    """Nobody holds the other end."""
+    assert pipe
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return bool(poll.poll(0))
 
 
 def ancestors(pid: int) -> list[int]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from helpers import alive, run_oomless, wait_for, wait_gone
-from oomless.contain import escape
+from oomless.contain import escape, files, lineage
 from oomless.daemon import spawn
 from oomless.paths import Paths
 from oomless.platform import proc
@@ -55,8 +55,13 @@ time.sleep(60)
 
 @pytest.fixture
 def leaver(tmp_path: Path) -> list[str]:
+    return leaver_to("", tmp_path)
+
+
+def leaver_to(group: str, tmp_path: Path) -> list[str]:
+    """The command, but for how: it moves to the groups around the tree's, or to those of that name in them."""
     script = tmp_path / "leaver.py"
-    targets = [f"{base}/cgroup.procs" for base in BASES.values()]
+    targets = [f"{base}/{group}/cgroup.procs" for base in BASES.values()]
     script.write_text(LEAVER.format(tests=str(Path(__file__).parent), targets=targets))
     return ["env", "-i", *PYTHON, str(script), str(tmp_path / "roster")]
 
@@ -164,6 +169,24 @@ def test_a_containers_processes_are_named_and_left_where_they_are(tmp_path: Path
     assert not any(alive(one["pid"], one["start"]) for one in rows)
 
 
+def test_a_tree_in_the_tree_may_have_its_groups_beside_it(tmp_path: Path, roster: Path) -> None:
+    """So it is where each group has its controllers from the one above (v2)."""
+    group = f"oomless-{os.urandom(4).hex()}-t1"
+    for base in BASES.values():
+        os.mkdir(f"{base}/{group}")
+    try:
+        process = tree_of(leaver_to(group, tmp_path), "once", tmp_path / "report")
+        who = read_roster(roster)["leaver"]
+        assert not wait_for(lambda: inside(who[0], group) != set(BASES), SOON)
+        process.terminate()
+        finish(process)
+        assert not alive(*who)
+        assert json.loads((tmp_path / "report").read_text())["escaped"] == []
+    finally:
+        for base in BASES.values():
+            assert wait_for(lambda base=base: files.remove_cgroup(f"{base}/{group}"), 5)  # type: ignore[misc]
+
+
 def test_a_daemon_that_left_is_not_moved_back(tmp_path: Path) -> None:
     """It was started by a command in the tree, and moved out by itself."""
     pid = f"import json; print(json.load(open('{Paths().daemon_file}'))['pid'])"
@@ -176,6 +199,30 @@ def test_a_daemon_that_left_is_not_moved_back(tmp_path: Path) -> None:
     assert not any("oomless-" in path for path in proc.cgroups(daemon.pid).values())
     record = json.loads(report.read_text())
     assert (record["escaped"], record["survivors"]) == ([], 0)
+
+
+def test_nor_is_what_a_daemon_has_put_elsewhere(tmp_path: Path) -> None:
+    """Below one that is not known yet: whoever keeps its scope."""
+    born = tmp_path / "born.py"
+    born.write_text("import subprocess; subprocess.run(['sleep', '60'])")
+    inner = [*PYTHON, str(born), "-m", "oomless.daemon"]
+    report = tmp_path / "report"
+    process = start("--name", "tree", "--report", str(report), "--", *inner)
+    assert wait_for(lambda: running("tree"), 30)
+    mine = leaf()
+    targets = [f"{base}/cgroup.procs" for base in BASES.values()]
+
+    def below() -> list[int]:
+        return [stat.pid for stat in lineage.walk(process.pid) if "sleep" in proc.cmdline(stat.pid)[:1]]
+
+    assert wait_for(below, 10)
+    (sleeper,) = below()
+    for target in targets:
+        files.write(target, str(sleeper))
+    assert not wait_for(lambda: inside(sleeper, mine), SOON)
+    process.terminate()
+    finish(process)
+    assert json.loads(report.read_text())["escaped"] == []
 
 
 def test_a_look_at_a_tree_costs_little(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ import pytest
 
 from helpers import alive, run_oomless, wait_for, wait_gone
 from oomless.contain import files, groups
-from oomless.daemon import spawn
+from oomless.daemon import remnants, spawn
+from oomless.daemon.logs import Log
+from oomless.journal.store import Journal
 from oomless.paths import Paths
 from oomless.platform import proc
 from test_contain import OFFERS, TREE, read_roster
@@ -110,3 +113,30 @@ def test_a_daemon_that_is_told_to_stop_brings_its_sweep_to_an_end(tmp_path: Path
     assert [kind for kind, who in read_roster(roster).items() if alive(*who)] == []
     assert left() == []
     assert open_rows() == []
+
+
+def test_members_that_are_long_in_dying_are_waited_for(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their tree is over; its groups cannot be removed yet, nor its TMPDIR."""
+    monkeypatch.setattr(remnants, "LATE_EVERY", 0.02)
+    paths = Paths()
+    paths.make()
+    groups_of_it = make(made, f"oomless-{paths.install_id()}-t1")
+    os.makedirs(f"{paths.tmp}/t1")
+    with subprocess.Popen(["sleep", "60"]) as dying:
+        for path in groups_of_it:
+            files.write(f"{path}/cgroup.procs", str(dying.pid))
+        journal = Journal.open(paths.journal)
+        late = remnants.Remnants(paths, journal, Log())
+
+        async def wait() -> None:
+            task = asyncio.create_task(late.clear_late("t1", {str(n): path for n, path in enumerate(groups_of_it)}))
+            await asyncio.sleep(0.1)
+            assert not task.done()
+            assert os.path.exists(f"{paths.tmp}/t1")
+            dying.kill()
+            await asyncio.wait_for(task, 10)
+
+        asyncio.run(wait())
+        journal.close()
+    assert not late.anything("t1", {"": groups_of_it[0]})
+    assert left() == []

@@ -35,6 +35,17 @@ class TestOfServers:
         assert settle(self.seen(), p55=HELD)[55].verdict == "unknown"
         assert settle(self.seen(), p41=HELD, p55=UNKNOWN)[55].verdict == "unknown"
 
+    def test_one_that_serves_others_at_a_socket_is_not_told(self) -> None:
+        assert settle(self.seen(), p55=Standing(serves=True))[55].verdict == "unknown"
+
+    def test_a_session_that_was_resumed_has_the_id_of_the_dead_one(self) -> None:
+        seen = self.seen()
+        more = (row(900, 1, "claude --resume s-1", sid=899), row(901, 900, FLOW, pgid=900, sid=899))
+        again = msgspec.structs.replace(
+            seen, processes=(*seen.processes, *more), marks=(*seen.marks, Marks(), SERVER_MARKS)
+        )
+        assert settle(again, default=HELD, p41=GONE, p55=UNKNOWN)[55].verdict == "unknown"
+
     @pytest.mark.parametrize("spared", [{"listens": True}, {"ignores_hangup": True}])
     @pytest.mark.parametrize("whose", ["p55", "p56"])
     def test_what_may_be_meant_to_go_on(self, whose: str, spared: dict[str, bool]) -> None:
@@ -120,3 +131,25 @@ class TestLostLauncher:
             row(202, 201, FLOW, start=5001, pgid=100, sid=99), p103=self.MARK, p201=self.MARK, p202=self.MARK,
         )  # fmt: skip
         assert settle(seen, default=HELD, p103=GONE)[103].verdict == "superseded"
+
+    def test_below_two_wrappers_two_servers_are_in_use(self) -> None:
+        seen = snapshot(
+            INIT, row(100, 1, "claude", sid=99), row(101, 100, "python wrap.py --account work", pgid=100, sid=99),
+            row(102, 101, FLOW, pgid=100, sid=99),
+            row(201, 100, "python wrap.py --account home", start=5000, pgid=100, sid=99),
+            row(202, 201, FLOW, start=5001, pgid=100, sid=99), p101=self.MARK, p201=self.MARK,
+        )  # fmt: skip
+        for default in (UNKNOWN, HELD):
+            assert set(words(settle(seen, default=default)).values()) == {"owned"}
+        other = snapshot(
+            *seen.processes, row(300, 1, "claude", sid=299), row(301, 300, FLOW), p101=self.MARK, p201=self.MARK
+        )
+        assert settle(other, default=HELD)[301].verdict == "owned", "below a wrapper it is another server"
+
+    def test_a_browser_that_is_younger_than_the_handler_is_not_its_own(self) -> None:
+        young = row(60, 41, CHROME, pgid=40, sid=30)
+        seen = snapshot(
+            INIT, row(41, 1, FLOW, pgid=40, sid=30), young, row(47, 1, HANDLER, pgid=46, sid=46),
+            p41=SERVER_MARKS, p60=SERVER_MARKS, p47=SERVER_MARKS,
+        )  # fmt: skip
+        assert settle(seen, p47=UNKNOWN)[47].verdict == "unknown"

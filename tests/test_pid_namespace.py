@@ -15,7 +15,10 @@ import pytest
 
 import trees
 from helpers import alive, run_oomless, wait_for, wait_gone
-from oomless.contain.ladder import PID_NAMESPACE, Ladder, Offer
+from oomless.cli.doctor import gaps
+from oomless.contain.ladder import PID_NAMESPACE, SUBREAPER_GAP, Ladder, Offer
+from oomless.daemon.client import Client
+from oomless.paths import Paths
 from oomless.platform import namespaces, proc
 from test_contain import OFFERS, PYTHON, TREE, Run, inner_pid, read_roster
 from test_crash import gone, kill, kill_daemon, open_rows, use_rung
@@ -208,6 +211,10 @@ class TestNobodyEscapes:
         kill(process)
         assert gone(roster, 2) == []
         assert wait_for(lambda: not open_trees(), 5)
+        ended = Client(Paths(), start=False).tree("tree")
+        assert ended
+        assert "shim was killed" in ended.reason
+        assert "cannot be told" not in ended.reason  # on this rung there is no such gap
 
 
 class TestOnATerminal:
@@ -285,3 +292,9 @@ class TestWithTheDaemon:
         row = next(row for row in found["rungs"] if row["name"] == PID_NAMESPACE)
         assert (row["usable"], row["chosen"], row["ended"], row["survivors"]) == (True, False, 5, 0)
         assert "opt-in" in row["why"]
+
+    def test_what_is_wanted_and_not_to_be_had_is_no_gap(self) -> None:
+        offers = Ladder("test").offers({}, PID_NAMESPACE)
+        chosen = next(offer for offer in offers if offer.name == "subreaper")
+        chosen.why = f"pid-namespace is wanted by the settings and not to be had (refused; off); {chosen.why}"
+        assert SUBREAPER_GAP in gaps(chosen, offers)

@@ -204,6 +204,22 @@ def test_a_start_removes_what_nobody_uses_any_more(sleeper: Identity, tmp_path: 
     assert wait_for(lambda: os.listdir(paths.tmp) == [], 5)
 
 
+def test_it_is_kept_while_its_shim_lives_though_the_journal_is_lost(tmp_path: Path) -> None:
+    """Nobody in the tree has a mark."""
+    ready = tmp_path / "ready"
+    command = ["env", "-i", "sh", "-c", f"touch {ready}; exec sleep 60"]
+    process = start("--private-tmp", "--name", "tree", "--", *command)
+    assert wait_for(lambda: ready.exists() and running("tree"), 30)
+    kill_daemon()
+    for path in Path(Paths().state).glob("journal.db*"):
+        path.unlink()
+    run_oomless("daemon", "start")
+    assert not wait_for(lambda: os.listdir(Paths().tmp) == [], 1)
+    process.terminate()
+    process.communicate(timeout=20)
+    assert os.listdir(Paths().tmp) == []
+
+
 # -- and nothing else ------------------------------------------------------------------------------------------
 
 

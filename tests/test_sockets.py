@@ -88,15 +88,26 @@ class TestOtherEnds:
         os.close(log)
         os.close(written)
 
+    BUSY = "import subprocess; child = subprocess.Popen(['cat'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)"
+
     def test_what_a_child_writes_to_is_not_it(self) -> None:
-        """A server that is busy with a command of its own reads a pipe from it."""
+        """A server that is busy with a command of its own reads a pipe from it; its stdout it has moved as well."""
         end, writer = os.pipe()
-        busy = "import subprocess; child = subprocess.Popen(['cat'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)"
-        with waiting(end, f"{self.MOVED}\n{busy}", alone=True) as pid:
+        answers, out = os.pipe()
+        with waiting(end, f"{self.MOVED}\n{self.BUSY}", keep=(out,), alone=True) as pid:
             os.close(end)
+            os.close(out)
             assert sockets.other_ends([pid]) == {pid: "held"}
             os.close(writer)
+            assert sockets.other_ends([pid]) == {pid: "held"}, "somebody still reads its answers"
+            os.close(answers)
             assert sockets.other_ends([pid]) == {pid: "gone"}
+
+    def test_who_never_had_a_client_is_not_told_to_have_lost_it(self) -> None:
+        """A daemon with one child that has ended, and another that works."""
+        ended = "done = subprocess.Popen(['true'], stdout=subprocess.PIPE); done.wait()"
+        with waiting(subprocess.DEVNULL, f"{self.BUSY}; {ended}", alone=True) as pid:
+            assert sockets.other_ends([pid]) == {pid: "held"}
 
     def test_a_socket_that_was_moved_out_of_the_way(self) -> None:
         """An event loop has a pair of which it holds both ends."""
@@ -249,3 +260,15 @@ def test_the_platform_tells_all_three(tmp_path: os.PathLike[str]) -> None:
         assert (found[one].stdin, found[one].ignores_hangup, found[one].listens) == ("gone", True, False)
         assert (found[other].stdin, found[other].ignores_hangup, found[other].listens) == ("unknown", False, False)
         assert proc.start_of(one) is not None
+
+
+def test_who_listens_at_a_unix_socket(tmp_path: os.PathLike[str]) -> None:
+    path = os.path.join(tmp_path, "socket")
+    code = f"server = socket.socket(socket.AF_UNIX); server.bind({path!r}); server.listen()"
+    with (
+        waiting(subprocess.DEVNULL, code) as listens,
+        waiting(subprocess.DEVNULL, "pair = socket.socketpair()") as no,
+    ):
+        assert sockets.servers([listens, no, 2**22 + 1]) == {listens}
+        assert sockets.listeners([listens, no]) == frozenset()
+        assert Linux().standing([listens])[listens].serves

@@ -82,11 +82,14 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
-    """The same figures of all, of what is held out, and of recorded scenes and listings apart."""
+    """The same figures of all, of what is held out, and of recorded scenes and listings apart, also of those that are
+    held out."""
 
     schema: str = "oomless.corpus-score/1"
     whole: Score
     held_out: Score
+    held_out_recorded: Score
+    held_out_listings: Score
     recorded: Score
     listings: Score
 
@@ -95,6 +98,8 @@ def scores(judged: Sequence[Judged]) -> Scores:
     return Scores(
         whole=score(judged),
         held_out=score([one for one in judged if one.held_out]),
+        held_out_recorded=score([one for one in judged if one.held_out and one.recorded]),
+        held_out_listings=score([one for one in judged if one.held_out and not one.recorded]),
         recorded=score([one for one in judged if one.recorded]),
         listings=score([one for one in judged if not one.recorded]),
     )

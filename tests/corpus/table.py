@@ -41,7 +41,8 @@ def markdown(scores: Scores) -> str:
 
 
 def parts(scores: Scores) -> Iterator[tuple[str, Score]]:
-    yield "Held out", scores.held_out
+    yield "Held out, recorded scenes", scores.held_out_recorded
+    yield "Held out, listings", scores.held_out_listings
     yield "Recorded scenes", scores.recorded
     yield "Listings", scores.listings
     yield "All", scores.whole

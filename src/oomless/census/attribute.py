@@ -42,7 +42,8 @@ class Attributed(msgspec.Struct, frozen=True, kw_only=True):
     """``instance`` is the root pid of the server's instance, ``shell`` stands for the tool shell that it is of,
     ``session_root`` is the session's process, if it lives. ``tree``, ``role`` and ``tree_root``: name, role and root
     of the innermost governed tree. ``detached``: its parents are gone. ``idle``: for how long
-    it has used next to no CPU time. ``meant``: why its entry in a host's settings has it go on by itself, or ""."""
+    it has used next to no CPU time. ``meant``: why its entry in a host's settings has it go on by itself, or "".
+    ``guessed``: that it is of a server is told by its words alone."""
 
     process: ProcessInfo
     kind: Kind
@@ -60,6 +61,7 @@ class Attributed(msgspec.Struct, frozen=True, kw_only=True):
     detached: bool = False
     idle: KnownIdle | None = None
     meant: str = ""
+    guessed: bool = False
     program: str | None = None
     evidence: tuple[str, ...] = ()
 
@@ -104,7 +106,7 @@ class _Census:
             self._prefixed,
             protected | self._ours,
             frozenset(filter(self._sessions.strayed, self._lineage.by_pid)),
-            self._entries,
+            {pid: entry for pid, entry in self._entries.items() if not entry.loosely},
         )
 
     def attributed(self, process: ProcessInfo) -> Attributed | None:
@@ -131,6 +133,7 @@ class _Census:
             detached=owner is not None and owner.by != "chain",
             idle=self._idle.get((process.pid, process.start)),
             meant=facts.entry.meant if facts.entry else "",
+            guessed=instance is not None and instance.guess,
             program=facts.known.program.name if facts.known else None,
             evidence=evidence(facts),
         )
@@ -179,7 +182,8 @@ class _Census:
         if owner.by == "journal":
             return "left-running", JOURNAL
         if owner.by == "lineage":
-            return ("left-running" if owner.why else "orphan"), LINEAGE
+            meant = owner.why or (facts.entry is not None and facts.entry.meant)
+            return ("left-running" if meant else "orphan"), LINEAGE
         return ("owned", LIVE_MARK) if owner.root is not None else ("unknown", MARK)
 
     def _kind(self, facts: Facts) -> Kind:

@@ -153,7 +153,7 @@ def is_driven(argv: tuple[str, ...]) -> bool:
 def mcp_name(command: Command) -> str:
     """What it calls itself, if that says that it is an MCP server, else "": the name of its package, module, script
     or program; or of the folder, where the script is only called after its part in it."""
-    script = base(command.script)
+    script = base(command.script.partition("?")[0])
     stem = script.rpartition(".")[0] or script
     names = [package_of(command.script), command.module, stem, "" if command.script else command.program]
     if stem in _PARTS:

@@ -9,6 +9,7 @@ one, sets all signals back when it starts.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Iterator
 
@@ -24,6 +25,7 @@ _WRAPPING = {
     "env": ("-u", "-C"), "nice": ("-n",), "ionice": ("-c", "-n"), "stdbuf": (), "exec": (), "time": (), "setsid": (),
 }  # fmt: skip
 _NPX = {"npx": (), "bunx": (), "pnpx": (), "npm": ("exec", "x"), "pnpm": ("dlx", "exec"), "yarn": ("dlx",)}
+_BLANKS = re.compile(r"[\s;|&()<>'\"]+")
 _YES = frozenset({"-y", "--yes", "-q", "--quiet", "--"})
 
 
@@ -36,11 +38,13 @@ class Configured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """``detaching``: the program in the entry that has the server go on by itself, or ""."""
+    """``detaching``: the program in the entry that has the server go on by itself, or "". ``loosely``: only a name in
+    it is the process's."""
 
     name: str
     source: str
     detaching: str = ""
+    loosely: bool = False
 
     @property
     def meant(self) -> str:
@@ -53,15 +57,36 @@ class Entries:
 
     def __init__(self, configured: Iterable[Configured]) -> None:
         self._by_words: dict[tuple[str, ...], Entry] = {}
+        self._by_name: dict[str, Entry] = {}
         for one in configured:
             for words, detaching in _lines(one.command):
                 entry = Entry(name=one.name, source=one.source, detaching=detaching)
                 before = self._by_words.setdefault(words, entry)
                 if detaching and not before.detaching:  # if several entries start the same, in doubt it is to go on
                     self._by_words[words] = entry
+            self._name(one)
+
+    def _name(self, one: Configured) -> None:
+        """A shell's line may say it in ways that only a shell reads: in doubt whoever is named in it is to go on."""
+        words = [word for part in one.command for word in _BLANKS.split(part)]
+        how = next((base(word) for word in words if base(word) in DETACHING), "")
+        for word in words if how else ():
+            if base(word) not in DETACHING and base(word) not in SHELLS and not word.startswith("-"):
+                entry = Entry(name=one.name, source=one.source, detaching=how, loosely=True)
+                self._by_name[_unversioned(word)] = entry
 
     def of(self, command: tuple[str, ...]) -> Entry | None:
-        return self._by_words.get(_words(command)) if self._by_words else None
+        """By its words; of one that is to go on, the name of its script or package is enough."""
+        found = self._by_words.get(_words(command)) if self._by_words else None
+        if found is not None or not self._by_name:
+            return found
+        one, words = parse(command), _words(command)
+        named = words[1] if words[0] == "npx" and len(words) > 1 else one.script or one.module or one.program
+        return self._by_name.get(_unversioned(named))
+
+
+def _unversioned(word: str) -> str:
+    return base(word).partition("@")[0]
 
 
 def _lines(command: tuple[str, ...], detaching: str = "") -> Iterator[tuple[tuple[str, ...], str]]:

@@ -101,7 +101,9 @@ def _marked(owner: Owner, facts: Facts) -> str:
 
 def _by_settings(facts: Facts) -> str:
     entry = facts.entry
-    return f"settings: runs what {entry.source} has for the server {entry.name}" if entry and facts.instance else ""
+    if entry is None or facts.instance is None or entry.loosely:
+        return ""
+    return f"settings: runs what {entry.source} has for the server {entry.name}"
 
 
 def _by_catalog(facts: Facts) -> str:

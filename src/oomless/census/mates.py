@@ -24,12 +24,12 @@ def of_servers(
     lost: Iterable[Attributed], proven: Iterable[Attributed], standings: Mapping[int, Standing]
 ) -> Iterator[Attributed]:
     """``lost``: roots that nobody lives to own, and of whose standard input nothing is known. Whoever left what its
-    host gave it, ignores SIGHUP or listens is not told here."""
+    host gave it, ignores SIGHUP, or listens at a port or a Unix socket, is not told here."""
     groups = {_group(one): one for one in proven}
     for one in lost:
         found = groups.get(_group(one)) if one.session else None
         standing = standings.get(one.process.pid, UNREAD)
-        if found is None or found.process.pid == one.process.pid or standing.stdin == "held" or own_reason(standing):
+        if found is None or standing.stdin == "held" or standing.serves or own_reason(standing):
             continue
         pid, process = found.process.pid, one.process
         where = f"it is in the process group {process.pgid} and session {process.sid} of the server {pid}"

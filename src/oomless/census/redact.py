@@ -55,6 +55,11 @@ def words(argv: tuple[str, ...]) -> tuple[str, ...]:
     return tuple("".join(c if c.isprintable() else " " for c in word) for word in masked(argv))
 
 
+def name(text: str) -> str:
+    """What a file or process calls something, as it may be shown."""
+    return words((text,))[0]
+
+
 def masked(argv: tuple[str, ...]) -> tuple[str, ...]:
     """The arguments with nothing but secrets changed: for a file that has its own way with control characters."""
     shown = []

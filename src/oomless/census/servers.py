@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from oomless.census import redact
 from oomless.census.catalog import Kind, Known
 from oomless.census.command import SHELLS, describe, mcp_name, parse, to_be
 from oomless.census.configured import Entry
@@ -22,12 +23,13 @@ NO_MARKS = Marks()
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """``root`` is the topmost process of it, ``serving`` the one that is the server itself (the root, while a
-    launcher is still loading it). ``by`` is the evidence."""
+    launcher is still loading it). ``by`` is the evidence. ``guess``: by its words alone, which a job may have too."""
 
     name: str
     root: int
     serving: int
     by: str
+    guess: bool = False
 
 
 class Servers:
@@ -88,27 +90,34 @@ class Servers:
             self._unknown(pid, "oomless' prefix: started by a host as a stdio server")
         elif self._marked_as_server(pid) or self._is_stray(pid):
             self._unknown(pid, "environment marks: those that Claude Code gives to its stdio servers")
-        elif pid in self._configured and (known is None or known.program.kind == "launcher"):
-            entry = self._configured[pid]
+        elif (known is None or known.program.kind == "launcher") and self._started_as_one(pid):
+            self._guess(pid, known is None)
+
+    def _guess(self, pid: int, unknown: bool) -> None:
+        """What its host's settings have for a server, or what calls itself one."""
+        entry, root = self._configured.get(pid), self._climb(pid)
+        name = mcp_name(parse(self._lineage.by_pid[pid].command)) if unknown else ""
+        if entry is not None:
             by = f"settings: {entry.source} has it for the server {entry.name}"
-            self._add(self._climb(pid), entry.name, pid, by)
-        elif known is None and (name := self._own_name(pid)) and (root := self._climb(pid)) not in self._by_root:
-            self._add(root, name, pid, "its name: it calls itself an MCP server")
+            self._add(root, entry.name, pid, by, guess=True)
+        elif name and root not in self._by_root:
+            self._add(root, name, pid, "its name: it calls itself an MCP server", guess=True)
 
-    def _own_name(self, pid: int) -> str:
-        """Of one that calls itself an MCP server, where a host or launcher started it, or nobody is left who did:
-        what an agent or its user runs in a shell is their work, whatever it is called."""
-        command = parse(self._lineage.by_pid[pid].command)
-        name = "" if command.program in SHELLS or self._marks[pid].host_pid else mcp_name(command)
-        above = self._lineage.parent(pid) if name else None
-        started = above is None or above == 1 or above in self._sessions or self._wraps(above, pid)
-        return name if started else ""
+    def _started_as_one(self, pid: int) -> bool:
+        """Whether a host or launcher started it, or nobody is left who did: what an agent or its user runs in a shell
+        is their work, whatever it is called."""
+        if parse(self._lineage.by_pid[pid].command).program in SHELLS or self._marks[pid].host_pid:
+            return False
+        above = self._lineage.parent(pid)
+        return above is None or above == 1 or above in self._sessions or self._wraps(above, pid)
 
-    def _add(self, root: int, name: str, serving: int, by: str) -> None:
+    def _add(self, root: int, name: str, serving: int, by: str, *, guess: bool = False) -> None:
         """The innermost server of a chain of wrappers is the one that serves."""
         before = self._by_root.get(root)
         if before is None or before.serving in self._lineage.chain(serving, root):
-            self._by_root[root] = Instance(name=name, root=root, serving=serving, by=by)
+            guess = guess and (before is None or before.guess)
+            name = redact.name(name)
+            self._by_root[root] = Instance(name=name, root=root, serving=serving, by=by, guess=guess)
 
     def _climb(self, pid: int) -> int:
         """The topmost wrapper above a server."""
@@ -174,7 +183,7 @@ class Servers:
         command = parse(to_be(self._lineage.by_pid[serving].command))
         name = known.launches if known is not None and known.launches else describe(command)
         if root not in self._by_root:
-            self._by_root[root] = Instance(name=name, root=root, serving=serving, by=by)
+            self._by_root[root] = Instance(name=redact.name(name), root=root, serving=serving, by=by)
 
     def _is_wrapper(self, pid: int) -> bool:
         known = self._known.get(pid)

@@ -1,13 +1,14 @@
 """Which MCP servers the user's hosts are told to start: name and command of each entry, from where each host keeps
 them. Nothing else of an entry is taken, its environment least of all: it holds keys.
 
-Read so that what no process shows of itself any more is known all the same (``configured.py``). A file that is
-missing, broken or too large says nothing; nothing is raised, and nothing written.
+Read so that what no process shows of itself any more is known all the same (``configured.py``). What is missing,
+broken, too large or no file says nothing (a project may come from anybody); nothing is raised, and nothing written.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
+from oomless.census import redact
 from oomless.census.configured import Configured
 
 #: Bytes. Claude Code keeps its history of prompts in the same file.
-LARGEST = 32 * 2**20
+LARGEST, LARGEST_OF_PROJECT = 32 * 2**20, 2**20
 #: Below the home folder: files that say ``{"mcpServers": {NAME: {"command": ..., "args": [...]}}}``, by the documents
 #: of Cursor, Gemini CLI, Windsurf and Claude Desktop; VS Code says ``servers``.
 _FILES = (
@@ -47,6 +49,13 @@ class _Document(msgspec.Struct):
     projects: dict[str, msgspec.Raw] = {}
 
 
+class _File(msgspec.Struct, frozen=True):
+    """``folders``: of projects, that may have a file of their own."""
+
+    servers: tuple[Configured, ...] = ()
+    folders: tuple[str, ...] = ()
+
+
 class Reader:
     """Reads a file again only when it has changed."""
 
@@ -54,45 +63,55 @@ class Reader:
         self._home = Path(environ.get("HOME") or os.path.expanduser("~"))
         self._claude = Path(environ.get("CLAUDE_CONFIG_DIR") or self._home) / ".claude.json"
         self._codex = Path(environ.get("CODEX_HOME") or self._home / ".codex") / "config.toml"
-        self._kept: dict[Path, tuple[tuple[int, int], tuple[Configured, ...]]] = {}
+        self._kept: dict[Path, tuple[tuple[int, ...], _File]] = {}
 
     def read(self) -> tuple[Configured, ...]:
-        found = [*self._of(self._claude), *self._of(self._codex)]
+        claude = self._of(self._claude)
+        found = [*claude.servers, *self._of(self._codex).servers]
+        for folder in claude.folders:
+            found += self._of(Path(folder) / ".mcp.json", project=True).servers
         for name in _FILES:
-            found += self._of(self._home / name)
+            found += self._of(self._home / name).servers
         return tuple(found)
 
-    def _of(self, file: Path) -> tuple[Configured, ...]:
+    def _of(self, file: Path, *, project: bool = False) -> _File:
         try:
-            stat = os.stat(file)
-            stamp = stat.st_mtime_ns, stat.st_size
-            if stat.st_size > LARGEST:
-                return ()
+            fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        except (OSError, ValueError):
+            return _File()
+        try:
+            found = os.fstat(fd)
+            stamp = found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+            if not stat.S_ISREG(found.st_mode) or found.st_size > (LARGEST_OF_PROJECT if project else LARGEST):
+                return _File()
             if file not in self._kept or self._kept[file][0] != stamp:
-                content = file.read_bytes()
-                self._kept[file] = stamp, tuple(self._entries(file, content))
+                content = os.read(fd, found.st_size)
+                self._kept[file] = stamp, self._parsed(file, content)
         except (OSError, ValueError, RecursionError):
-            return ()
+            return _File()
+        finally:
+            os.close(fd)
         return self._kept[file][1]
 
-    def _entries(self, file: Path, content: bytes) -> Iterator[Configured]:
+    def _parsed(self, file: Path, content: bytes) -> _File:
         if file.suffix == ".toml":
             entries = tomllib.loads(content.decode()).get("mcp_servers")
-            yield from self._named(file, entries if isinstance(entries, dict) else {})
-            return
+            return _File(tuple(self._named(file, entries if isinstance(entries, dict) else {})))
         document = msgspec.json.decode(content, type=_Document)
-        yield from self._named(file, document.servers | document.mcp_servers)
-        for folder, raw in document.projects.items():
+        servers = [*self._named(file, document.servers | document.mcp_servers)]
+        for raw in document.projects.values():
             project = _read(raw, _Document)
-            yield from self._named(file, project.mcp_servers if project is not None else {})
-            yield from self._of(Path(folder) / ".mcp.json")
+            servers += self._named(file, project.mcp_servers if project is not None else {})
+        return _File(tuple(servers), tuple(document.projects))
 
     def _named(self, file: Path, entries: Mapping[str, object]) -> Iterator[Configured]:
         shown = f"~/{file.relative_to(self._home)}" if file.is_relative_to(self._home) else str(file)
         for name, value in entries.items():
             entry = _read(value, _Entry)
             if entry is not None:
-                yield Configured(name=name, command=(entry.command, *entry.args), source=shown)
+                yield Configured(
+                    name=redact.name(name), command=(entry.command, *entry.args), source=redact.name(shown)
+                )
 
 
 def _read(value: object, kind: type[_Of]) -> _Of | None:

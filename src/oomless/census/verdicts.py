@@ -13,7 +13,7 @@ is to be said, that has used no CPU time to speak of; that is told and never a r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -31,6 +31,8 @@ from oomless.units import format_duration
 
 #: By the other end of stdin; by that and one that took its place; by order of start alone; as a fact of this moment.
 ORPHAN, SUPERSEDED, REPLACED, DUPLICATE = 0.9, 0.9, 0.6, 0.9
+#: What is a server by its words alone may be a job that has read all its input.
+GUESSED = 0.6
 #: No call is seen, only CPU time: the daemon watches for as long as this before a server is called idle.
 IDLE, IDLE_AFTER = 0.6, 30 * 60.0
 #: Seconds of CPU time a second. Eleven real servers that nobody called used 0 to 5 ms a minute each; two that were
@@ -44,11 +46,13 @@ TOGETHER = 5.0
 
 class _Copy(msgspec.Struct, frozen=True, kw_only=True):
     """One instance of a server. ``members``: the root first. ``command``: of the process that serves, which stays
-    the same when a launcher above it has ended."""
+    the same when a launcher above it has ended; ``outer``: of the wrapper that counts as the server itself, if nobody
+    knows it."""
 
     root: Attributed
     members: tuple[Attributed, ...]
     command: tuple[str, ...]
+    outer: tuple[str, ...]
 
     @property
     def start(self) -> int:
@@ -75,7 +79,8 @@ def settle(
     deserted = [copy for copy in copies if _deserted(copy, lineage, marks)]
     for copy in deserted:
         changed |= {one.process.pid: one for one in _orphans(copy, lineage, standings)}
-    changed |= {one.process.pid: one for one in _beside(deserted, changed, standings)}
+    living = {one.session for one in found if one.session_root is not None}
+    changed |= {one.process.pid: one for one in _beside(deserted, changed, standings, living)}
     superseded = dict(_superseded(copies, standings, seen))
     rest = [copy for copy in copies if copy.root.process.pid not in superseded]
     starts = {one.process.pid: one.process.start for one in found if one.process.pid == one.session_root}
@@ -102,15 +107,12 @@ def _copies(found: Iterable[Attributed]) -> list[_Copy]:
         root = next((one for one in group if one.process.pid == pid), None)
         if root is not None:
             rest = (one for one in group if one is not root)
-            copies.append(_Copy(root=root, members=(root, *rest), command=_command(root, group)))
+            serving = [one for one in group if one.kind == "server"]
+            inner = next((one for one in serving if one.program is not None), next(iter(serving), root))
+            outer = next(iter(serving), root)
+            commands = to_be(inner.process.command), to_be(outer.process.command)
+            copies.append(_Copy(root=root, members=(root, *rest), command=commands[0], outer=commands[1]))
     return sorted(copies, key=lambda copy: (copy.start, copy.root.process.pid))
-
-
-def _command(root: Attributed, group: Iterable[Attributed]) -> tuple[str, ...]:
-    """Of the first known server: a wrapper that nobody knows counts as the server itself, and may be lost."""
-    serving = [one for one in group if one.kind == "server"]
-    known = (one for one in serving if one.program is not None)
-    return to_be(next(known, next(iter(serving), root)).process.command)
 
 
 def _by_session(copies: Iterable[_Copy]) -> dict[tuple[int, tuple[str, ...]], list[_Copy]]:
@@ -144,16 +146,21 @@ def _orphans(copy: _Copy, lineage: Lineage, standings: Mapping[int, Standing]) -
     for one in copy.members:
         why = spared.get(one.process.pid)
         verdict: Verdict = "left-running" if why else "orphan"
-        yield judged(one, verdict, ORPHAN, f"{gone}; {why}" if why else gone)
+        yield judged(one, verdict, GUESSED if one.guessed else ORPHAN, f"{gone}; {why}" if why else gone)
 
 
 def _beside(
-    deserted: Iterable[_Copy], changed: Mapping[int, Attributed], standings: Mapping[int, Standing]
+    deserted: Collection[_Copy],
+    changed: Mapping[int, Attributed],
+    standings: Mapping[int, Standing],
+    living: Container[str | None],
 ) -> Iterator[Attributed]:
-    """What servers had started, and all below it."""
+    """What servers had started, and all below it. ``living``: the ids of sessions that live: one that was resumed has
+    the id of a dead one."""
     roots = [copy.root for copy in deserted]
     proven = [one for root in roots if (one := changed.get(root.process.pid)) and one.verdict == "orphan"]
     lost = {copy.root.process.pid: copy for copy in deserted if copy.root.process.pid not in changed}
+    lost = {pid: copy for pid, copy in lost.items() if copy.root.session not in living}
     for root in mates.of_servers([copy.root for copy in lost.values()], proven, standings):
         members = lost[root.process.pid].members
         if not any(_meant(one, standings) for one in members):
@@ -192,10 +199,16 @@ def _superseded(
     """All but the youngest of one session, where the session has let the older ones go."""
     for group in _by_session(copies).values():
         held = [at for at, copy in enumerate(group) if _stdin(copy, standings) != "gone"]
-        for copy in group[: held[-1]] if held else ():
-            told = _older(copy, group[held[-1]], standings, seen)
+        for at, copy in enumerate(group):
+            later = [group[other] for other in held if other > at and _replaces(group[other], copy)]
+            told = _older(copy, later[-1], standings, seen) if later else None
             if told is not None:
                 yield copy.root.process.pid, told
+
+
+def _replaces(younger: _Copy, older: _Copy) -> bool:
+    """Of two below different wrappers, each is a server of its own; a lost wrapper is not there to be compared."""
+    return younger.outer == older.outer or older.root.detached
 
 
 def _stdin(copy: _Copy, standings: Mapping[int, Standing]) -> str:
@@ -209,7 +222,8 @@ def _older(copy: _Copy, youngest: _Copy, standings: Mapping[int, Standing], seen
         return None
     by = f"the session {root.session} runs the same command line again, as {youngest.root.process.pid}"
     if stands[0].stdin == "gone":
-        return "superseded", SUPERSEDED, f"nobody holds the other end of the standard input of {pid}; {by}"
+        sure = GUESSED if root.guessed else SUPERSEDED
+        return "superseded", sure, f"nobody holds the other end of the standard input of {pid}; {by}"
     later = (youngest.start - copy.start) / seen.starts_per_second - seen.starts_within
     if stands[0].stdin == "unknown" and root.host in SINGLE and later > TOGETHER and not root.detached:
         one = f"{root.host} has one conversation a process, and started it at least {later:.0f} s later"
@@ -224,7 +238,7 @@ def _duplicates(copies: list[_Copy], starts: Mapping[int, int]) -> Iterator[tupl
     owned = [one for one in owned if one.root.verdict == "owned"]
     oldest: dict[tuple[str, ...], _Copy] = {}
     for copy in sorted(owned, key=lambda one: (starts[one.root.session_root or 0], one.start, one.root.process.pid)):
-        first = oldest.setdefault(copy.command, copy).root
+        first = oldest.setdefault(copy.outer, copy).root
         if starts[first.session_root or 0] < starts[copy.root.session_root or 0]:
             by = f"the session {first.session} is older and runs the same command line, as {first.process.pid}"
             yield copy.root.process.pid, ("duplicate", DUPLICATE, by)

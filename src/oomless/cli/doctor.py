@@ -25,7 +25,7 @@ assert sys.platform == "linux"
 from oomless.cli import output
 from oomless.cli.install import read_token
 from oomless.config import load
-from oomless.contain.ladder import Ladder, Offer
+from oomless.contain.ladder import SUBREAPER_GAP, Ladder, Offer
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
 from oomless.daemon import spawn
 from oomless.errors import ContainmentError
@@ -181,7 +181,7 @@ def gaps(chosen: Offer, offers: list[Offer]) -> list[str]:
     delegated = next(offer.why for offer in offers if offer.name == "cgroup2+systemd")
     return [
         "the kernel does not enforce memory limits here; the shim polls, and a fast tree overshoots by some per cent",
-        chosen.why.split("; ", 1)[-1],
+        SUBREAPER_GAP if chosen.name == "subreaper" else chosen.why.split("; ", 1)[-1],
         "to raise it: run as root, or see what keeps systemd from delegating a group: " + delegated,
     ]
 

@@ -12,7 +12,8 @@ import sys
 assert sys.platform == "darwin"
 
 from oomless.cli.run_options import HELP, Options, check_command, check_report, parse, say
-from oomless.contain.darwin_shim import Shim, Spec
+from oomless.contain.darwin_child import Spec
+from oomless.contain.darwin_shim import Shim
 from oomless.errors import OomlessError, UsageError
 
 #: What only the daemon can give.

@@ -1,8 +1,8 @@
 """The shim of macOS: owns one tree from its first fork until nobody of it is left, without a daemon.
 
-Covers: starting the command, forwarding signals, the owner's lifeline, the bounds (memory by phys_footprint, number
+Covers: forwarding signals, the owner's lifeline, the bounds (memory by phys_footprint, number
 of processes, time), and the end: TERM, grace, KILL, verify, record. Not here: who is in the tree and how it is
-signalled (``darwin.py``).
+signalled (``darwin.py``), how the command starts (``darwin_child.py``).
 
 There is no daemon on macOS yet, so nothing is admitted, and nobody sweeps if the shim is killed. The shim of Linux
 (``shim.py``) stands on signalfd, pidfd and a subreaper; it shares the words of the end (``cause.py``), the pace of
@@ -22,6 +22,7 @@ from oomless.contain import cause as causes
 from oomless.contain import files
 from oomless.contain.cause import Cause
 from oomless.contain.darwin import GAP, Tree
+from oomless.contain.darwin_child import ENDING, Spec, StartFailed, become, let_go, noted
 from oomless.contain.limit import Pace
 from oomless.lean import dumps, signal
 from oomless.units import format_size
@@ -34,36 +35,11 @@ if TYPE_CHECKING:
 GRACE, GIVE_UP_AFTER = 1.0, 5.0
 #: Between two looks at the table: a young tree is still forking.
 LOOK_FIRST, LOOK_EVERY = 0.05, 0.5
+#: A tree that forks without end tells so each time: looks may take this share of a core at most.
+SHARE = 0.1
 #: Bazel's loop over a group waits a millisecond; a look at the whole table costs more than that.
 ROUND_EVERY = 0.01
 FULL_FOR = 1.0
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Spec:
-    """``mark``: the value of OOMLESS_TREE. ``lifeline``: the read end of a pipe whose write end only the tree's owner
-    holds. Sizes in bytes, times in seconds, None: no such bound."""
-
-    def __init__(
-        self,
-        command: list[str],
-        name: str,
-        mark: str,
-        *,
-        memory: int | None = None,
-        processes: int | None = None,
-        timeout: float | None = None,
-        lifeline: int | None = None,
-        report: str | None = None,
-        quiet: bool = False,
-    ) -> None:
-        self.command, self.name, self.mark = command, name, mark
-        self.memory, self.processes, self.timeout = memory, processes, timeout
-        self.lifeline, self.report, self.quiet = lifeline, report, quiet
-
-
-class StartFailed(OSError):
-    stage = "exec"
 
 
 class Shim:
@@ -74,7 +50,8 @@ class Shim:
         self.started_at, self.began = time.time(), time.monotonic()
         self._pace = Pace(spec.memory) if spec.memory else None
         self._ends_at = None if spec.timeout is None else self.began + spec.timeout
-        self._look_at, self._pause = self.began, LOOK_FIRST
+        self._look_at = self._soonest = self.began
+        self._pause = LOOK_FIRST
         self._full_since: float | None = None
         self._kill_at: float | None = None
         self.cause: Cause | None = None
@@ -91,19 +68,19 @@ class Shim:
             return self._finish(causes.not_started(error, self.spec.command[0]), [])
         self._watch()
         left = self.tree.look()
-        _, status, _ = os.wait4(self.tree.root, 0 if self.root_gone else os.WNOHANG)
+        _, status = os.waitpid(self.tree.root, 0)  # now its number may be used again
         return self._finish(causes.verdict(self.cause, status), left)
 
     # -- start ---------------------------------------------------------------------------------------------
 
     def _hear(self) -> None:
         self._signals, writer = os.pipe()
-        os.set_blocking(self._signals, False)
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer)
+        for fd in (self._signals, writer):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         for number in (*ENDING, signal.SIGCHLD):
             if number == signal.SIGCHLD or signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, _noted)
+                signal.signal(number, noted)
 
     def _start(self) -> None:
         """Raises StartFailed; what fails before exec is told through a pipe that exec closes."""
@@ -112,7 +89,7 @@ class Shim:
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            self._become(writer)
+            become(self.spec, self.same_group, writer)
         os.close(writer)
         mark = f"OOMLESS_TREE={self.spec.mark}"
         try:
@@ -127,22 +104,7 @@ class Shim:
         if told:
             os.waitpid(pid, 0)
             raise StartFailed(int(told), os.strerror(int(told)))
-        _let_go(0, 1)
-
-    def _become(self, writer: int) -> None:
-        try:
-            if not self.same_group:
-                os.setsid()
-            signal.set_wakeup_fd(-1)
-            for number in (*ENDING, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
-                if signal.getsignal(number) is _noted or number in (signal.SIGPIPE, signal.SIGXFSZ):
-                    signal.signal(number, signal.SIG_DFL)
-            command = self.spec.command
-            os.execvpe(command[0], command, {**os.environ, "OOMLESS_TREE": self.spec.mark})
-        except OSError as error:
-            os.write(writer, str(error.errno or 5).encode())
-        finally:
-            os._exit(127)
+        let_go(0, 1)
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -157,7 +119,7 @@ class Shim:
             now = time.monotonic()
             if self._exits.fd in ready:
                 self._exits.take()
-                self._look_at = min(self._look_at, now)
+                self._look_at = min(self._look_at, max(now, self._soonest))
             if lifeline in ready:
                 poll.unregister(lifeline)
                 lifeline = None
@@ -216,6 +178,7 @@ class Shim:
             self._pause = min(LOOK_EVERY, self._pause * 2)
             paced = self._pause if self._pace is None else self._pace.seconds(now, used)
             self._look_at = now + min(self._pause, paced)
+            self._soonest = now + max(ROUND_EVERY, (time.monotonic() - now) / SHARE)
             if self.cause is None:
                 found = self._passed(now, used, len(members))
                 if found is not None:
@@ -268,9 +231,7 @@ class Shim:
                 "reserved_bytes": 0,
                 "seconds": round(time.monotonic() - self.began, 3),
                 "survivors": len(left),
-                "left": [
-                    {"pid": one.pid, "start": one.start, "command": "", "why": "may not be signalled"} for one in left
-                ],
+                "left": [named(one) for one in left],
                 "ended": self.ended,
                 "started_at": self.started_at,
             }
@@ -280,16 +241,8 @@ class Shim:
         return found.code
 
 
-def _noted(number: int, frame: object) -> None:
-    """What matters is the byte in the pipe."""
-
-
-def _let_go(*numbers: int) -> None:
-    """A pipe ends when the command's own ends are closed."""
-    null = os.open("/dev/null", os.O_RDWR)
-    for fd in numbers:
-        os.dup2(null, fd)
-    os.close(null)
+def named(one: Process) -> dict[str, object]:
+    return {"pid": one.pid, "start": one.start, "command": "", "why": "may not be signalled"}
 
 
 def _say(line: str) -> None:

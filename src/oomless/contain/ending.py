@@ -23,18 +23,38 @@ from oomless.platform import proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
     from oomless.contain.base import Rung
 
-#: After so long of KILL rounds, whoever is left (uninterruptible, another user's) is named and left.
-GIVE_UP_AFTER = 5.0
+#: After so long of KILL rounds, whoever is left (uninterruptible, another user's) is named and left; not while they
+#: still get fewer each second (once, on a loaded machine, 8 of a fork bomb's 2,000 had been named so).
+GIVE_UP_AFTER, GIVE_UP_AT_MOST = 5.0, 30.0
+#: Those that are only long in dying are waited for longer.
+DYING_FOR = 60.0
 #: While a tree is ended it is looked at every 10 ms. A pause of so long means that we, or the machine, stood still,
 #: and counts neither as grace nor as patience.
 STOPPED_FOR = 1.0
 COMMAND_KEPT = 200
+#: An argument of the daemon.
+DAEMON = "oomless.daemon"
 #: Who has been signalled needs the processor to die: looking for the rest takes at most a third of it.
 ROUND_EVERY, SHARE = 0.01, 2
+
+
+class Dying:
+    """With those who were killed and are not dead."""
+
+    def __init__(self) -> None:
+        self._count: int | None = None
+        self._look_at = 0.0
+
+    def over(self, rung: Rung, kill_at: float, now: float) -> bool:
+        if now <= max(kill_at + GIVE_UP_AFTER, self._look_at):
+            return False
+        before, self._count = self._count, len(rung.members())
+        self._look_at = now + 1.0
+        return now > kill_at + GIVE_UP_AT_MOST or (before is not None and self._count >= before)
 
 
 def next_round(began: float, reachable: bool) -> float:
@@ -49,6 +69,14 @@ def patience(kill_at: float | None, looked_at: float | None, now: float) -> tupl
     if kill_at is not None and looked_at is not None and now - looked_at > STOPPED_FOR:
         kill_at += now - looked_at
     return kill_at, None if kill_at is None else now
+
+
+def given_up(kill_at: float | None, now: float, members: Callable[[], list[tuple[int, int]]]) -> bool:
+    """Whether whoever is left is to be named and left."""
+    if kill_at is None or now <= kill_at + GIVE_UP_AFTER:
+        return False
+    left = [stat for pid, start in members() if (stat := proc.read_stat(pid)) and stat.start == start and stat.alive]
+    return now > kill_at + DYING_FOR or not left or not all(map(proc.dying, left))
 
 
 def signal_all(members: list[tuple[int, int]], number: int) -> None:
@@ -81,7 +109,7 @@ def daemon_below(state: str, own: int) -> set[tuple[int, int]]:
     except (OSError, ValueError, KeyError, TypeError):
         return set()
     stat = proc.read_stat(who[0])
-    is_it = stat and stat.start == who[1] and "oomless.daemon" in proc.cmdline(stat.pid)
+    is_it = stat and stat.start == who[1] and DAEMON in proc.cmdline(stat.pid)
     while is_it and stat and stat.pid != own:
         stat = proc.read_stat(stat.ppid)
     return {who} if is_it and stat else set()
@@ -95,8 +123,12 @@ def nobody(own: int, strangers: set[tuple[int, int]], state: str) -> bool:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return True
-    strangers |= daemon_below(state, own)
-    return bool(strangers) and all((stat.pid, stat.start) in strangers for stat in lineage.children(own))
+    for stat in lineage.children(own):
+        if (stat.pid, stat.start) not in strangers and DAEMON in proc.cmdline(stat.pid):
+            strangers |= daemon_below(state, own)
+        if (stat.pid, stat.start) not in strangers:
+            return False
+    return bool(strangers)
 
 
 def describe(
@@ -111,6 +143,7 @@ def describe(
         if stat is None or stat.start != start or not stat.alive:
             continue
         why = "does not answer SIGKILL (uninterruptible)" if stat.state == "D" else "may not be signalled"
+        why = "has been killed, and is long in dying" if proc.dying(stat) else why
         found.append({"pid": pid, "start": start, "command": shown(pid) or stat.comm, "why": why})
     return found
 

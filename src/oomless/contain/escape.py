@@ -100,11 +100,24 @@ class Escapes:
         """Where it is instead, by controller; nothing if it is inside or gone."""
         found = proc.cgroups(pid)
         away = {name: found[name] for name in self._paths if name in found}
-        return {name: path for name, path in away.items() if self._leaf not in path.split("/")}
+        return {name: path for name, path in away.items() if not self._of_a_tree(path)}
+
+    def _of_a_tree(self, path: str) -> bool:
+        """Ours, or that of a tree in the tree, whose groups may be beside ours (``ladder.Ladder``)."""
+        parts = path.split("/")
+        return self._leaf in parts or any(part.startswith("oomless-") and part.count("-") == 2 for part in parts)
 
     def _is_ours(self, stat: proc.Stat) -> bool:
-        """A daemon that a command in the tree started leaves the groups by itself, before anybody can know it."""
-        return (stat.pid, stat.start) not in self._shim.strangers and "oomless.daemon" not in proc.cmdline(stat.pid)
+        """A daemon that a command in the tree started leaves the groups by itself, before anybody can know it, and so
+        does whoever keeps its scope."""
+        if (stat.pid, stat.start) in self._shim.strangers:
+            return False
+        above: proc.Stat | None = stat
+        while above is not None and above.pid not in (1, self._shim.pid):
+            if "oomless.daemon" in proc.cmdline(above.pid):
+                return False
+            above = proc.read_stat(above.ppid)
+        return True
 
     def _inside(self, stat: proc.Stat) -> bool:
         """Whether it is inside (again); moves it."""

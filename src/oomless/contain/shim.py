@@ -60,6 +60,7 @@ class Shim:
         self.link = Link(spec["lease_fd"], spec["state"], self.began)
         self.bounds = Bounds(self.granted["limit"], self.granted["processes"], spec["timeout"], self.began)
         self.freed = Freed()
+        self.dying = ending.Dying()
         self.rung: Rung
         self.why_rung: str = self.granted["why_rung"]
         self.root = 0
@@ -282,7 +283,10 @@ class Shim:
         self.rung.disband()
         if ending.nobody(self.pid, self.strangers, self.spec["state"]) and not self.rung.members():
             return True
-        return self.kill_at is not None and time.monotonic() > self.kill_at + ending.GIVE_UP_AFTER
+        now = time.monotonic()
+        if self.kill_at is None or not ending.given_up(self.kill_at, now, self.escapes.everybody):
+            return False
+        return self.dying.over(self.rung, self.kill_at, now)
 
     # -- the record ----------------------------------------------------------------------------------------
 

@@ -82,6 +82,11 @@ class Sweep:
         """Whether anyone of the tree lives. Ends nobody."""
         return bool(self._members(proc.table()))
 
+    def dying(self) -> bool:
+        """Whether all who are still there have been killed, and are only long in dying."""
+        living = self._living()
+        return bool(living) and all(map(proc.dying, living))
+
     def left(self) -> tuple[Survivor, ...]:
         """Who is still there, when the caller gives up."""
         return tuple(

@@ -131,7 +131,7 @@ class Keeper(Shim):
             self.rung.release([pid for pid, _ in self.left_running])
             if ending.nobody(self.pid, self.strangers, self.spec["state"]):
                 return True
-        return time.monotonic() > self.kill_at + ending.GIVE_UP_AFTER
+        return ending.given_up(self.kill_at, time.monotonic(), lambda: [*condemned, *attended])
 
     def record_extra(self) -> dict[str, object]:
         rows = [

@@ -108,18 +108,19 @@ class Leases:
         either: list[asyncio.Future[Any]] = [line, request.answer]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not request.answer.done():  # it hung up, or speaks out of turn
+            _let_go(line)
             self._gate.withdraw(id)
             self._note(id, lease.name, "withdrawn", "it did not wait for the answer")
             return
         answer = request.answer.result()
         if isinstance(answer, Refuse):
-            line.cancel()
+            _let_go(line)
             self._note(id, lease.name, "refused", answer.reason)
             self._refuse(writer, answer.code, answer.error)
             return
         tree = self._admit(answer, lease, settled, parent, peer, writer)
         if tree is None:
-            line.cancel()
+            _let_go(line)
             return
         await self._converse(tree, line, reader)
 
@@ -302,3 +303,9 @@ class Leases:
     def _send(writer: asyncio.StreamWriter, message: wire.FromDaemon) -> None:
         if not writer.is_closing():
             writer.write(wire.line(message))
+
+
+def _let_go(line: asyncio.Future[bytes]) -> None:
+    """Whatever it brings, or has brought: a client that is killed with unread words of ours leaves an error here."""
+    line.cancel()
+    line.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -18,6 +18,7 @@ assert sys.platform == "linux"
 import msgspec
 
 from oomless.contain.gauge import proportional_sum
+from oomless.contain.ladder import PID_NAMESPACE
 from oomless.contain.sweep import Sweep
 from oomless.daemon.logs import Log
 from oomless.daemon.remnants import Remnants
@@ -36,6 +37,8 @@ START_WITHIN = 10.0
 START_LOOK = 0.1
 SWEEP_FOR = 5.0
 ROUND_EVERY = 0.01
+#: Those that are killed and only long in dying are waited for longer, and looked at less often.
+DYING_FOR, LONG_EVERY = 60.0, 0.5
 #: A tool shell without its keeper is looked at so often: nobody tells when the last of it has ended.
 UNKEPT_EVERY = 2.0
 #: So many of the newest trees are asked who outlived them when the daemon starts.
@@ -85,6 +88,8 @@ class Registry:
         if any(os.path.exists(path) for path in tree.cgroups.values()):
             spared = frozenset((one.pid, one.start) for one in record.left_running)
             self._spawn(self._sweep(tree, "its groups were still there", close=False, spared=spared))
+        elif self._remnants.anything(tree.id, {}):
+            self._spawn(self._remnants.clear_late(tree.id, {}))
 
     def released(self, tree: Tree) -> None:
         """A slot has no processes: its end is the end of its lease."""
@@ -98,7 +103,7 @@ class Registry:
         if tree.intent.kind == "slot":
             self.released(tree)
         elif tree.shim is None and not tree.closed.is_set():
-            self._spawn(self._bury(tree, "it never started"))
+            self._spawn(self._never_started(tree))
 
     def shim_died(self, tree: Tree) -> None:
         tree.unwatch()
@@ -183,6 +188,12 @@ class Registry:
             await self._last_word(tree)
             await asyncio.sleep(START_LOOK)
         if tree.shim is None and not tree.closed.is_set():
+            await self._never_started(tree)
+
+    async def _never_started(self, tree: Tree) -> None:
+        """Unless its shim is there and just has not come to it: a machine under load may keep it for ten seconds."""
+        slow = tree.starting()
+        if slow is None or not tree.watch(slow, self.shim_died):
             await self._bury(tree, "it never started")
 
     # -- ends without a word -------------------------------------------------------------------------------
@@ -211,11 +222,13 @@ class Registry:
         self._to_be_finished()
         sweep = self._sweep_of(tree, spared)
         until = time.monotonic() + SWEEP_FOR
-        while not sweep.step() and time.monotonic() < until:
-            await asyncio.sleep(ROUND_EVERY)
+        while not sweep.step() and (time.monotonic() < until or sweep.dying()):
+            await asyncio.sleep(ROUND_EVERY if time.monotonic() < until else LONG_EVERY)
+            if time.monotonic() > until + DYING_FOR:
+                break
         left = sweep.left()
         text = f"{reason}; {sweep.ended} ended" + (f"; {len(left)} left" if left else "")
-        if sweep.gap and close and tree.shim is not None:
+        if sweep.gap and close and tree.shim is not None and tree.rung != PID_NAMESPACE:
             text += f"; {sweep.gap}"
         for one in left:
             self._log.warning("left running", tree=tree.id, pid=one.pid, command=one.command, why=one.why)
@@ -224,6 +237,8 @@ class Registry:
             tmp = "" if left or running else await self._remnants.remove_tmp(tree.id)
             text += f"; {tmp}" if tmp else ""
             self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed, running)
+        if self._remnants.anything(tree.id, tree.cgroups):
+            self._spawn(self._remnants.clear_late(tree.id, tree.cgroups))
 
     def _to_be_finished(self) -> None:
         """By this task, though the daemon is told to stop."""

@@ -17,11 +17,14 @@ assert sys.platform == "linux"
 from oomless.contain import files, groups, privatetmp
 from oomless.contain.sweep import Sweep
 from oomless.daemon.logs import Log
+from oomless.daemon.tree import shim_of
 from oomless.journal.facts import TreeRow
 from oomless.journal.store import Journal
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.units import format_size
+
+LATE_LOOKS, LATE_EVERY = 60, 1.0
 
 
 class Remnants:
@@ -44,6 +47,20 @@ class Remnants:
                 self._log.warning(
                     "processes in a group of ours", path=path, pids=" ".join(map(str, pids[:20])), why=why
                 )
+
+    async def clear_late(self, tree: str, cgroups: dict[str, str]) -> None:
+        """Of a tree that is over, whose members have been killed and are long in dying: seconds, on a machine under
+        load. What is still there after a minute is seen to when a daemon starts."""
+        for _ in range(LATE_LOOKS):
+            await asyncio.sleep(LATE_EVERY)
+            gone = [files.remove_cgroup(path) for path in cgroups.values()]
+            if all(gone) and not self._anybody(tree):
+                await self.remove_tmp(tree)
+                return
+
+    def anything(self, tree: str, cgroups: dict[str, str]) -> bool:
+        paths = [*cgroups.values(), privatetmp.folder(self._paths.state, tree)]
+        return any(os.path.lexists(path) for path in paths)
 
     async def remove_tmp(self, tree: str) -> str:
         """Of a tree of which nobody lives; a line for its reason, or "" if it has none. Others have their turn
@@ -69,7 +86,9 @@ class Remnants:
                 await self.remove_tmp(tree)
 
     def _anybody(self, tree: str) -> bool:
-        """Whether anyone lives who was left then, or has the tree's mark."""
+        """Whether anyone lives who was left then, or has the tree's mark, or its shim (journals get lost)."""
+        if shim_of(tree) is not None:
+            return True
         row = self._journal.tree(tree)
         left = [] if row is None else [*(row.sweep.left if row.sweep else ())]
         if row is not None and row.record is not None:

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 #: Seconds until a start has failed; the daemon itself gives up earlier (``main.WINNER_SECONDS``).
 START_SECONDS = 15.0
-_KEPT = frozenset({"HOME", "PATH", "LANG", "LC_ALL", "TMPDIR", "USER", "LOGNAME", "TZ"})
+#: The last two say where hosts have their settings (``census/settings.py``).
+_KEPT = frozenset(
+    {"HOME", "PATH", "LANG", "LC_ALL", "TMPDIR", "USER", "LOGNAME", "TZ", "CLAUDE_CONFIG_DIR", "CODEX_HOME"}
+)
 _UNBLOCKABLE = (9, 19)
 _TIMEOUT = "timeout"
 

@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING
 
 from oomless.census import redact
 from oomless.contain import files
+from oomless.contain.launch import BOOT
 from oomless.daemon.views import TreeView
+from oomless.model import Identity
 from oomless.platform import proc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oomless.journal.facts import TreeIntent
-    from oomless.model import Escaped, Identity
+    from oomless.model import Escaped
 
 #: Rungs that have all controllers in the v2 tree.
 V2 = ("cgroup2", "cgroup2+systemd")
@@ -69,6 +71,15 @@ class Tree:
         self._pidfd = fd
         asyncio.get_running_loop().add_reader(fd, died, self)
         return True
+
+    def starting(self) -> Identity | None:
+        """The shim, if it is there but has said nothing yet. Its arguments name the tree; a tool shell or server of a
+        host's is known by who asked for it."""
+        asked = self.intent.requester
+        if self.intent.kind in ("shell", "server"):
+            return asked if proc.start_of(asked.pid) == asked.start else None
+        found = shim_of(self.id)
+        return Identity(boot_id=asked.boot_id, pid=found.pid, start=found.start) if found else None
 
     @property
     def watched(self) -> bool:
@@ -128,6 +139,15 @@ class Tree:
             command=redact.words(intent.argv),
             escaped=tuple(one for one in self.escaped if proc.start_of(one.pid) == one.start),
         )
+
+
+def shim_of(tree: str) -> proc.Stat | None:
+    """The process whose arguments say that it is the shim of that tree."""
+    for stat in proc.table().values():
+        argv = proc.cmdline(stat.pid)
+        if argv[4:5] == [BOOT] and argv[6:7] == [tree] and stat.alive:
+            return stat
+    return None
 
 
 def name_of(intent: TreeIntent) -> str:

@@ -120,7 +120,7 @@ class Refused(_Message, frozen=True, kw_only=True, tag="refused"):
 
 
 class Granted(_Message, frozen=True, kw_only=True, tag="granted"):
-    """``cgroups``: directories to make and use, by controller (``""``: the v2 tree); empty on the subreaper rung.
+    """``cgroups``: directories to make and use, by controller (``""``: the v2 tree); empty on rungs without.
     ``marker``: the value of ``OOMLESS_TREE`` for everything in the tree. ``limit`` and ``processes`` as settled
     by the settings. ``exits``: the folder for the exit record."""
 

@@ -17,11 +17,12 @@ from oomless.model import Footprint, Identity, MachineMemory, MemoryUse, Process
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How a process stands to those around it. ``stdin``: whether anybody holds the other end of its standard input.
-    What cannot be read is unknown, and counts as listening."""
+    ``listens``: at a port; ``serves``: at a Unix socket. What cannot be read is unknown, and counts as listening."""
 
     stdin: Literal["held", "gone", "unknown"] = "unknown"
     ignores_hangup: bool = False
     listens: bool = False
+    serves: bool = False
 
 
 class Platform(Protocol):

@@ -88,12 +88,13 @@ class Linux:
         return found
 
     def standing(self, pids: Collection[int]) -> dict[int, Standing]:
-        ends, listening = sockets.other_ends(pids), sockets.listeners(pids)
+        ends, listening, serving = sockets.other_ends(pids), sockets.listeners(pids), sockets.servers(pids)
         return {
             pid: Standing(
                 stdin=ends[pid],
                 ignores_hangup=bool(proc.signals(pid, b"SigIgn:") >> (signal.SIGHUP - 1) & 1),
                 listens=pid in listening,
+                serves=pid in serving,
             )
             for pid in pids
         }

