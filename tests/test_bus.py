@@ -132,9 +132,10 @@ def peer(path: Path, talk: Callable[[socket.socket], object]) -> threading.Threa
 
     def serve() -> None:
         with listening, listening.accept()[0] as connection:
+            connection.settimeout(10 * SLOWNESS)  # a test that fails must not keep us
             talk(connection)
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     return thread
 
