@@ -103,6 +103,14 @@ class TestOtherEnds:
             os.close(answers)
             assert sockets.other_ends([pid]) == {pid: "gone"}
 
+    def test_nor_is_it_where_its_client_was_at_a_socket(self) -> None:
+        other, end = socket.socketpair()
+        with waiting(end.fileno(), f"{self.MOVED}\n{self.BUSY}", alone=True) as pid:
+            end.close()
+            assert sockets.other_ends([pid]) == {pid: "held"}
+            other.close()
+            assert sockets.other_ends([pid]) == {pid: "gone"}
+
     def test_who_never_had_a_client_is_not_told_to_have_lost_it(self) -> None:
         """A daemon with one child that has ended, and another that works."""
         ended = "done = subprocess.Popen(['true'], stdout=subprocess.PIPE); done.wait()"

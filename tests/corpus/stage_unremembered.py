@@ -54,13 +54,14 @@ def closed_beside_my_servers(stage: Stage) -> None:
     at_home(stage, *servers)
     nexus, memory = plain("flow-nexus"), by_npx("memory")
     stage.start("mine", *PYTHON, "client", *memory.command, env=memory.env)
-    left = stage.start("mine", *PYTHON, "client", *nexus.command, env=nexus.env)
+    left = stage.start("lost", *PYTHON, "client", *nexus.command, env=nexus.env)
     screen, own = Screen(stage, "terminal"), Screen(stage, "mine")
     everything = " ".join(plain("everything").command[:2])
     own.type(f"PORT=0 nohup {everything} streamableHttp > /dev/null 2>&1 & disown")
     clock = module("time")
     own.type(f"sleep {LIFE:.0f} | PYTHONPATH={clock.env['PYTHONPATH']} {' '.join(clock.command)}")
     stage.say("mine", "unknown", "the user's own, started by no session")
+    stage.say("lost", "orphan", "its client, a program of the user's, was killed: nobody can speak to it again")
     stage.wait(lambda: len(stage.those("mine")) >= 10, 60, "the user's servers run")
     turns = [
         *tails(stage, "one"), build_daemon(stage, "one"), kept("one", "nohup", f"nohup {actor('server-of-mine')}"),

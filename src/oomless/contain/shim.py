@@ -59,20 +59,17 @@ class Shim:
         self.strangers = {(s.pid, s.start) for s in lineage.walk(self.pid)}
         self.link = Link(spec["lease_fd"], spec["state"], self.began)
         self.bounds = Bounds(self.granted["limit"], self.granted["processes"], spec["timeout"], self.began)
-        self.freed = Freed()
-        self.dying = ending.Dying()
+        self.freed, self.dying = Freed(), ending.Dying()
         self.rung: Rung
         self.why_rung: str = self.granted["why_rung"]
-        self.root = 0
-        self.root_start = 0
+        self.root = self.root_start = 0
         self.root_status: int | None = None
         self.cause: ending.Cause | None = None
         self.kill_at: float | None = None
         self.round_at = 0.0
         self.looked_at: float | None = None
         self.hunt = lineage.Hunt(self.pid, self.strangers)
-        self.biggest = 0
-        self.ended = 0
+        self.biggest = self.ended = 0
         self.report_at = self.began
         self.report_pause = REPORT_FIRST
         self.front: int | None = None
@@ -142,10 +139,8 @@ class Shim:
     def _owner_fd(self) -> int | None:
         """Readable when the tree's owner is gone: its lifeline pipe, or the pidfd of its process."""
         lifeline: int | None = self.spec["lifeline_fd"]
-        if lifeline is not None:
+        if lifeline is not None or self.spec["owner"] is None:
             return lifeline
-        if self.spec["owner"] is None:
-            return None
         pid, start = self.spec["owner"]
         fd = proc.open_verified(pid, start)
         if fd is None:

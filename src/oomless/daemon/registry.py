@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 assert sys.platform == "linux"
@@ -33,10 +34,8 @@ from oomless.platform import proc
 from oomless.platform.linux import Linux
 
 #: How long a tree that was granted may stay without a shim once its lease is gone.
-START_WITHIN = 10.0
-START_LOOK = 0.1
-SWEEP_FOR = 5.0
-ROUND_EVERY = 0.01
+START_WITHIN, START_LOOK = 10.0, 0.1
+SWEEP_FOR, ROUND_EVERY = 5.0, 0.01
 #: Those that are killed and only long in dying are waited for longer, and looked at less often.
 DYING_FOR, LONG_EVERY = 60.0, 0.5
 #: A tool shell without its keeper is looked at so often: nobody tells when the last of it has ended.

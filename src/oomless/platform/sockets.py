@@ -14,9 +14,9 @@ import socket
 import struct
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from typing import Literal
+from typing import Literal, NamedTuple
 
 assert sys.platform == "linux"
 
@@ -43,22 +43,40 @@ _NULL = os.makedev(1, 3)
 
 def other_ends(pids: Collection[int]) -> dict[int, End]:
     """By pid, whether somebody holds the other end of its stdin: ``held``, ``gone`` or ``unknown``."""
-    ends: dict[int, list[End]] = {}
+    pipes: dict[int, _Pipes] = {}
     sockets: dict[int, frozenset[int]] = {}
     for pid in pids:
         kind, inode = _stdin(pid)
         if kind == "" and _reads_nothing(pid):
-            pipes, sockets[pid] = _moved(pid)
+            pipes[pid], sockets[pid] = _moved(pid)
         else:
-            pipes = {0: inode} if kind == "pipe" else {}
+            pipes[pid] = _Pipes(read={0: inode} if kind == "pipe" else {})
             sockets[pid] = frozenset({inode} if kind == "socket" else ())
-        ends[pid] = [_pipe(pid, fd, inode) for fd, inode in pipes.items()]
     wanted = frozenset[int]().union(*sockets.values()) if sockets else frozenset()
     peers = dict(_unix_peers(wanted)) if wanted else {}
+    ends = {}
     for pid, own in sockets.items():
         found = [peers.get(inode, (UNKNOWN, 0)) for inode in own]
-        ends[pid] += [end for end, peer in found if peer not in own]
-    return {pid: _together(found) for pid, found in ends.items()}
+        told = [end for end, peer in found if peer not in own]
+        ends[pid] = _together([*told, *_of_pipes(pid, pipes[pid], alone=GONE in told)])
+    return ends
+
+
+class _Pipes(NamedTuple):
+    """By descriptor. ``below``: those of ``read`` that somebody below writes to; ``write``: what it writes to."""
+
+    read: dict[int, int]
+    below: frozenset[int] = frozenset()
+    write: Mapping[int, int] = {}
+
+
+def _of_pipes(pid: int, pipes: _Pipes, *, alone: bool) -> Iterator[End]:
+    """``alone``: it has lost a client at a socket. A pipe that somebody below writes to is its own affair: nobody
+    there can have the other end of its stdin, which it never had. But whoever works with children may never have had
+    such a stdin, so this counts only where its stdout was moved too, and has lost its reader."""
+    if pipes.below and not alone:
+        alone = any(_poll(pid, fd, inode, os.O_WRONLY, select.POLLERR) == GONE for fd, inode in pipes.write.items())
+    return (_pipe(pid, fd, inode) for fd, inode in pipes.read.items() if not (alone and fd in pipes.below))
 
 
 def _together(ends: list[End]) -> End:
@@ -75,26 +93,27 @@ def _reads_nothing(pid: int) -> bool:
         return False
 
 
-def _moved(pid: int) -> tuple[dict[int, int], frozenset[int]]:
+def _moved(pid: int) -> tuple[_Pipes, frozenset[int]]:
     """What may be its stdin if that is /dev/null, for the Python SDK of MCP (2.x, mcp/server/stdio.py) moves the real
-    one out of the way of what the server starts: pipes that it only reads, by descriptor, and sockets. A pipe of
-    which it has both ends is its own affair. So is one that somebody below it writes to, for nobody there can have
-    the other end of its stdin, which it never had; but whoever works with children may never have had such a stdin,
-    so this counts only where its stdout was moved too, and has lost its reader."""
+    one out of the way of what the server starts: pipes that it only reads, and sockets. A pipe of which it has both
+    ends is its own affair."""
     found: dict[int, tuple[str, int]] = {}
     try:
         for name in os.listdir(f"/proc/{pid}/fd"):
             found[int(name)] = _inode(f"/proc/{pid}/fd/{name}")
     except OSError:
-        return {}, frozenset()
+        return _Pipes({}), frozenset()
     inodes = Counter(inode for kind, inode in found.values() if kind == "pipe")
     pipes = {fd: inode for fd, (kind, inode) in found.items() if kind == "pipe" and inodes[inode] == 1}
-    reading = {fd: inode for fd, inode in pipes.items() if _mode(pid, fd) == os.O_RDONLY}
-    if reading:
-        below = set(_written_below(pid, frozenset(reading.values())))
-        mine = {fd: inode for fd, inode in reading.items() if inode not in below}
-        reading = mine if len(mine) == len(reading) or _writes_to_nobody(pid, pipes) else reading
-    return reading, frozenset(inode for kind, inode in found.values() if kind == "socket")
+    modes = {fd: _mode(pid, fd) for fd in pipes}
+    reading = {fd: inode for fd, inode in pipes.items() if modes[fd] == os.O_RDONLY}
+    below = set(_written_below(pid, frozenset(reading.values()))) if reading else set()
+    read = _Pipes(
+        read=reading,
+        below=frozenset(fd for fd, inode in reading.items() if inode in below),
+        write={fd: inode for fd, inode in pipes.items() if modes[fd] == os.O_WRONLY and fd > 2},
+    )
+    return read, frozenset(inode for kind, inode in found.values() if kind == "socket")
 
 
 def _written_below(pid: int, pipes: frozenset[int]) -> Iterator[int]:
@@ -108,14 +127,6 @@ def _written_below(pid: int, pipes: frozenset[int]) -> Iterator[int]:
                 kind, inode = _inode(f"/proc/{child}/fd/{name}")
                 if kind == "pipe" and inode in pipes and _mode(child, int(name)) != os.O_RDONLY:
                     yield inode
-
-
-def _writes_to_nobody(pid: int, pipes: dict[int, int]) -> bool:
-    """A writing end of a pipe reports POLLERR exactly when there is no reader (fs/pipe.c: pipe_poll)."""
-    for fd, inode in pipes.items():
-        if fd > 2 and _mode(pid, fd) == os.O_WRONLY and _poll(pid, fd, inode, os.O_WRONLY, select.POLLERR) == GONE:
-            return True
-    return False
 
 
 def _mode(pid: int, fd: int) -> int:
@@ -145,6 +156,7 @@ def _pipe(pid: int, at: int, inode: int) -> End:
 
 
 def _poll(pid: int, at: int, inode: int, mode: int, alone: int) -> End:
+    """``alone``: the event that says it. A writing end reports POLLERR exactly when there is no reader."""
     try:
         fd = os.open(f"/proc/{pid}/fd/{at}", mode | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
