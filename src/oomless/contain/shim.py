@@ -282,8 +282,12 @@ class Shim:
     # -- the record ----------------------------------------------------------------------------------------
 
     def _who(self) -> dict[str, int]:
-        start = proc.start_of(self.pid) or 0
-        return {"shim_pid": self.pid, "shim_start": start, "root_pid": self.root, "root_start": self.root_start}
+        return {
+            "shim_pid": self.pid,
+            "shim_start": proc.start_of(self.pid) or 0,
+            "root_pid": self.root,
+            "root_start": self.root_start,
+        }
 
     def _started(self) -> dict[str, object]:
         return {"op": "started", **self._who(), "rung": self.rung.name, "why_rung": self.why_rung}

@@ -210,7 +210,8 @@ class Registry:
                 await asyncio.wait_for(tree.closed.wait(), 0.2)
             except TimeoutError:
                 pass
-        if not tree.closed.is_set() and (record := self._read_record(self._exit_file(tree.id))) is not None:
+        record = None if tree.closed.is_set() else self._read_record(self._exit_file(tree.id))
+        if record is not None:
             self.ended(tree, record)
 
     async def _sweep(
