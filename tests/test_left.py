@@ -20,8 +20,8 @@ from hosting import Host
 from oomless.census.births import Births
 from oomless.daemon.clearing import marked
 from oomless.daemon.client import Client
-from oomless.daemon.left import OWN_SESSION, Facts, Memory, Trace, Who, judge
-from oomless.daemon.remains import _read
+from oomless.daemon.left import DAEMON, OWN_SESSION, Facts, Memory, Trace, Trees, Who, judge
+from oomless.daemon.remains import Remains, _read
 from oomless.journal.facts import ReapRow
 from oomless.journal.sessions import SessionRows
 from oomless.journal.store import Journal
@@ -226,6 +226,8 @@ def test_each_reason_is_named() -> None:
     assert why(ignores_hangup=True) == "it ignores SIGHUP (nohup)"
     assert why(listens=True) == "it listens on a port"
     assert why(protected="tmux") == "tmux is never ended"
+    assert why(sid=30, apart=True) == OWN_SESSION
+    assert judge(SHELL_TRACES, {IN: facts(sid=31, handler=True)}) == {}
     below = judge(SHELL_TRACES, {IN: facts(sid=31), DEEP: facts()})
     assert below[DEEP] == "started by 31, which is left running"
     above = judge(SHELL_TRACES, {IN: facts(), DEEP: facts(listens=True)})
@@ -523,3 +525,34 @@ def test_a_browser_that_a_program_drives_is_known_by_its_pipe() -> None:
     assert driven("/usr/bin/chromium", "--headless", "--remote-debugging-pipe")
     assert not driven("/usr/bin/chromium", "https://example.org")
     assert not driven("node", "drive.js", "--remote-debugging-pipe")
+
+
+def test_a_server_that_left_its_hosts_process_session_is_known_by_its_marks(house: Path) -> None:
+    marks = {"CLAUDE_CODE_SESSION_ID": "s", "CLAUDE_PROJECT_DIR": "/p"}
+    for more, apart in ((marks, True), ({**marks, "CLAUDE_PID": "7"}, False), ({}, False)):
+        for alone in (True, False):
+            env = {**os.environ, **more}
+            with subprocess.Popen(["sleep", "60"], env=env, start_new_session=alone) as process:
+                try:
+                    found = proc.read_stat(process.pid)
+                    assert found is not None
+                    assert _read(found, ("sleep", "60")).apart is (apart and alone)
+                finally:
+                    process.kill()
+
+
+def test_a_crash_handler_is_no_daemon_for_others(house: Path) -> None:
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        try:
+            found = proc.read_stat(process.pid)
+            assert found is not None
+            who, memory = (found.pid, found.start), Memory((2**22 + 1, 1))
+            memory.traces[who], memory.daemons = Trace(above=(), shell_sid=None), {who}
+            remains = Remains(memory, Trees(lambda pid: False, set))
+            assert remains.look({found.pid: found}) == {}
+            assert remains.spared == {who: DAEMON}
+            remains = Remains(memory, Trees(lambda pid: False, set))
+            remains._facts[who], remains.commands[who] = facts(sid=found.sid, handler=True), "x"
+            assert set(remains.look({found.pid: found})) == {who}
+        finally:
+            process.kill()

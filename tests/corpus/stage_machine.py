@@ -13,7 +13,7 @@ import msgspec
 from oomless.demo.model.script import Call, Rule, Turn, WaitFile
 from oomless.platform import proc
 
-from .stage import LIFE, ROLE, Stage, unseen
+from .stage import LIFE, ROLE, Stage, play, unseen
 from .stage_claude import OLDER, duplicates, kill_launcher
 from .stage_ends_typed import tails
 from .stage_host import KEEP, MINE, MUX, Session, bash
@@ -81,7 +81,7 @@ def subagents_at_work(stage: Stage) -> None:
     other.ready()
 
 
-@unseen("a session whose whole process group was killed during a build", "claude", "servers", machine=True)
+@play("a session whose whole process group was killed during a build", "claude", "servers", machine=True)
 def group_killed(stage: Stage) -> None:
     """As a shell's job control or a supervisor does it: the servers are in the session's group, tool shells not, nor
     is a server whose own entry says setsid."""
@@ -257,7 +257,7 @@ def worker_for_all(stage: Stage) -> None:
     assert worker <= set(stage.those("*", "build-daemon").items())
 
 
-@unseen("a killed session whose server hangs with a browser open", "claude", "servers", machine=True)
+@play("a killed session whose server hangs with a browser open", "claude", "servers", machine=True)
 def browsers_of_servers(stage: Stage) -> None:
     stage.daemon()
     args = ("--headless", "--isolated", "--no-sandbox", "--executable-path", BROWSER)  # the sandbox is not for root

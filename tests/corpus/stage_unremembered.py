@@ -62,7 +62,7 @@ def closed_beside_my_servers(stage: Stage) -> None:
     own.type(f"sleep {LIFE:.0f} | PYTHONPATH={clock.env['PYTHONPATH']} {' '.join(clock.command)}")
     stage.say("mine", "unknown", "the user's own, started by no session")
     stage.say("lost", "orphan", "its client, a program of the user's, was killed: nobody can speak to it again")
-    stage.wait(lambda: len(stage.those("mine")) >= 10, 60, "the user's servers run")
+    stage.wait(lambda: len(stage.those("mine")) >= 8, 60, "the user's servers run")
     turns = [
         *tails(stage, "one"), build_daemon(stage, "one"), kept("one", "nohup", f"nohup {actor('server-of-mine')}"),
     ]  # fmt: skip
@@ -72,5 +72,5 @@ def closed_beside_my_servers(stage: Stage) -> None:
     left.wait()
     screen.hang_up()
     session.gone(who)
-    stage.expect("mine", 9)
+    stage.expect("mine", 8)
     stage.expect("one:keep-*", 2)

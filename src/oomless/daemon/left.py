@@ -47,7 +47,9 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """One process after its session's death. ``protected``: the title of the editor, terminal or multiplexer that it
-    is, or "". ``host``: it is a program that runs agents itself. ``driven``: a browser that is held by a pipe."""
+    is, or "". ``host``: it is a program that runs agents itself. ``driven``: a browser that is held by a pipe.
+    ``handler``: a browser's crash handler, which forks twice and yet serves that browser alone. ``apart``: a server
+    that leads a process session, as no host has it."""
 
     sid: int
     leads: bool = False
@@ -56,6 +58,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     protected: str = ""
     host: bool = False
     driven: bool = False
+    handler: bool = False
+    apart: bool = False
 
 
 class Memory:
@@ -228,7 +232,8 @@ def _own_reason(trace: Trace, fact: Facts, driven: Container[int]) -> str:
         return f"{fact.protected} is never ended"
     if fact.host and fact.leads:
         return "it runs agents in the background"
-    if trace.shell_sid is not None and fact.sid != trace.shell_sid and fact.sid not in driven:
+    elsewhere = trace.shell_sid is not None and fact.sid != trace.shell_sid and fact.sid not in driven
+    if fact.apart or (elsewhere and not fact.handler):
         return OWN_SESSION
     if fact.ignores_hangup:
         return "it ignores SIGHUP (nohup)"

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 assert sys.platform == "linux"
 
 from oomless.census import catalog
-from oomless.census.command import is_driven
+from oomless.census.command import base, is_driven
 from oomless.census.configured import Entries
 from oomless.census.redact import command_line
 from oomless.census.settings import Reader
+from oomless.census.snapshot import marks_of
 from oomless.contain.spare import ignores_hangup
 from oomless.daemon.left import DAEMON, Facts, Memory, Trees, Who, judge
 from oomless.daemon.programs import known_programs
@@ -24,6 +25,8 @@ from oomless.platform import proc
 from oomless.platform.sockets import listeners
 
 _COMMAND_KEPT = 200
+#: Of Chromium and what is built on it (crashpad: handler/crashpad_handler_main.cc).
+_CRASH_HANDLER = "crashpad_handler"
 
 
 class Remains:
@@ -55,7 +58,8 @@ class Remains:
         traces = self.memory.traces
         before = self.spared | {who: why for who, why in (also or {}).items() if who in found}
         before |= {who: why for who, why in self._meant.items() if why and who in found}
-        before |= {who: DAEMON for who in self.memory.daemons if who in found}
+        daemons = (who for who in self.memory.daemons if who in found and not self._facts[who].handler)
+        before |= dict.fromkeys(daemons, DAEMON)
         self.spared = judge(traces, {who: f for who, f in self._facts.items() if who in traces}, before)
         return {who: stat for who, stat in found.items() if who not in self.spared}
 
@@ -82,4 +86,13 @@ def _read(stat: proc.Stat, argv: tuple[str, ...]) -> Facts:
         protected=program.title if program is not None and program.kind in catalog.PROTECTED else "",
         host=program is not None and program.host,
         driven=program is not None and program.kind == "browser" and is_driven(argv),
+        handler=base("".join(argv[:1])).endswith(_CRASH_HANDLER),
+        apart=stat.sid == stat.pid and _has_servers_marks(stat.pid),
     )
+
+
+def _has_servers_marks(pid: int) -> bool:
+    """Those that Claude Code gives to its stdio servers, which it starts in its own process session."""
+    entries = proc.environ(pid).decode("utf-8", "replace").split("\0")
+    marks = marks_of(dict(entry.partition("=")[::2] for entry in entries))
+    return marks.project and bool(marks.session) and not marks.host_pid
