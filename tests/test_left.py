@@ -226,7 +226,9 @@ def test_each_reason_is_named() -> None:
     assert why(ignores_hangup=True) == "it ignores SIGHUP (nohup)"
     assert why(listens=True) == "it listens on a port"
     assert why(protected="tmux") == "tmux is never ended"
-    assert why(sid=30, apart=True) == OWN_SESSION
+    server, browser = {TOP: Trace(above=(), shell_sid=None)}, {IN: Trace(above=(TOP,), shell_sid=None)}
+    assert judge(server, {TOP: facts(apart=True)}) == {TOP: OWN_SESSION}
+    assert judge(browser, {IN: facts(apart=True)}) == {}, "what a server starts goes with it"
     assert judge(SHELL_TRACES, {IN: facts(sid=31, handler=True)}) == {}
     below = judge(SHELL_TRACES, {IN: facts(sid=31), DEEP: facts()})
     assert below[DEEP] == "started by 31, which is left running"

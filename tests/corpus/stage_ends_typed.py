@@ -8,7 +8,7 @@ import sys
 from helpers import run_oomless
 from oomless.demo.model.script import Rule, Turn
 
-from .stage import ROLE, Stage, StageFailed, unseen
+from .stage import ROLE, Stage, StageFailed, play, unseen
 from .stage_claude import OLDER, duplicates
 from .stage_host import KEEP, Session, bash, left_in_background
 from .stage_parts import by_npx, by_shell, by_uvx, by_wrapper, module, plain, renamed
@@ -161,7 +161,7 @@ def let_go_of(stage: Stage) -> None:
     assert kept_on.ready().who == who
 
 
-@unseen("a session that was told by /mcp to start a server again, three times", "claude", "servers", machine=True)
+@play("a session that was told by /mcp to start a server again, three times", "claude", "servers", machine=True)
 def reconnected_by_hand(stage: Stage) -> None:
     stage.daemon()
     servers = [by_npx("flow-nexus"), renamed(by_wrapper("flow-nexus"), "wrapped"), by_npx("memory")]

@@ -11,7 +11,7 @@ import sys
 from helpers import run_oomless
 
 from . import stage_settings as settings
-from .stage import ROLE, Stage, StageFailed, unseen
+from .stage import ROLE, Stage, StageFailed, play, unseen
 from .stage_claude import OLDER, duplicates, kill_launcher
 from .stage_host import KEEP, OWNED, Session, bash, left_in_background, shell_in_terminal
 from .stage_jobs import own_things
@@ -101,7 +101,7 @@ def restarted_beside_another(stage: Stage) -> None:
     other.ready()
 
 
-@unseen(
+@play(
     "a session at work on a web application, killed, the daemon remembering",
     "claude",
     "servers",
@@ -148,7 +148,7 @@ def multiplexer_closed(stage: Stage) -> None:
     stage.expect("one:keep-nohup")
 
 
-@unseen("a session whose servers were started with nohup and setsid, killed, nobody remembering", "claude", "servers")
+@play("a session whose servers were started with nohup and setsid, killed, nobody remembering", "claude", "servers")
 def detached_servers(stage: Stage) -> None:
     """Whoever writes such an entry wants the server to go on, or at least has said so."""
     inner = plain("flow-nexus")

@@ -48,8 +48,8 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """One process after its session's death. ``protected``: the title of the editor, terminal or multiplexer that it
     is, or "". ``host``: it is a program that runs agents itself. ``driven``: a browser that is held by a pipe.
-    ``handler``: a browser's crash handler, which forks twice and yet serves that browser alone. ``apart``: a server
-    that leads a process session, as no host has it."""
+    ``handler``: a browser's crash handler, which forks twice and yet serves that browser alone. ``apart``: it leads a
+    process session and has a server's marks, as the server itself never does that a host has started."""
 
     sid: int
     leads: bool = False
@@ -233,7 +233,7 @@ def _own_reason(trace: Trace, fact: Facts, driven: Container[int]) -> str:
     if fact.host and fact.leads:
         return "it runs agents in the background"
     elsewhere = trace.shell_sid is not None and fact.sid != trace.shell_sid and fact.sid not in driven
-    if fact.apart or (elsewhere and not fact.handler):
+    if (fact.apart and not trace.above) or (elsewhere and not fact.handler):
         return OWN_SESSION
     if fact.ignores_hangup:
         return "it ignores SIGHUP (nohup)"
