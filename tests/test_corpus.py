@@ -33,11 +33,6 @@ SCENES, PROCESSES, OF_EACH = 15, 300, 15
 FOUND = 0.95
 #: Whoever leaves the groups of its tree is moved back, where that is allowed: the verdict says that it was not.
 NOT_RECORDED = {"escaped"}
-#: What the rules fall short of in scenes that were recorded after they were frozen. Whoever mends one of these finds
-#: the test below it passing, which fails the run: then both go.
-WRONGLY_PROPOSED = {"detached-servers"}
-FOUND_NOW = {"orphan": 0.70, "superseded": 0.8}
-short = pytest.mark.xfail(strict=True, reason="the rules fall short of it: docs/corpus.md lists where")
 MEMORY = MachineMemory(total_bytes=2**34, available_bytes=2**33)
 
 
@@ -104,15 +99,12 @@ def families() -> list[tuple[str, dict[int, int | None], dict[int, str]]]:
 # -- what the census makes of it -------------------------------------------------------------------------------------
 
 
-@short
 def test_whoever_would_be_ended_is_only_left(found: Scores) -> None:
     assert [f"{one.scene} {one.pid} {one.label}: {one.command}" for one in found.whole.wrong_proposals] == []
 
 
-def test_nobody_else_is_wrongly_proposed(found: Scores) -> None:
-    assert {one.scene for one in found.whole.wrong_proposals} <= WRONGLY_PROPOSED
-    assert {one.label for one in found.whole.wrong_proposals} <= {"left-running"}
-    assert found.whole.proposals >= OF_EACH
+def test_many_are_proposed(found: Scores) -> None:
+    assert found.recorded.proposals >= 10 * OF_EACH
 
 
 def test_a_listing_is_no_proof(found: Scores) -> None:
@@ -130,7 +122,6 @@ def test_servers_are_proposed_as_a_whole() -> None:
         assert [at for at, _ in halves if (at, True) in halves and (at, False) in halves] == [], one.name
 
 
-@short
 def test_true_orphans_and_superseded_servers_are_found(found: Scores) -> None:
     missed = [one for one in found.recorded.wrong + found.recorded.unknown if one.label in ENDABLE]
     recall = found.recorded.recall_of(ENDABLE)
@@ -138,15 +129,8 @@ def test_true_orphans_and_superseded_servers_are_found(found: Scores) -> None:
     assert recall >= FOUND, [f"{one.scene} {one.pid} said {one.verdict}: {one.command}" for one in missed]
 
 
-@pytest.mark.parametrize("verdict", sorted(ENDABLE))
-def test_of_each_of_the_two_as_many_are_found_as_before(found: Scores, verdict: str) -> None:
-    recall = found.recorded.recall_of((verdict,))
-    assert recall is not None
-    assert recall >= FOUND_NOW[verdict]
-
-
 def test_nothing_live_is_called_an_orphan(found: Scores) -> None:
-    amiss = [one for one in found.recorded.wrong if one.verdict in ENDABLE and one.scene not in WRONGLY_PROPOSED]
+    amiss = [one for one in found.recorded.wrong if one.verdict in ENDABLE]
     assert [f"{one.scene} {one.pid} is {one.label}, said {one.verdict}" for one in amiss] == []
 
 

@@ -7,7 +7,7 @@ import sys
 
 from oomless.demo.model.script import Turn
 
-from .stage import ROLE, Stage, unseen
+from .stage import ROLE, Stage, play, unseen
 from .stage_host import KEEP, Session, bash, left_in_background
 from .stage_parts import VERSIONS, next_app, npm, plain, playwright_tests, tool, tool_environment
 from .stage_work import LOOK_AFTER_IT, actor
@@ -77,7 +77,7 @@ def tools_in_a_session(stage: Stage) -> None:
     session.ready()
 
 
-@unseen(
+@play(
     "a session with language servers, Next.js and Playwright, killed, the daemon remembering",
     "claude",
     "servers",
