@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from oomless.census.shells import LIKELY
 from oomless.census.snapshot import Marks, Snapshot
 from oomless.model import ProcessInfo
 from oomless.platform.base import Standing
@@ -131,3 +132,38 @@ class TestMarkAlone:
     def test_else_it_stays_unknown(self) -> None:
         job = row(60, 1, "make watch", pgid=40, sid=40)
         assert verdicts_of(snapshot(INIT, job, p60=TOOL_MARKS)) == {60: "unknown"}
+
+
+class TestJobs:
+    """What a shell had started with ``&``, and has ended since: likely to be left, and never proven."""
+
+    JOB = Standing(backgrounded=True)
+
+    def one(self, *more: ProcessInfo, standing: Standing = JOB, pgid: int = 40, sid: int = 40, **marks: Marks) -> str:
+        job = row(60, 1, "python crunch.py", pgid=pgid, sid=sid)
+        settled = settle(snapshot(INIT, job, *more, **({"p60": TOOL_MARKS} | marks)), default=standing)
+        assert settled[60].verdict != "orphan" or settled[60].confidence == LIKELY
+        return settled[60].verdict
+
+    def test_it_is_told_with_what_says_so(self) -> None:
+        assert self.one() == "orphan"
+        job, below = row(60, 1, "make -j", pgid=40, sid=40), row(61, 60, "cc x.c", pgid=40, sid=40)
+        found = settle(snapshot(INIT, job, below, p60=TOOL_MARKS, p61=TOOL_MARKS), default=self.JOB)
+        assert words(found) == {60: "orphan", 61: "orphan"}
+        assert "as what a shell has started with &, and that shell has ended" in found[60].evidence[0]
+
+    def test_near_misses(self) -> None:
+        assert self.one(standing=PLAIN) == "unknown"
+        assert self.one(pgid=60, sid=60) == "left-running", "it leads a process session of its own"
+        assert self.one(row(40, 1, "bash", pgid=40, sid=40)) == "unknown", "the shell lives"
+        assert self.one(row(100, 1, "node host.js", start=10, sid=99)) == "unknown", (
+            "CLAUDE_PID is in use, by somebody older"
+        )
+        assert self.one(standing=Standing(backgrounded=True, listens=True)) == "left-running"
+        assert self.one(p60=Marks(session="s-1", project=True)) != "left-running", "no tool shell had it"
+
+    def test_whoever_has_one_below_that_is_meant_to_go_on_is_not_told(self) -> None:
+        job, below = row(60, 1, "make serve", pgid=40, sid=40), row(61, 60, "node s.js", pgid=40, sid=40)
+        snap = snapshot(INIT, job, below, p60=TOOL_MARKS, p61=TOOL_MARKS)
+        found = words(settle(snap, default=self.JOB, p61=LISTENS))
+        assert found == {60: "unknown", 61: "left-running"}

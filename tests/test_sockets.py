@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from helpers import wait_for
 from oomless.platform import proc, sockets
 from oomless.platform.linux import Linux
 
@@ -280,3 +281,33 @@ def test_who_listens_at_a_unix_socket(tmp_path: os.PathLike[str]) -> None:
         assert sockets.servers([listens, no, 2**22 + 1]) == {listens}
         assert sockets.listeners([listens, no]) == frozenset()
         assert Linux().standing([listens])[listens].serves
+
+
+#: Each leaves a process, whose number it prints, and ends.
+BACKGROUND = {
+    "job": (["sh", "-c", "sleep 60 & echo $!"], True),
+    "child": (["sh", "-c", "exec sleep 60"], False),
+    "daemon": ([sys.executable, "-I", "-S", "-c", """
+import os, signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN); signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+if os.fork(): os._exit(0)
+os.setsid()
+pid = os.fork()
+if pid: print(pid, flush=True); os._exit(0)
+time.sleep(60)
+"""], False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", BACKGROUND)
+def test_what_a_shell_has_put_in_its_background(how: str) -> None:
+    command, expected = BACKGROUND[how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        pid = process.pid if how == "child" else int(process.stdout.readline())
+        start = proc.start_of(pid)
+        assert start is not None
+        try:
+            assert wait_for(lambda: Linux().standing([pid])[pid].backgrounded is expected, 10)
+        finally:
+            proc.kill(pid, start)

@@ -5,7 +5,8 @@ user's shell first, and that has the session's id and CLAUDE_PID. Nobody but the
 command: when the host's process is gone and nobody above it may own it, nobody waits for it any more. What it runs
 goes with it as long as it stays in its process session. Whatever left that, ignores SIGHUP or listens was meant to go
 on, or may have been, and spares everybody above and below it. Of the rest that has a mark of a session that is gone,
-nothing is proven: what looks as if it was meant to go on is told so, with the confidence of a mark. Pure.
+nothing is proven: what looks as if it was meant to go on is told so, with the confidence of a mark; what a shell that
+has ended had started with ``&`` is likely to be left, but that shell may have been one that left the session. Pure.
 """
 
 from __future__ import annotations
@@ -24,16 +25,20 @@ from oomless.platform.base import Standing
 
 #: The host is gone, by its number and start time, and nobody lives who may own the shell.
 ORPHAN = 0.9
+#: Nobody is ended for that (``cli/proposal.py``).
+LIKELY = 0.6
 #: The name in the catalog of a host's tool shell, whose command line no other program has.
 TOOL_SHELL = "claude-code-shell"
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True):
     """``alone``: processes that lost their parents and have the mark of a session that is gone, by pid; ``shells``:
-    those of them that are its tool shells."""
+    those of them that are its tool shells; ``jobs``: those that a tool shell had started, in a process session whose
+    leader is gone."""
 
     alone: Mapping[int, Attributed]
     shells: tuple[Attributed, ...]
+    jobs: frozenset[int]
 
 
 def lost(found: Iterable[Attributed], lineage: Lineage, marks: Mapping[int, Marks]) -> Lost:
@@ -42,7 +47,8 @@ def lost(found: Iterable[Attributed], lineage: Lineage, marks: Mapping[int, Mark
     deserted = {top for top in tops.values() if adopted(lineage.by_pid[top], lineage, marks)}
     alone = {pid: one for pid, one in unowned.items() if tops[pid] in deserted}
     shells = tuple(one for pid, one in alone.items() if tops[pid] == pid and _is_tool_shell(one, lineage, marks[pid]))
-    return Lost(alone=alone, shells=shells)
+    jobs = frozenset(pid for pid, one in alone.items() if _is_job(one, lineage, marks[pid]))
+    return Lost(alone=alone, shells=shells, jobs=jobs)
 
 
 def candidates(gone: Lost) -> Iterator[ProcessInfo]:
@@ -63,7 +69,18 @@ def settle(
             why = _meant(gone.alone[pid], standings) or _follows(pid, changed, lineage)
             if why:
                 changed[pid] = judged(gone.alone[pid], "left-running", MARK, f"its session is gone; {why}")
-    return changed
+    return changed | {one.process.pid: one for one in _jobs(gone, changed, lineage, standings)}
+
+
+def _jobs(
+    gone: Lost, changed: Mapping[int, Attributed], lineage: Lineage, standings: Mapping[int, Standing]
+) -> Iterator[Attributed]:
+    """But for whoever has somebody below that may be meant to go on."""
+    for pid in gone.jobs - changed.keys():
+        below = [one for one in lineage.descendants(pid) if one not in gone.jobs or one in changed]
+        if not below and standings.get(pid, UNREAD).backgrounded:
+            how = "it ignores SIGINT and SIGQUIT, as what a shell has started with &, and that shell has ended"
+            yield judged(gone.alone[pid], "orphan", LIKELY, f"its session is gone, and {how}")
 
 
 def _unowned(one: Attributed) -> bool:
@@ -86,6 +103,12 @@ def _is_tool_shell(one: Attributed, lineage: Lineage, marks: Marks) -> bool:
         return False
     host = lineage.by_pid.get(marks.host_pid)
     return host is None or host.start > one.process.start
+
+
+def _is_job(one: Attributed, lineage: Lineage, marks: Marks) -> bool:
+    host, sid = lineage.by_pid.get(marks.host_pid), one.process.sid
+    gone = marks.host_pid > 0 and (host is None or host.start > one.process.start)
+    return gone and sid != one.process.pid and sid not in lineage.by_pid
 
 
 def _below(

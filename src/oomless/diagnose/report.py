@@ -229,7 +229,7 @@ def _for_good(found: Iterable[Finding], said: Iterable[Claim]) -> Iterator[str]:
         )
     if "many-subagents" in rules:
         yield "Have further subagents wait for memory: oomless install claude-code, and max_parallel_subagents."
-    if rules & {"orphans", "background-not-ending"}:
+    if rules & {"orphans", "likely-orphans", "background-not-ending"}:
         yield "Start agents governed (oomless run): what such a command starts is gone when it ends."
     if "the helpers are subagents" in refuted:
         yield "Count an editor's extension hosts as the editor's memory: limits on subagents do not change it."

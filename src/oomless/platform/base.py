@@ -17,12 +17,16 @@ from oomless.model import Footprint, Identity, MachineMemory, MemoryUse, Process
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How a process stands to those around it. ``stdin``: whether anybody holds the other end of its standard input.
-    ``listens``: at a port; ``serves``: at a Unix socket. What cannot be read is unknown, and counts as listening."""
+    ``listens``: at a port; ``serves``: at a Unix socket. ``backgrounded``: it ignores SIGINT and SIGQUIT, as what a
+    shell without job control starts with ``&`` (POSIX, shell command language, 2.11), and has become another program
+    since it was forked, which who makes itself a daemon does not. What cannot be read is unknown, and counts as
+    listening."""
 
     stdin: Literal["held", "gone", "unknown"] = "unknown"
     ignores_hangup: bool = False
     listens: bool = False
     serves: bool = False
+    backgrounded: bool = False
 
 
 class Platform(Protocol):

@@ -30,6 +30,9 @@ _PTS, _CONSOLE = range(136, 144), 4
 _KERNEL, _KERNEL_LATER = ("SUnreclaim", "KernelStack", "PageTables"), ("Percpu", "SecPageTables")
 _PRIVATE = ("Private_Clean", "Private_Dirty", "Private_Hugetlb")
 
+_HANGUP = 1 << (signal.SIGHUP - 1)
+_KEYBOARD = 1 << (signal.SIGINT - 1) | 1 << (signal.SIGQUIT - 1)
+
 
 class Linux:
     """Stateless but for the boot id and the mount points, which are read once."""
@@ -89,12 +92,14 @@ class Linux:
 
     def standing(self, pids: Collection[int]) -> dict[int, Standing]:
         ends, listening, serving = sockets.other_ends(pids), sockets.listeners(pids), sockets.servers(pids)
+        ignored = {pid: proc.signals(pid, b"SigIgn:") for pid in pids}
         return {
             pid: Standing(
                 stdin=ends[pid],
-                ignores_hangup=bool(proc.signals(pid, b"SigIgn:") >> (signal.SIGHUP - 1) & 1),
+                ignores_hangup=bool(ignored[pid] & _HANGUP),
                 listens=pid in listening,
                 serves=pid in serving,
+                backgrounded=ignored[pid] & _KEYBOARD == _KEYBOARD and proc.has_executed(pid),
             )
             for pid in pids
         }

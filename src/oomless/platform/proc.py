@@ -21,6 +21,9 @@ SENT, GONE, DENIED = "sent", "gone", "denied"
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
 
 
+_FORKED_ONLY = 0x40
+
+
 class Stat:
     """One line of ``/proc/N/stat``. ``start`` is in clock ticks since boot, ``rss_pages`` in pages,
     ``cpu_ticks`` user and system time together; ``state`` is one letter (``Z``: zombie)."""
@@ -120,6 +123,14 @@ def forget_coerced_locale() -> None:
     To be called before exec, so that a command finds the environment that we were given."""
     if "LC_CTYPE" in os.environ and b"\0LC_CTYPE=" not in b"\0" + environ(os.getpid()):
         del os.environ["LC_CTYPE"]
+
+
+def has_executed(pid: int) -> bool:
+    """Whether it has become another program since it was forked (proc(5): field 9; include/linux/sched.h,
+    PF_FORKNOEXEC); False if it is gone."""
+    raw = read_file(f"/proc/{pid}/stat") or b""
+    fields = raw[raw.rfind(b")") + 2 :].split()
+    return len(fields) > 6 and not int(fields[6]) & _FORKED_ONLY
 
 
 def signals(pid: int, *fields: bytes) -> int:

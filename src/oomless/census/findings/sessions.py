@@ -37,13 +37,17 @@ def many_subagents(scene: Scene) -> Finding | None:
 
 
 def orphans(scene: Scene) -> Finding | None:
-    """Processes whose owner is proven to be gone, or in a listing seems to be."""
-    group = [one for one in scene.processes if one.verdict == "orphan"]
-    if all(one.confidence <= LIKELY for one in group):
-        action = "on the machine itself, oomless reap tells which of them are proven to be left, and ends those"
-        return _left(scene, group, "orphans", "warning", _likely_title, action)
+    """Processes whose owner is proven to be gone."""
+    group = [one for one in scene.processes if one.verdict == "orphan" and one.confidence > LIKELY]
     action = "oomless reap shows what it would end, with --yes it does"
     return _left(scene, group, "orphans", "warning", _orphans_title, action)
+
+
+def likely_orphans(scene: Scene) -> Finding | None:
+    """Processes whose owner seems to be gone, by what alone is no proof."""
+    group = [one for one in scene.processes if one.verdict == "orphan" and one.confidence <= LIKELY]
+    action = "look at each; on the machine itself, while oomless' daemon runs, oomless reap can prove more"
+    return _left(scene, group, "likely-orphans", "warning", _likely_title, action)
 
 
 def left_running(scene: Scene) -> Finding | None:
