@@ -15,8 +15,8 @@ from pathlib import Path
 import soak_checks
 import trees
 from helpers import wait_for, wait_gone
+from intents import bare_intent
 from oomless.contain import files, groups
-from oomless.journal.facts import TreeIntent
 from oomless.journal.store import Journal
 from oomless.model import Identity
 from oomless.platform import proc
@@ -54,20 +54,7 @@ def _plant(scene: Scene, tree: str) -> str | None:
     wait_for(lambda: len(read(roster)) == 2, 20)
     me = Identity(boot_id=proc.boot_id(), pid=os.getpid(), start=proc.start_of(os.getpid()) or 0)
     journal = Journal.open(scene.paths.journal)
-    journal.intend(
-        TreeIntent(
-            tree=tree,
-            name="planted",
-            owner="run",
-            boot_id=me.boot_id,
-            reserved=1,
-            rung="subreaper",
-            cgroups={},
-            marker=f"x:{tree}",
-            requester=me,
-            intended_at=time.time(),
-        )
-    )
+    journal.intend(bare_intent(tree, me, f"x:{tree}"))
     journal.close()
     (Path(scene.paths.exits) / f"{tree}.json").touch()
     (Path(scene.paths.tmp) / tree).mkdir(parents=True)

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from helpers import run_oomless, wait_for, wait_gone
+from intents import bare_intent
 from oomless import Governor
 from oomless.contain import privatetmp
 from oomless.contain.privatetmp import PrivateTmp, Removal
 from oomless.daemon.client import Client
-from oomless.journal.facts import TreeIntent
 from oomless.journal.store import Journal
 from oomless.model import Identity, Survivor
 from oomless.paths import Paths
@@ -177,19 +177,7 @@ def test_a_start_removes_what_nobody_uses_any_more(sleeper: Identity, tmp_path: 
     paths = Paths()
     paths.make()
     journal = Journal.open(paths.journal)
-    intent = TreeIntent(
-        tree="t0b",
-        name="left",
-        owner="run",
-        boot_id=sleeper.boot_id,
-        reserved=1,
-        rung="subreaper",
-        cgroups={},
-        marker=f"{paths.install_id()}:t0b",
-        requester=sleeper,
-        intended_at=time.time(),
-    )
-    journal.intend(intent)
+    journal.intend(bare_intent("t0b", sleeper, f"{paths.install_id()}:t0b"))
     left = Survivor(pid=sleeper.pid, start=sleeper.start, command="sleep", why="may not be signalled")
     journal.swept("t0b", time.time(), "its shim was killed", 0, (left,))
     journal.close()

@@ -12,7 +12,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -25,8 +24,8 @@ import soak_sight
 import trees
 from conftest import descendants
 from helpers import run_oomless, wait_for, wait_gone
+from intents import bare_intent
 from oomless.contain import ladder
-from oomless.journal.facts import TreeIntent
 from oomless.journal.store import Journal
 from oomless.model import Identity
 from oomless.platform import proc
@@ -123,20 +122,7 @@ def test_open_rows_files_and_groups_are_counted(checks: Checks) -> None:
     paths = checks.scene.paths
     me = Identity(boot_id=proc.boot_id(), pid=os.getpid(), start=proc.start_of(os.getpid()) or 0)
     journal = Journal.open(paths.journal)
-    journal.intend(
-        TreeIntent(
-            tree="t1",
-            name="never-ended",
-            owner="run",
-            boot_id=me.boot_id,
-            reserved=1,
-            rung="subreaper",
-            cgroups={},
-            marker="x:t1",
-            requester=me,
-            intended_at=time.time(),
-        )
-    )
+    journal.intend(bare_intent("t1", me, "x:t1"))
     journal.close()
     (Path(paths.exits) / "t1.json").touch()
     checks.books()

@@ -104,24 +104,17 @@ class TestOtherEnds:
             os.close(answers)
             assert sockets.other_ends([pid]) == {pid: "gone"}
 
-    def test_nor_is_it_where_its_client_was_at_a_socket(self) -> None:
-        other, end = socket.socketpair()
-        with waiting(end.fileno(), f"{self.MOVED}\n{self.BUSY}", alone=True) as pid:
-            end.close()
-            assert sockets.other_ends([pid]) == {pid: "held"}
-            other.close()
-            assert sockets.other_ends([pid]) == {pid: "gone"}
-
     def test_who_never_had_a_client_is_not_told_to_have_lost_it(self) -> None:
         """A daemon with one child that has ended, and another that works."""
         ended = "done = subprocess.Popen(['true'], stdout=subprocess.PIPE); done.wait()"
         with waiting(subprocess.DEVNULL, f"{self.BUSY}; {ended}", alone=True) as pid:
             assert sockets.other_ends([pid]) == {pid: "held"}
 
-    def test_a_socket_that_was_moved_out_of_the_way(self) -> None:
-        """An event loop has a pair of which it holds both ends."""
+    @pytest.mark.parametrize("beside", ["loop = socket.socketpair()", BUSY])
+    def test_a_socket_that_was_moved_out_of_the_way(self, beside: str) -> None:
+        """An event loop has a pair of which it holds both ends, a busy server a pipe from its child."""
         other, end = socket.socketpair()
-        with waiting(end.fileno(), f"{self.MOVED}; loop = socket.socketpair()", alone=True) as pid:
+        with waiting(end.fileno(), f"{self.MOVED}\n{beside}", alone=True) as pid:
             end.close()
             assert sockets.other_ends([pid]) == {pid: "held"}
             other.close()

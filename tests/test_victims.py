@@ -22,7 +22,6 @@ from oomless.admission.victims import (
     BACK_OFF,
     DIES_WITHIN,
     EndOne,
-    Marks,
     Subject,
     Warn,
     Watch,
@@ -37,7 +36,7 @@ from oomless.daemon.settle import policy
 from oomless.paths import Paths
 
 MB, GB = 10**6, 10**9
-MARKS = Marks()
+MARKS = MarkSettings()
 
 
 def tree(id: str, used: int, **fields: object) -> Subject:

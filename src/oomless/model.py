@@ -109,9 +109,9 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     ``exit_code`` is what ``oomless run`` returns (the contract's codes); ``reason`` is one line for people.
     ``left`` lists who lives on against our will (``survivors`` is their number), ``left_running`` who was spared
     because it detached on purpose, ``escaped`` who moved out of the tree's groups meanwhile, ``ended`` counts the
-    members that had to be ended after the root was gone. ``bytes_before``: used when its end began, where
-    that was measured, ``bytes_after`` by those who are left. ``victim``: ended for
-    the budget of all trees, and not for anything that it did.
+    members that had to be ended after the root was gone. ``bytes_before``: used when its end began, where that was
+    measured, ``bytes_after`` by those who are left. ``victim``: ended for the budget of all trees, and not for
+    anything that it did.
     """
 
     schema: str = "oomless.run/1"

@@ -120,8 +120,11 @@ class Session:
         """What a shell is told to start it; a terminal takes no line as long as the command is."""
         env = " ".join(f"{name}={shlex.quote(value)}" for name, value in self.environment().items())
         file = self.folder / "run"
-        file.write_text(f"{env} {shlex.join(self.command())} > {shlex.quote(str(self.out))} 2>&1\n")
+        file.write_text(self.script(f"{env} {shlex.join(self.command())}"))
         return f". {file}"
+
+    def script(self, command: str) -> str:
+        return f"{command} > {shlex.quote(str(self.out))} 2>&1\n"
 
     def _alive(self) -> None:
         say, name = self.stage.say, self.name

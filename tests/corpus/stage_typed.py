@@ -6,7 +6,6 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import shlex
 import struct
 import sys
 import termios
@@ -85,11 +84,8 @@ class Typed(Session):
     def command(self) -> list[str]:
         return [claude(), "--dangerously-skip-permissions", *self._options, "go"]
 
-    def line(self) -> str:
-        env = " ".join(f"{name}={shlex.quote(value)}" for name, value in self.environment().items())
-        file = self.folder / "run"
-        file.write_text(f"cd {self.project}\n{env} TERM=xterm-256color {shlex.join(self.command())}\n")
-        return f". {file}"
+    def script(self, command: str) -> str:
+        return f"cd {self.project}\nTERM=xterm-256color {command}\n"
 
     def said(self) -> str:
         return self.screen.said()

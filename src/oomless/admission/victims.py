@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import msgspec
 
+from oomless.config import MarkSettings
 from oomless.units import format_size
 
 #: Who is told to end has its grace of 1 s, and memory takes a while to be freed; then another is looked for.
@@ -24,14 +25,6 @@ DIES_WITHIN = 10.0
 BACK_OFF = 2.0
 #: A warning is over when so much less (as a share) is in use.
 HYSTERESIS = 0.05
-
-
-class Marks(msgspec.Struct, frozen=True, kw_only=True):
-    """Shares of what all trees together may use: nothing more starts, it is told, one is ended."""
-
-    admit: float = 0.8
-    warn: float = 0.9
-    end: float = 1.0
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +77,7 @@ def in_use(subjects: tuple[Subject, ...]) -> int:
 
 
 def judge(
-    watch: Watch, marks: Marks, allowed: int, subjects: tuple[Subject, ...], now: float
+    watch: Watch, marks: MarkSettings, allowed: int, subjects: tuple[Subject, ...], now: float
 ) -> tuple[Watch, tuple[Warn | EndOne, ...]]:
     used = in_use(subjects)
     watch = _after_the_victim(watch, subjects, now)

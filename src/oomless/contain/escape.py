@@ -3,9 +3,9 @@
 Nobody leaves a group by forking, but a process may write itself into another one, and hosts do that to a scope that
 they were started in; its limits are void then. Looked at once a second, by descent: who has moved is moved back, but
 not more than three times. Whoever cannot be, or is a container's, is named to the daemon (so that a sweep reaches it)
-and in the record, and is ended with the tree all the same. Memory that was
-taken outside stays charged there. Not for a tool shell's tree, of which whoever has moved has detached on purpose
-(``spare.py``), and nothing to do on rungs without groups. Standard library only.
+and in the record, and is ended with the tree all the same. Memory that was taken outside stays charged there. Not for
+a tool shell's tree, of which whoever has moved has detached on purpose (``spare.py``), and nothing to do on rungs
+without groups. Standard library only.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Escapes:
             return False
         above: proc.Stat | None = stat
         while above is not None and above.pid not in (1, self._shim.pid):
-            if "oomless.daemon" in proc.cmdline(above.pid):
+            if ending.DAEMON in proc.cmdline(above.pid):
                 return False
             above = proc.read_stat(above.ppid)
         return True

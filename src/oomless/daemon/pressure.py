@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 assert sys.platform == "linux"
 
-from oomless.admission.victims import EndOne, Marks, Subject, Watch, in_use, judge, may_use
+from oomless.admission.victims import EndOne, Subject, Watch, in_use, judge, may_use
 from oomless.config import Watched, headroom_bytes
 from oomless.contain import files
 from oomless.daemon.gate import Gate
@@ -59,7 +59,7 @@ class Pressure:
         used = in_use(tuple(_subject(tree) for tree in held))
         headroom = headroom_bytes(settings, memory.total_bytes)
         allowed = may_use(settings.budget, memory.total_bytes, headroom, memory.available_bytes, used)
-        marks = Marks(admit=settings.marks.admit, warn=settings.marks.warn, end=settings.marks.end)
+        marks = settings.marks
         near = used >= marks.admit * allowed
         if not near and self._watch == Watch():
             self._quiet.clear()

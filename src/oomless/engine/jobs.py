@@ -28,8 +28,8 @@ _FIX = "correct the line, or use --keep-going to run the others"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """``memory`` reserves and limits, ``expect`` only reserves; ``processes``: so many at once;
-    ``retries`` are further attempts."""
+    """``memory`` reserves and limits, ``expect`` only reserves; ``processes``: so many at once; ``retries`` are
+    further attempts."""
 
     line: int
     name: str
