@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import cast
 
@@ -15,8 +16,9 @@ from oomless.census.configured import Configured, Entries
 from oomless.census.settings import Reader
 from oomless.census.snapshot import Snapshot
 from oomless.census.told import KnownLeftover, Told
-from oomless.daemon.left import Memory, Trees
+from oomless.daemon.left import Memory, Trace, Trees
 from oomless.daemon.remains import Remains
+from oomless.platform import proc
 from test_census import SERVER_MARKS, TOOL_MARKS, by_pid, row, snapshot
 from test_verdicts import GONE, HELD, INIT, settle
 
@@ -268,3 +270,20 @@ class TestTheDaemon:
         remains = Remains(Memory((2**22 + 1, 1)), cast(Trees, None))
         assert remains._of_settings(NODE) == "its entry mine in ~/.claude.json starts it with nohup"
         assert remains._of_settings(("node", "other.js")) == ""
+
+    def test_and_is_not_ended(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        servers = {"mine": {"command": "nohup", "args": ["sleep", "61"]}}
+        (tmp_path / ".claude.json").write_text(json.dumps({"mcpServers": servers}))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
+        for command, spared in ((["sleep", "61"], True), (["tail", "-f", "/dev/null"], False)):
+            with subprocess.Popen(command) as process:
+                try:
+                    found = proc.read_stat(process.pid)
+                    assert found is not None
+                    memory = Memory((2**22 + 1, 1))
+                    memory.traces[found.pid, found.start] = Trace(above=(), shell_sid=None)
+                    remains = Remains(memory, Trees(lambda pid: False, set))
+                    assert bool(remains.look({found.pid: found})) is not spared
+                finally:
+                    process.kill()

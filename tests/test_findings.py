@@ -103,6 +103,14 @@ class TestServers:
         assert "on pts/8" not in found.action, "the older session is not the one to close"
         assert "the session 100:100 is older and runs the same command line, as 101" in found.evidence[0]
 
+    def test_what_is_proven_and_what_is_likely_are_told_apart(self) -> None:
+        job = row(60, 1, "python crunch.py", pgid=50, sid=50)
+        seen = snapshot(INIT, row(41, 1, FLOW, pgid=40, sid=30), job, p60=TOOL_MARKS)
+        found = rules(scene(seen, p60=Standing(backgrounded=True)))
+        assert (found["orphans"].pids, found["likely-orphans"].pids) == ((41,), (60,))
+        assert "oomless reap shows what it would end" in found["orphans"].action
+        assert found["likely-orphans"].title.startswith("1 process seem")
+
     def test_an_older_generation(self) -> None:
         seen = snapshot(INIT, row(100, 1, "claude"), row(101, 100, FLOW), row(201, 100, FLOW))
         found = rules(scene(seen, p201=Standing(stdin="held")))["superseded-servers"]

@@ -96,6 +96,18 @@ class TestOfBrowsers:
         found = settle(self.seen(second), p47=UNKNOWN)
         assert (found[46].verdict, found[47].verdict) == ("left-running", "unknown")
 
+    def test_one_that_has_its_parent_is_that_ones(self) -> None:
+        """Below the live session itself, of which the browser's server was replaced."""
+        mark = Marks(session="s-1", project=True)
+        rows = (
+            row(100, 1, "claude", sid=99), row(101, 1, FLOW, pgid=100, sid=99),
+            row(105, 101, CHROME, pgid=100, sid=99), row(107, 100, HANDLER, pgid=106, sid=106),
+            row(201, 100, FLOW, start=5000, pgid=100, sid=99),
+        )  # fmt: skip
+        marks = {f"p{one.pid}": mark for one in rows[1:]}
+        found = settle(snapshot(INIT, *rows, **marks), default=GONE, p201=HELD)
+        assert (found[105].verdict, found[107].verdict) == ("superseded", "owned")
+
     def test_one_that_listens_or_was_not_read(self) -> None:
         assert settle(self.seen(), p47=Standing(listens=True))[47].verdict != "orphan"
 

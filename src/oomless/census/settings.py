@@ -8,7 +8,6 @@ broken, too large or no file says nothing (a project may come from anybody); not
 from __future__ import annotations
 
 import os
-import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -82,7 +81,7 @@ class Reader:
         try:
             found = os.fstat(fd)
             stamp = found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
-            if not stat.S_ISREG(found.st_mode) or found.st_size > (LARGEST_OF_PROJECT if project else LARGEST):
+            if found.st_size > (LARGEST_OF_PROJECT if project else LARGEST):  # what is no file has no size
                 return _File()
             if file not in self._kept or self._kept[file][0] != stamp:
                 content = os.read(fd, found.st_size)
