@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from typing import cast
 
 import pytest
 
+from helpers import wait_for
 from oomless.census import settings
 from oomless.census.attribute import Attributed
 from oomless.census.configured import Configured, Entries
@@ -261,6 +263,10 @@ class TestVerdicts:
         assert (found[102].server, found[103].server) == (None, None)
 
 
+def runs(pid: int, command: list[str]) -> bool:
+    return proc.cmdline(pid) == command
+
+
 class TestTheDaemon:
     def test_what_its_entry_has_go_on_is_spared(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         servers = {"mine": {"command": "nohup", "args": [*NODE]}}
@@ -279,6 +285,8 @@ class TestTheDaemon:
         for command, spared in ((["sleep", "61"], True), (["tail", "-f", "/dev/null"], False)):
             with subprocess.Popen(command) as process:
                 try:
+                    # In exec(2) descriptors are closed, which Popen waits for, before the arguments are there.
+                    assert wait_for(functools.partial(runs, process.pid, command), 10)
                     found = proc.read_stat(process.pid)
                     assert found is not None
                     memory = Memory((2**22 + 1, 1))
