@@ -419,6 +419,26 @@ def test_a_log_of_the_journal_that_was_torn(roster: Path, how: str, shim_too: bo
 
 
 @pytest.mark.skipif(not OFFERS[0].bases, reason="no control groups can be made here")
+def drafts() -> list[str]:
+    return sorted(name.name for name in Path(Paths().exits).iterdir())
+
+
+def test_half_an_exit_record_goes_with_its_tree(roster: Path) -> None:
+    """What a shim is writing is its own; what one was writing when it was killed is nobody's."""
+    process = start("--name", "tree", "--", *TREE, str(roster), "stay", "plain")
+    assert wait_for(lambda: "root" in read_roster(roster) and running("tree"), 30)
+    (one,) = Client(Paths(), start=False).status().trees
+    tree = one.tree
+    (Path(Paths().exits) / f"{tree}.json.{process.pid}.new").write_text('{"schema": "oomless.r')
+    kill_daemon()
+    (Path(Paths().exits) / "t0.json.99.new").touch()
+    run_oomless("daemon", "start")
+    assert drafts() == [f"{tree}.json.{process.pid}.new"]
+    kill(process)
+    assert wait_for(lambda: drafts() == [], 10)
+    assert gone(roster, 5) == []
+
+
 def test_who_is_in_a_group_of_ours_that_no_journal_knows_is_said_and_left_alone(roster: Path) -> None:
     process = start("--name", "tree", "--", *TREE, str(roster), "stay", "plain")
     assert wait_for(lambda: "root" in read_roster(roster) and running("tree"), 30)

@@ -160,6 +160,7 @@ class Registry:
             elif self._resume(tree, found):
                 living.append(tree)
         self._remnants.remove_groups(rows, self.trees)
+        self._remnants.remove_drafts(self.trees)
         self._spawn(self._remnants.remove_forgotten(self.trees))
         return living
 
@@ -233,6 +234,7 @@ class Registry:
             tmp = "" if left or running else await self._remnants.remove_tmp(tree.id)
             text += f"; {tmp}" if tmp else ""
             self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed, running)
+            self._remnants.remove_drafts(self.trees)
         if self._remnants.anything(tree.id, tree.cgroups):
             self._spawn(self._remnants.clear_late(tree.id, tree.cgroups))
 

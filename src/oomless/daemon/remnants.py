@@ -1,7 +1,7 @@
-"""What dead trees leave besides processes: empty groups, and the folders of ``--private-tmp``.
+"""What dead trees leave besides processes: empty groups, half an exit record, the folders of ``--private-tmp``.
 
-A shim removes both itself. Here is what happens where it was killed: after its tree was swept, and for what is still
-there when a daemon starts. Nothing is removed of a tree of which somebody lives. Not here: ending those
+A shim removes all of it itself. Here is what happens where it was killed: after its tree was swept, and for what is
+still there when a daemon starts. Nothing is removed of a tree of which somebody lives. Not here: ending those
 (``registry.py``), and the removal itself (``contain/privatetmp.py``, ``contain/groups.py``).
 """
 
@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Container, Iterable
+from contextlib import suppress
 
 assert sys.platform == "linux"
 
@@ -47,6 +48,13 @@ class Remnants:
                 self._log.warning(
                     "processes in a group of ours", path=path, pids=" ".join(map(str, pids[:20])), why=why
                 )
+
+    def remove_drafts(self, living: Container[str]) -> None:
+        """Exit records that a shim was writing when it was killed (``files.replace``: ``TREE.json.PID.new``)."""
+        with suppress(OSError):
+            for name in os.listdir(self._paths.exits):
+                if name.endswith(".new") and name.partition(".")[0] not in living:
+                    os.unlink(f"{self._paths.exits}/{name}")
 
     async def clear_late(self, tree: str, cgroups: dict[str, str]) -> None:
         """Of a tree that is over, whose members have been killed and are long in dying: seconds, on a machine under
