@@ -87,11 +87,12 @@ class Core:
         self._sessions = Sessions(
             rows, platform.boot_id(), trees, log, self._session_gone, self._unregistered.hand_over, look, self._keep
         )
+        sessions = self._unregistered.living
         self._pressure = Pressure(
-            self._registry, self._gate, settings, self._unregistered.living, self._leases.end, self._publish, log
+            self._registry, self._gate, settings, sessions, look, self._leases.end, self._publish, log
         )
         self._idle = IdleWatch(lambda: [memory for _, _, memory in self._remembered()])
-        known = Known(trees.holds, self._registry.roots, self._unregistered.living, self._spared)
+        known = Known(trees.holds, self._registry.roots, sessions, self._spared)
         self._reaper = Reaper(known, platform.boot_id(), rows.reaped, log)
         around = Around(self._around, platform.headroom)
         growth = Growth(platform.private_bytes)

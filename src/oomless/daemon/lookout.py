@@ -46,7 +46,7 @@ class Lookout:
         self._sampler = Sampler()
         self._births = BirthWatch(self._soon)
         self._timer: asyncio.TimerHandle | None = None
-        self._open = False
+        self._open = self._looking = False
 
     def start(self, *eyes: Eye) -> None:
         self._eyes = eyes
@@ -54,14 +54,19 @@ class Lookout:
         self.now()
 
     def now(self) -> None:
-        if not self._open:
+        """Does nothing if what a look has found asks for one."""
+        if not self._open or self._looking:
             return
         self._cancel()
-        lines, executed = self._births.drain()
-        table, ours = self._sampler.look(), self._trees.roots()
-        for eye in self._eyes:
-            eye.look(table, ours, lines, executed)
-        self._births.looked()
+        self._looking = True
+        try:
+            lines, executed = self._births.drain()
+            table, ours = self._sampler.look(), self._trees.roots()
+            for eye in self._eyes:
+                eye.look(table, ours, lines, executed)
+            self._births.looked()
+        finally:
+            self._looking = False
         hosted = any(self._eyes)
         self._births.want(hosted)
         every = EVERY if hosted or self._busy() else IDLE_EVERY

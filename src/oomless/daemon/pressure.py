@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 assert sys.platform == "linux"
 
-from oomless.admission.victims import EndOne, Subject, Watch, in_use, judge, may_use
+from oomless.admission.victims import EndOne, Subject, Warn, Watch, in_use, judge, may_use
 from oomless.config import Watched, headroom_bytes
 from oomless.contain import files
 from oomless.daemon.gate import Gate
@@ -29,8 +29,9 @@ IDLE_AFTER, IDLE_TICKS = 2.0, 2
 
 
 class Pressure:
-    """``hosts``: the processes of all sessions that are known. ``end`` asks the shim of a tree to end it, for that
-    reason and as a victim. ``tell`` gets what is to be known: kind, tree, name, text."""
+    """``hosts``: the processes of all sessions that are known; ``refresh`` finds those that began since the last look.
+    ``end`` asks the shim of a tree to end it, for that reason and as a victim. ``tell`` gets what is to be known:
+    kind, tree, name, text."""
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class Pressure:
         gate: Gate,
         settings: Watched,
         hosts: Callable[[], Iterable[tuple[int, int]]],
+        refresh: Callable[[], None],
         end: Callable[[Tree, str, bool], bool],
         tell: Callable[[str, str, str, str], None],
         log: Log,
@@ -46,6 +48,7 @@ class Pressure:
         self._gate = gate
         self._settings = settings
         self._hosts = hosts
+        self._refresh = refresh
         self._end = end
         self._tell = tell
         self._log = log
@@ -53,7 +56,22 @@ class Pressure:
         self._quiet: dict[str, tuple[float, int]] = {}
 
     def look(self) -> bool:
-        """Judges the figures of a fresh sample; True if the next one should come soon."""
+        """Judges the figures of a fresh sample; True if the next one should come soon. Nobody is ended before a look
+        at the process table, which notices a session only every five seconds where nothing else runs."""
+        near, watch, actions = self._judge()
+        if any(isinstance(action, EndOne) for action in actions):
+            self._refresh()
+            near, watch, actions = self._judge()
+        self._watch = watch
+        for action in actions:
+            if isinstance(action, EndOne):
+                self._end_one(action)
+            else:
+                self._log.warning(action.reason)
+                self._tell("pressure", "", "", action.reason)
+        return near
+
+    def _judge(self) -> tuple[bool, Watch, tuple[Warn | EndOne, ...]]:
         now, settings, memory = time.monotonic(), self._settings.current(), self._gate.memory
         held = tuple(self._registry.trees.values())
         used = in_use(tuple(_subject(tree) for tree in held))
@@ -63,16 +81,9 @@ class Pressure:
         near = used >= marks.admit * allowed
         if not near and self._watch == Watch():
             self._quiet.clear()
-            return False
+            return False, self._watch, ()
         subjects = self._subjects(held, near=used >= marks.warn * allowed, over=used >= marks.end * allowed, now=now)
-        self._watch, actions = judge(self._watch, marks, allowed, subjects, now)
-        for action in actions:
-            if isinstance(action, EndOne):
-                self._end_one(action)
-            else:
-                self._log.warning(action.reason)
-                self._tell("pressure", "", "", action.reason)
-        return near
+        return near, *judge(self._watch, marks, allowed, subjects, now)
 
     def _subjects(self, held: tuple[Tree, ...], near: bool, over: bool, now: float) -> tuple[Subject, ...]:
         """Who does nothing is found out only where it may matter soon, who may be ended only where it matters."""
