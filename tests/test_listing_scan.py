@@ -366,53 +366,6 @@ def test_the_real_ps_through_a_pipe() -> None:
     assert json.loads(result.stdout)["unreadable"] == []
 
 
-# -- what looks left over ----------------------------------------------------------------------------------------
-
-FULL = "    PID    PPID     SID TTY          ELAPSED COMMAND\n"
-
-
-def lost(ppid: int = 1, command: str = SERVER, sid: int = 40, tty: str = "?", init: str = "/sbin/init") -> ListedRow:
-    """A server, a live session on pts/1, and who is above."""
-    lines = [
-        f"      1       0       1 ?        10-00:00:00 {init}",
-        "    900       1     900 ?        05-00:00:00 /usr/lib/systemd/systemd --user",
-        "    950       1     950 ?        05-00:00:00 /opt/agent",
-        "    500     490     480 pts/1       01:00:00 claude",
-        f"    700  {ppid:6}  {sid:6} {tty:8}    02:00:00 {command}",
-        "    701     700     700 ?           02:00:00 node helper.js",
-    ]
-    found = rows(FULL + "\n".join(lines) + "\n")
-    assert found[701].verdict == found[700].verdict
-    return found[700]
-
-
-@pytest.mark.parametrize("above", [1, 900])
-def test_a_server_that_init_took_in_seems_to_be_left(above: int) -> None:
-    found = lost(above)
-    assert (found.verdict, found.confidence) == ("orphan", 0.6)
-    assert found.evidence[0].startswith(f"its parent is {above}, which only takes in what has lost its own")
-    assert "a listing cannot prove it" in found.evidence[0]
-
-
-@pytest.mark.parametrize(
-    "near",
-    [
-        {"ppid": 950}, {"sid": 700}, {"tty": "pts/1"}, {"init": "claude -p go"}, {"init": "/opt/agent"},
-        {"command": f"{SERVER} --port 3000"}, {"command": f"{SERVER} --transport=sse"},
-        {"command": f"{SERVER} serve"},
-    ],
-)  # fmt: skip
-def test_a_parent_of_one_is_not_enough(near: dict[str, Any]) -> None:
-    assert lost(**near).verdict == ("owned" if near.get("init") == "claude -p go" else "unknown")
-
-
-def test_what_to_do_about_it_is_on_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    text = FULL + "    700       1      40 ?           02:00:00 " + SERVER + "\n"
-    (found,) = (one for one in told(text).findings if one.rule == "likely-orphans")
-    assert "seem to be left" in found.title
-    assert "on the machine itself" in found.action
-
-
 # -- start times as ps shortens them --------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ from . import scene as recorded
 from .scene import Label, known_programs
 
 #: What gives verdicts on listings: the rules of recorded scenes, and the reading of text.
-RULES = (*recorded.RULES, "listed.py", "listed_rows.py", "listed_lost.py", "../platform/listing/*.py")
+RULES = (*recorded.RULES, "listed*.py", "../platform/listing/*.py")
 LISTINGS = Path(__file__).parent / "listings"
 
 

@@ -26,6 +26,7 @@ _ELECTRON = frozenset({"code", "code-insiders", "codium", "cursor", "windsurf", 
 #: What an entry file is called, and where it is built to.
 _PARTS = frozenset({"index", "main", "server", "cli", "start", "stdio", "app", "__main__"})
 _BUILT = frozenset({"dist", "build", "src", "lib", "out", "bin"})
+_SERVERS = ("/mcp", "/mcp-servers")
 _WORDS = re.compile(r"[^a-z0-9]+")
 
 
@@ -144,6 +145,16 @@ def package_of(path: str) -> str:
     return "/".join(parts[:2]) if parts[0].startswith("@") else parts[0]
 
 
+def adopts(argv: tuple[str, ...]) -> bool:
+    """Whether it takes in what has lost its parents, beside the first process: the user's own systemd."""
+    return base("".join(argv[:1])) == "systemd" and "--user" in argv
+
+
+def is_crash_handler(argv: tuple[str, ...]) -> bool:
+    """Of Chromium, and of what is built on it (crashpad: handler/crashpad_handler_main.cc)."""
+    return base("".join(argv[:1])).endswith("crashpad_handler")
+
+
 def is_driven(argv: tuple[str, ...]) -> bool:
     """Whether it is a browser that the program which started it holds by a pipe (Playwright, Puppeteer): it is of no
     use without that one, and nobody's own browser has this."""
@@ -152,13 +163,16 @@ def is_driven(argv: tuple[str, ...]) -> bool:
 
 def mcp_name(command: Command) -> str:
     """What it calls itself, if that says that it is an MCP server, else "": the name of its package, module, script
-    or program; or of the folder, where the script is only called after its part in it."""
+    or program; or of the folder, where the script is only called after its part in it; or its own name in a folder of
+    such servers."""
     script = base(command.script.partition("?")[0])
     stem = script.rpartition(".")[0] or script
     names = [package_of(command.script), command.module, stem, "" if command.script else command.program]
     if stem in _PARTS:
         names += [folder for folder in command.script.split("/")[-4:-1] if folder not in _BUILT][-2:]
-    return next((name for name in names if "mcp" in _WORDS.split(name.lower())), "")
+    if command.script.rpartition("/")[0].endswith(_SERVERS):
+        names.append(f"mcp/{stem}")
+    return next((name for name in names if any(word.endswith("mcp") for word in _WORDS.split(name.lower()))), "")
 
 
 def describe(command: Command) -> str:

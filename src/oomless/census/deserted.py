@@ -11,12 +11,14 @@ from collections.abc import Mapping
 import msgspec
 
 from oomless.census.attribute import Attributed, Verdict
-from oomless.census.command import base
+from oomless.census.command import adopts
 from oomless.census.lineage import Lineage
 from oomless.census.snapshot import Marks, Snapshot, launched
 from oomless.model import ProcessInfo
 from oomless.platform.base import Standing
 
+#: How sure it is where it is likely, and nothing proves it. Nobody is ended for that (``cli/proposal.py``: 0.9).
+LIKELY = 0.6
 #: What was not read may listen.
 UNREAD = Standing(listens=True)
 
@@ -35,8 +37,7 @@ def adopted(process: ProcessInfo, lineage: Lineage, marks: Mapping[int, Marks]) 
         return process.sid != 1
     if parent is None or lineage.parent(process.pid) is None:
         return False
-    manages = base("".join(parent.command[:1])) == "systemd" and "--user" in parent.command
-    if parent.pid == 1 or (manages and parent.uid == process.uid):
+    if parent.pid == 1 or (adopts(parent.command) and parent.uid == process.uid):
         elsewhere = process.sid != parent.sid or process.pgid not in (parent.pgid, process.pid)
         return elsewhere or (parent.pid == 1 and launched(own, marks[1]))
     return parent.uid == process.uid and process.pgid != parent.pgid and launched(own, marks[parent.pid])

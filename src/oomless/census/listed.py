@@ -20,6 +20,7 @@ from oomless.census.catalog import Catalog
 from oomless.census.command import parse, to_be
 from oomless.census.listed_lost import likely
 from oomless.census.listed_rows import Merged, merge
+from oomless.census.listed_shells import between, left
 from oomless.census.snapshot import Marks, Snapshot
 from oomless.census.verdicts import settle
 from oomless.model import ProcessInfo
@@ -50,10 +51,11 @@ class Census(msgspec.Struct, frozen=True, kw_only=True):
 def census(listing: Listing, catalog: Catalog) -> Census:
     rows = merge(listing)
     seen, timed = snapshot(rows, catalog)
-    found = _by_terminal(_instances(attribute(seen, (), catalog), rows), rows)
+    found = between(_by_terminal(_instances(attribute(seen, (), catalog), rows), rows), seen, rows)
     if timed:
         found = _whole(found, settle(found, seen, {}), rows)
     found = likely(found, rows)
+    found = (*found, *left(found, seen, rows, catalog, timed))
     told = {one.process.pid: one for one in found}
     for process in seen.processes:
         if process.pid not in told and rows[process.pid].mentioned:

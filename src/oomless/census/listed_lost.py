@@ -1,24 +1,25 @@
-"""Which servers of a saved listing look left over: those whose printed parent is one that only takes in what has lost
-its own. Pure.
+"""Which servers of a saved listing look left over: those whose parent is one that only takes in what has lost its
+own, and, where no parents are printed, those on a terminal where nobody can be their client. Pure.
 
 No proof, and never a ground to end anything: a listing shows nobody's standard input. A stdio server is started by
 its client, as a child; so if its parent is init, the client is gone, or something in between has ended. What speaks
 for the latter, or for a server that was never a child, leaves it unknown: a host on its terminal, a port or a network
-transport in its arguments, a process session of its own.
+transport in its arguments, a process session of its own. On a terminal a client is whoever is no shell and no server;
+a server in the foreground is one that somebody tries there by hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from oomless.census.attribute import Attributed
-from oomless.census.command import base
-from oomless.census.deserted import judged
+from oomless.census.command import SHELLS, adopts, base, parse
+from oomless.census.deserted import LIKELY, judged
 from oomless.census.listed_rows import Merged
+from oomless.platform.listing import Listed
 
-#: Far from proven (``cli/proposal.py``: 0.9).
-LIKELY = 0.6
-#: First processes that only manage, and who else takes in a user's orphans (systemd --user, PR_SET_CHILD_SUBREAPER).
+_FIRST = 1
+#: First processes that only manage.
 _INITS = frozenset(
     {"init", "systemd", "launchd", "tini", "dumb-init", "docker-init", "catatonit", "s6-svscan", "runit"}
 )
@@ -35,8 +36,9 @@ def likely(found: tuple[Attributed, ...], rows: Mapping[int, Merged]) -> tuple[A
         if one.instance is not None:
             instances.setdefault(one.instance, []).append(one)
     changed: dict[int, Attributed] = {}
+    used = terminals | _used(rows, {one.process.pid for members in instances.values() for one in members})
     for root, members in instances.items():
-        why = _lost(root, members, rows, terminals)
+        why = _lost(root, members, rows, terminals) or _left_behind(root, members, rows, used)
         if why:
             changed |= {one.process.pid: judged(one, "orphan", LIKELY, why) for one in members}
     return tuple(changed.get(one.process.pid, one) for one in found)
@@ -44,9 +46,9 @@ def likely(found: tuple[Attributed, ...], rows: Mapping[int, Merged]) -> tuple[A
 
 def _lost(root: int, members: Iterable[Attributed], rows: Mapping[int, Merged], terminals: Iterable[str]) -> str:
     row = rows[root].listed
-    if row.ppid is None or row.sid == root or row.tty in terminals or not _takes_in(row.ppid, rows):
+    if row.ppid is None or _leads(row) or row.tty in terminals or not takes_in(row.ppid, rows):
         return ""
-    if any(one.verdict != "unknown" or _by_network(one) for one in members):
+    if not _may_be(members):
         return ""
     return (
         f"its parent is {row.ppid}, which only takes in what has lost its own; a server on standard input is a child"
@@ -54,14 +56,42 @@ def _lost(root: int, members: Iterable[Attributed], rows: Mapping[int, Merged], 
     )
 
 
-def _takes_in(pid: int, rows: Mapping[int, Merged]) -> bool:
+def _used(rows: Mapping[int, Merged], servers: Container[int]) -> set[str]:
+    """Terminals on which is anybody else than shells and servers."""
+    there = (row.listed for pid, row in rows.items() if pid not in servers)
+    return {row.tty for row in there if parse(tuple(row.command.split())).program not in SHELLS}
+
+
+def _left_behind(root: int, members: Iterable[Attributed], rows: Mapping[int, Merged], used: Container[str]) -> str:
+    """Only where the first process is printed: else rows were left out, and the client may be among them."""
+    row = rows[root].listed
+    if row.ppid is not None or not row.tty or row.tty in used or _FIRST not in rows or not _may_be(members):
+        return ""
+    states = [rows[one.process.pid].listed.state for one in members]
+    if any(not state or "+" in state for state in states):
+        return ""
+    return (
+        f"nobody on its terminal {row.tty} can be its client, there are only shells beside servers, and it is in the"
+        " background there (a listing cannot prove it)"
+    )
+
+
+def _may_be(members: Iterable[Attributed]) -> bool:
+    return all(one.verdict == "unknown" and not _by_network(one) for one in members)
+
+
+def _leads(row: Listed) -> bool:
+    """Whether it leads a process session: ``ps`` has an ``s`` for that in its states, after the first letter."""
+    return row.sid == row.pid or "s" in row.state[1:]
+
+
+def takes_in(pid: int, rows: Mapping[int, Merged]) -> bool:
     """The first process, if it is no host in a container, and a user's own systemd."""
     row = rows.get(pid)
     if row is None:
-        return pid == 1
-    words = row.listed.command.split()
-    program = base(words[0]).rstrip(":") if words else ""
-    return program in _INITS and (pid == 1 or "--user" in words)
+        return pid == _FIRST
+    words = tuple(row.listed.command.split())
+    return adopts(words) or (pid == _FIRST and base("".join(words[:1])).rstrip(":") in _INITS)
 
 
 def _by_network(one: Attributed) -> bool:

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from oomless.census.attribute import Attributed
-from oomless.census.command import base
+from oomless.census.command import is_crash_handler
 from oomless.census.deserted import UNREAD, judged, own_reason
 from oomless.platform.base import Standing
 
 #: As sure as the server or browser that it goes with.
 _ENDABLE = ("orphan", "superseded")
-#: Of Chromium and what is built on it (crashpad: handler/crashpad_handler_main.cc).
-_CRASH_HANDLER = "crashpad_handler"
 
 
 def of_servers(
@@ -46,7 +44,7 @@ def of_browsers(found: Iterable[Attributed], standings: Mapping[int, Standing]) 
     browsers: dict[tuple[str | None, str], list[Attributed]] = {}
     handlers = []
     for one in found:
-        if _program(one).endswith(_CRASH_HANDLER):
+        if is_crash_handler(one.process.command):
             handlers.append(one)
         elif one.kind == "browser":
             browsers.setdefault((one.session, _folder(one)), []).append(one)
@@ -59,10 +57,6 @@ def of_browsers(found: Iterable[Attributed], standings: Mapping[int, Standing]) 
             first = min(theirs, key=lambda each: (each.process.start, each.process.pid))
             why = f"it is the crash handler of the browser {first.process.pid}, which is {first.verdict}"
             yield judged(one, first.verdict, first.confidence, why)
-
-
-def _program(one: Attributed) -> str:
-    return base("".join(one.process.command[:1]))
 
 
 def _folder(one: Attributed) -> str:

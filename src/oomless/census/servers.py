@@ -13,7 +13,7 @@ import msgspec
 
 from oomless.census import redact
 from oomless.census.catalog import Kind, Known
-from oomless.census.command import SHELLS, describe, mcp_name, parse, to_be
+from oomless.census.command import SHELLS, adopts, describe, mcp_name, parse, to_be
 from oomless.census.configured import Entry
 from oomless.census.lineage import Lineage
 from oomless.census.snapshot import Marks, launched
@@ -109,7 +109,9 @@ class Servers:
         if parse(self._lineage.by_pid[pid].command).program in SHELLS or self._marks[pid].host_pid:
             return False
         above = self._lineage.parent(pid)
-        return above is None or above == 1 or above in self._sessions or self._wraps(above, pid)
+        if above is None or above == 1 or above in self._sessions:
+            return True
+        return adopts(self._lineage.by_pid[above].command) or self._wraps(above, pid)
 
     def _add(self, root: int, name: str, serving: int, by: str, *, guess: bool = False) -> None:
         """The innermost server of a chain of wrappers is the one that serves."""

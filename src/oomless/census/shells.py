@@ -17,7 +17,7 @@ import msgspec
 
 from oomless.census.attribute import MARK, Attributed
 from oomless.census.command import is_driven
-from oomless.census.deserted import UNREAD, adopted, judged, own_reason
+from oomless.census.deserted import LIKELY, UNREAD, adopted, judged, own_reason
 from oomless.census.lineage import Lineage
 from oomless.census.snapshot import Marks
 from oomless.model import ProcessInfo
@@ -25,8 +25,6 @@ from oomless.platform.base import Standing
 
 #: The host is gone, by its number and start time, and nobody lives who may own the shell.
 ORPHAN = 0.9
-#: Nobody is ended for that (``cli/proposal.py``).
-LIKELY = 0.6
 #: The name in the catalog of a host's tool shell, whose command line no other program has.
 TOOL_SHELL = "claude-code-shell"
 

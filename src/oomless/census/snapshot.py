@@ -1,7 +1,7 @@
 """One look at the machine: the process table, and the marks that hosts and oomless leave in environments.
 
-The only part of the census that reads anything. Of an environment, a few named variables are taken and never
-any other, since it holds secrets; of another user's process there are no marks.
+Hosts' settings are read in ``settings.py``, and nothing else of the census reads. Of an environment, a few named
+variables are taken and never any other, since it holds secrets; of another user's process there are no marks.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import msgspec
 from oomless.census import mates, shells
 from oomless.census.attribute import Attributed, Verdict
 from oomless.census.command import to_be
-from oomless.census.deserted import UNREAD, adopted, judged, marks_by_pid, own_reason
+from oomless.census.deserted import LIKELY, UNREAD, adopted, judged, marks_by_pid, own_reason
 from oomless.census.lineage import Lineage
 from oomless.census.shims import prefixed
 from oomless.census.snapshot import Marks, Snapshot
@@ -30,9 +30,8 @@ from oomless.platform.base import Standing
 from oomless.units import format_duration
 
 #: By the other end of stdin; by that and one that took its place; by order of start alone; as a fact of this moment.
-ORPHAN, SUPERSEDED, REPLACED, DUPLICATE = 0.9, 0.9, 0.6, 0.9
-#: What is a server by its words alone may be a job that has read all its input.
-GUESSED = 0.6
+#: What is a server by its words alone may be a job that has read all its input: that is likely at most.
+ORPHAN, SUPERSEDED, REPLACED, DUPLICATE = 0.9, 0.9, LIKELY, 0.9
 #: No call is seen, only CPU time: the daemon watches for as long as this before a server is called idle.
 IDLE, IDLE_AFTER = 0.6, 30 * 60.0
 #: Seconds of CPU time a second. Eleven real servers that nobody called used 0 to 5 ms a minute each; two that were
@@ -146,7 +145,7 @@ def _orphans(copy: _Copy, lineage: Lineage, standings: Mapping[int, Standing]) -
     for one in copy.members:
         why = spared.get(one.process.pid)
         verdict: Verdict = "left-running" if why else "orphan"
-        yield judged(one, verdict, GUESSED if one.guessed else ORPHAN, f"{gone}; {why}" if why else gone)
+        yield judged(one, verdict, LIKELY if one.guessed else ORPHAN, f"{gone}; {why}" if why else gone)
 
 
 def _beside(
@@ -159,8 +158,8 @@ def _beside(
     the id of a dead one."""
     roots = [copy.root for copy in deserted]
     proven = [one for root in roots if (one := changed.get(root.process.pid)) and one.verdict == "orphan"]
-    lost = {copy.root.process.pid: copy for copy in deserted if copy.root.process.pid not in changed}
-    lost = {pid: copy for pid, copy in lost.items() if copy.root.session not in living}
+    rest = ((copy.root, copy) for copy in deserted if copy.root.session not in living)
+    lost = {root.process.pid: copy for root, copy in rest if root.process.pid not in changed}
     for root in mates.of_servers([copy.root for copy in lost.values()], proven, standings):
         members = lost[root.process.pid].members
         if not any(_meant(one, standings) for one in members):
@@ -222,7 +221,7 @@ def _older(copy: _Copy, youngest: _Copy, standings: Mapping[int, Standing], seen
         return None
     by = f"the session {root.session} runs the same command line again, as {youngest.root.process.pid}"
     if stands[0].stdin == "gone":
-        sure = GUESSED if root.guessed else SUPERSEDED
+        sure = LIKELY if root.guessed else SUPERSEDED
         return "superseded", sure, f"nobody holds the other end of the standard input of {pid}; {by}"
     later = (youngest.start - copy.start) / seen.starts_per_second - seen.starts_within
     if stands[0].stdin == "unknown" and root.host in SINGLE and later > TOGETHER and not root.detached:

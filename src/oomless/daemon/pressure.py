@@ -29,9 +29,9 @@ IDLE_AFTER, IDLE_TICKS = 2.0, 2
 
 
 class Pressure:
-    """``hosts``: the processes of all sessions that are known; ``refresh`` finds those that began since the last look.
-    ``end`` asks the shim of a tree to end it, for that reason and as a victim. ``tell`` gets what is to be known:
-    kind, tree, name, text."""
+    """``hosts``: the processes of all sessions that are known; ``refresh`` finds those that began since the last
+    look. ``end`` asks the shim of a tree to end it, for that reason and as a victim. ``tell`` gets what is to be
+    known: kind, tree, name, text."""
 
     def __init__(
         self,

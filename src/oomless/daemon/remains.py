@@ -13,7 +13,7 @@ from collections.abc import Mapping
 assert sys.platform == "linux"
 
 from oomless.census import catalog
-from oomless.census.command import base, is_driven
+from oomless.census.command import is_crash_handler, is_driven
 from oomless.census.configured import Entries
 from oomless.census.redact import command_line
 from oomless.census.settings import Reader
@@ -25,8 +25,6 @@ from oomless.platform import proc
 from oomless.platform.sockets import listeners
 
 _COMMAND_KEPT = 200
-#: Of Chromium and what is built on it (crashpad: handler/crashpad_handler_main.cc).
-_CRASH_HANDLER = "crashpad_handler"
 
 
 class Remains:
@@ -86,7 +84,7 @@ def _read(stat: proc.Stat, argv: tuple[str, ...]) -> Facts:
         protected=program.title if program is not None and program.kind in catalog.PROTECTED else "",
         host=program is not None and program.host,
         driven=program is not None and program.kind == "browser" and is_driven(argv),
-        handler=base("".join(argv[:1])).endswith(_CRASH_HANDLER),
+        handler=is_crash_handler(argv),
         apart=stat.sid == stat.pid and _has_servers_marks(stat.pid),
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from oomless.census.attribute import Attributed
+from oomless.census.deserted import LIKELY
 from oomless.census.findings.finding import Finding, Scene, Severity, listed, pids_of, where
-from oomless.census.listed_lost import LIKELY
 from oomless.census.redact import command_line
 
 #: More than these at once were the first sign in the incident that this tool is for.

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection, Iterable
 
 import msgspec
 
 from oomless.platform.listing.columns import Columns
 from oomless.platform.listing.facts import Listed, Unreadable
+from oomless.platform.listing.forest import with_parents
 from oomless.platform.listing.rows import Read, read
 
 #: A table of less than that is not cut by a terminal.
@@ -38,9 +40,16 @@ def block(columns: Columns, lines: list[Line], head: int = 0) -> Block:
     width = max((len(text) for _, text in lines), default=0)
     if _is_broken(lines, alone, width, head):
         return _joined(columns, lines, alone, width)
-    rows = _with_cuts(columns, [one for one in alone if one])
+    reads = [one for one in alone if one]
+    rows = _with_cuts(columns, reads)
     missed = (line for line, one in zip(lines, alone, strict=True) if one is None)
-    return Block(rows=rows, unreadable=tuple(Unreadable(line=number, text=text) for number, text in missed))
+    return _block(rows, reads, [Unreadable(line=number, text=text) for number, text in missed])
+
+
+def _block(rows: Iterable[Listed], reads: Iterable[Read], unreadable: Collection[Unreadable]) -> Block:
+    """Below a line that could not be read may stand anybody."""
+    told = tuple(rows) if unreadable else with_parents([(r, o.depth) for r, o in zip(rows, reads, strict=True)])
+    return Block(rows=told, unreadable=tuple(unreadable))
 
 
 def _is_broken(lines: list[Line], alone: list[Read | None], width: int, head: int) -> bool:
@@ -54,7 +63,7 @@ def _is_broken(lines: list[Line], alone: list[Read | None], width: int, head: in
 
 
 def _joined(columns: Columns, lines: list[Line], alone: list[Read | None], width: int) -> Block:
-    rows, unreadable = [], []
+    reads, unreadable = [], []
     at = 0
     while at < len(lines):
         count = 1 + _pieces(lines, alone, at, width)
@@ -64,9 +73,9 @@ def _joined(columns: Columns, lines: list[Line], alone: list[Read | None], width
         if found is None:
             unreadable.append(Unreadable(line=lines[at][0], text=lines[at][1]))
         else:
-            rows.append(found.listed)
+            reads.append(found)
         at += count
-    return Block(rows=tuple(rows), unreadable=tuple(unreadable))
+    return _block([one.listed for one in reads], reads, unreadable)
 
 
 def _pieces(lines: list[Line], alone: list[Read | None], at: int, width: int) -> int:

@@ -24,10 +24,11 @@ _BRANCH = re.compile(r"\A[| ]{0,200}\\_ (?=[^ ])")
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True):
-    """A row and where its command ends in the line."""
+    """A row, where its command ends in the line, and the width of the branch drawn before it (0: none)."""
 
     listed: Listed
     end: int
+    depth: int = 0
 
 
 def read(columns: Columns, line: int, text: str) -> Read | None:
@@ -38,9 +39,12 @@ def read(columns: Columns, line: int, text: str) -> Read | None:
     for at, column in enumerate(columns.columns):
         cells.setdefault(column.field if column.cell else f"command {at}", found[at + 1])
     command = columns.commands[-1]
-    printed = found[command + 1].rstrip(" \t")
-    listed = _listed(columns, line, cells, _BRANCH.sub("", printed))
-    return Read(listed=listed, end=found.start(command + 1) + len(printed))
+    start, printed = found.start(command + 1), found[command + 1].rstrip(" \t")
+    branch = _BRANCH.match(printed)
+    listed = _listed(columns, line, cells, printed[branch.end() :] if branch else printed)
+    # A branch begins with blanks: what is more than the one between two columns belongs to it.
+    depth = start + branch.end() - (found.end(command) + 1 if command else 0) if branch else 0
+    return Read(listed=listed, end=start + len(printed), depth=depth)
 
 
 @functools.lru_cache(maxsize=64)
