@@ -93,6 +93,28 @@ def test_a_parent_may_be_drawn_and_a_process_session_told_by_a_letter(state: str
 
 
 @pytest.mark.parametrize(
+    ("command", "verdict"),
+    [
+        ("docker run -i --rm mcp/postgres postgresql://localhost/app", "orphan"),
+        ("docker run -i --rm postgres:17", None),
+        ("/home/u/go/bin/gopls", "orphan"),
+        ("/home/u/go/bin/gopls serve -listen=unix;/tmp/gopls.sock", "unknown"),
+    ],
+)
+def test_a_container_and_a_language_server_may_be_left_too(command: str, verdict: str | None) -> None:
+    text = FULL + "      1       0       1 ?        10-00:00:00 /sbin/init\n"
+    found = rows(f"{text}    700       1      40 ?           02:00:00 {command}\n")
+    assert (found[700].verdict if 700 in found else None) == verdict
+
+
+def test_language_servers_below_one_that_is_left_go_with_it() -> None:
+    text = FULL + "      1       0       1 ?        10-00:00:00 /sbin/init\n"
+    text += "    700       1      40 ?           02:00:00 rust-analyzer\n"
+    text += "    701     700      40 ?           02:00:00 /opt/rust/libexec/rust-analyzer-proc-macro-srv\n"
+    assert {row.verdict for row in rows(text).values()} == {"orphan"}
+
+
+@pytest.mark.parametrize(
     ("command", "name"),
     [
         ("node /home/u/.npm/_npx/a/node_modules/.bin/xcodebuildmcp", "xcodebuildmcp"),
@@ -133,11 +155,16 @@ def test_a_server_beside_nothing_but_shells_seems_to_be_left() -> None:
     assert "a listing cannot prove it" in found.evidence[0]
 
 
+@pytest.mark.parametrize("beside", ["login -pf sam", "ps aux", "grep -i mcp"])
+def test_who_holds_the_terminal_or_looks_at_the_listing_is_no_client(beside: str) -> None:
+    assert left_behind(beside=beside).verdict == "orphan"
+
+
 @pytest.mark.parametrize(
     "near",
     [
         {"state": "Sl+"}, {"tty": "?"}, {"tty": "pts/2"}, {"init": ""}, {"beside": "python my_agent.py"},
-        {"beside": "claude"}, {"server": f"{SERVER} --port 3000"},
+        {"beside": "claude"}, {"beside": "tail -f log"}, {"server": f"{SERVER} --port 3000"},
     ],
 )  # fmt: skip
 def test_a_client_may_be_there(near: dict[str, Any]) -> None:

@@ -425,3 +425,15 @@ def test_a_server_that_says_so_itself_is_one_below_a_host() -> None:
     found = rows(text + eo(503, 502, "01:00", job) + eo(504, 500, "01:00", "node /srv/billing/dist/index.js"))
     assert (found[501].kind, found[501].server) == ("server", "billing-mcp")
     assert {found[pid].server for pid in (503, 504)} == {None}
+
+
+def test_below_a_launcher_it_is_one_if_a_host_or_an_editor_started_the_launcher() -> None:
+    run, own = "uv run --directory /srv/atlas atlas-mcp", "/srv/atlas/.venv/bin/python /srv/atlas/.venv/bin/atlas-mcp"
+    shell = "/bin/bash -c source /home/u/.claude/shell-snapshots/snapshot-bash-1.sh && eval x"
+    text = EO + eo(500, 400, "20:00", "claude") + eo(501, 500, "19:00", run) + eo(502, 501, "19:00", own)
+    text += eo(510, 500, "18:00", shell) + eo(511, 510, "17:00", run) + eo(512, 511, "17:00", own)
+    text += eo(600, 1, "20:00", "/usr/share/code/code --type=extensionHost") + eo(601, 600, "19:00", own)
+    found = rows(text)
+    assert [found[pid].kind for pid in (501, 502)] == ["launcher", "server"]
+    assert {found[pid].server for pid in (501, 502, 601)} == {"atlas-mcp"}
+    assert {found[pid].server for pid in (511, 512)} == {None}

@@ -172,7 +172,11 @@ def mcp_name(command: Command) -> str:
         names += [folder for folder in command.script.split("/")[-4:-1] if folder not in _BUILT][-2:]
     if command.script.rpartition("/")[0].endswith(_SERVERS):
         names.append(f"mcp/{stem}")
-    return next((name for name in names if any(word.endswith("mcp") for word in _WORDS.split(name.lower()))), "")
+    return next((name for name in names if says_mcp(name)), "")
+
+
+def says_mcp(name: str) -> bool:
+    return any(word.endswith("mcp") for word in _WORDS.split(name.lower()))
 
 
 def describe(command: Command) -> str:

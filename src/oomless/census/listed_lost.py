@@ -1,11 +1,12 @@
-"""Which servers of a saved listing look left over: those whose parent is one that only takes in what has lost its
-own, and, where no parents are printed, those on a terminal where nobody can be their client. Pure.
+"""Which servers of a saved listing, language servers too, look left over: those whose parent is one that only takes
+in what has lost its own, and, where no parents are printed, those on a terminal where nobody can be their client.
+Pure.
 
 No proof, and never a ground to end anything: a listing shows nobody's standard input. A stdio server is started by
 its client, as a child; so if its parent is init, the client is gone, or something in between has ended. What speaks
 for the latter, or for a server that was never a child, leaves it unknown: a host on its terminal, a port or a network
-transport in its arguments, a process session of its own. On a terminal a client is whoever is no shell and no server;
-a server in the foreground is one that somebody tries there by hand.
+transport in its arguments, a process session of its own. On a terminal a client is whoever is no shell, no server and
+does not look at this listing; a server in the foreground is one that somebody tries there by hand.
 """
 
 from __future__ import annotations
@@ -26,15 +27,19 @@ _INITS = frozenset(
 #: How words in the arguments of a server begin that clients reach by the network, or that stays for all of them.
 _NETWORK = ("http", "sse", "port", "listen", "host", "transport", "ws", "daemon", "serve")
 #: Kinds of programs that serve one client at their standard input.
-_SERVING = ("server", "launcher")
+_SERVING = ("server", "launcher", "language-server")
+#: Who is no client on a terminal: shells, who holds it for one, and who made this listing there.
+_NO_CLIENTS = SHELLS | {"login", "su", "sudo", "ps", "top", "grep", "egrep", "rg", "sort", "head", "less", "awk"}
 
 
 def likely(found: tuple[Attributed, ...], rows: Mapping[int, Merged]) -> tuple[Attributed, ...]:
     terminals = {rows[one.process.pid].listed.tty for one in found if one.kind == "session"} - {""}
+    language = {one.process.pid for one in found if one.kind == "language-server"}
     instances: dict[int, list[Attributed]] = {}
     for one in found:
-        if one.instance is not None:
-            instances.setdefault(one.instance, []).append(one)
+        root = one.instance or _topmost(one.process.pid, language, rows)
+        if root is not None:
+            instances.setdefault(root, []).append(one)
     changed: dict[int, Attributed] = {}
     used = terminals | _used(rows, {one.process.pid for members in instances.values() for one in members})
     for root, members in instances.items():
@@ -42,6 +47,17 @@ def likely(found: tuple[Attributed, ...], rows: Mapping[int, Merged]) -> tuple[A
         if why:
             changed |= {one.process.pid: judged(one, "orphan", LIKELY, why) for one in members}
     return tuple(changed.get(one.process.pid, one) for one in found)
+
+
+def _topmost(pid: int, among: Container[int], rows: Mapping[int, Merged]) -> int | None:
+    """Of language servers that start each other."""
+    if pid not in among:
+        return None
+    seen = {pid}
+    while (above := rows[pid].listed.ppid) is not None and above in among and above not in seen:
+        seen.add(above)
+        pid = above
+    return pid
 
 
 def _lost(root: int, members: Iterable[Attributed], rows: Mapping[int, Merged], terminals: Iterable[str]) -> str:
@@ -57,9 +73,9 @@ def _lost(root: int, members: Iterable[Attributed], rows: Mapping[int, Merged], 
 
 
 def _used(rows: Mapping[int, Merged], servers: Container[int]) -> set[str]:
-    """Terminals on which is anybody else than shells and servers."""
+    """Terminals on which is anybody who may be a client."""
     there = (row.listed for pid, row in rows.items() if pid not in servers)
-    return {row.tty for row in there if parse(tuple(row.command.split())).program not in SHELLS}
+    return {row.tty for row in there if parse(tuple(row.command.split())).program not in _NO_CLIENTS}
 
 
 def _left_behind(root: int, members: Iterable[Attributed], rows: Mapping[int, Merged], used: Container[str]) -> str:

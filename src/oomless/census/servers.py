@@ -13,7 +13,7 @@ import msgspec
 
 from oomless.census import redact
 from oomless.census.catalog import Kind, Known
-from oomless.census.command import SHELLS, adopts, describe, mcp_name, parse, to_be
+from oomless.census.command import SHELLS, adopts, describe, mcp_name, parse, says_mcp, to_be
 from oomless.census.configured import Entry
 from oomless.census.lineage import Lineage
 from oomless.census.snapshot import Marks, launched
@@ -96,22 +96,25 @@ class Servers:
     def _guess(self, pid: int, unknown: bool) -> None:
         """What its host's settings have for a server, or what calls itself one."""
         entry, root = self._configured.get(pid), self._climb(pid)
-        name = mcp_name(parse(self._lineage.by_pid[pid].command)) if unknown else ""
+        name = mcp_name(parse(self._lineage.by_pid[pid].command)) if unknown else self._container(pid)
         if entry is not None:
             by = f"settings: {entry.source} has it for the server {entry.name}"
             self._add(root, entry.name, pid, by, guess=True)
         elif name and root not in self._by_root:
             self._add(root, name, pid, "its name: it calls itself an MCP server", guess=True)
 
+    def _container(self, pid: int) -> str:
+        """Of a launcher that only speaks to a container, the image, if that is called a server."""
+        known = self._known[pid]
+        return known.launches if not self._lineage.children(pid) and says_mcp(known.launches) else ""
+
     def _started_as_one(self, pid: int) -> bool:
-        """Whether a host or launcher started it, or nobody is left who did: what an agent or its user runs in a shell
-        is their work, whatever it is called."""
+        """Whether a host or an editor started it, by a launcher or not, or nobody is left who did: what an agent or
+        its user runs in a shell is their work, whatever it is called."""
         if parse(self._lineage.by_pid[pid].command).program in SHELLS or self._marks[pid].host_pid:
             return False
-        above = self._lineage.parent(pid)
-        if above is None or above == 1 or above in self._sessions:
-            return True
-        return adopts(self._lineage.by_pid[above].command) or self._wraps(above, pid)
+        above = self._lineage.parent(self._climb(pid))
+        return above is None or above == 1 or above in self._ends or adopts(self._lineage.by_pid[above].command)
 
     def _add(self, root: int, name: str, serving: int, by: str, *, guess: bool = False) -> None:
         """The innermost server of a chain of wrappers is the one that serves."""
