@@ -39,6 +39,7 @@ def row(
     pgid: int = 0,
     sid: int = 1,
     rss: int = 50_000_000,
+    uid: int = 1000,
 ) -> ProcessInfo:
     words = tuple(command.split()) if isinstance(command, str) else command
     return ProcessInfo(
@@ -48,7 +49,7 @@ def row(
         sid=sid,
         tty=0,
         start=start or pid,
-        uid=1000,
+        uid=uid,
         state="S",
         name=words[0][:15],
         command=words,

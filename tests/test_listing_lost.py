@@ -114,12 +114,31 @@ def test_language_servers_below_one_that_is_left_go_with_it() -> None:
     assert {row.verdict for row in rows(text).values()} == {"orphan"}
 
 
+EF = "UID          PID    PPID  C STIME TTY          TIME CMD\n"
+
+
+@pytest.mark.parametrize(
+    ("tty", "beside", "verdict"),
+    [("pts/0", "-bash", "orphan"), ("?", "-bash", "unknown"), ("pts/0", "python agent.py", "unknown")],
+)
+def test_below_a_relay_of_wsl_it_depends_on_the_terminal(tty: str, beside: str, verdict: str) -> None:
+    """A relay starts what Windows asks for, too: ``wsl.exe npx ...`` of a host there, with pipes and no terminal."""
+    lines = ("root 1 0 ? /init", "root 412 1 ? /init", "root 413 412 ? /init", f"kim 414 413 pts/0 {beside}")
+    text = EF
+    for line in (*lines, f"kim 700 413 {tty} {SERVER}", f"kim 800 413 ? {TOOL_SHELL}"):
+        user, pid, ppid, terminal, command = line.split(" ", 4)
+        text += f"{user:8} {pid:>7} {ppid:>7}  0 Nov23 {terminal:8} 00:00:00 {command}\n"
+    found = rows(text)
+    assert (found[700].verdict, found[800].verdict) == (verdict, "orphan")
+
+
 @pytest.mark.parametrize(
     ("command", "name"),
     [
         ("node /home/u/.npm/_npx/a/node_modules/.bin/xcodebuildmcp", "xcodebuildmcp"),
         ("node /home/u/src/atlas/mcp/maps.js", "mcp/maps"),
         ("python3 /home/u/mcp-servers/notes.py", "mcp/notes"),
+        ("python /home/u/.cache/uv/a/bin/awslabs.aws-docs-mcp-server", "awslabs.aws-docs-mcp-server"),
         ("node /home/u/mcp/maps/test.js", ""),
         ("node /home/u/src/mcpherson/run.js", ""),
     ],
@@ -158,6 +177,13 @@ def test_a_server_beside_nothing_but_shells_seems_to_be_left() -> None:
 @pytest.mark.parametrize("beside", ["login -pf sam", "ps aux", "grep -i mcp"])
 def test_who_holds_the_terminal_or_looks_at_the_listing_is_no_client(beside: str) -> None:
     assert left_behind(beside=beside).verdict == "orphan"
+
+
+@pytest.mark.parametrize(("pid", "verdict"), [(650, "unknown"), (750, "orphan")])
+def test_whoever_came_later_is_no_client(pid: int, verdict: str) -> None:
+    text = AUX + aux(1, "?", "Ss", "Nov20", "/sbin/init") + aux(400, "pts/1", "Ss", "Nov20", "-bash")
+    text += aux(pid, "pts/1", "S", "Nov24", "python -m http.server")
+    assert rows(text + aux(700, "pts/1", "Sl", "Nov24", SERVER))[700].verdict == verdict
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,12 @@ def test_two_hosts_on_a_terminal_leave_it_open() -> None:
     assert (found[501].host, found[501].verdict) == (None, "unknown")
 
 
+def test_a_script_and_the_program_that_it_starts_are_one_host() -> None:
+    both = aux(500, "s008", "node /opt/bin/codex") + aux(501, "s008", "/opt/lib/codex/vendor/x/codex/codex")
+    found = rows(AUX + both + aux(502, "s008", SERVER))
+    assert (found[502].host, found[502].session, found[502].verdict) == ("codex", "500", "owned")
+
+
 THREE = tuple(
     f"node {listings.NPX}/{end}"
     for end in (

@@ -123,6 +123,13 @@ class TestOrphan:
         assert words(found) == {41: "orphan", 43: "left-running"}
         assert words(settle(snapshot(INIT, manager, service), p43=UNKNOWN)) == {43: "unknown"}
 
+    def test_what_a_relay_of_wsl_took_and_what_windows_asked_for(self) -> None:
+        """The relay is root's, and holds the pipes of what it starts for Windows."""
+        relay = row(20, 1, "/init", sid=19, uid=0)
+        taken, asked_for = row(41, 20, FLOW, pgid=40, sid=30), row(43, 20, FLOW, pgid=43, sid=43)
+        found = settle(snapshot(INIT, relay, taken, asked_for), p43=HELD)
+        assert words(found) == {41: "orphan", 43: "unknown"}
+
     def test_a_launcher_goes_with_its_server(self) -> None:
         seen = snapshot(
             INIT, row(41, 1, NPM, pgid=40, sid=30), row(42, 41, "sh -c mcp", pgid=40, sid=30),

@@ -26,6 +26,7 @@ _ELECTRON = frozenset({"code", "code-insiders", "codium", "cursor", "windsurf", 
 #: What an entry file is called, and where it is built to.
 _PARTS = frozenset({"index", "main", "server", "cli", "start", "stdio", "app", "__main__"})
 _BUILT = frozenset({"dist", "build", "src", "lib", "out", "bin"})
+_SUFFIXES = frozenset({"js", "mjs", "cjs", "ts", "mts", "cts", "tsx", "jsx", "py", "pyz", "rb", "sh"})
 _SERVERS = ("/mcp", "/mcp-servers")
 _WORDS = re.compile(r"[^a-z0-9]+")
 
@@ -146,8 +147,14 @@ def package_of(path: str) -> str:
 
 
 def adopts(argv: tuple[str, ...]) -> bool:
-    """Whether it takes in what has lost its parents, beside the first process: the user's own systemd."""
-    return base("".join(argv[:1])) == "systemd" and "--user" in argv
+    """Whether it takes in what has lost its parents, beside the first process: the user's own systemd, or a relay."""
+    return is_relay(argv) or (base("".join(argv[:1])) == "systemd" and "--user" in argv)
+
+
+def is_relay(argv: tuple[str, ...]) -> bool:
+    """Of WSL: it starts what Windows asks for, and is a subreaper (microsoft/WSL, src/linux/init/init.cpp). With a
+    terminal its child is what Windows shows there, else it holds the pipes to it."""
+    return argv == ("/init",)
 
 
 def is_crash_handler(argv: tuple[str, ...]) -> bool:
@@ -166,7 +173,7 @@ def mcp_name(command: Command) -> str:
     or program; or of the folder, where the script is only called after its part in it; or its own name in a folder of
     such servers."""
     script = base(command.script.partition("?")[0])
-    stem = script.rpartition(".")[0] or script
+    stem = _stem(script)
     names = [package_of(command.script), command.module, stem, "" if command.script else command.program]
     if stem in _PARTS:
         names += [folder for folder in command.script.split("/")[-4:-1] if folder not in _BUILT][-2:]
@@ -181,6 +188,10 @@ def says_mcp(name: str) -> bool:
 
 def describe(command: Command) -> str:
     """A short name for what runs, where no catalog knows it: package, module, script, or program."""
-    script = base(command.script)
-    stem = script.rpartition(".")[0] or script
+    stem = _stem(base(command.script))
     return package_of(command.script) or command.module or stem or command.program or "?"
+
+
+def _stem(script: str) -> str:
+    stem, dot, suffix = script.rpartition(".")
+    return stem if stem and dot and suffix in _SUFFIXES else script

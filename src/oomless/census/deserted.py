@@ -19,6 +19,7 @@ from oomless.platform.base import Standing
 
 #: How sure it is where it is likely, and nothing proves it. Nobody is ended for that (``cli/proposal.py``: 0.9).
 LIKELY = 0.6
+_ROOT = 0
 #: What was not read may listen.
 UNREAD = Standing(listens=True)
 
@@ -28,16 +29,16 @@ def marks_by_pid(seen: Snapshot) -> dict[int, Marks]:
 
 
 def adopted(process: ProcessInfo, lineage: Lineage, marks: Mapping[int, Marks]) -> bool:
-    """Whether its parent is one that only takes what has lost its own: init or the user's systemd, if it is of
-    another process session or group than what they start; or, where a mark names a session that is gone, anybody of
-    the same user without that mark who is in another process group than the host was. Whoever else is above it may be
-    the client, and so may be one that is hidden from us."""
+    """Whether its parent is one that only takes what has lost its own: init, the user's systemd or a relay of WSL's,
+    if it is of another process session or group than what they start; or, where a mark names a session that is gone,
+    anybody of the same user without that mark who is in another process group than the host was. Whoever else is
+    above it may be the client, and so may be one that is hidden from us."""
     parent, own = lineage.by_pid.get(process.ppid), marks[process.pid]
     if process.ppid == 1 and parent is None:
         return process.sid != 1
     if parent is None or lineage.parent(process.pid) is None:
         return False
-    if parent.pid == 1 or (adopts(parent.command) and parent.uid == process.uid):
+    if parent.pid == 1 or (adopts(parent.command) and parent.uid in (process.uid, _ROOT)):
         elsewhere = process.sid != parent.sid or process.pgid not in (parent.pgid, process.pid)
         return elsewhere or (parent.pid == 1 and launched(own, marks[1]))
     return parent.uid == process.uid and process.pgid != parent.pgid and launched(own, marks[parent.pid])

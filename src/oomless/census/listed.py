@@ -10,7 +10,7 @@ Pure. Reading text is ``platform/listing``'s business, the answer for users is m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -169,6 +169,8 @@ def _placed(one: Attributed, row: Listed, hosts: Mapping[str, list[Attributed]])
     if one.server is None or one.host is not None or row.ppid is not None or not row.tty:
         return one
     there = hosts.get(row.tty, [])
+    if len(there) > 1 and _is_one(there):
+        there = there[:1]
     if len(there) != 1:
         count = "no host" if not there else f"{len(there)} hosts"
         why = f"terminal {row.tty}: the listing has {count} on it"
@@ -184,6 +186,12 @@ def _placed(one: Attributed, row: Listed, hosts: Mapping[str, list[Attributed]])
         session_root=host.process.pid,
         evidence=(why, *one.evidence),
     )
+
+
+def _is_one(hosts: Collection[Attributed]) -> bool:
+    """One session of several processes, as Codex' script with the program that it starts: not the same one twice."""
+    programs = [parse(one.process.command).program for one in hosts]
+    return len({one.host for one in hosts}) == 1 and len(set(programs)) == len(programs)
 
 
 def _whole(

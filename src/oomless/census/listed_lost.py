@@ -5,8 +5,8 @@ Pure.
 No proof, and never a ground to end anything: a listing shows nobody's standard input. A stdio server is started by
 its client, as a child; so if its parent is init, the client is gone, or something in between has ended. What speaks
 for the latter, or for a server that was never a child, leaves it unknown: a host on its terminal, a port or a network
-transport in its arguments, a process session of its own. On a terminal a client is whoever is no shell, no server and
-does not look at this listing; a server in the foreground is one that somebody tries there by hand.
+transport in its arguments, a process session of its own. On a terminal a client is whoever is older, no shell, no
+server and does not look at this listing; a server in the foreground is one that somebody tries there by hand.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 
 from oomless.census.attribute import Attributed
-from oomless.census.command import SHELLS, adopts, base, parse
+from oomless.census.command import SHELLS, adopts, base, is_relay, parse
 from oomless.census.deserted import LIKELY, judged
 from oomless.census.listed_rows import Merged
 from oomless.platform.listing import Listed
@@ -40,10 +40,14 @@ def likely(found: tuple[Attributed, ...], rows: Mapping[int, Merged]) -> tuple[A
         root = one.instance or _topmost(one.process.pid, language, rows)
         if root is not None:
             instances.setdefault(root, []).append(one)
+    clients = _clients(rows, {one.process.pid for members in instances.values() for one in members})
     changed: dict[int, Attributed] = {}
-    used = terminals | _used(rows, {one.process.pid for members in instances.values() for one in members})
     for root, members in instances.items():
-        why = _lost(root, members, rows, terminals) or _left_behind(root, members, rows, used)
+        row = rows[root].listed
+        seated = row.tty in terminals
+        deserted = bool(row.tty) and not seated and not root > clients.get(row.tty, root)
+        why = "" if seated or not _may_be(members) else _lost(row, rows, deserted)
+        why = why or (_left_behind(row, members, rows) if deserted and _may_be(members) else "")
         if why:
             changed |= {one.process.pid: judged(one, "orphan", LIKELY, why) for one in members}
     return tuple(changed.get(one.process.pid, one) for one in found)
@@ -60,11 +64,21 @@ def _topmost(pid: int, among: Container[int], rows: Mapping[int, Merged]) -> int
     return pid
 
 
-def _lost(root: int, members: Iterable[Attributed], rows: Mapping[int, Merged], terminals: Iterable[str]) -> str:
-    row = rows[root].listed
-    if row.ppid is None or _leads(row) or row.tty in terminals or not takes_in(row.ppid, rows):
+def _clients(rows: Mapping[int, Merged], servers: Container[int]) -> dict[str, int]:
+    """By terminal, the lowest number of whoever may be a client of what is younger. Numbers grow, and go round."""
+    found: dict[str, int] = {}
+    for pid in sorted(rows, reverse=True):
+        row = rows[pid].listed
+        if pid not in servers and parse(tuple(row.command.split())).program not in _NO_CLIENTS:
+            found[row.tty] = pid
+    return found
+
+
+def _lost(row: Listed, rows: Mapping[int, Merged], deserted: bool) -> str:
+    """A relay of WSL's also starts what Windows asks for; that has no terminal, or is what is shown there."""
+    if row.ppid is None or _leads(row) or not takes_in(row.ppid, rows):
         return ""
-    if not _may_be(members):
+    if row.ppid in rows and is_relay(_words(rows[row.ppid])) and not (deserted and _FIRST in rows):
         return ""
     return (
         f"its parent is {row.ppid}, which only takes in what has lost its own; a server on standard input is a child"
@@ -72,23 +86,16 @@ def _lost(root: int, members: Iterable[Attributed], rows: Mapping[int, Merged], 
     )
 
 
-def _used(rows: Mapping[int, Merged], servers: Container[int]) -> set[str]:
-    """Terminals on which is anybody who may be a client."""
-    there = (row.listed for pid, row in rows.items() if pid not in servers)
-    return {row.tty for row in there if parse(tuple(row.command.split())).program not in _NO_CLIENTS}
-
-
-def _left_behind(root: int, members: Iterable[Attributed], rows: Mapping[int, Merged], used: Container[str]) -> str:
+def _left_behind(row: Listed, members: Iterable[Attributed], rows: Mapping[int, Merged]) -> str:
     """Only where the first process is printed: else rows were left out, and the client may be among them."""
-    row = rows[root].listed
-    if row.ppid is not None or not row.tty or row.tty in used or _FIRST not in rows or not _may_be(members):
+    if row.ppid is not None or _FIRST not in rows:
         return ""
     states = [rows[one.process.pid].listed.state for one in members]
     if any(not state or "+" in state for state in states):
         return ""
     return (
-        f"nobody on its terminal {row.tty} can be its client, there are only shells beside servers, and it is in the"
-        " background there (a listing cannot prove it)"
+        f"nobody on its terminal {row.tty} can be its client, whoever else is there is a shell, a server or younger,"
+        " and it is in the background there (a listing cannot prove it)"
     )
 
 
@@ -106,8 +113,12 @@ def takes_in(pid: int, rows: Mapping[int, Merged]) -> bool:
     row = rows.get(pid)
     if row is None:
         return pid == _FIRST
-    words = tuple(row.listed.command.split())
+    words = _words(row)
     return adopts(words) or (pid == _FIRST and base("".join(words[:1])).rstrip(":") in _INITS)
+
+
+def _words(row: Merged) -> tuple[str, ...]:
+    return tuple(row.listed.command.split())
 
 
 def _by_network(one: Attributed) -> bool:

@@ -1,0 +1,127 @@
+"""A fork bomb under a limit of processes, and whether the machine can be looked at meanwhile by ``oomless scan``.
+
+    python bench/storm.py [--runs N] [--json FILE]
+
+By rung and limit: the median and the longest time that ``scan`` took while the bomb was held at its limit, how long
+the bomb lived, and what was left of it. A rung without a limit of processes is asked for 100 and told by how long it
+took to end the bomb. ``scan_alone_ms`` is of the same rounds, before the bomb.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from _figures import tell
+from footprint import OOMLESS
+from oomless.contain.ladder import Ladder
+from oomless.platform import proc
+
+LIMITS = (100, 200, 500)
+#: Everybody forks for as long as it may, 8 s at most and no deeper than 2^11.
+BOMB = """
+import os, time
+until, depth = time.monotonic() + 8, 0
+while time.monotonic() < until:
+    try:
+        if depth < 11:
+            os.fork()
+            depth += 1
+    except OSError:
+        pass
+"""
+
+
+class Round(msgspec.Struct, frozen=True):
+    """Seconds. ``scanned``: begun with the bomb beside, None if that was over before."""
+
+    alone: float
+    scanned: float | None
+    lived: float
+    left: int
+    rung: str
+
+
+def scan(env: dict[str, str]) -> float:
+    began = time.perf_counter()
+    subprocess.run([*OOMLESS, "scan", "--json"], env=env, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def bombs() -> list[int]:
+    return [pid for pid, stat in proc.table().items() if stat.alive and BOMB in proc.cmdline(pid)]
+
+
+def measure(limit: int, env: dict[str, str], folder: Path) -> Round:
+    alone, report = scan(env), folder / "report.json"
+    argv = [*OOMLESS, "run", "--processes", str(limit), "--expect", "50MB", "--report", str(report)]
+    began = time.perf_counter()
+    argv += ["--", sys.executable, "-I", "-S", "-c", BOMB]
+    bomb = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while bomb.poll() is None and len(bombs()) < min(limit, 50):
+        time.sleep(0.005)
+    there = bomb.poll() is None
+    took = scan(env)
+    bomb.wait(60)
+    lived = time.perf_counter() - began
+    record = json.loads(report.read_text())
+    return Round(alone, took if there else None, lived, len(bombs()) + record["survivors"], record["rung"])
+
+
+def rung(name: str, limit: int, runs: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="oob", dir="/tmp") as at:
+        places = {key: f"{at}/{key}" for key in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR")}
+        for place in places.values():
+            os.mkdir(place, 0o700)
+        env = {**os.environ, **places}
+        (Path(at) / "XDG_CONFIG_HOME" / "oomless").mkdir()
+        (Path(at) / "XDG_CONFIG_HOME" / "oomless" / "config.toml").write_text(f'rung = "{name}"\n')
+        subprocess.run([*OOMLESS, "daemon", "start"], env=env, check=True, stdout=subprocess.DEVNULL)
+        try:
+            rounds = [measure(limit, env, Path(at)) for _ in range(runs)]
+        finally:
+            subprocess.run([*OOMLESS, "daemon", "stop"], env=env, check=True, stdout=subprocess.DEVNULL)
+    if {one.rung for one in rounds} != {name}:
+        raise SystemExit(f"asked for the rung {name}, got {sorted({one.rung for one in rounds})}")
+    return figures(f"{name}_{limit}", rounds)
+
+
+def figures(prefix: str, rounds: list[Round]) -> dict[str, float]:
+    beside = [one.scanned * 1000 for one in rounds if one.scanned is not None]
+    told = {
+        f"{prefix}_scan_alone_ms": statistics.median(one.alone for one in rounds) * 1000,
+        f"{prefix}_lived_ms": statistics.median(one.lived for one in rounds) * 1000,
+        f"{prefix}_left": float(sum(one.left for one in rounds)),
+    }
+    if beside:
+        told |= {f"{prefix}_scan_ms": statistics.median(beside), f"{prefix}_scan_ms_longest": max(beside)}
+    return told
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runs", type=int, default=5, help="bombs per rung and limit")
+    parser.add_argument("--json", default="bench/results/storm.json", help="where the figures go as JSON")
+    arguments = parser.parse_args()
+    found: dict[str, float] = {}
+    targets: dict[str, float] = {}
+    for offer in Ladder("storm").offers(proc.cgroups("self")):
+        if offer.usable:
+            for limit in LIMITS if offer.bases else LIMITS[:1]:
+                found |= rung(offer.name, limit, arguments.runs)
+                targets |= {f"{offer.name}_{limit}_scan_ms": 1000.0} if offer.bases else {}
+                targets[f"{offer.name}_{limit}_left"] = 0.0
+    return tell(found, {name: most for name, most in targets.items() if name in found}, arguments.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
