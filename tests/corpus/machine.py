@@ -177,4 +177,5 @@ def of_these(told: Told, pids: Collection[int]) -> Told:
         leftovers=tuple(one for one in told.leftovers if one.pid in pids),
         idle=tuple(one for one in told.idle if one.pid in pids),
         growth=tuple(one for one in told.growth if one.pid in pids),
+        escaped=tuple(one for one in told.escaped if one.pid in pids),
     )

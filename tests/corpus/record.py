@@ -42,7 +42,7 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
 MODULES = (
     "stage_claude", "stage_ends", "stage_jobs", "stage_tools", "stage_late", "stage_ends_typed", "stage_machine",
-    "stage_unremembered",
+    "stage_unremembered", "stage_trees",
 )  # fmt: skip
 #: Seconds that one scene may take.
 LONGEST = 240

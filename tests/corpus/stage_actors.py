@@ -5,6 +5,7 @@ server-of-mine           a plain program that listens on loopback, in the foregr
 client COMMAND...        an MCP client that is no host: starts a server, and keeps it
 lsp FILE COMMAND...      a client of a language server that has FILE open
     wrapper COMMAND...       a launcher of a server: starts it on its own stdin, and waits for it
+    mover GROUP...           moves to these control groups, and again whenever it has been moved elsewhere
     plugin FILE              an MCP server of a plugin, with a worker for all sessions: the first one starts it as
                              build-daemon, with FILE
 """
@@ -17,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,14 @@ def wrapper(*command: str) -> None:
     subprocess.Popen(command).wait()
 
 
+def mover(*groups: str) -> None:
+    signal.alarm(LIFE)
+    while True:
+        for group in groups:
+            Path(group, "cgroup.procs").write_text(str(os.getpid()))
+        time.sleep(0.05)
+
+
 def plugin(file: str) -> None:
     """Ends with its input."""
     if not Path(file).exists():
@@ -120,6 +130,7 @@ ACTS: dict[str, Callable[..., None]] = {
     "client": client,
     "lsp": lsp,
     "wrapper": wrapper,
+    "mover": mover,
     "plugin": plugin,
 }
 
