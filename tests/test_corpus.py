@@ -140,7 +140,7 @@ def test_the_page_has_these_figures(found: Scores) -> None:
 
 def test_the_command_writes_the_figures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     page = tmp_path / "corpus.md"
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    page.write_text(f"before\n{table.BEGIN}\nof yesterday\n{table.END}\nafter\n")
     monkeypatch.setattr(command, "PAGE", page)
     monkeypatch.setattr(command, "RESULT", tmp_path / "results" / "corpus.json")
     monkeypatch.setattr(sys, "argv", ["corpus", "--docs"])
