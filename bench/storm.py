@@ -2,9 +2,10 @@
 
     python bench/storm.py [--runs N] [--json FILE]
 
-By rung and limit: the median and the longest time that ``scan`` took while the bomb was held at its limit, how long
-the bomb lived, and what was left of it. A rung without a limit of processes is asked for 100 and told by how long it
-took to end the bomb. ``scan_alone_ms`` is of the same rounds, before the bomb.
+By rung and limit: the median and the longest time of a ``scan`` that begins when the bomb has nine tenths of what it
+may have, how long the command took from its start to the bomb's end, and what was left of it then: by themselves the
+bomb's processes live for 8 s. A rung without a limit of processes is asked for 100. ``scan_alone_ms`` is of the same
+rounds, before the bomb.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -41,6 +43,9 @@ while time.monotonic() < until:
 """
 
 
+BOMBER = [sys.executable, "-I", "-S", "-c", BOMB]
+
+
 class Round(msgspec.Struct, frozen=True):
     """Seconds. ``scanned``: begun with the bomb beside, None if that was over before."""
 
@@ -57,24 +62,24 @@ def scan(env: dict[str, str]) -> float:
     return time.perf_counter() - began
 
 
-def bombs() -> list[int]:
-    return [pid for pid, stat in proc.table().items() if stat.alive and BOMB in proc.cmdline(pid)]
+def bombs() -> int:
+    found = (proc.cmdline(pid) for pid, stat in proc.table().items() if stat.alive)
+    return sum(argv == BOMBER for argv in found)
 
 
 def measure(limit: int, env: dict[str, str], folder: Path) -> Round:
     alone, report = scan(env), folder / "report.json"
-    argv = [*OOMLESS, "run", "--processes", str(limit), "--expect", "50MB", "--report", str(report)]
+    argv = [*OOMLESS, "run", "--processes", str(limit), "--expect", "50MB", "--report", str(report), "--", *BOMBER]
     began = time.perf_counter()
-    argv += ["--", sys.executable, "-I", "-S", "-c", BOMB]
     bomb = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while bomb.poll() is None and len(bombs()) < min(limit, 50):
-        time.sleep(0.005)
-    there = bomb.poll() is None
-    took = scan(env)
-    bomb.wait(60)
-    lived = time.perf_counter() - began
+    with ThreadPoolExecutor(1) as waits:
+        ended = waits.submit(lambda: (bomb.wait(60), time.perf_counter() - began, bombs()))
+        while not ended.done() and bombs() < 0.9 * limit:
+            time.sleep(0.02)
+        took = None if ended.done() else scan(env)
+        _, lived, left = ended.result()
     record = json.loads(report.read_text())
-    return Round(alone, took if there else None, lived, len(bombs()) + record["survivors"], record["rung"])
+    return Round(alone, took, lived, left + record["survivors"], record["rung"])
 
 
 def rung(name: str, limit: int, runs: int) -> dict[str, float]:

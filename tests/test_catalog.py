@@ -97,6 +97,12 @@ class TestLaunchers:
             (f"docker run -i --rm -e GITHUB_TOKEN {GITHUB}:1", GITHUB, "github-mcp-server"),
             ("docker run --rm -i -v /h:/p --network none mcp/filesystem /p", "mcp/filesystem", "server-filesystem"),
             ("docker run -i -p 80:80 localhost:5000/mine:3@sha256:00 sh", "localhost:5000/mine", ""),
+            # a server with certain arguments only: with others it is a session, or something else
+            ("npm exec @anthropic-ai/claude-code mcp serve", "@anthropic-ai/claude-code", "claude-code-mcp"),
+            ("npx -p @anthropic-ai/claude-code claude mcp serve", "@anthropic-ai/claude-code", "claude-code-mcp"),
+            ("npx -y @anthropic-ai/claude-code", "@anthropic-ai/claude-code", ""),
+            ("npm exec @anthropic-ai/claude-code -p mcp", "@anthropic-ai/claude-code", ""),
+            ("uvx --from=serena-agent serena index", "serena-agent", ""),
         ],
     )  # fmt: skip
     def test_they_name_what_they_were_asked_for(self, line: str, launches: str, serves: str) -> None:

@@ -130,6 +130,16 @@ class TestOrphan:
         found = settle(snapshot(INIT, relay, taken, asked_for), p43=HELD)
         assert words(found) == {41: "orphan", 43: "unknown"}
 
+    def test_a_projects_runner_goes_with_its_server_and_with_nothing_else(self) -> None:
+        """``uv run`` runs any command: what that does besides a server is its user's work."""
+        run, server = row(41, 1, "uv run mcp", pgid=40, sid=30), row(42, 41, PACKAGE, pgid=40, sid=30)
+        assert words(settle(snapshot(INIT, run, server))) == {41: "orphan", 42: "orphan"}
+        run, shell = row(41, 1, "uv run bash x", pgid=40, sid=30), row(42, 41, "bash x", pgid=40, sid=30)
+        beside = row(44, 42, "python train.py", pgid=40, sid=30)
+        seen = snapshot(INIT, run, shell, row(43, 42, PACKAGE, pgid=40, sid=30), beside)
+        assert words(settle(seen)) == {43: "unknown"}
+        assert asked(seen) == set()
+
     def test_a_launcher_goes_with_its_server(self) -> None:
         seen = snapshot(
             INIT, row(41, 1, NPM, pgid=40, sid=30), row(42, 41, "sh -c mcp", pgid=40, sid=30),
@@ -396,6 +406,17 @@ class TestDuplicate:
         assert words(found) == {100: "owned", 101: "owned", 200: "owned", 201: "duplicate", 202: "duplicate"}
         assert found[201].evidence[0] == "the session 100:100 is older and runs the same command line, as 101"
         assert asked(self.two()) == set(), "nothing has to be read for it"
+
+    def test_of_what_is_one_by_its_words_alone_it_is_likely(self) -> None:
+        """Codex' shell becomes the only command that it was given: that is an agent's work."""
+        job = "python /w/mcp/train.py"
+        seen = snapshot(INIT, row(100, 1, "codex"), row(101, 100, job), row(200, 1, "codex"), row(201, 200, job))
+        assert (settle(seen)[201].verdict, settle(seen)[201].confidence) == ("duplicate", 0.6)
+
+    def test_a_language_server_may_be_one_by_what_its_host_gave_it(self) -> None:
+        mark = Marks(session="s-1", project=True)
+        seen = snapshot(INIT, row(100, 1, "claude"), row(101, 100, "gopls mcp", pgid=100), p101=mark)
+        assert (settle(seen)[101].server, settle(seen)[101].kind) == ("gopls", "server")
 
     def test_a_server_that_was_started_again_is_still_the_older_sessions(self) -> None:
         seen = snapshot(INIT, row(100, 1, "claude"), row(301, 100, FLOW), row(200, 1, "claude"), row(201, 200, FLOW))

@@ -168,6 +168,11 @@ def is_driven(argv: tuple[str, ...]) -> bool:
     return "--remote-debugging-pipe" in " ".join(argv).split()
 
 
+def runs_projects(command: Command) -> bool:
+    """Whether it runs any command of a project, and waits for it: what that is, its one child shows (``uv run``)."""
+    return command.program == "uv" and "run" in command.arguments
+
+
 def mcp_name(command: Command) -> str:
     """What it calls itself, if that says that it is an MCP server, else "": the name of its package, module, script
     or program; or of the folder, where the script is only called after its part in it; or its own name in a folder of

@@ -8,6 +8,7 @@ than all sessions of a whole listing, is left over. As all that a listing shows,
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -31,15 +32,19 @@ def between(found: tuple[Attributed, ...], seen: Snapshot, rows: Mapping[int, Me
     """With the shells that belong to servers where no parents are printed: each to the next server on its terminal
     that is called what it was told to run."""
     told = {one.process.pid for one in found}
-    servers = [one for one in found if one.instance is not None and rows[one.process.pid].listed.ppid is None]
+    servers: dict[tuple[str, str], list[Attributed]] = {}
+    for one in found:
+        if one.instance is not None and rows[one.process.pid].listed.ppid is None:
+            servers.setdefault((rows[one.process.pid].listed.tty, _name(one)), []).append(one)
     added = []
     for process in seen.processes:
         row, name = rows[process.pid].listed, _told_to_run(process.command)
         if process.pid in told or row.ppid is not None or not row.tty or not name:
             continue
-        later = (o for o in servers if o.process.pid > process.pid and rows[o.process.pid].listed.tty == row.tty)
-        server = next((one for one in later if _name(one) == name), None)
-        if server is not None:
+        alike = servers.get((row.tty, name), [])
+        at = bisect(alike, process.pid, key=lambda one: one.process.pid)
+        if at < len(alike):
+            server = alike[at]
             why = f"a shell on the terminal of {server.process.pid} that was told to run it: taken for its launcher's"
             evidence = (*server.evidence, why)
             added.append(

@@ -13,7 +13,7 @@ import msgspec
 
 from oomless.census import redact
 from oomless.census.catalog import Kind, Known
-from oomless.census.command import SHELLS, adopts, describe, mcp_name, parse, says_mcp, to_be
+from oomless.census.command import SHELLS, adopts, describe, mcp_name, parse, runs_projects, says_mcp, to_be
 from oomless.census.configured import Entry
 from oomless.census.lineage import Lineage
 from oomless.census.snapshot import Marks, launched
@@ -90,22 +90,27 @@ class Servers:
             self._unknown(pid, "oomless' prefix: started by a host as a stdio server")
         elif self._marked_as_server(pid) or self._is_stray(pid):
             self._unknown(pid, "environment marks: those that Claude Code gives to its stdio servers")
-        elif (known is None or known.program.kind == "launcher") and self._started_as_one(pid):
+        elif self._may_serve(pid) and self._started_as_one(pid):
             self._guess(pid, known is None)
+
+    def _may_serve(self, pid: int) -> bool:
+        """Whether other evidence than its name may make it a server: a language server may be one (``gopls mcp``)."""
+        known = self._known.get(pid)
+        return known is None or known.program.kind in ("launcher", "language-server")
 
     def _guess(self, pid: int, unknown: bool) -> None:
         """What its host's settings have for a server, or what calls itself one."""
         entry, root = self._configured.get(pid), self._climb(pid)
-        name = mcp_name(parse(self._lineage.by_pid[pid].command)) if unknown else self._container(pid)
+        command = parse(self._lineage.by_pid[pid].command)
+        name = mcp_name(command) if unknown else self._container(self._known[pid], pid)
         if entry is not None:
             by = f"settings: {entry.source} has it for the server {entry.name}"
             self._add(root, entry.name, pid, by, guess=True)
         elif name and root not in self._by_root:
             self._add(root, name, pid, "its name: it calls itself an MCP server", guess=True)
 
-    def _container(self, pid: int) -> str:
+    def _container(self, known: Known, pid: int) -> str:
         """Of a launcher that only speaks to a container, the image, if that is called a server."""
-        known = self._known[pid]
         return known.launches if not self._lineage.children(pid) and says_mcp(known.launches) else ""
 
     def _started_as_one(self, pid: int) -> bool:
@@ -134,15 +139,16 @@ class Servers:
         return top
 
     def _wraps(self, pid: int, below: int) -> bool:
-        """A launcher wraps what it started, a server its second process, and a shell only what a launcher or a
-        host had it start, also if that launcher has ended: a tool shell, where the user's agent works, belongs to the
-        session."""
+        """A launcher wraps what it started, a project's runner the server that it was asked for, a server its second
+        process, and a shell only what a launcher or a host had it start, also if that launcher has ended: a tool
+        shell, where the user's agent works, belongs to the session."""
         known, inner = self._known.get(pid), self._known.get(below)
         if known is not None:
             same = inner is not None and known.program.name == inner.program.name
             return known.program.kind == "launcher" or same
-        if parse(self._lineage.by_pid[pid].command).program not in SHELLS:
-            return False
+        command = parse(self._lineage.by_pid[pid].command)
+        if command.program not in SHELLS:
+            return runs_projects(command)
         above = self._lineage.parent(pid)
         if above in self._prefixed:
             return True
@@ -155,11 +161,11 @@ class Servers:
 
     def _is_prefixed(self, pid: int) -> bool:
         """The first child of such a shim; later ones are those that it adopted."""
-        shim, known = self._lineage.parent(pid), self._known.get(pid)
+        shim = self._lineage.parent(pid)
         if shim not in self._prefixed or pid in self._by_root:
             return False
         first = min(self._lineage.children(shim), key=lambda child: (self._lineage.by_pid[child].start, child))
-        return pid == first and (known is None or known.program.kind == "launcher")
+        return pid == first and self._may_serve(pid)
 
     def _marked_as_server(self, pid: int) -> bool:
         """Claude Code gives its stdio servers its own process group and the project's folder, and no CLAUDE_PID;
@@ -168,16 +174,12 @@ class Servers:
         if above is None or above not in self._sessions or pid in self._by_root:
             return False
         marks, child, host = self._marks[pid], self._lineage.by_pid[pid], self._lineage.by_pid[above]
-        known = self._known.get(pid)
-        if known is not None and known.program.kind != "launcher":
+        if not self._may_serve(pid):
             return False
         return marks.project and bool(marks.session) and marks.host_pid != above and child.pgid == host.pgid
 
     def _is_stray(self, pid: int) -> bool:
-        known = self._known.get(pid)
-        return (
-            pid in self._strays and pid not in self._by_root and (known is None or known.program.kind == "launcher")
-        )
+        return pid in self._strays and pid not in self._by_root and self._may_serve(pid)
 
     def _unknown(self, root: int, by: str) -> None:
         """Names the server after the first process below its wrappers."""

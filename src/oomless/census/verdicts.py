@@ -240,7 +240,7 @@ def _duplicates(copies: list[_Copy], starts: Mapping[int, int]) -> Iterator[tupl
         first = oldest.setdefault(copy.outer, copy).root
         if starts[first.session_root or 0] < starts[copy.root.session_root or 0]:
             by = f"the session {first.session} is older and runs the same command line, as {first.process.pid}"
-            yield copy.root.process.pid, ("duplicate", DUPLICATE, by)
+            yield copy.root.process.pid, ("duplicate", LIKELY if copy.root.guessed else DUPLICATE, by)
 
 
 # -- a live session's that nobody seems to use ---------------------------------------------------------------------

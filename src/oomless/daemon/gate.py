@@ -90,7 +90,7 @@ class Gate:
     def sample(self) -> None:
         """Settings, use and available memory as they are now (at most 50 ms old)."""
         now = time.monotonic()
-        if now - self._sampled < FRESH_FOR:
+        if self._closed or now - self._sampled < FRESH_FOR:
             return
         self._sampled = now
         self.memory = self._platform.memory()

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Iterable
 
 from oomless.census.catalog.program import Known, Program
-from oomless.census.command import Command, base, launched, package_of, parse
+from oomless.census.command import Command, base, launched, package_of, parse, unversioned
 
 
 class Catalog:
@@ -18,11 +18,11 @@ class Catalog:
         self._packages = _index((name, at) for at, one in enumerate(programs) for name in one.packages)
         self._modules = _index((name, at) for at, one in enumerate(programs) for name in one.modules)
         self._paths = tuple((at, part.split("*")) for at, one in enumerate(programs) for part in one.paths)
-        self._servers: dict[str, str] = {}
+        self._servers: dict[str, Program] = {}
         for one in programs:
             if one.kind == "server":
                 for package in (*one.packages, *one.executables, *one.images):
-                    self._servers.setdefault(package, one.name)
+                    self._servers.setdefault(package, one)
 
     def recognise(self, argv: tuple[str, ...]) -> Known | None:
         """The first program whose signature fits, or None."""
@@ -51,7 +51,11 @@ class Catalog:
         if program.launcher is None:
             return Known(program=program, by=by)
         package = launched(command.arguments, program.launcher, program.names, program.takes)
-        return Known(program=program, by=by, launches=package, serves=self._servers.get(package, ""))
+        server = self._servers.get(package)
+        serves = server is not None and _allowed(
+            server, command._replace(arguments=_given(command, program, package))
+        )
+        return Known(program=program, by=by, launches=package, serves=server.name if server and serves else "")
 
 
 class Remembering(Catalog):
@@ -70,6 +74,17 @@ def _index(pairs: Iterable[tuple[str, int]]) -> dict[str, tuple[int, ...]]:
     for name, at in pairs:
         found[name] = (*found.get(name, ()), at)
     return found
+
+
+def _given(command: Command, launcher: Program, package: str) -> tuple[str, ...]:
+    """What a launcher hands on: all behind the package, or behind the program's name if an option has the package.
+    ``npx CLAUDE mcp serve`` is a server, ``npx CLAUDE -p`` a session."""
+    words = command.arguments
+    named = (word.partition("=")[2] if word.startswith("-") else word for word in words)
+    at = next((at for at, word in enumerate(named) if unversioned(word) == package), len(words))
+    if at < len(words) and (words[at].startswith("-") or (words[at - 1 : at] and words[at - 1] in launcher.names)):
+        at = next((later for later in range(at + 1, len(words)) if not words[later].startswith("-")), len(words))
+    return words[at + 1 :]
 
 
 def _allowed(program: Program, command: Command) -> bool:
