@@ -102,6 +102,7 @@ class TestLaunchers:
             ("npx -p @anthropic-ai/claude-code claude mcp serve", "@anthropic-ai/claude-code", "claude-code-mcp"),
             ("npx -y @anthropic-ai/claude-code", "@anthropic-ai/claude-code", ""),
             ("npm exec @anthropic-ai/claude-code -p mcp", "@anthropic-ai/claude-code", ""),
+            ("uvx --from=serena-agent serena start-mcp-server", "serena-agent", "serena"),
             ("uvx --from=serena-agent serena index", "serena-agent", ""),
         ],
     )  # fmt: skip
