@@ -16,6 +16,7 @@ import fake_claude
 from helpers import alive, wait_for, wait_gone
 from hosting import Host, settings
 from oomless.census import catalog
+from oomless.daemon import recognise
 from oomless.daemon.left import DAEMON, OWN_SESSION, Trees, Who
 from oomless.daemon.lineages import Lineages
 from oomless.daemon.logs import Log
@@ -261,6 +262,31 @@ def test_a_process_becomes_a_host_by_exec_and_ceases_to_be_one(tmp_path: Path) -
         process.stdin.flush()
         assert process.stdout.readline() == b"back\n"
         assert who not in recogniser.look(proc.table(), {process.pid})
+        process.stdin.close()
+        process.wait(10)
+
+
+def test_one_that_is_seen_often_before_it_becomes_a_host_under_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for the status asks for a look, and a tree's root is a fork of ours until it is let go."""
+    monkeypatch.setattr(recognise, "YOUNG", 60.0)
+    code = "import os, sys; os.read(0, 1); os.execv(sys.executable, ['claude', '-I', '-S', '-c', 'input(print(1))'])"
+    command = [sys.executable, "-I", "-S", "-c", code]
+    recogniser = Recogniser()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        who = (process.pid, proc.start_of(process.pid) or 0)
+        assert wait_for(lambda: code in proc.cmdline(process.pid), 10)
+        for _ in range(5):
+            assert who not in recogniser.look(proc.table())
+        before = recorded(process.pid).comm
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        process.stdout.readline()
+        assert recorded(process.pid).comm == before
+        assert recogniser.look(proc.table())[who] == "claude-code"
         process.stdin.close()
         process.wait(10)
 

@@ -1,15 +1,16 @@
 """Which processes of our own user run agents: each command line is read once, and again after an exec.
 
 The catalog costs a megabyte, so it is loaded for the first command line that has a word of a known host in it (or at
-once if the user has a catalog of their own). A new process is read again at the next look, as it may have been seen
-between fork and exec; after that, whenever it changes its name. Not here: what is done about hosts
-(``unregistered.py``).
+once if the user has a catalog of their own). A new process is read again at each look as long as it is young, and
+once after that, as it may have been seen between fork and exec, and its name may stay the same (looks may be 10 ms
+apart); from then on, whenever it changes its name. Not here: what is done about hosts (``unregistered.py``).
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Container, Mapping
 
 assert sys.platform == "linux"
@@ -21,6 +22,9 @@ from oomless.platform.proc import Stat
 
 #: One of these is in every command line of a host that the catalog knows (checked by a test).
 HINTS = (b"claude", b"codex", b"gemini", b"opencode", b"cursor-agent")
+#: Seconds within which whoever is forked has become what it is to be; an admitted tree's root waits for its groups.
+YOUNG = 2.0
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Recogniser:
@@ -35,11 +39,13 @@ class Recogniser:
         again, self._again = self._again, set()
         seen, self._seen = self._seen, {}
         hosts, self._hosts = self._hosts, {}
+        young = (time.clock_gettime(time.CLOCK_BOOTTIME) - YOUNG) * _TICKS
         for pid, stat in table.items():
             known = seen.get(pid)
-            if known is None or known[0] != stat.start:
+            new = known is None or known[0] != stat.start
+            if new or stat.start > young:
                 self._again.add(pid)
-            elif known[1] == stat.comm and pid not in again and pid not in executed:
+            if known is not None and not new and known[1] == stat.comm and pid not in again and pid not in executed:
                 self._seen[pid] = known
                 if (pid, stat.start) in hosts:
                     self._hosts[(pid, stat.start)] = hosts[(pid, stat.start)]
