@@ -156,8 +156,8 @@ def test_far_more_than_the_limit_is_ended_at_once_where_nobody_refuses_forks(tmp
 
 
 def test_a_storm_is_held_still_by_turns(offer: Offer, tmp_path: Path) -> None:
-    """What the machine gains by that is in ``crowd.py``: nobody waits for the locks of processes that get no turn. On
-    an emulated processor the kernel may not have them all still before their next turn, so what it is asked counts."""
+    """What the machine gains by that is in ``crowd.py``: nobody waits for the locks of processes that get no turn. An
+    emulated processor may not have them all still before their next turn, so what the kernel is asked counts."""
     if not counts(offer):
         pytest.skip("no kernel counts processes on this rung")
     run = Run(tmp_path, offer, [*PYTHON, "-c", STORMS], processes=LIMIT)
