@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers import wait_for
-from oomless.contain import ending, files
+from oomless.contain import crowd, ending, files
 from oomless.contain.ladder import Offer
 from oomless.platform import proc
 from test_contain import OFFERS, PYTHON, Run
@@ -157,7 +157,7 @@ def test_far_more_than_the_limit_is_ended_at_once_where_nobody_refuses_forks(tmp
 
 def test_a_storm_is_held_still_by_turns(offer: Offer, tmp_path: Path) -> None:
     """What the machine gains by that is in ``crowd.py``: nobody waits for the locks of processes that get no turn. An
-    emulated processor may not have them all still before their next turn, so what the kernel is asked counts."""
+    emulated processor may be too slow for a storm: then the reason tells of fewer failed forks than make one."""
     if not counts(offer):
         pytest.skip("no kernel counts processes on this rung")
     run = Run(tmp_path, offer, [*PYTHON, "-c", STORMS], processes=LIMIT)
@@ -168,10 +168,14 @@ def test_a_storm_is_held_still_by_turns(offer: Offer, tmp_path: Path) -> None:
         stats = [proc.read_stat(pid) for pid in files.procs(run.cgroups["pids"])]
         return len(stats) == LIMIT and all(stat and stat.state == "T" for stat in stats)
 
-    assert wait_for(held, 5)
-    assert wait_for(lambda: not held(), 5)
-    assert wait_for(held, 5)
-    assert run.finish().exit_code == 137
+    seen = wait_for(held, 5) and wait_for(lambda: not held(), 5) and wait_for(held, 5)
+    record = run.finish()
+    assert record.exit_code == 137
+    told = re.search(r"for ([0-9.]+) s, while ([0-9]+) forks failed", record.reason)
+    assert told, record.reason
+    if not seen and int(told[2]) < 2 * crowd.STORM / crowd.COUNT_EVERY * float(told[1]):
+        pytest.skip(f"too slow for a storm: {record.reason}")
+    assert seen, record.reason
 
 
 def test_what_many_have_inherited_is_counted_once(offer: Offer, tmp_path: Path) -> None:
