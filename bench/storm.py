@@ -28,21 +28,10 @@ from footprint import OOMLESS
 from oomless.contain.ladder import Ladder
 from oomless.platform import proc
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from trees import BOMB
+
 LIMITS = (100, 200, 500)
-#: Everybody forks for as long as it may, 8 s at most and no deeper than 2^11.
-BOMB = """
-import os, time
-until, depth = time.monotonic() + 8, 0
-while time.monotonic() < until:
-    try:
-        if depth < 11:
-            os.fork()
-            depth += 1
-    except OSError:
-        pass
-"""
-
-
 BOMBER = [sys.executable, "-I", "-S", "-c", BOMB]
 
 

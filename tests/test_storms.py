@@ -22,6 +22,7 @@ from oomless.contain.ladder import Ladder
 from oomless.daemon.client import Client
 from oomless.paths import Paths
 from oomless.platform import cgroup, proc
+from trees import BOMB
 
 MB = 10**6
 OFFERS = [offer for offer in Ladder("storm").offers(proc.cgroups("self")) if offer.usable]
@@ -45,18 +46,6 @@ print("there", flush=True)
 while not os.path.exists(sys.argv[1]):
     time.sleep(0.01)
 print(sum(held[::4096]), flush=True)
-"""
-#: Everybody forks for as long as it may, 8 s at most and no deeper than 2^11.
-BOMB = """
-import os, time
-until, depth = time.monotonic() + 8, 0
-while time.monotonic() < until:
-    try:
-        if depth < 11:
-            os.fork()
-            depth += 1
-    except OSError:
-        pass
 """
 
 
