@@ -30,10 +30,12 @@ from oomless.admission.victims import (
     judge,
     may_use,
 )
-from oomless.config import MarkSettings, Settings
+from oomless.config import MarkSettings, Settings, Watched
 from oomless.daemon.client import Client
+from oomless.daemon.gate import Gate
 from oomless.daemon.settle import policy
 from oomless.paths import Paths
+from oomless.platform import current
 
 MB, GB = 10**6, 10**9
 MARKS = MarkSettings()
@@ -340,3 +342,18 @@ def test_a_job_that_is_ended_for_the_others_waits_and_runs_again(folder: Path) -
     end.touch()
     holder.communicate(timeout=20)
     assert holder.returncode == 0
+
+
+def test_a_daemon_that_closes_judges_nobody(folder: Path) -> None:
+    """It has forgotten the sessions by then, and leases that end would have it take a sample."""
+    looks: list[int] = []
+    gate = Gate(current(), Watched(str(folder / "config.toml")), list)
+
+    def look() -> bool:
+        looks.append(1)
+        return False
+
+    gate.sampled = look
+    gate.close()
+    gate.sample()
+    assert looks == []
