@@ -70,3 +70,16 @@ def test_constraints_are_plain_pins() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     assert lines
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line)] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.stem)
+def test_marks_stand_on_tests(path: Path) -> None:
+    """pytest says nothing of a skip on a helper, as when a line was put between the mark and its test."""
+    misplaced = [
+        f"{node.name}: {ast.unparse(mark)}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("test_")
+        for mark in node.decorator_list
+        if ast.unparse(mark).startswith("pytest.mark.")
+    ]
+    assert misplaced == []
