@@ -19,8 +19,8 @@ import psutil
 
 from _contained import Tree
 from oomless.contain import files
-from oomless.contain.ladder import Ladder, Offer
 from oomless.contain.launch import BOOT, ShimSpec, shim_argv, write_spec
+from oomless.contain.rungs.ladder import Ladder, Offer
 from oomless.platform import proc
 
 HERE = os.path.dirname(os.path.abspath(__file__))

@@ -62,9 +62,9 @@ def daemon() -> Callable[[], object]:
     """All that the daemon does in a look, with one session whose lineage and CPU time it remembers: this very
     process's parent."""
     from oomless.census.sampler import Sampler
-    from oomless.daemon.idle import IdleWatch
-    from oomless.daemon.left import Memory
-    from oomless.daemon.recognise import Recogniser
+    from oomless.daemon.descent.left import Memory
+    from oomless.daemon.descent.recognise import Recogniser
+    from oomless.daemon.sessions.idle import IdleWatch
     from oomless.platform import proc
 
     taking, recogniser, parent = Sampler(), Recogniser(), os.getppid()

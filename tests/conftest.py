@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from helpers import alive, wait_gone
-from oomless.contain import files, groups
+from oomless.contain import files
+from oomless.contain.rungs import groups
 from oomless.platform import proc
 
 #: How long what is ending may take to end, before it counts as left behind.

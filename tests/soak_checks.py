@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from helpers import wait_for, wait_gone
-from oomless.contain import ladder
+from oomless.contain.rungs import ladder
 from oomless.daemon import logs, spawn
 from oomless.journal.store import Journal
 from oomless.model import ExitRecord

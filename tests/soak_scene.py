@@ -20,8 +20,8 @@ import soak_tree
 import trees
 from helpers import alive, wait_for, wait_gone
 from oomless.contain import lineage
-from oomless.contain.ladder import Ladder
 from oomless.contain.launch import BOOT
+from oomless.contain.rungs.ladder import Ladder
 from oomless.daemon import spawn
 from oomless.paths import Paths
 from oomless.platform import proc

@@ -16,7 +16,8 @@ import soak_checks
 import trees
 from helpers import wait_for, wait_gone
 from intents import bare_intent
-from oomless.contain import files, groups
+from oomless.contain import files
+from oomless.contain.rungs import groups
 from oomless.journal.store import Journal
 from oomless.model import Identity
 from oomless.platform import proc

@@ -21,9 +21,10 @@ from helpers import alive, run_oomless, wait_for, wait_gone
 from oomless.contain import ending, files, lineage
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
 from oomless.contain.sweep import Sweep
-from oomless.daemon import registry, spawn
+from oomless.daemon import spawn
 from oomless.daemon.client import Client
 from oomless.daemon.lease import Conversation, request
+from oomless.daemon.trees import registry
 from oomless.paths import Paths
 from oomless.platform import proc
 from test_contain import OFFERS, PYTHON, TREE, read_roster

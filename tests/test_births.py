@@ -13,9 +13,9 @@ import pytest
 
 from helpers import wait_for
 from oomless.census.births import DEEPEST, Births
-from oomless.daemon import birthwatch
-from oomless.daemon.birthwatch import BirthWatch
-from oomless.daemon.left import Memory, Trace
+from oomless.daemon.descent import birthwatch
+from oomless.daemon.descent.birthwatch import BirthWatch
+from oomless.daemon.descent.left import Memory, Trace
 from oomless.platform.procevents import Event, ProcEvents, parse
 from test_left import CHILD, CLAUDE, ROOT, SERVER, SHELL, stat, table
 

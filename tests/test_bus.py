@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from helpers import SLOWNESS
-from oomless.contain import bus, manager
-from oomless.contain.bus import Bus, Refused
+from oomless.contain.rungs import bus, manager
+from oomless.contain.rungs.bus import Bus, Refused
 
 DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 CONFIG = """<busconfig><type>session</type><listen>unix:path={path}</listen><auth>EXTERNAL</auth>
@@ -181,7 +181,7 @@ def test_the_manager_is_looked_for_in_the_folder_that_is_named(house: Path) -> N
 
 def test_the_client_loads_little() -> None:
     """It is loaded by a forked child of the shim: no ``socket``, ``ctypes`` or ``enum``."""
-    code = "import sys; import oomless.contain.manager; print(*sys.modules)"
+    code = "import sys; import oomless.contain.rungs.manager; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-S", "-c", code],
         env={"PYTHONPATH": str(Path(bus.__file__).parents[2])},

@@ -26,7 +26,7 @@ from oomless.config import (
     origins,
 )
 from oomless.daemon import wire
-from oomless.daemon.settle import settle
+from oomless.daemon.trees.settle import settle
 from oomless.errors import ConfigError
 
 FULL = """\

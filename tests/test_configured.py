@@ -18,8 +18,8 @@ from oomless.census.configured import Configured, Entries
 from oomless.census.settings import Reader
 from oomless.census.snapshot import Snapshot
 from oomless.census.told import KnownLeftover, Told
-from oomless.daemon.left import Memory, Trace, Trees
-from oomless.daemon.remains import Remains
+from oomless.daemon.descent.left import Memory, Trace, Trees
+from oomless.daemon.descent.remains import Remains
 from oomless.platform import proc
 from test_census import SERVER_MARKS, TOOL_MARKS, by_pid, row, snapshot
 from test_verdicts import GONE, HELD, INIT, settle

@@ -15,10 +15,12 @@ import pytest
 
 import trees
 from helpers import SLOWNESS, alive, wait_for, wait_gone
-from oomless.contain import gauge, lineage, rungs
-from oomless.contain.bounds import Bounds
-from oomless.contain.ladder import Ladder, Offer
+from oomless.contain import lineage
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
+from oomless.contain.limits import gauge
+from oomless.contain.limits.bounds import Bounds
+from oomless.contain.rungs import members
+from oomless.contain.rungs.ladder import Ladder, Offer
 from oomless.model import ExitRecord
 from oomless.platform import proc
 
@@ -196,9 +198,9 @@ def test_pages_that_may_be_shared_are_not_counted_where_only_rss_is_told(
     assert (used > 64_000_000, source) == (True, "pss")
     monkeypatch.setattr(gauge, "proportional", lambda pid: None)  # another user's
     used, source = gauge.measured([mapper])
-    assert mapper.rss_pages * rungs.PAGE > 64_000_000
+    assert mapper.rss_pages * members.PAGE > 64_000_000
     assert (1_000_000 < used < 32_000_000, source) == (True, "pss+anon")
-    rung = rungs.Subreaper()
+    rung = members.Subreaper()
     monkeypatch.setattr(lineage, "walk", lambda own, skip, enough: [mapper])
     assert rung.usage() == rung.peak() == used
     assert rung.source == "pss+anon"

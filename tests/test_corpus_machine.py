@@ -16,7 +16,7 @@ from corpus.machine import Group
 from corpus.stage import Stage
 from helpers import alive, wait_for
 from oomless.census.told import KnownLeftover, KnownSession, Told
-from oomless.contain.ladder import mounts
+from oomless.contain.rungs.ladder import mounts
 from oomless.platform import proc
 from oomless.platform.procevents import ProcEvents
 

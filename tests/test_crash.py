@@ -16,8 +16,9 @@ import pytest
 
 import trees
 from helpers import SLOWNESS, alive, run_oomless, wait_for, wait_gone
-from oomless.daemon import leases, spawn
+from oomless.daemon import spawn
 from oomless.daemon.client import Client
+from oomless.daemon.trees import leases
 from oomless.journal.store import Journal
 from oomless.paths import Paths
 from oomless.platform import proc

@@ -22,7 +22,7 @@ import trees
 from darwin.answers import Translated
 from darwin.exits import Exits
 from helpers import alive, wait_for, wait_gone
-from oomless.contain.darwin import Processes, Tree
+from oomless.contain.darwin.tree import Processes, Tree
 from oomless.model import ExitRecord
 from oomless.platform import proc
 from test_contain import PYTHON, THREE_CHILDREN, TREE, read_roster
@@ -33,8 +33,8 @@ OWNED = """
 import sys
 from darwin import as_mac
 as_mac.become()
-from oomless.contain.darwin_child import Spec
-from oomless.contain.darwin_shim import Shim
+from oomless.contain.darwin.child import Spec
+from oomless.contain.darwin.shim import Shim
 from oomless.platform.darwin_calls import System
 from oomless.platform.darwin_kqueue import Kqueue
 spec = Spec(sys.argv[3:], "owned", "test:owned", lifeline=int(sys.argv[1]), report=sys.argv[2])
@@ -55,9 +55,9 @@ class Forks(exits.Exits):
         if not os.read(self.fd, 65536):
             sys.exit("nobody forks")
 as_mac.become()
-from oomless.contain.darwin_child import Spec
-from oomless.contain import darwin
-from oomless.contain.darwin_shim import Shim
+from oomless.contain.darwin.child import Spec
+from oomless.contain.darwin import tree as darwin
+from oomless.contain.darwin.shim import Shim
 from oomless.platform.darwin_calls import System
 spent, look = [], darwin.Tree.look
 def timed(tree):

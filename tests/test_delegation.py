@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from helpers import SLOWNESS, alive, wait_for, wait_gone
-from oomless.contain import files, manager, rungs
-from oomless.contain.bus import Refused
-from oomless.contain.delegation import Delegation, explained
-from oomless.contain.ladder import Ladder, Offer, mounts
-from oomless.contain.manager import Manager
+from oomless.contain import files
+from oomless.contain.rungs import manager, members
+from oomless.contain.rungs.bus import Refused
+from oomless.contain.rungs.delegation import Delegation, explained
+from oomless.contain.rungs.ladder import Ladder, Offer, mounts
+from oomless.contain.rungs.manager import Manager
 from oomless.platform import proc
 from test_contain import PYTHON, Run
 
@@ -28,9 +29,9 @@ needs_manager = pytest.mark.skipif(not HAS_MANAGER, reason="needs an ordinary us
 #: Holds a scope until its stdin ends; tells its folder first.
 HOLDER = """
 import sys
-from oomless.contain.bus import Refused
-from oomless.contain.delegation import Delegation
-from oomless.contain.ladder import mounts
+from oomless.contain.rungs.bus import Refused
+from oomless.contain.rungs.delegation import Delegation
+from oomless.contain.rungs.ladder import mounts
 print(*Delegation(sys.argv[1], mounts().get("")).folder(), sep=";", flush=True)
 sys.stdin.read()
 """
@@ -169,7 +170,7 @@ def test_who_is_released_is_in_the_tree_no_more(delegation: Delegation, tmp_path
     tree = run.cgroups[""]
     assert wait_for(lambda: [pid for pid in files.procs(tree) if proc.cmdline(pid) == ["sleep", "60"]], 20)
     (pid,) = files.procs(tree)
-    files.release(run.cgroups, [pid], rungs.own_groups())
+    files.release(run.cgroups, [pid], members.own_groups())
     assert files.procs(tree) == []
     assert proc.cmdline(pid) == ["sleep", "60"]
     os.close(writer)
@@ -209,7 +210,7 @@ def test_who_is_bounded_keeps_the_bound(tag: str) -> None:
     if not shutil.which("systemd-run"):
         pytest.skip("there is no systemd-run")
     code = f"""
-from oomless.contain.ladder import Ladder
+from oomless.contain.rungs.ladder import Ladder
 from oomless.platform import proc
 offer = Ladder({tag!r}).offers(proc.cgroups("self"))[0]
 print(offer.name, offer.usable, offer.why)

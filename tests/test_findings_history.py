@@ -17,7 +17,7 @@ from oomless.census.findings.history import LEAST_POINTS, fit
 from oomless.census.findings.unowned import NAMED_BYTES, UNKNOWN_BYTES
 from oomless.census.told import KnownGrowth, KnownIdle, Told
 from oomless.cli.scanner import told_by
-from oomless.daemon.growth import KEPT, Growth
+from oomless.daemon.sessions.growth import KEPT, Growth
 from oomless.daemon.views import EndView
 from oomless.model import Identity, MachineMemory, MemoryUse
 from oomless.platform.linux import Linux

@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from helpers import wait_for
-from oomless.contain import gauge, limit
+from oomless.contain.limits import gauge
+from oomless.contain.limits.pace import CEILING, FLOOR, Pace
 from oomless.platform import proc
 
 MB = 10**6
@@ -121,7 +122,7 @@ def test_one_that_answers_late_is_read_again(monkeypatch: pytest.MonkeyPatch) ->
 
 def grow(rate: float, most: int, first: float) -> int:
     """What a tree of that growth (bytes a second) uses when a look finds it over its limit."""
-    pace, now, used, looks = limit.Pace(most), first, int(rate * first), 0
+    pace, now, used, looks = Pace(most), first, int(rate * first), 0
     while used <= most:
         now += pace.seconds(now, used)
         used = int(rate * now)
@@ -139,7 +140,7 @@ def test_steady_growth_is_met_where_it_passes_the_limit(rate: int) -> None:
 
 
 def test_looks_are_rare_far_from_the_limit_and_never_closer_than_the_floor() -> None:
-    pace = limit.Pace(10**10)
-    assert pace.seconds(0.0, 10**6) == limit.CEILING
-    assert pace.seconds(1.0, 10**10 - 1) == limit.FLOOR
-    assert pace.seconds(1.05, 10**10 + 10**9) == limit.FLOOR
+    pace = Pace(10**10)
+    assert pace.seconds(0.0, 10**6) == CEILING
+    assert pace.seconds(1.0, 10**10 - 1) == FLOOR
+    assert pace.seconds(1.05, 10**10 + 10**9) == FLOOR

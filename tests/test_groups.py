@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from helpers import alive, run_oomless, wait_for, wait_gone
-from oomless.contain import files, groups
-from oomless.daemon import remnants, spawn
+from oomless.contain import files
+from oomless.contain.rungs import groups
+from oomless.daemon import spawn
 from oomless.daemon.logs import Log
+from oomless.daemon.trees import remnants
 from oomless.journal.store import Journal
 from oomless.paths import Paths
 from oomless.platform import proc

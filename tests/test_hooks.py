@@ -15,13 +15,13 @@ import pytest
 
 from helpers import alive, wait_for, wait_gone
 from hosting import Asked, Host, began, event, finished, launched, settings, wanted
-from oomless.daemon import claude_hooks, hooks, subagents
-from oomless.daemon.claude_hooks import ClaudeHooks
 from oomless.daemon.core import Core
-from oomless.daemon.host_events import Began, Failed, Finished, HostEvent, Launched, Other, Wanted
 from oomless.daemon.logs import Log
 from oomless.daemon.message import Request
-from oomless.daemon.subagents import Subagent, Subagents
+from oomless.daemon.sessions import claude_hooks, hooks, subagents
+from oomless.daemon.sessions.claude_hooks import ClaudeHooks
+from oomless.daemon.sessions.host_events import Began, Failed, Finished, HostEvent, Launched, Other, Wanted
+from oomless.daemon.sessions.subagents import Subagent, Subagents
 from oomless.paths import Paths
 from oomless.platform import proc
 from test_run import start as start_run

@@ -15,9 +15,9 @@ from helpers import alive, wait_for
 from hosting import Host
 from oomless.census.told import KnownIdle, KnownLeftover, OpenTree, Told
 from oomless.cli.scanner import told_by
-from oomless.daemon.idle import MINUTE, PER_MINUTE, IdleWatch
-from oomless.daemon.left import Memory, Who
+from oomless.daemon.descent.left import Memory, Who
 from oomless.daemon.reap_views import INCLUDABLE, PROVEN
+from oomless.daemon.sessions.idle import MINUTE, PER_MINUTE, IdleWatch
 from oomless.platform.proc import Stat
 from test_census import NPX, row, snapshot
 from test_left import HOOK, FakeClaude

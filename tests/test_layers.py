@@ -131,7 +131,7 @@ def foreign(src: Path, module: str) -> list[str]:
 
 
 def standard_only() -> list[str]:
-    room = [module_name(SRC, path) for path in sorted((SRC / "oomless" / STANDARD_ONLY_ROOM).glob("*.py"))]
+    room = [module_name(SRC, path) for path in sorted((SRC / "oomless" / STANDARD_ONLY_ROOM).rglob("*.py"))]
     rest = [f"oomless.{name}" for name in STANDARD_ONLY]
     return [name for name in rest + room if name != f"oomless.{NOT_IN_IT}" and module_file(SRC, name)]
 

@@ -18,10 +18,10 @@ import fake_claude
 from helpers import alive, wait_for, wait_gone
 from hosting import Host
 from oomless.census.births import Births
-from oomless.daemon.clearing import marked
 from oomless.daemon.client import Client
-from oomless.daemon.left import DAEMON, OWN_SESSION, Facts, Memory, Trace, Trees, Who, judge
-from oomless.daemon.remains import Remains, _read
+from oomless.daemon.descent.clearing import marked
+from oomless.daemon.descent.left import DAEMON, OWN_SESSION, Facts, Memory, Trace, Trees, Who, judge
+from oomless.daemon.descent.remains import Remains, _read
 from oomless.journal.facts import ReapRow
 from oomless.journal.sessions import SessionRows
 from oomless.journal.store import Journal

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from helpers import wait_for
-from oomless.contain import crowd, ending, files
-from oomless.contain.ladder import Offer
+from oomless.contain import ending, files
+from oomless.contain.limits import crowd
+from oomless.contain.rungs.ladder import Offer
 from oomless.platform import proc
 from test_contain import OFFERS, PYTHON, Run
 

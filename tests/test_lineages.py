@@ -15,9 +15,9 @@ import pytest
 import fake_claude
 from helpers import alive, run_oomless, wait_for, wait_gone
 from hosting import Host, settings
-from oomless.daemon.left import DAEMON, Memory, Trace, Trees, Who
-from oomless.daemon.leftovers import Leftovers
-from oomless.daemon.lineages import EVERY, Keeper, Lineages
+from oomless.daemon.descent.left import DAEMON, Memory, Trace, Trees, Who
+from oomless.daemon.descent.leftovers import Leftovers
+from oomless.daemon.descent.lineages import EVERY, Keeper, Lineages
 from oomless.daemon.logs import Log
 from oomless.daemon.views import LeftoverView
 from oomless.errors import JournalError

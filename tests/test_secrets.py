@@ -18,8 +18,8 @@ from oomless.census.redact import MASK, command_line, masked, words
 from oomless.contain import ending
 from oomless.contain.sweep import Sweep
 from oomless.daemon.core import ended_view
-from oomless.daemon.spared import Spared
-from oomless.daemon.tree import Tree
+from oomless.daemon.descent.spared import Spared
+from oomless.daemon.trees.tree import Tree
 from oomless.daemon.views import TreeView
 from oomless.hosts import prefix
 from oomless.journal.facts import TreeIntent, TreeRow

@@ -25,7 +25,7 @@ import trees
 from conftest import descendants
 from helpers import run_oomless, wait_for, wait_gone
 from intents import bare_intent
-from oomless.contain import ladder
+from oomless.contain.rungs import ladder
 from oomless.journal.store import Journal
 from oomless.model import Identity
 from oomless.platform import proc

@@ -18,7 +18,7 @@ import pytest
 
 from helpers import alive, run_oomless, wait_for
 from oomless.contain import files
-from oomless.contain.ladder import Ladder
+from oomless.contain.rungs.ladder import Ladder
 from oomless.daemon.client import Client
 from oomless.paths import Paths
 from oomless.platform import cgroup, proc

@@ -16,12 +16,12 @@ import fake_claude
 from helpers import alive, wait_for, wait_gone
 from hosting import Host, settings
 from oomless.census import catalog
-from oomless.daemon import recognise
-from oomless.daemon.left import DAEMON, OWN_SESSION, Trees, Who
-from oomless.daemon.lineages import Lineages
+from oomless.daemon.descent import recognise
+from oomless.daemon.descent.left import DAEMON, OWN_SESSION, Trees, Who
+from oomless.daemon.descent.lineages import Lineages
+from oomless.daemon.descent.recognise import HINTS, Recogniser
+from oomless.daemon.descent.unregistered import Unregistered
 from oomless.daemon.logs import Log
-from oomless.daemon.recognise import HINTS, Recogniser
-from oomless.daemon.unregistered import Unregistered
 from oomless.daemon.views import LeftoverView
 from oomless.journal.lineages import LineageRows
 from oomless.journal.store import Journal

@@ -32,8 +32,8 @@ from oomless.admission.victims import (
 )
 from oomless.config import MarkSettings, Settings, Watched
 from oomless.daemon.client import Client
-from oomless.daemon.gate import Gate
-from oomless.daemon.settle import policy
+from oomless.daemon.trees.gate import Gate
+from oomless.daemon.trees.settle import policy
 from oomless.paths import Paths
 from oomless.platform import current
 

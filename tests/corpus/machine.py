@@ -23,7 +23,7 @@ import msgspec
 
 from oomless.census.told import Told
 from oomless.contain import files
-from oomless.contain.ladder import mounts
+from oomless.contain.rungs.ladder import mounts
 from oomless.model import Identity, ProcessInfo
 from oomless.platform import current, proc
 from oomless.platform.base import Platform, Standing

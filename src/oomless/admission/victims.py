@@ -9,7 +9,7 @@ other).
 The victim is one of those that use more than was promised to them, if there are any, and among several whoever
 exceeds it by far: nobody is ended for what another does. Then: one that will be tried again, one that does nothing,
 the youngest, which is the cheapest to do again. Never by the kernel's score, which is for editors as for us. Who may
-be ended at all is ``Subject.eligible``, decided in ``daemon/pressure.py``; nothing is ended here.
+be ended at all is ``Subject.eligible``, decided in ``daemon/trees/pressure.py``; nothing is ended here.
 """
 
 from __future__ import annotations

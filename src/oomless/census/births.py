@@ -2,7 +2,7 @@
 
 A look once a second never sees a shell that starts something and ends at once; the fork events do. From each,
 the line of ancestors of the new process is put together while they are known. Not here: where events come from
-(``platform/procevents.py``), and what lineage proves (``daemon/left.py``).
+(``platform/procevents.py``), and what lineage proves (``daemon/descent/left.py``).
 """
 
 from __future__ import annotations

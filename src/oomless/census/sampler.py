@@ -4,7 +4,7 @@ Keeping ``/proc/N/stat`` open saves its opening and closing, four fifths of what
 reads as it did before is not parsed again (most processes sleep). At most half of the descriptors that this process
 may have are kept; whoever comes later is opened anew each time. A kept descriptor belongs to its process and not to
 the number: once that process is gone reading gives ESRCH, also when the number is in use again. Not here: what is
-made of the table (``daemon/left.py``), and command lines and environments (``platform/proc.py``).
+made of the table (``daemon/descent/left.py``), and command lines and environments (``platform/proc.py``).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The trial starts a small tree of its own with the ways in which processes slip away (own session, own group, double
 fork, wiped environment, SIGTERM ignored), kills its root, and counts who is left. Then each host: whether oomless is
-installed in it as it should be. Not here: the ladder itself (``contain/ladder.py``) and the look at hosts
+installed in it as it should be. Not here: the ladder itself (``contain/rungs/ladder.py``) and the look at hosts
 (``hosts/claude_check.py``).
 """
 
@@ -25,8 +25,8 @@ assert sys.platform == "linux"
 from oomless.cli import output
 from oomless.cli.install import read_token
 from oomless.config import load
-from oomless.contain.ladder import SUBREAPER_GAP, Ladder, Offer
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
+from oomless.contain.rungs.ladder import SUBREAPER_GAP, Ladder, Offer
 from oomless.daemon import spawn
 from oomless.errors import ContainmentError
 from oomless.hosts import claude_check

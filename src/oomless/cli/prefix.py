@@ -121,10 +121,10 @@ def run(kind: str, line: str, former: str = "") -> int:
     )
     if kind == "server":
         return serve(spec, command)
-    from oomless.contain import toolshell
+    from oomless.contain.shells import keeper
 
     try:
-        return toolshell.run(spec.fields(), command)
+        return keeper.run(spec.fields(), command)
     except OSError:
         unchanged(command)
 
@@ -137,7 +137,7 @@ def serve(spec: ShimSpec, command: list[str]) -> int:
     code = shim.run()
     number = os.WTERMSIG(shim.root_status) if shim.root_status and os.WIFSIGNALED(shim.root_status) else 0
     if number and number != signal.SIGKILL and code == 128 + number:
-        from oomless.contain.front import die_of
+        from oomless.contain.shells.front import die_of
 
         die_of(number)
     return code

@@ -1,7 +1,7 @@
 """``oomless run`` on macOS: bounded, and nothing of it left, but not admitted, for there is no daemon there yet.
 
 Covers: which options need the daemon, and the mark. Not here: the options (``run_options.py``), the tree itself
-(``contain/darwin_shim.py``), which this very process looks after. Not run on a Mac.
+(``contain/darwin/shim.py``), which this very process looks after. Not run on a Mac.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 assert sys.platform == "darwin"
 
 from oomless.cli.run_options import HELP, Options, check_command, check_report, parse, say
-from oomless.contain.darwin_child import Spec
-from oomless.contain.darwin_shim import Shim
+from oomless.contain.darwin.child import Spec
+from oomless.contain.darwin.shim import Shim
 from oomless.errors import OomlessError, UsageError
 
 #: What only the daemon can give.

@@ -1,6 +1,6 @@
 """Why a tree ends, as its record and its caller are told: status, exit code and one line.
 
-Pure but for the look at PATH. Not here: ending it (``ending.py``, on macOS ``darwin_shim.py``). Standard library
+Pure but for the look at PATH. Not here: ending it (``ending.py``, on macOS ``darwin/shim.py``). Standard library
 only.
 """
 

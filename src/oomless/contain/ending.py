@@ -1,6 +1,7 @@
 """How a tree's end is caused, carried out and worded: the pieces that the shim's loop puts together.
 
-Nothing here decides when to end a tree (``shim.py``) or how a rung kills (``rungs.py``). Standard library only.
+Nothing here decides when to end a tree (``shim.py``) or how a rung kills (``rungs/members.py``). Standard library
+only.
 """
 
 from __future__ import annotations

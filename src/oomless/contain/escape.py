@@ -4,8 +4,8 @@ Nobody leaves a group by forking, but a process may write itself into another on
 they were started in; its limits are void then. Looked at once a second, by descent: who has moved is moved back, but
 not more than three times. Whoever cannot be, or is a container's, is named to the daemon (so that a sweep reaches it)
 and in the record, and is ended with the tree all the same. Memory that was taken outside stays charged there. Not for
-a tool shell's tree, of which whoever has moved has detached on purpose (``spare.py``), and nothing to do on rungs
-without groups. Standard library only.
+a tool shell's tree, of which whoever has moved has detached on purpose (``shells/spare.py``), and nothing to do on
+rungs without groups. Standard library only.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class Escapes:
 
     def _join(self, path: str, pid: int) -> None:
         if self._shim.rung.name == "cgroup2+systemd":  # there only systemd may move an ordinary user's process
-            from oomless.contain.delegated import join
+            from oomless.contain.rungs.delegated import join
 
             join(path, pid)
         else:

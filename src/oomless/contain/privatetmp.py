@@ -4,7 +4,7 @@ Removed by directory descriptor, one folder at a time and from the inside out: a
 followed, a folder that is another mount is not entered (bind mounts of the same file system too, by the mount's id),
 and on the way back up each folder is known by device and inode, so that nobody can lead the removal elsewhere by
 moving one. Whatever cannot be removed stays and is named. Whoever calls has seen to it that nobody of the tree lives.
-Not here: when it is removed, if the shim was killed (``daemon/remnants.py``). Standard library only.
+Not here: when it is removed, if the shim was killed (``daemon/trees/remnants.py``). Standard library only.
 """
 
 from __future__ import annotations

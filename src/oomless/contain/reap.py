@@ -14,7 +14,7 @@ import sys
 
 assert sys.platform == "linux"
 
-from oomless.contain.gauge import measured
+from oomless.contain.limits.gauge import measured
 from oomless.lean import signal
 from oomless.platform import proc
 

@@ -1,9 +1,9 @@
 """The shim: owns one tree from its first fork until nobody of it is left.
 
 Covers: starting the command, forwarding signals, the owner's death, and the end: TERM, grace, KILL, verify, record.
-Does not cover: how a rung bounds and kills (``rungs.py``), whether a bound is passed (``bounds.py``), the connection
-(``link.py``), tool shells, whose background outlives the root (``toolshell.py``), the sweep when the shim itself was
-killed (``sweep.py``).
+Does not cover: how a rung bounds and kills (``rungs/members.py``), whether a bound is passed (``limits/bounds.py``),
+the connection (``link.py``), tool shells, whose background outlives the root (``shells/keeper.py``), the sweep when
+the shim itself was killed (``sweep.py``).
 
 One thread, one poll, no handlers, standard library only: the shim must stay below 5 MB and die with nothing
 undone. On a terminal, or where it is told so, it stays in the command's process group, so that job control is the
@@ -20,12 +20,12 @@ import time
 assert sys.platform == "linux"
 
 from oomless.contain import child, ending, lineage, record
-from oomless.contain.bounds import Bounds
 from oomless.contain.escape import Escapes
-from oomless.contain.freed import Freed
+from oomless.contain.limits.bounds import Bounds
+from oomless.contain.limits.freed import Freed
 from oomless.contain.link import Link
 from oomless.contain.privatetmp import PrivateTmp
-from oomless.contain.rungs import Subreaper, build
+from oomless.contain.rungs.members import Subreaper, build
 from oomless.contain.signals import SI_USER, SignalFd
 from oomless.lean import loads, signal
 from oomless.platform import proc

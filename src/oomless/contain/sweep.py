@@ -16,11 +16,12 @@ import sys
 assert sys.platform == "linux"
 
 from oomless.census.redact import command_line
-from oomless.contain import files, lineage, spare
-from oomless.contain.cgroup1 import kill_listed
-from oomless.contain.gauge import proportional_sum
-from oomless.contain.ladder import SUBREAPER_GAP
-from oomless.contain.rungs import own_groups
+from oomless.contain import files, lineage
+from oomless.contain.limits.gauge import proportional_sum
+from oomless.contain.rungs.cgroup1 import kill_listed
+from oomless.contain.rungs.ladder import SUBREAPER_GAP
+from oomless.contain.rungs.members import own_groups
+from oomless.contain.shells import spare
 from oomless.model import Survivor
 from oomless.platform import proc
 

@@ -1,9 +1,10 @@
 """Leases, trees and admission put together: what the surfaces know as ``CoreProtocol`` (``views.py``).
 
-Wiring only. The parts: ``gate.py`` (admission with a clock), ``registry.py`` (open trees), ``leases.py`` (the
-protocol), ``sessions.py`` (hosts' processes), ``unregistered.py`` (those that did not register), ``lookout.py`` (when
-the process table is looked at), ``idle.py`` (who uses no CPU time), ``hooks.py`` (what runs inside those),
-``pressure.py`` (who is ended for all), ``contain/ladder.py`` (rungs), ``journal/``.
+Wiring only. The parts: ``trees/gate.py`` (admission with a clock), ``trees/registry.py`` (open trees),
+``trees/leases.py`` (the protocol), ``sessions/registered.py`` (hosts' processes), ``descent/unregistered.py`` (those
+that did not register), ``descent/lookout.py`` (when the process table is looked at), ``sessions/idle.py`` (who uses
+no CPU time), ``sessions/hooks.py`` (what runs inside those), ``trees/pressure.py`` (who is ended for all),
+``contain/rungs/ladder.py`` (rungs), ``journal/``.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ from msgspec.structs import replace
 
 from oomless.census import redact
 from oomless.config import Watched
-from oomless.contain.ladder import Ladder
-from oomless.daemon.claude_hooks import ClaudeHooks
-from oomless.daemon.gate import Gate
-from oomless.daemon.growth import Growth
-from oomless.daemon.hooks import Around, Hooks
-from oomless.daemon.idle import IdleWatch
-from oomless.daemon.leases import Leases
-from oomless.daemon.left import Memory, Trees
-from oomless.daemon.lineages import Keeper, Lineages
+from oomless.contain.rungs.ladder import Ladder
+from oomless.daemon.descent.left import Memory, Trees
+from oomless.daemon.descent.lineages import Keeper, Lineages
+from oomless.daemon.descent.lookout import Lookout
+from oomless.daemon.descent.programs import mistakes
+from oomless.daemon.descent.unregistered import Unregistered
 from oomless.daemon.logs import Log
-from oomless.daemon.lookout import Lookout
 from oomless.daemon.message import Handler
-from oomless.daemon.pressure import Pressure
-from oomless.daemon.programs import mistakes
 from oomless.daemon.reap_views import ReapAnswer, ReapRequest
 from oomless.daemon.reaping import Known, Reaper
-from oomless.daemon.registry import Registry
-from oomless.daemon.sessions import Sessions
-from oomless.daemon.settle import Settled
-from oomless.daemon.tree import Tree, name_of
-from oomless.daemon.unregistered import Unregistered
+from oomless.daemon.sessions.claude_hooks import ClaudeHooks
+from oomless.daemon.sessions.growth import Growth
+from oomless.daemon.sessions.hooks import Around, Hooks
+from oomless.daemon.sessions.idle import IdleWatch
+from oomless.daemon.sessions.registered import Sessions
+from oomless.daemon.trees.gate import Gate
+from oomless.daemon.trees.leases import Leases
+from oomless.daemon.trees.pressure import Pressure
+from oomless.daemon.trees.registry import Registry
+from oomless.daemon.trees.settle import Settled
+from oomless.daemon.trees.tree import Tree, name_of
 from oomless.daemon.views import DecisionView, EventView, LeftRunningView, Registration, StatusView, TreeView
 from oomless.daemon.wire import Lease
 from oomless.errors import JournalError, OomlessError

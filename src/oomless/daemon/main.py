@@ -3,7 +3,7 @@
 Covers: the process (double fork, session, descriptors, log, signals), ``daemon.json`` and the answer to whoever is
 waiting for it. Not here: how it is asked for (``spawn.py``), listening (``server.py``), and all that it is for
 (``core.py``). An idle daemon sleeps in one epoll_wait, but for a look at the process table
-every five seconds (``lookout.py``).
+every five seconds (``descent/lookout.py``).
 
 asyncio is imported late: before that, ``ssl`` is made unavailable, for OpenSSL would cost 2.7 MB and is never used.
 """

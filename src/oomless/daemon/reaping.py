@@ -2,7 +2,7 @@
 
 Covers: who is refused and why, the rounds of the kill protocol (``contain/reap.py``), and the row in the journal. The
 verdicts come from who asks; they are not taken on trust where the daemon knows better. What a registered session
-leaves is ended without being asked: ``clearing.py``.
+leaves is ended without being asked: ``descent/clearing.py``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ assert sys.platform == "linux"
 
 from oomless.census.redact import command_line
 from oomless.contain.reap import GIVE_UP_AFTER, GRACE, ROUND_EVERY, Reap, Who
+from oomless.daemon.descent.programs import known_programs
 from oomless.daemon.logs import Log
-from oomless.daemon.programs import known_programs
 from oomless.daemon.reap_views import (
     INCLUDABLE,
     PROVEN,

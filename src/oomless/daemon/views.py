@@ -111,7 +111,7 @@ class LeftoverView(msgspec.Struct, frozen=True, kw_only=True):
 
 class IdleView(msgspec.Struct, frozen=True, kw_only=True):
     """A process of a live session's, other than its tool shells: for how many seconds it has used next to no CPU time
-    (``idle.py``), as far as the daemon has watched it, and how much in all of them."""
+    (``sessions/idle.py``), as far as the daemon has watched it, and how much in all of them."""
 
     pid: int
     start: int

@@ -15,7 +15,8 @@ import time
 
 assert sys.platform == "linux"
 
-from oomless.contain import files, groups
+from oomless.contain import files
+from oomless.contain.rungs import groups
 from oomless.platform import proc
 
 #: Tries: whoever forks while it is ended has left a child that the next round finds.

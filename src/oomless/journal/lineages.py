@@ -2,7 +2,7 @@
 
 Over an open ``Journal`` (``store.py``), with its promises. A row is written again as a whole when something of it has
 changed, and goes when nobody of it lives; so there are as many as there are sessions and what they left. What is made
-of them is in ``daemon/lineages.py``.
+of them is in ``daemon/descent/lineages.py``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """PID namespaces of Linux by the C library's own calls, with the standard library alone.
 
 Covers: leaving for new namespaces, a ``/proc`` that shows only the new one, and which switch of the kernel forbids
-it. Does not cover: who lives in them (``contain/pid_namespace.py``). ``os.unshare`` came with Python 3.12, and mounts
-never; ``_ctypes`` is used bare because the ``ctypes`` package would cost the shim another 0.3 MB.
+it. Does not cover: who lives in them (``contain/rungs/pid_namespace.py``). ``os.unshare`` came with Python 3.12, and
+mounts never; ``_ctypes`` is used bare because the ``ctypes`` package would cost the shim another 0.3 MB.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Since Linux 6.6 an ordinary user may listen; before, CAP_NET_ADMIN was needed. Outside the first user or pid namespace
 the kernel does not answer at all (``cn_proc_mcast_ctl``), hence in most containers. Then ``ProcEvents.open`` is None,
 and looking at the table has to do. Threads are passed over. Not here: what is made of it (``census/births.py``), and
-when to stop listening (``daemon/birthwatch.py``).
+when to stop listening (``daemon/descent/birthwatch.py``).
 """
 
 from __future__ import annotations

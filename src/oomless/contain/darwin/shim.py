@@ -1,0 +1,252 @@
+"""The shim of macOS: owns one tree from its first fork until nobody of it is left, without a daemon.
+
+Covers: forwarding signals, the owner's lifeline, the bounds (memory by phys_footprint, number
+of processes, time), and the end: TERM, grace, KILL, verify, record. Not here: who is in the tree and how it is
+signalled (``tree.py``), how the command starts (``child.py``).
+
+There is no daemon on macOS yet, so nothing is admitted, and nobody sweeps if the shim is killed. The shim of Linux
+(``shim.py``) stands on signalfd, pidfd and a subreaper; it shares the words of the end (``contain/cause.py``), the
+pace of looking (``limits/pace.py``) and the record's fields with this one. Standard library only; not run on a Mac.
+
+One thread, one poll. Signals come as bytes in a pipe (``set_wakeup_fd``), which does not tell who sent them: on a
+terminal SIGINT is taken for a Ctrl-C, which the command has got by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from oomless.contain import cause as causes
+from oomless.contain import files
+from oomless.contain.cause import Cause
+from oomless.contain.darwin.child import ENDING, Spec, StartFailed, become, let_go, noted
+from oomless.contain.darwin.tree import GAP, Tree
+from oomless.contain.limits.pace import Pace
+from oomless.lean import dumps, signal
+from oomless.units import format_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomless.contain.darwin.tree import Exits, Process
+    from oomless.platform.darwin_calls import Calls
+
+GRACE, GIVE_UP_AFTER = 1.0, 5.0
+#: Between two looks at the table: a young tree is still forking.
+LOOK_FIRST, LOOK_EVERY = 0.05, 0.5
+#: A tree that forks without end tells so each time: looks may take this share of a core at most, as on Linux.
+SHARE = 0.2
+#: Bazel's loop over a group waits a millisecond; a look at the whole table costs more than that.
+ROUND_EVERY = 0.01
+FULL_FOR = 1.0
+
+
+class Shim:
+    def __init__(self, spec: Spec, calls: Calls, exits: Exits) -> None:
+        self.spec = spec
+        self._calls, self._exits = calls, exits
+        self.same_group = any(os.isatty(fd) for fd in (0, 1, 2))
+        self.started_at, self.began = time.time(), time.monotonic()
+        self._pace = Pace(spec.memory) if spec.memory else None
+        self._ends_at = None if spec.timeout is None else self.began + spec.timeout
+        self._look_at = self._soonest = self.began
+        self._pause = LOOK_FIRST
+        self._full_since: float | None = None
+        self._kill_at: float | None = None
+        self.cause: Cause | None = None
+        self.root_gone = False
+        self.ended = 0
+        self.tree: Tree
+
+    def run(self) -> int:
+        """The exit code for our caller."""
+        self._hear()
+        try:
+            self._start()
+        except OSError as error:
+            return self._finish(causes.not_started(error, self.spec.command[0]), [])
+        self._watch()
+        left = self.tree.look()
+        _, status = os.waitpid(self.tree.root, 0)  # now its number may be used again
+        return self._finish(causes.verdict(self.cause, status), left)
+
+    # -- start ---------------------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        self._signals, writer = os.pipe()
+        for fd in (self._signals, writer):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in (*ENDING, signal.SIGCHLD):
+            if number == signal.SIGCHLD or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, noted)
+
+    def _start(self) -> None:
+        """Raises StartFailed; what fails before exec is told through a pipe that exec closes."""
+        if self.spec.lifeline is not None:
+            os.set_inheritable(self.spec.lifeline, False)
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            become(self.spec, self.same_group, writer)
+        os.close(writer)
+        mark = f"OOMLESS_TREE={self.spec.mark}"
+        try:
+            self.tree = Tree(self._calls, self._exits, pid, mark, apart=not self.same_group)
+            told = os.read(reader, 64)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)  # our child, not reaped
+            os.waitpid(pid, 0)
+            raise
+        finally:
+            os.close(reader)
+        if told:
+            os.waitpid(pid, 0)
+            raise StartFailed(int(told), os.strerror(int(told)))
+        let_go(0, 1)
+
+    # -- the loop ------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Returns when the root is gone and nobody else is seen (or can be ended)."""
+        poll = select.poll()
+        lifeline = self.spec.lifeline
+        for fd in (self._signals, self._exits.fd, *([] if lifeline is None else [lifeline])):
+            poll.register(fd, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll(self._milliseconds())}
+            now = time.monotonic()
+            if self._exits.fd in ready:
+                self._exits.take()
+                self._look_at = min(self._look_at, max(now, self._soonest))
+            if lifeline in ready:
+                poll.unregister(lifeline)
+                lifeline = None
+                self._end(now, Cause("killed", 137, "its owner is gone", by_owner=True))
+            if self._signals in ready:
+                self._take()
+            self._follow(now)
+            if self._kill_at is None or now < self._kill_at:
+                self._bounds(now)
+            else:
+                self.tree.kill()
+            if self.root_gone and (self.tree.over() or self._gives_up(now)):
+                return
+
+    def _milliseconds(self) -> float:
+        due = [self._look_at, *([] if self._ends_at is None else [self._ends_at])]
+        if self._kill_at is not None:
+            now = time.monotonic()
+            hasty = now >= self._kill_at or self.tree.quiet
+            due = [now + ROUND_EVERY if hasty else min(self._kill_at, now + LOOK_FIRST)]
+        return max(0.0, min(due) - time.monotonic()) * 1000
+
+    def _take(self) -> None:
+        for number in os.read(self._signals, 64):
+            if number in ENDING and not (number == signal.SIGINT and self.same_group):
+                self.tree.forward(number)
+                if self.cause is None and not self.root_gone:
+                    self.cause = causes.interrupted(number)
+                    self._kill_at = time.monotonic() + GRACE
+
+    def _follow(self, now: float) -> None:
+        """The root's end begins that of the tree; where it suspends itself on a terminal, so do we."""
+        if self.root_gone:
+            return
+        state = self.tree.root_state()
+        if state == "stopped" and self.same_group:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            self.tree.forward(signal.SIGCONT)
+        elif state == "ended":
+            self.root_gone = True
+            others = self.tree.look()
+            if self._kill_at is None:
+                self.ended = len(others)
+                self.tree.signal(others, signal.SIGTERM)
+                self._kill_at = now + GRACE
+
+    def _gives_up(self, now: float) -> bool:
+        return self._kill_at is not None and now > self._kill_at + GIVE_UP_AFTER
+
+    # -- the bounds ----------------------------------------------------------------------------------------
+
+    def _bounds(self, now: float) -> None:
+        if now >= self._look_at:
+            members = self.tree.look()
+            used = self.tree.usage(members)
+            self._pause = min(LOOK_EVERY, self._pause * 2)
+            paced = self._pause if self._pace is None else self._pace.seconds(now, used)
+            self._soonest = now + max(ROUND_EVERY, (time.monotonic() - now) / SHARE)
+            self._look_at = max(now + min(self._pause, paced), self._soonest)
+            if self.cause is None:
+                found = self._passed(now, used, len(members))
+                if found is not None:
+                    self._end(now, found)
+        if self.cause is None and self._ends_at is not None and now >= self._ends_at:
+            self._ends_at = None
+            self._end(now, Cause("timeout", 124, f"ran out of time ({self.spec.timeout:g} s)"))
+
+    def _passed(self, now: float, used: int, count: int) -> Cause | None:
+        memory, processes = self.spec.memory, self.spec.processes
+        if memory and used > memory:
+            reason = f"used {format_size(used)} of its {format_size(memory)} memory limit"
+            return Cause("killed", 137, f"{reason} ({Tree.source}, found by polling)", at_once=True)
+        if processes is None or count <= processes:
+            self._full_since = None
+            return None
+        self._full_since = self._full_since or now
+        if now - self._full_since < FULL_FOR:
+            return None
+        return Cause("killed", 137, f"{count} processes, over its limit of {processes} for 1 s", at_once=True)
+
+    def _end(self, now: float, found: Cause) -> None:
+        if self.cause is not None or self.root_gone:
+            return
+        self.cause = found
+        self._kill_at = now if found.at_once else now + GRACE
+        if not found.at_once:
+            self.tree.signal(self.tree.look(), signal.SIGTERM)
+
+    # -- the record ----------------------------------------------------------------------------------------
+
+    def _finish(self, found: Cause, left: list[Process]) -> int:
+        started = hasattr(self, "tree")
+        if found.reason and not self.spec.quiet:
+            _say(f"oomless: {self.spec.name}: {found.reason}")
+        if self.spec.report is not None:
+            facts: dict[str, object] = {
+                "schema": "oomless.run/1",
+                "tree": self.spec.mark.rpartition(":")[2].rpartition("/")[2],
+                "name": self.spec.name,
+                "status": found.status,
+                "exit_code": found.code,
+                "signal": found.signal,
+                "reason": found.reason,
+                "rung": Tree.name,
+                "why_rung": f"there is no other on macOS; {GAP}",
+                "peak_bytes": self.tree.peak() if started else 0,
+                "peak_source": Tree.source,
+                "limit_bytes": self.spec.memory,
+                "reserved_bytes": 0,
+                "seconds": round(time.monotonic() - self.began, 3),
+                "survivors": len(left),
+                "left": [named(one) for one in left],
+                "ended": self.ended,
+                "started_at": self.started_at,
+            }
+            error = files.replace(self.spec.report, dumps(facts) + "\n")
+            if error is not None:
+                _say(f"oomless: cannot write {self.spec.report}; {error.strerror}; the record is lost")
+        return found.code
+
+
+def named(one: Process) -> dict[str, object]:
+    return {"pid": one.pid, "start": one.start, "command": "", "why": "may not be signalled"}
+
+
+def _say(line: str) -> None:
+    try:
+        os.write(2, (line + "\n").encode())
+    except OSError:
+        pass  # nobody reads it any more

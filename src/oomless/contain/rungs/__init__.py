@@ -1,0 +1,1 @@
+"""What holds a tree: which rungs this machine offers (``ladder``), and what each does (from ``members`` on)."""

@@ -1,0 +1,1 @@
+"""Hosts' sessions while they live: their processes, hooks and subagents."""

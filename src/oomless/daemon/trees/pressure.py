@@ -1,0 +1,141 @@
+"""What all trees together use, and the end of one of them when that is too much: ``admission/victims.py`` with eyes
+and hands.
+
+Covers: who may be a victim, who does nothing, telling and ending. A victim is only a tree that ``run``, a batch or
+``Governor`` has started, never a host's tool shells and servers (which end with their own limits and sessions), and
+not one with a session in it that somebody sits at. Does not cover: the rules, sampling (``gate.py``), the limit of
+each tree, which its shim or the kernel holds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+assert sys.platform == "linux"
+
+from oomless.admission.victims import EndOne, Subject, Warn, Watch, in_use, judge, may_use
+from oomless.config import Watched, headroom_bytes
+from oomless.contain import files
+from oomless.daemon.logs import Log
+from oomless.daemon.trees.gate import Gate
+from oomless.daemon.trees.registry import Registry
+from oomless.daemon.trees.tree import Tree
+from oomless.platform import proc
+
+#: A tree that has used no more than ``IDLE_TICKS`` of CPU time for so long does nothing.
+IDLE_AFTER, IDLE_TICKS = 2.0, 2
+
+
+class Pressure:
+    """``hosts``: the processes of all sessions that are known; ``refresh`` finds those that began since the last
+    look. ``end`` asks the shim of a tree to end it, for that reason and as a victim. ``tell`` gets what is to be
+    known: kind, tree, name, text."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        gate: Gate,
+        settings: Watched,
+        hosts: Callable[[], Iterable[tuple[int, int]]],
+        refresh: Callable[[], None],
+        end: Callable[[Tree, str, bool], bool],
+        tell: Callable[[str, str, str, str], None],
+        log: Log,
+    ) -> None:
+        self._registry = registry
+        self._gate = gate
+        self._settings = settings
+        self._hosts = hosts
+        self._refresh = refresh
+        self._end = end
+        self._tell = tell
+        self._log = log
+        self._watch = Watch()
+        self._quiet: dict[str, tuple[float, int]] = {}
+
+    def look(self) -> bool:
+        """Judges the figures of a fresh sample; True if the next one should come soon. Nobody is ended before a look
+        at the process table, which notices a session only every five seconds where nothing else runs."""
+        near, watch, actions = self._judge()
+        if any(isinstance(action, EndOne) for action in actions):
+            self._refresh()
+            near, watch, actions = self._judge()
+        self._watch = watch
+        for action in actions:
+            if isinstance(action, EndOne):
+                self._end_one(action)
+            else:
+                self._log.warning(action.reason)
+                self._tell("pressure", "", "", action.reason)
+        return near
+
+    def _judge(self) -> tuple[bool, Watch, tuple[Warn | EndOne, ...]]:
+        now, settings, memory = time.monotonic(), self._settings.current(), self._gate.memory
+        held = tuple(self._registry.trees.values())
+        used = in_use(tuple(_subject(tree) for tree in held))
+        headroom = headroom_bytes(settings, memory.total_bytes)
+        allowed = may_use(settings.budget, memory.total_bytes, headroom, memory.available_bytes, used)
+        marks = settings.marks
+        near = used >= marks.admit * allowed
+        if not near and self._watch == Watch():
+            self._quiet.clear()
+            return False, self._watch, ()
+        subjects = self._subjects(held, near=used >= marks.warn * allowed, over=used >= marks.end * allowed, now=now)
+        return near, *judge(self._watch, marks, allowed, subjects, now)
+
+    def _subjects(self, held: tuple[Tree, ...], near: bool, over: bool, now: float) -> tuple[Subject, ...]:
+        """Who does nothing is found out only where it may matter soon, who may be ended only where it matters."""
+        idle = {tree.id for tree in held if near and self._idle(tree, now)}
+        attended = self._attended() if over else set()
+        return tuple(
+            _subject(
+                tree,
+                idle=tree.id in idle,
+                eligible=over and tree.intent.kind == "tree" and tree.writer is not None and tree.id not in attended,
+            )
+            for tree in held
+        )
+
+    def _attended(self) -> set[str]:
+        """Trees with a host's session in them that runs on a terminal."""
+        found = set()
+        for pid, start in self._hosts():
+            stat = proc.read_stat(pid)
+            tree = self._registry.around(pid) if stat is not None and stat.start == start and stat.tty else None
+            while tree is not None:
+                found.add(tree.id)
+                tree = self._registry.trees.get(tree.intent.parent or "")
+        return found
+
+    def _idle(self, tree: Tree, now: float) -> bool:
+        groups = {pid for path in tree.cgroups.values() for pid in files.procs(path)}
+        pids = groups or {pid for pid, _ in tree.known_members()}
+        ticks = sum(stat.cpu_ticks for pid in pids if (stat := proc.read_stat(pid)))
+        since, before = self._quiet.get(tree.id, (now, ticks))
+        if abs(ticks - before) > IDLE_TICKS:
+            since, before = now, ticks
+        self._quiet[tree.id] = since, before
+        return now - since >= IDLE_AFTER
+
+    def _end_one(self, action: EndOne) -> None:
+        tree = self._registry.trees[action.id]
+        self._log.warning(action.reason, tree=tree.id, name=tree.intent.name)
+        self._tell("victim", tree.id, tree.intent.name, action.reason)
+        self._end(tree, action.reason, True)
+
+
+def _subject(tree: Tree, idle: bool = False, eligible: bool = False) -> Subject:
+    intent = tree.intent
+    return Subject(
+        id=tree.id,
+        name=intent.name,
+        used=tree.used or 0,
+        reserved=intent.reserved,
+        parent=intent.parent,
+        since=intent.intended_at,
+        eligible=eligible,
+        retriable=tree.retriable,
+        idle=idle,
+    )

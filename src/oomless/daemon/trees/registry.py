@@ -1,0 +1,342 @@
+"""The open trees: from the intent in the journal to the end in the journal, whoever dies in between.
+
+Covers: recovery at the daemon's start, the watch on shims, sweeps, taking in exit records. Does not cover: who is
+admitted (``gate.py``), the conversation with a shim (``leases.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+assert sys.platform == "linux"
+
+import msgspec
+
+from oomless.contain.limits.gauge import proportional_sum
+from oomless.contain.rungs.ladder import PID_NAMESPACE
+from oomless.contain.sweep import SWEEP_FOR, Sweep
+from oomless.daemon.descent.spared import Spared
+from oomless.daemon.logs import Log
+from oomless.daemon.trees.remnants import Remnants
+from oomless.daemon.trees.tree import Tree
+from oomless.errors import JournalError
+from oomless.journal.facts import OpenTree
+from oomless.journal.store import Journal
+from oomless.model import ExitRecord, Identity, Survivor
+from oomless.paths import Paths
+from oomless.platform import proc
+from oomless.platform.linux import Linux
+
+#: How long a tree that was granted may stay without a shim once its lease is gone.
+START_WITHIN = 10.0
+START_LOOK = 0.1
+#: A tool shell without its keeper is looked at so often: nobody tells when the last of it has ended.
+UNKEPT_EVERY = 2.0
+#: So many of the newest trees are asked who outlived them when the daemon starts.
+ROWS_LOOKED_AT = 200
+
+
+class Registry:
+    """``freed`` is called with the id of every tree that is over, after the journal has it."""
+
+    def __init__(
+        self, paths: Paths, journal: Journal, platform: Linux, log: Log, freed: Callable[[Tree, str], None]
+    ) -> None:
+        self.paths = paths
+        self.journal = journal
+        self.own_pid = os.getpid()
+        self._log = log
+        self.trees: dict[str, Tree] = {}
+        self.spared = Spared()
+        self._remnants = Remnants(paths, journal, log)
+        self._platform = platform
+        self._freed = freed
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeps: set[asyncio.Task[Any]] = set()
+        self._own = frozenset([(self.own_pid, proc.start_of(self.own_pid) or 0)])
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def add(self, tree: Tree) -> None:
+        """Raises JournalError if the intent cannot be written; then nothing may be forked."""
+        self.journal.intend(tree.intent)
+        self.trees[tree.id] = tree
+
+    def started(self, tree: Tree, shim: Identity, root: Identity, rung: str, why_rung: str) -> None:
+        tree.shim, tree.root, tree.rung, tree.why_rung = shim, root, rung, why_rung
+        self._write(lambda: self.journal.started(tree.id, shim, root, rung, why_rung, at=time.time()))
+        if not tree.watch(shim, self.shim_died):
+            self.shim_died(tree)
+
+    def ended(self, tree: Tree, record: ExitRecord) -> None:
+        """The shim's own word. Its cgroups may still be there for some milliseconds: then the rest is swept."""
+        if tree.closed.is_set():
+            return
+        if self._write(lambda: self.journal.ended(tree.id, record, time.time())):
+            with suppress(OSError):
+                os.unlink(self._exit_file(tree.id))  # else the next daemon takes it in
+        self.spared.add(tree.intent, record.left_running, time.time())
+        self._forget(tree, f"{record.status}, exit {record.exit_code}")
+        if any(os.path.exists(path) for path in tree.cgroups.values()):
+            spared = frozenset((one.pid, one.start) for one in record.left_running)
+            self._spawn(self._sweep(tree, "its groups were still there", close=False, spared=spared))
+        elif self._remnants.anything(tree.id, {}):
+            self._spawn(self._remnants.clear_late(tree.id, {}))
+
+    def released(self, tree: Tree) -> None:
+        """A slot has no processes: its end is the end of its lease."""
+        if not tree.closed.is_set():
+            self._write(lambda: self.journal.released(tree.id, time.time()))
+            self._forget(tree, "released")
+
+    def lease_lost(self, tree: Tree) -> None:
+        """The connection is gone. A shim comes back by itself; without one nobody holds this tree any more."""
+        tree.writer = None
+        if tree.intent.kind == "slot":
+            self.released(tree)
+        elif tree.shim is None and not tree.closed.is_set():
+            self._spawn(self._never_started(tree))
+
+    def shim_died(self, tree: Tree) -> None:
+        tree.unwatch()
+        self._spawn(self._shim_gone(tree, "its shim was killed"))
+
+    async def _shim_gone(self, tree: Tree, reason: str) -> None:
+        """A tool shell whose keeper was killed goes on as it would have without us: until the last of it has ended,
+        or its session has."""
+        session = tree.intent.session
+        if tree.intent.kind == "shell" and session is not None:
+            await self._last_word(tree)
+            if tree.closed.is_set():
+                return
+            if tree.watch(session.owner, self.session_died) and not await self._empties(tree):
+                return
+        await self._bury(tree, reason)
+
+    async def _empties(self, tree: Tree) -> bool:
+        """Waits until nobody of it lives; False if its session has died before that, which is then seen to."""
+        sweep = self._sweep_of(tree)
+        while sweep.anybody():
+            await asyncio.sleep(UNKEPT_EVERY)
+            if not tree.watched:
+                return False
+        tree.unwatch()
+        return True
+
+    def session_died(self, tree: Tree) -> None:
+        tree.unwatch()
+        self._spawn(self._bury(tree, "its session is gone"))
+
+    async def stop(self) -> None:
+        """Leaves the trees alone that live; a sweep that has begun is brought to its end."""
+        for tree in self.trees.values():
+            tree.unwatch()
+        if self._sweeps:
+            await asyncio.wait(set(self._sweeps), timeout=SWEEP_FOR)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- recovery ------------------------------------------------------------------------------------------
+
+    def recover(self) -> list[Tree]:
+        """Takes over what the journal holds open; returns the trees that live and may adopt themselves."""
+        boot = self._platform.boot_id()
+        rows = self.journal.recent(ROWS_LOOKED_AT)
+        self.spared.recover(rows, boot)
+        living = []
+        for found in self.journal.open_trees():
+            tree = Tree(found.intent, "taken over from the daemon before")
+            tree.shim, tree.root, tree.rung, tree.why_rung = found.shim, found.root, found.rung, found.why_rung
+            self.trees[tree.id] = tree
+            if found.intent.boot_id != boot:
+                self._close_swept(tree, "the machine was restarted", 0, (), None)
+            elif self._resume(tree, found):
+                living.append(tree)
+        self._remnants.remove_groups(rows, self.trees)
+        self._remnants.remove_drafts(self.trees)
+        self._spawn(self._remnants.remove_forgotten(self.trees))
+        return living
+
+    def _resume(self, tree: Tree, found: OpenTree) -> bool:
+        """True if the tree may still live; else its burial is under way."""
+        if found.intent.kind == "slot":
+            self.released(tree)
+            return False
+        if found.shim is not None:
+            if tree.watch(found.shim, self.shim_died):
+                return True
+            self._spawn(self._shim_gone(tree, "its shim was killed while no daemon ran"))
+            return False
+        self._spawn(self._await_start(tree))
+        return True
+
+    async def _await_start(self, tree: Tree) -> None:
+        """Granted by a daemon that died at once: its shim, if there is one, adopts itself within seconds, unless it
+        has ended already and its record is there. The looks are counted, and not the time: while we are stopped, no
+        message of the shim's is read."""
+        for _ in range(round(START_WITHIN / START_LOOK)):
+            if tree.shim is not None or tree.closed.is_set():
+                break
+            await self._last_word(tree)
+            await asyncio.sleep(START_LOOK)
+        if tree.shim is None and not tree.closed.is_set():
+            await self._never_started(tree)
+
+    async def _never_started(self, tree: Tree) -> None:
+        """Unless its shim is there and just has not come to it: a machine under load may keep it for ten seconds."""
+        slow = tree.starting()
+        if slow is None or not tree.watch(slow, self.shim_died):
+            await self._bury(tree, "it never started")
+
+    # -- ends without a word -------------------------------------------------------------------------------
+
+    async def _bury(self, tree: Tree, reason: str) -> None:
+        """The record on disk is the truth if there is one; else the rest is ended here and named."""
+        self._to_be_finished()
+        await self._last_word(tree)
+        if not tree.closed.is_set():
+            await self._sweep(tree, reason, close=True)
+
+    async def _last_word(self, tree: Tree) -> None:
+        """The shim's last message may still be on its way through the socket, or its record on disk."""
+        if tree.writer is not None:
+            try:
+                await asyncio.wait_for(tree.closed.wait(), 0.2)
+            except TimeoutError:
+                pass
+        record = None if tree.closed.is_set() else self._read_record(self._exit_file(tree.id))
+        if record is not None:
+            self.ended(tree, record)
+
+    async def _sweep(
+        self, tree: Tree, reason: str, close: bool, spared: frozenset[tuple[int, int]] = frozenset()
+    ) -> None:
+        self._to_be_finished()
+        sweep = self._sweep_of(tree, spared)
+        began = time.monotonic()
+        while not sweep.step() and (pause := sweep.pause(time.monotonic() - began)) is not None:
+            await asyncio.sleep(pause)
+        left = sweep.left()
+        text = f"{reason}; {sweep.ended} ended" + (f"; {len(left)} left" if left else "")
+        if sweep.gap and close and tree.shim is not None and tree.rung != PID_NAMESPACE:
+            text += f"; {sweep.gap}"
+        for one in left:
+            self._log.warning("left running", tree=tree.id, pid=one.pid, command=one.command, why=one.why)
+        if close:
+            running = sweep.left_running()
+            tmp = "" if left or running else await self._remnants.remove_tmp(tree.id)
+            text += f"; {tmp}" if tmp else ""
+            self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed, running)
+            self._remnants.remove_drafts(self.trees)
+        if self._remnants.anything(tree.id, tree.cgroups):
+            self._spawn(self._remnants.clear_late(tree.id, tree.cgroups))
+
+    def _to_be_finished(self) -> None:
+        """By this task, though the daemon is told to stop."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._sweeps.add(task)
+        task.add_done_callback(self._sweeps.discard)
+
+    def _sweep_of(self, tree: Tree, spared: frozenset[tuple[int, int]] = frozenset()) -> Sweep:
+        since = tree.intent.requester.start
+        session = tree.intent.session if tree.intent.kind == "shell" else None
+        sid = session.sid if session is not None else None
+        return Sweep(tree.intent.marker, tree.cgroups, tree.known_members(), since, self._own | spared, sid)
+
+    def _close_swept(
+        self,
+        tree: Tree,
+        text: str,
+        ended: int,
+        left: tuple[Survivor, ...],
+        freed: int | None,
+        running: tuple[Survivor, ...] = (),
+    ) -> None:
+        self.spared.add(tree.intent, running, time.time())
+        self._write(lambda: self.journal.swept(tree.id, time.time(), text, ended, left, freed, running))
+        self._forget(tree, text)
+
+    def _forget(self, tree: Tree, how: str) -> None:
+        tree.unwatch()
+        tree.closed.set()
+        self.trees.pop(tree.id, None)
+        self._freed(tree, how)
+
+    # -- figures -------------------------------------------------------------------------------------------
+
+    def usage(self) -> list[tuple[str, int]]:
+        """Bytes per open tree, outer ones first. Trees without cgroups tell of themselves, or are measured at their
+        root while their shim is on its way back."""
+        found = []
+        for tree in self.trees.values():
+            memory = self._platform.cgroup_footprint(tree.cgroups) if tree.cgroups else None
+            if memory is not None:
+                tree.used = memory.used
+            elif tree.writer is None and tree.members and not tree.cgroups:
+                stats = [stat for pid, start in tree.members if (stat := proc.read_stat(pid)) and stat.start == start]
+                tree.used = proportional_sum(stats)
+            if tree.used is not None:
+                found.append((tree.id, tree.used))
+        return found
+
+    def find(self, id_or_name: str) -> Tree | None:
+        if id_or_name in self.trees:
+            return self.trees[id_or_name]
+        return next((tree for tree in self.trees.values() if tree.intent.name == id_or_name), None)
+
+    def around(self, pid: int) -> Tree | None:
+        """The innermost open tree that the process runs in, by its cgroups or by descent from the shim."""
+        prefix = f"oomless-{self.paths.install_id()}-"
+        inside = [tree for tree in self.trees.values() if tree.contains(pid, prefix + tree.id)]
+        return max(inside, key=lambda tree: tree.intent.marker.count("/"), default=None)
+
+    def roots(self) -> set[tuple[int, int]]:
+        """Pid and start of every shim, and of what becomes one by exec (``run``) or stands before one (a tool
+        shell)."""
+        found = set()
+        for tree in self.trees.values():
+            intent = tree.intent
+            if intent.owner == "run" or intent.kind in ("shell", "server"):
+                found.add((intent.requester.pid, intent.requester.start))
+            if tree.shim is not None:
+                found.add((tree.shim.pid, tree.shim.start))
+        return found
+
+    def _write(self, write: Callable[[], object]) -> bool:
+        """A journal that cannot be written (a full disk) must not keep the memory of what is gone reserved: the
+        row stays open, and the next daemon closes it by the same evidence."""
+        try:
+            write()
+            return True
+        except JournalError as error:
+            self._log.error(error.line())
+            return False
+
+    def _exit_file(self, id: str) -> str:
+        return f"{self.paths.exits}/{id}.json"
+
+    def _read_record(self, path: str) -> ExitRecord | None:
+        raw = proc.read_file(path)
+        try:
+            return msgspec.json.decode(raw, type=ExitRecord) if raw else None
+        except msgspec.MsgspecError as error:
+            self._log.warning(f"an exit record cannot be read: {error}", path=path)
+            return None
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._log.error(f"a sweep failed: {task.exception()!r}")

@@ -1,0 +1,156 @@
+"""One governed tree as the daemon knows it while it runs: facts that change, and the watch on its shim.
+
+Not here: what is decided about it (``daemon/core.py``) and how it is ended when its shim is gone
+(``contain/sweep.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+
+assert sys.platform == "linux"
+
+from typing import TYPE_CHECKING
+
+from oomless.census import redact
+from oomless.contain import files
+from oomless.contain.launch import BOOT
+from oomless.daemon.views import TreeView
+from oomless.model import Identity
+from oomless.platform import proc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomless.journal.facts import TreeIntent
+    from oomless.model import Escaped
+
+#: Rungs that have all controllers in the v2 tree.
+V2 = ("cgroup2", "cgroup2+systemd")
+
+
+class Tree:
+    """``writer``: the lease connection, None while the shim is on its way back. ``members``: the last that a shim
+    told of: all of them without cgroups, else those who have moved out (``escaped``). ``closed`` is set once its end
+    is in the journal. ``retriable``: whoever started it will try again if it fails."""
+
+    def __init__(self, intent: TreeIntent, reason: str) -> None:
+        self.intent = intent
+        self.reason = reason
+        self.shim: Identity | None = None
+        self.root: Identity | None = None
+        self.rung = intent.rung
+        self.why_rung = ""
+        self.used: int | None = None
+        self.members: set[tuple[int, int]] = set()
+        self.escaped: tuple[Escaped, ...] = ()
+        self.writer: asyncio.StreamWriter | None = None
+        self.retriable = False
+        self.closed = asyncio.Event()
+        self._pidfd: int | None = None
+        # From here on by the clock that nobody sets.
+        self._since = time.monotonic() - max(0.0, time.time() - intent.intended_at)
+
+    @property
+    def id(self) -> str:
+        return self.intent.tree
+
+    @property
+    def cgroups(self) -> dict[str, str]:
+        """Only if its shim really took them (it may have fallen through to another rung)."""
+        return {} if self.rung == "subreaper" else self.intent.cgroups
+
+    def watch(self, who: Identity, died: Callable[[Tree], None]) -> bool:
+        """Calls ``died`` when that process is gone; False if it is already."""
+        self.unwatch()
+        fd = proc.open_verified(who.pid, who.start)
+        if fd is None:
+            return False
+        self._pidfd = fd
+        asyncio.get_running_loop().add_reader(fd, died, self)
+        return True
+
+    def starting(self) -> Identity | None:
+        """The shim, if it is there but has said nothing yet. Its arguments name the tree; a tool shell or server of a
+        host's is known by who asked for it."""
+        asked = self.intent.requester
+        if self.intent.kind in ("shell", "server"):
+            return asked if proc.start_of(asked.pid) == asked.start else None
+        found = shim_of(self.id)
+        return Identity(boot_id=asked.boot_id, pid=found.pid, start=found.start) if found else None
+
+    @property
+    def watched(self) -> bool:
+        return self._pidfd is not None
+
+    def unwatch(self) -> None:
+        if self._pidfd is not None:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def known_members(self) -> set[tuple[int, int]]:
+        known = set(self.members)
+        if self.root is not None:
+            known.add((self.root.pid, self.root.start))
+        return known
+
+    def contains(self, pid: int, leaf: str) -> bool:
+        """Whether ``pid`` runs inside: by its cgroups, or by descent from the shim. The mark in its environment
+        alone proves nothing: a tmux server started in here hands it to strangers."""
+        if any(leaf in path.split("/") for path in proc.cgroups(pid).values()):
+            return True
+        shim = self.shim.pid if self.shim is not None else self.intent.requester.pid
+        while pid > 1:
+            stat = proc.read_stat(pid)
+            if stat is None:
+                return False
+            pid = stat.ppid
+            if pid == shim:
+                return True
+        return False
+
+    def _count(self) -> int | None:
+        if not self.cgroups:
+            return len(self.members) if self.members else None
+        return max((len(files.procs(path)) for path in self.cgroups.values()), default=None)
+
+    def view(self, reason: str = "") -> TreeView:
+        intent = self.intent
+        return TreeView(
+            tree=intent.tree,
+            name=name_of(intent),
+            klass=intent.klass,
+            owner=intent.owner,
+            state="running",
+            parent=intent.parent,
+            reserved_bytes=intent.reserved,
+            used_bytes=self.used,
+            processes=self._count(),
+            limit_bytes=intent.limit,
+            footprint_source="cgroup" if "memory" in self.cgroups or self.rung in V2 else "pss",
+            rung=self.rung,
+            pid=self.root.pid if self.root else None,
+            start=self.root.start if self.root else None,
+            seconds=round(time.monotonic() - self._since, 3),
+            reason=reason or self.reason,
+            command=redact.words(intent.argv),
+            escaped=tuple(one for one in self.escaped if proc.start_of(one.pid) == one.start),
+        )
+
+
+def shim_of(tree: str) -> proc.Stat | None:
+    """The process whose arguments say that it is the shim of that tree."""
+    for stat in proc.table().values():
+        argv = proc.cmdline(stat.pid)
+        if argv[4:5] == [BOOT] and argv[6:7] == [tree] and stat.alive:
+            return stat
+    return None
+
+
+def name_of(intent: TreeIntent) -> str:
+    """As it may be shown. Journals of earlier versions have names of tool shells and servers with secrets in them."""
+    return redact.command_line((intent.name,)) if intent.kind in ("shell", "server") else intent.name
