@@ -250,6 +250,20 @@ def test_where_nobody_manages_the_reason_says_what_would() -> None:
     assert (offer.name, offer.usable) == ("cgroup2+systemd", False)
 
 
+def test_no_scope_is_made_for_who_wants_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, str]] = []
+
+    def offer(self: Delegation, cgroups: dict[str, str]) -> tuple[str, str]:
+        asked.append(cgroups)
+        return "", "asked"
+
+    monkeypatch.setattr(Delegation, "offer", offer)
+    assert Ladder("nobody").choose({}, "subreaper").name == "subreaper"
+    assert asked == []
+    Ladder("nobody").choose({}, "auto")
+    assert asked == [{}]
+
+
 def test_without_a_v2_tree_nobody_is_asked() -> None:
     folder, why = Delegation("nobody", None).folder()
     assert not folder

@@ -27,6 +27,8 @@ SUBREAPER_GAP = (
 )
 #: The one rung that is opt-in.
 PID_NAMESPACE = "pid-namespace"
+#: The one that is always to be had.
+SUBREAPER = "subreaper"
 
 
 class Offer:
@@ -56,20 +58,21 @@ class Ladder:
 
     def offers(self, cgroups: dict[str, str], wanted: str | None = None) -> list[Offer]:
         """All rungs, best first; ``cgroups`` are those of the process that asks (``proc.cgroups``). ``wanted``:
-        None for all; else a rung that is opt-in is only among them if it is that one."""
+        None for all; else a rung that is opt-in is only among them if it is that one. Who wants the one that is
+        always to be had leaves no scope of systemd's behind."""
         one = {name: self._one(name, cgroups) for name in ("memory", "pids")}
         v1 = {name: base for name, (base, _) in one.items() if base}
         unified, has_memory, why2 = self._two(cgroups)
         why1 = "; ".join(why for _, why in one.values())
         both = bool(unified and not has_memory and v1)
-        scope, why_scope = self._delegation.offer(cgroups)
+        scope, why_scope = ("", "not asked for") if wanted == SUBREAPER else self._delegation.offer(cgroups)
         return [
             Offer("cgroup2+systemd", bool(scope), why_scope, {"": scope}),
             Offer("cgroup2", bool(unified and (has_memory or not v1)), why2, {"": unified}),
             Offer("cgroup2+cgroup1", both, f"{why2}; {why1}", {"": unified, **v1}),
             Offer("cgroup1", "memory" in v1 and "pids" in v1, why1, v1),
             *([self._isolated()] if wanted in (None, PID_NAMESPACE) else []),
-            Offer("subreaper", True, f"works everywhere; {SUBREAPER_GAP}"),
+            Offer(SUBREAPER, True, f"works everywhere; {SUBREAPER_GAP}"),
         ]
 
     def choose(self, cgroups: dict[str, str], wanted: str = "auto") -> Offer:
