@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,10 +31,12 @@ from oomless.admission.victims import (
     judge,
     may_use,
 )
+from oomless.cli.status import headline
 from oomless.config import MarkSettings, Settings, Watched
 from oomless.daemon.client import Client
 from oomless.daemon.trees.gate import Gate
 from oomless.daemon.trees.settle import policy
+from oomless.daemon.views import PressureView, StatusView
 from oomless.paths import Paths
 from oomless.platform import current
 
@@ -276,6 +279,11 @@ def test_nothing_is_ended_while_all_together_keep_to_the_budget(folder: Path) ->
     go.touch()
     client = Client(Paths(), start=False)
     assert wait_for(lambda: sum(one.used_bytes or 0 for one in client.status().trees) > 240 * MB, 20)
+    pressure = client.status().pressure
+    assert pressure is not None
+    assert (pressure.may_use_bytes, pressure.warned, pressure.ending) == (300 * MB, False, None)
+    assert 240 * MB < pressure.used_bytes < 270 * MB
+    assert "all together" not in run_oomless("status").stdout
     assert not wait_for(lambda: len(running()) < 2, 2.5)
     end.touch()
     for process in two:
@@ -307,6 +315,8 @@ def test_a_session_that_somebody_sits_at_is_not_ended_for_the_others(seated: boo
         if seated:
             assert wait_for(lambda: Path(Paths().daemon_file).exists() and running() == {"seat"}, 20)
             assert wait_for(lambda: sum(one.used_bytes or 0 for one in client.status().trees) > 250 * MB, 20)
+            shown = run_oomless("status").stdout.splitlines()[0]
+            assert re.search(r"; all together use (2[5-9]\d|3\d\d) MB of the 200 MB that they may$", shown), shown
             assert not wait_for(lambda: process.poll() is not None, 3)
             end.touch()
         process.communicate(timeout=20)
@@ -342,6 +352,12 @@ def test_a_job_that_is_ended_for_the_others_waits_and_runs_again(folder: Path) -
     end.touch()
     holder.communicate(timeout=20)
     assert holder.returncode == 0
+
+
+def test_status_tells_who_is_being_ended() -> None:
+    pressure = PressureView(used_bytes=1100 * MB, may_use_bytes=GB, warned=True, ending="t3")
+    shown = headline(StatusView(pid=1, memory=current().memory(), pressure=pressure))
+    assert shown.endswith("; all together use 1.10 GB of the 1.00 GB that they may, t3 is being ended for the others")
 
 
 def test_a_daemon_that_closes_judges_nobody(folder: Path) -> None:

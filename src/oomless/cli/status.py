@@ -94,7 +94,17 @@ def headline(view: StatusView) -> str:
     room = f"{format_size(view.memory.available_bytes)} available"
     running, waiting = counts["running"], counts["waiting"]
     verbs = f"{running} run{'s' * (running == 1)}, {waiting} wait{'s' * (waiting == 1)}"
-    return f"{verbs}; {held}; {room}, of which {format_size(view.headroom_bytes)} stay free"
+    return f"{verbs}; {held}; {room}, of which {format_size(view.headroom_bytes)} stay free{_pressing(view)}"
+
+
+def _pressing(view: StatusView) -> str:
+    """Nothing while there is no need: all together are below the mark at which it is told."""
+    found = view.pressure
+    if found is None or not (found.warned or found.ending):
+        return ""
+    of = f"{format_size(found.used_bytes)} of the {format_size(found.may_use_bytes)}"
+    ending = f", {found.ending} is being ended for the others" if found.ending else ""
+    return f"; all together use {of} that they may{ending}"
 
 
 def _table(trees: tuple[TreeView, ...], why: bool) -> Table:

@@ -119,6 +119,16 @@ class IdleView(msgspec.Struct, frozen=True, kw_only=True):
     cpu_seconds: float
 
 
+class PressureView(msgspec.Struct, frozen=True, kw_only=True):
+    """What all trees together use and may use. ``warned``: they are, or were a moment ago, above the mark at which it
+    is told. ``ending``: the tree that is being ended for the others."""
+
+    used_bytes: int
+    may_use_bytes: int
+    warned: bool = False
+    ending: str | None = None
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """``held_bytes`` is what admission counts for all trees together, ``problem`` what is wrong with the
     settings that were read last, ``reap`` what they say of what dead sessions leave. ``pid`` is None when no daemon
@@ -130,6 +140,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     budget_bytes: int | None = None
     held_bytes: int = 0
     headroom_bytes: int = 0
+    pressure: PressureView | None = None
     max_parallel: int | None = None
     trees: tuple[TreeView, ...] = ()
     sessions: tuple[SessionView, ...] = ()

@@ -22,6 +22,7 @@ from oomless.daemon.logs import Log
 from oomless.daemon.trees.gate import Gate
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.tree import Tree
+from oomless.daemon.views import PressureView
 from oomless.platform import proc
 
 #: A tree that has used no more than ``IDLE_TICKS`` of CPU time for so long does nothing.
@@ -71,13 +72,24 @@ class Pressure:
                 self._tell("pressure", "", "", action.reason)
         return near
 
-    def _judge(self) -> tuple[bool, Watch, tuple[Warn | EndOne, ...]]:
-        now, settings, memory = time.monotonic(), self._settings.current(), self._gate.memory
-        held = tuple(self._registry.trees.values())
-        used = in_use(tuple(_subject(tree) for tree in held))
+    def view(self) -> PressureView:
+        """By the last sample."""
+        used, allowed = self._use()
+        return PressureView(
+            used_bytes=used, may_use_bytes=allowed, warned=self._watch.warned, ending=self._watch.victim
+        )
+
+    def _use(self) -> tuple[int, int]:
+        """What all use and may use."""
+        settings, memory = self._settings.current(), self._gate.memory
+        used = in_use(tuple(_subject(tree) for tree in self._registry.trees.values()))
         headroom = headroom_bytes(settings, memory.total_bytes)
-        allowed = may_use(settings.budget, memory.total_bytes, headroom, memory.available_bytes, used)
-        marks = settings.marks
+        return used, may_use(settings.budget, memory.total_bytes, headroom, memory.available_bytes, used)
+
+    def _judge(self) -> tuple[bool, Watch, tuple[Warn | EndOne, ...]]:
+        now, marks = time.monotonic(), self._settings.current().marks
+        held = tuple(self._registry.trees.values())
+        used, allowed = self._use()
         near = used >= marks.admit * allowed
         if not near and self._watch == Watch():
             self._quiet.clear()
