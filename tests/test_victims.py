@@ -13,6 +13,7 @@ import tempfile
 import termios
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,12 +24,14 @@ from oomless.admission.victims import (
     BACK_OFF,
     DIES_WITHIN,
     EndOne,
+    Share,
     Subject,
     Warn,
     Watch,
     choose,
     in_use,
     judge,
+    judge_all,
     may_use,
 )
 from oomless.cli.status import headline
@@ -127,6 +130,47 @@ def test_one_at_a_time_and_none_before_the_last_is_dead_and_the_figures_followed
     assert look(6.0, b=500, c=500) == []  # dead, and what it had may not be free yet
     assert look(6.0 + BACK_OFF - 0.1, b=500, c=500) == []
     assert look(6.0 + BACK_OFF, b=500, c=500) == ["b"]
+
+
+def test_one_at_a_time_for_several_budgets() -> None:
+    """The first is a group's victim; what it frees counts for all, so all wait for it, and for the figures."""
+    trees = (tree("a", 600, since=1.0), tree("b", 500, since=2.0), tree("c", 500, since=3.0))
+
+    def look(watches: dict[str | None, Watch], now: float, *ids: str) -> tuple[dict[str | None, Watch], list[str]]:
+        held = tuple(one for one in trees if one.id in ids)
+        mine = frozenset({"a", "b"} & set(ids))
+        shares = (
+            Share(ids=frozenset(ids), used=in_use(held), allowed=10_000 if now < 1 else 1000),
+            Share(group="g", ids=mine, used=sum(one.used for one in held if one.id in mine), allowed=1000),
+        )
+        found, actions = judge_all(watches, MARKS, shares, held, now)
+        return found, [action.id for action in actions if isinstance(action, EndOne)]
+
+    watches, ended = look({}, 0.0, "a", "b", "c")
+    assert ended == ["b"]
+    watches, ended = look(watches, 1.0, "a", "b", "c")  # now all of them are too much as well
+    assert ended == []
+    watches, ended = look(watches, 2.0, "a", "c")
+    assert ended == []
+    watches, ended = look(watches, 2.0 + BACK_OFF, "a", "c")
+    assert ended == ["c"]
+
+
+def test_a_group_is_told_by_its_name() -> None:
+    """``c`` is no tree of the group and not to blame."""
+    trees = (tree("a", 950 * MB), tree("c", 900 * MB))
+    share = Share(group="project /x", ids=frozenset({"a"}), used=950 * MB, allowed=GB)
+    _, (warning,) = judge_all({}, MARKS, (share,), trees, 0.0)
+    assert warning.reason == (
+        "the trees of project /x together use 950 MB of the 1.00 GB that they may; at 100% one of them is ended"
+    )
+    share = msgspec.structs.replace(share, allowed=900 * MB)
+    _, (_, end) = judge_all({}, MARKS, (share,), trees, 0.0)
+    assert isinstance(end, EndOne)
+    assert end.id == "a"
+    assert end.reason.startswith(
+        "ended for the others: the trees of its group together use 950 MB of the 900 MB that they may, 950 MB by"
+    )
 
 
 def test_one_that_does_not_die_is_not_waited_for_for_ever() -> None:
@@ -279,8 +323,7 @@ def test_nothing_is_ended_while_all_together_keep_to_the_budget(folder: Path) ->
     go.touch()
     client = Client(Paths(), start=False)
     assert wait_for(lambda: sum(one.used_bytes or 0 for one in client.status().trees) > 240 * MB, 20)
-    pressure = client.status().pressure
-    assert pressure is not None
+    (pressure,) = client.status().pressure
     assert (pressure.may_use_bytes, pressure.warned, pressure.ending) == (300 * MB, False, None)
     assert 240 * MB < pressure.used_bytes < 270 * MB
     assert "all together" not in run_oomless("status").stdout
@@ -354,9 +397,38 @@ def test_a_job_that_is_ended_for_the_others_waits_and_runs_again(folder: Path) -
     assert holder.returncode == 0
 
 
+def test_the_budget_of_a_batch_is_kept_when_its_jobs_grow(folder: Path) -> None:
+    """They were promised less; the machine has room, and a tree of somebody else's is not touched."""
+    go, end, file = folder / "go", folder / "end", folder / "jobs.jsonl"
+    other = run("other", folder / "other.json", grows(200 * MB, go, end), "--expect", "10MB")
+    assert wait_for(lambda: Path(Paths().daemon_file).exists() and "other" in running(), 20)
+    jobs = [
+        {"name": name, "command": grows(size * MB, go, end), "expect": 10**7}
+        for name, size in (("keeps", 60), ("outgrows", 220))
+    ]
+    file.write_text("".join(json.dumps(job) + "\n" for job in jobs))
+    argv = [sys.executable, "-m", "oomless", "batch", str(file), "--budget", "250MB", "--json"]
+    batch = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert wait_for(lambda: running() == {"other", "keeps", "outgrows"}, 20)
+    go.touch()
+    client = Client(Paths(), start=False)
+    assert wait_for(lambda: running() == {"other", "keeps"}, 30)
+    assert [one.group is None for one in client.status().pressure] == [True, False]
+    end.touch()
+    out, _ = batch.communicate(timeout=30)
+    found = {job["name"]: job for job in json.loads(out)["jobs"]}
+    assert (batch.returncode, found["keeps"]["status"], found["outgrows"]["status"]) == (1, "done", "killed")
+    assert "the trees of its group together use 2" in found["outgrows"]["reason"]
+    assert "of the 250 MB that they may" in found["outgrows"]["reason"]
+    other.communicate(timeout=20)
+    assert other.returncode == 0
+
+
 def test_status_tells_who_is_being_ended() -> None:
     pressure = PressureView(used_bytes=1100 * MB, may_use_bytes=GB, warned=True, ending="t3")
-    shown = headline(StatusView(pid=1, memory=current().memory(), pressure=pressure))
+    shown = headline(StatusView(pid=1, memory=current().memory(), pressure=(pressure,)))
     assert shown.endswith("; all together use 1.10 GB of the 1.00 GB that they may, t3 is being ended for the others")
 
 

@@ -110,7 +110,7 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     ``left`` lists who lives on against our will (``survivors`` is their number), ``left_running`` who was spared
     because it detached on purpose, ``escaped`` who moved out of the tree's groups meanwhile, ``ended`` counts the
     members that had to be ended after the root was gone. ``bytes_before``: used when its end began, where that was
-    measured, ``bytes_after`` by those who are left. ``victim``: ended for the budget of all trees, and not for
+    measured, ``bytes_after`` by those who are left. ``victim``: ended for a budget shared with others, and not for
     anything that it did.
     """
 

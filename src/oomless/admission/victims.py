@@ -1,4 +1,5 @@
-"""Who is ended when all trees together use more than they may: pure, ``judge(watch, ...) -> (watch, actions)``.
+"""Who is ended when all trees together use more than they may, or those of a group with a budget of its own: pure,
+``judge(watch, ...) -> (watch, actions)``.
 
 Each tree may keep to its own limit and all of them be too much: N limits of 65 % of the memory are no limit. So there
 are marks, shares of what all may use: above one nothing more is admitted (``policy.py``), above the next it is told,
@@ -13,6 +14,8 @@ be ended at all is ``Subject.eligible``, decided in ``daemon/trees/pressure.py``
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import msgspec
 
@@ -61,6 +64,15 @@ class EndOne(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """What the trees ``ids`` use together and may use (bytes): those of a group, or all."""
+
+    group: str | None = None
+    ids: frozenset[str]
+    used: int
+    allowed: int
+
+
 def may_use(budget: int | None, total: int, headroom: int, available: int, used: int) -> int:
     """What all trees together may use. Without a fixed budget that is what they use and what is available above the
     headroom; but no less than half of the memory, for what other programs took is not freed by ending ours."""
@@ -76,9 +88,37 @@ def in_use(subjects: tuple[Subject, ...]) -> int:
     return sum(one.used for one in subjects if one.parent not in ids)
 
 
+def judge_all(
+    watches: Mapping[str | None, Watch],
+    marks: MarkSettings,
+    shares: tuple[Share, ...],
+    subjects: tuple[Subject, ...],
+    now: float,
+) -> tuple[dict[str | None, Watch], tuple[Warn | EndOne, ...]]:
+    """One at a time, whosever share it is for: what it frees counts for all that it is in."""
+    found: dict[str | None, Watch] = {}
+    actions: list[Warn | EndOne] = []
+    busy = {group for group, watch in watches.items() if now < watch.due}
+    for share in shares:
+        mine = tuple(one for one in subjects if one.id in share.ids)
+        if busy - {share.group}:
+            mine = tuple(msgspec.structs.replace(one, eligible=False) for one in mine)
+        watch = watches.get(share.group, Watch())
+        found[share.group], new = judge(watch, marks, share.allowed, mine, now, share.group)
+        actions += new
+        busy |= {share.group for action in new if isinstance(action, EndOne)}
+    return found, tuple(actions)
+
+
 def judge(
-    watch: Watch, marks: MarkSettings, allowed: int, subjects: tuple[Subject, ...], now: float
+    watch: Watch,
+    marks: MarkSettings,
+    allowed: int,
+    subjects: tuple[Subject, ...],
+    now: float,
+    group: str | None = None,
 ) -> tuple[Watch, tuple[Warn | EndOne, ...]]:
+    """``subjects`` are those of ``group``, or all."""
     used = in_use(subjects)
     watch = _after_the_victim(watch, subjects, now)
     if used < (marks.warn - HYSTERESIS) * allowed:
@@ -86,12 +126,12 @@ def judge(
     actions: list[Warn | EndOne] = []
     if used >= marks.warn * allowed and not watch.warned:
         watch = msgspec.structs.replace(watch, warned=True)
-        actions.append(Warn(reason=f"{_sum(used, allowed)}; at {marks.end:.0%} one of them is ended"))
+        actions.append(Warn(reason=f"{_sum(used, allowed, _whose(group))}; at {marks.end:.0%} one of them is ended"))
     if used >= marks.end * allowed and watch.victim is None and now >= watch.due:
         victim = choose(subjects, watch.stubborn)
         if victim is not None:
             watch = msgspec.structs.replace(watch, victim=victim.id, due=now + DIES_WITHIN)
-            actions.append(EndOne(id=victim.id, reason=_why(victim, used, allowed)))
+            actions.append(EndOne(id=victim.id, reason=_why(victim, used, allowed, group)))
     return watch, tuple(actions)
 
 
@@ -122,10 +162,15 @@ def _after_the_victim(watch: Watch, subjects: tuple[Subject, ...], now: float) -
     return watch
 
 
-def _sum(used: int, allowed: int) -> str:
-    return f"all trees together use {format_size(used)} of the {format_size(allowed)} that they may"
+def _whose(group: str | None) -> str:
+    return "all trees" if group is None else f"the trees of {group}"
 
 
-def _why(one: Subject, used: int, allowed: int) -> str:
+def _sum(used: int, allowed: int, whose: str) -> str:
+    return f"{whose} together use {format_size(used)} of the {format_size(allowed)} that they may"
+
+
+def _why(one: Subject, used: int, allowed: int, group: str | None) -> str:
     own = f"{format_size(one.used)} by this one, {format_size(one.reserved)} of it reserved"
-    return f"ended for the others: {_sum(used, allowed)}, {own}"
+    whose = _whose(group and "its group")
+    return f"ended for the others: {_sum(used, allowed, whose)}, {own}"

@@ -15,7 +15,15 @@ import typer
 
 from oomless.cli.output import console, guard, print_json, printable
 from oomless.daemon.client import Client
-from oomless.daemon.views import DecisionView, LeftoverView, LeftRunningView, SessionView, StatusView, TreeView
+from oomless.daemon.views import (
+    DecisionView,
+    LeftoverView,
+    LeftRunningView,
+    PressureView,
+    SessionView,
+    StatusView,
+    TreeView,
+)
 from oomless.errors import UsageError
 from oomless.model import Escaped
 from oomless.paths import Paths
@@ -94,17 +102,15 @@ def headline(view: StatusView) -> str:
     room = f"{format_size(view.memory.available_bytes)} available"
     running, waiting = counts["running"], counts["waiting"]
     verbs = f"{running} run{'s' * (running == 1)}, {waiting} wait{'s' * (waiting == 1)}"
-    return f"{verbs}; {held}; {room}, of which {format_size(view.headroom_bytes)} stay free{_pressing(view)}"
+    pressing = "".join(_pressing(one) for one in view.pressure if one.warned or one.ending)
+    return f"{verbs}; {held}; {room}, of which {format_size(view.headroom_bytes)} stay free{pressing}"
 
 
-def _pressing(view: StatusView) -> str:
-    """Nothing while there is no need: all together are below the mark at which it is told."""
-    found = view.pressure
-    if found is None or not (found.warned or found.ending):
-        return ""
+def _pressing(found: PressureView) -> str:
+    whose = "all together" if found.group is None else f"those of {found.group} together"
     of = f"{format_size(found.used_bytes)} of the {format_size(found.may_use_bytes)}"
     ending = f", {found.ending} is being ended for the others" if found.ending else ""
-    return f"; all together use {of} that they may{ending}"
+    return f"; {whose} use {of} that they may{ending}"
 
 
 def _table(trees: tuple[TreeView, ...], why: bool) -> Table:

@@ -16,7 +16,7 @@ class Cause:
     """``status`` and ``code`` as in the exit record, ``reason`` one line or "", ``signal`` that ended the root,
     ``at_once``: no grace, KILL comes first. ``by_owner``: whoever owns the tree has done it itself, and knows.
     ``used``: bytes when it was decided, where known. ``since``: when (monotonic) what it is ended for began.
-    ``told``: the reason tells what was freed. ``victim``: it is ended for the budget of all trees."""
+    ``told``: the reason tells what was freed. ``victim``: it is ended for a budget shared with others."""
 
     __slots__ = ("at_once", "by_owner", "code", "reason", "signal", "since", "status", "told", "used", "victim")
 

@@ -184,7 +184,7 @@ class Core:
             budget_bytes=totals.budget,
             held_bytes=totals.held_bytes,
             headroom_bytes=totals.headroom,
-            pressure=self._pressure.view(),
+            pressure=self._pressure.views(),
             max_parallel=totals.max_parallel,
             trees=self._views(),
             sessions=self._hooks.sessions(),

@@ -120,9 +120,11 @@ class IdleView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PressureView(msgspec.Struct, frozen=True, kw_only=True):
-    """What all trees together use and may use. ``warned``: they are, or were a moment ago, above the mark at which it
-    is told. ``ending``: the tree that is being ended for the others."""
+    """What all trees together use and may use, or (``group``) those of a batch or project with a budget of its own.
+    ``warned``: they are, or were a moment ago, above the mark at which it is told. ``ending``: the tree that is being
+    ended for the others."""
 
+    group: str | None = None
     used_bytes: int
     may_use_bytes: int
     warned: bool = False
@@ -140,7 +142,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     budget_bytes: int | None = None
     held_bytes: int = 0
     headroom_bytes: int = 0
-    pressure: PressureView | None = None
+    pressure: tuple[PressureView, ...] = ()
     max_parallel: int | None = None
     trees: tuple[TreeView, ...] = ()
     sessions: tuple[SessionView, ...] = ()

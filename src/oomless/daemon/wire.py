@@ -137,7 +137,7 @@ class Granted(_Message, frozen=True, kw_only=True, tag="granted"):
 
 
 class End(_Message, frozen=True, kw_only=True, tag="end"):
-    """``victim``: for the budget of all trees."""
+    """``victim``: for a budget shared with others."""
 
     reason: str
     victim: bool = False

@@ -29,7 +29,7 @@ from oomless.platform import proc
 #: Requests that wait at the daemon at once: enough to choose from for backfill, and a batch of thousands does
 #: not hold thousands of sockets.
 ASKING = 16
-#: So often a job that has attempts left is ended for the budget of all trees without losing one.
+#: So often a job that has attempts left is ended for a budget shared with others without losing one.
 REQUEUES = 5
 _FINAL_CODES = (126, 127)
 

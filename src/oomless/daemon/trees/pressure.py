@@ -1,5 +1,5 @@
-"""What all trees together use, and the end of one of them when that is too much: ``admission/victims.py`` with eyes
-and hands.
+"""What all trees together use, or those of a batch or project with a budget, and the end of one of them when that is
+too much: ``admission/victims.py`` with eyes and hands.
 
 Covers: who may be a victim, who does nothing, telling and ending. A victim is only a tree that ``run``, a batch or
 ``Governor`` has started, never a host's tool shells and servers (which end with their own limits and sessions), and
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 assert sys.platform == "linux"
 
-from oomless.admission.victims import EndOne, Subject, Warn, Watch, in_use, judge, may_use
+from oomless.admission.victims import EndOne, Share, Subject, Warn, Watch, in_use, judge_all, may_use
 from oomless.config import Watched, headroom_bytes
 from oomless.contain import files
 from oomless.daemon.logs import Log
@@ -53,17 +53,17 @@ class Pressure:
         self._end = end
         self._tell = tell
         self._log = log
-        self._watch = Watch()
+        self._watches: dict[str | None, Watch] = {}
         self._quiet: dict[str, tuple[float, int]] = {}
 
     def look(self) -> bool:
         """Judges the figures of a fresh sample; True if the next one should come soon. Nobody is ended before a look
         at the process table, which notices a session only every five seconds where nothing else runs."""
-        near, watch, actions = self._judge()
+        near, watches, actions = self._judge()
         if any(isinstance(action, EndOne) for action in actions):
             self._refresh()
-            near, watch, actions = self._judge()
-        self._watch = watch
+            near, watches, actions = self._judge()
+        self._watches = watches
         for action in actions:
             if isinstance(action, EndOne):
                 self._end_one(action)
@@ -72,30 +72,57 @@ class Pressure:
                 self._tell("pressure", "", "", action.reason)
         return near
 
-    def view(self) -> PressureView:
+    def views(self) -> tuple[PressureView, ...]:
         """By the last sample."""
-        used, allowed = self._use()
-        return PressureView(
-            used_bytes=used, may_use_bytes=allowed, warned=self._watch.warned, ending=self._watch.victim
-        )
+        found = []
+        for share in self._shares():
+            watch = self._watches.get(share.group, Watch())
+            found.append(
+                PressureView(
+                    group=share.group,
+                    used_bytes=share.used,
+                    may_use_bytes=share.allowed,
+                    warned=watch.warned,
+                    ending=watch.victim,
+                )
+            )
+        return tuple(found)
 
-    def _use(self) -> tuple[int, int]:
-        """What all use and may use."""
+    def _shares(self) -> tuple[Share, ...]:
+        """Of all trees, and then of those of each group with a budget of its own."""
         settings, memory = self._settings.current(), self._gate.memory
-        used = in_use(tuple(_subject(tree) for tree in self._registry.trees.values()))
+        subjects = {tree.id: _subject(tree) for tree in self._registry.trees.values()}
+        used = in_use(tuple(subjects.values()))
         headroom = headroom_bytes(settings, memory.total_bytes)
-        return used, may_use(settings.budget, memory.total_bytes, headroom, memory.available_bytes, used)
+        allowed = may_use(settings.budget, memory.total_bytes, headroom, memory.available_bytes, used)
+        found = [Share(ids=frozenset(subjects), used=used, allowed=allowed)]
+        for group, budget in self._gate.group_budgets().items():
+            ids = frozenset(id for id in subjects if self._belongs(id, group))
+            mine = in_use(tuple(subjects[id] for id in ids))
+            found.append(Share(group=group, ids=ids, used=mine, allowed=budget))
+        return tuple(found)
 
-    def _judge(self) -> tuple[bool, Watch, tuple[Warn | EndOne, ...]]:
-        now, marks = time.monotonic(), self._settings.current().marks
-        held = tuple(self._registry.trees.values())
-        used, allowed = self._use()
-        near = used >= marks.admit * allowed
-        if not near and self._watch == Watch():
+    def _belongs(self, id: str | None, group: str) -> bool:
+        """To a group, with whatever it is nested in."""
+        while id is not None and (tree := self._registry.trees.get(id)) is not None:
+            if tree.intent.group == group:
+                return True
+            id = tree.intent.parent
+        return False
+
+    def _judge(self) -> tuple[bool, dict[str | None, Watch], tuple[Warn | EndOne, ...]]:
+        now, marks, shares = time.monotonic(), self._settings.current().marks, self._shares()
+
+        def above(mark: float) -> bool:
+            return any(share.used >= mark * share.allowed for share in shares)
+
+        near = above(marks.admit)
+        if not near and all(watch == Watch() for watch in self._watches.values()):
             self._quiet.clear()
-            return False, self._watch, ()
-        subjects = self._subjects(held, near=used >= marks.warn * allowed, over=used >= marks.end * allowed, now=now)
-        return near, *judge(self._watch, marks, allowed, subjects, now)
+            return False, {}, ()
+        held = tuple(self._registry.trees.values())
+        subjects = self._subjects(held, near=above(marks.warn), over=above(marks.end), now=now)
+        return near, *judge_all(self._watches, marks, shares, subjects, now)
 
     def _subjects(self, held: tuple[Tree, ...], near: bool, over: bool, now: float) -> tuple[Subject, ...]:
         """Who does nothing is found out only where it may matter soon, who may be ended only where it matters."""
