@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import oomless
 from helpers import SLOWNESS
 from oomless.contain.rungs import bus, manager
 from oomless.contain.rungs.bus import Bus, Refused
@@ -184,7 +185,7 @@ def test_the_client_loads_little() -> None:
     code = "import sys; import oomless.contain.rungs.manager; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-S", "-c", code],
-        env={"PYTHONPATH": str(Path(bus.__file__).parents[2])},
+        env={"PYTHONPATH": str(Path(oomless.__file__).parents[1])},
         capture_output=True,
         text=True,
         check=True,
