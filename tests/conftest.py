@@ -27,8 +27,10 @@ PATIENCE = 2.0
 
 Processes = dict[int, int]
 
-# A shell that starts this in its background has it ignore SIGINT, and so would all that the tests start.
+# A shell that starts this in its background has it ignore SIGINT, and nohup SIGHUP, and so would all that the tests
+# start: they would be left running on purpose.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
