@@ -2,10 +2,11 @@
 
     python tests/vm.py [--release bookworm|trixie ...] [--place manager|login ...] [-- PYTEST ARGUMENTS]
 
-Boots each Debian under qemu and runs, as its ordinary user, the contract suite on the delegated rung: below the
-user's manager and in a login session. Needs root (an image is made once) and Debian's ``qemu-system-x86``,
-``debootstrap`` and ``e2fsprogs``; where that is not to be had it says so and exits 0 (with ``--required``: 1). Not
-here: the image (``vm_image.py``), booting (``vm_boot.py``), the guest's side (``vm_guest.py``).
+Boots each Debian under qemu and runs, as its ordinary user, the contract suite on the delegated rung and crashes
+there: below the user's manager and in a login session. Needs root (an image is made once) and Debian's
+``qemu-system-x86``, ``debootstrap`` and ``e2fsprogs``; where that is not to be had it says so and exits 0 (with
+``--required``: 1). Not here: the image (``vm_image.py``), booting (``vm_boot.py``), the guest's side
+(``vm_guest.py``).
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ PLACES = {"manager": f"/user@{vm_image.UID}.service/", "login": f"/user-{vm_imag
 TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "debootstrap": "debootstrap", "mke2fs": "e2fsprogs"}
 #: What the daemon, the command and the tests load in the guest.
 SITE = ("msgspec", "httptools", "typer", "rich", "tomlkit", "pytest")
-SUITE = [f"tests/test_{name}.py" for name in ("contain", "limits", "delegation")] + ["-k", "systemd or delegation"]
+#: On the delegated rung, and of what dies there: the daemon, the shim, both.
+WHICH = "systemd or delegation or (crash and (adopted or swept_within or (both_killed and auto)))"
+SUITE = [f"tests/test_{name}.py" for name in ("contain", "limits", "delegation", "crash")] + ["-k", WHICH]
 #: A guest's time, and how much of it may go to boot, power-off and results; the rest is for pytest.
 SECONDS, BOOT_SECONDS = 900.0, 180.0
 
