@@ -36,6 +36,8 @@ def intent(tree: str = "t1", **changes: Any) -> TreeIntent:
         "boot_id": BOOT,
         "parent": "t0",
         "group": "batch7",
+        "group_budget": 10**10,
+        "group_parallel": 3,
         "reserved": 300_000_000,
         "limit": 400_000_000,
         "processes": 64,

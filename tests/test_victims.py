@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import run_oomless, wait_for
+from helpers import run_oomless, wait_for, wait_gone
 from oomless.admission import Ask, Configure, End, Observe, Policy, Use, initial, step
 from oomless.admission.victims import (
     BACK_OFF,
@@ -36,12 +36,13 @@ from oomless.admission.victims import (
 )
 from oomless.cli.status import headline
 from oomless.config import MarkSettings, Settings, Watched
+from oomless.daemon import spawn
 from oomless.daemon.client import Client
 from oomless.daemon.trees.gate import Gate
 from oomless.daemon.trees.settle import policy
 from oomless.daemon.views import PressureView, StatusView
 from oomless.paths import Paths
-from oomless.platform import current
+from oomless.platform import current, proc
 
 MB, GB = 10**6, 10**9
 MARKS = MarkSettings()
@@ -397,8 +398,10 @@ def test_a_job_that_is_ended_for_the_others_waits_and_runs_again(folder: Path) -
     assert holder.returncode == 0
 
 
-def test_the_budget_of_a_batch_is_kept_when_its_jobs_grow(folder: Path) -> None:
-    """They were promised less; the machine has room, and a tree of somebody else's is not touched."""
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_budget_of_a_batch_is_kept_when_its_jobs_grow(killed: bool, folder: Path) -> None:
+    """They were promised less; the machine has room, and a tree of somebody else's is not touched. ``killed``: the
+    daemon, meanwhile; the next one knows the budget though nobody asks for more."""
     go, end, file = folder / "go", folder / "end", folder / "jobs.jsonl"
     other = run("other", folder / "other.json", grows(200 * MB, go, end), "--expect", "10MB")
     assert wait_for(lambda: Path(Paths().daemon_file).exists() and "other" in running(), 20)
@@ -412,6 +415,13 @@ def test_the_budget_of_a_batch_is_kept_when_its_jobs_grow(folder: Path) -> None:
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert wait_for(lambda: running() == {"other", "keeps", "outgrows"}, 20)
+    if killed:
+        daemon = spawn.running(Paths())
+        assert daemon
+        assert proc.kill(daemon.pid, daemon.start) == proc.SENT
+        assert wait_gone(daemon.pid, daemon.start, 10)
+        run_oomless("daemon", "start")
+        assert wait_for(lambda: running() == {"other", "keeps", "outgrows"}, 20)
     go.touch()
     client = Client(Paths(), start=False)
     assert wait_for(lambda: running() == {"other", "keeps"}, 30)

@@ -63,6 +63,8 @@ class Restore(msgspec.Struct, frozen=True, kw_only=True):
     reserved: int
     parent: str | None = None
     group: str | None = None
+    group_budget: int | None = None
+    group_parallel: int | None = None
     used: int = 0
     place: bool = True
     reason: str = "it ran already when the daemon started"

@@ -106,6 +106,8 @@ class _Work:
                     used=event.used,
                     parent=event.parent,
                     group=event.group,
+                    group_budget=event.group_budget,
+                    group_parallel=event.group_parallel,
                     place=event.place,
                     since=self.now,
                     reason=event.reason,

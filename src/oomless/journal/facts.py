@@ -35,6 +35,8 @@ class TreeIntent(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str
     parent: str | None = None
     group: str | None = None
+    group_budget: int | None = None
+    group_parallel: int | None = None
     reserved: int
     limit: int | None = None
     processes: int | None = None

@@ -121,6 +121,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (
+        "ALTER TABLE trees ADD COLUMN group_budget INTEGER",
+        "ALTER TABLE trees ADD COLUMN group_parallel INTEGER",
+    ),
 )
 
 VERSION = len(MIGRATIONS)

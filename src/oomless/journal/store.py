@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 _TREES = (
     "SELECT tree, kind, name, klass, owner, argv, cwd, boot_id, parent, in_group, reserved, limit_bytes, processes,"
     " rung, cgroups, marker, requester, intended_at, shim, root, contained_by, why_rung, started_at, ended_at,"
-    " record, session"
+    " record, session, group_budget, group_parallel"
     " FROM trees "
 )
 
@@ -48,8 +48,9 @@ class Journal:
         """To be called before anything is forked."""
         self._write(
             "INSERT INTO trees (tree, kind, name, klass, owner, argv, cwd, boot_id, parent, in_group, reserved,"
-            " limit_bytes, processes, rung, cgroups, marker, requester, intended_at, session)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " limit_bytes, processes, rung, cgroups, marker, requester, intended_at, session, group_budget,"
+            " group_parallel)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 intent.tree,
                 intent.kind,
@@ -70,6 +71,8 @@ class Journal:
                 _json(intent.requester),
                 intent.intended_at,
                 _json(intent.session) if intent.session else None,
+                _size(intent.group_budget),
+                intent.group_parallel,
             ),
         )
 
@@ -248,6 +251,8 @@ class Journal:
             requester=self._parse(row[16], Identity),
             intended_at=row[17],
             session=self._parse(row[25], Session) if row[25] else None,
+            group_budget=row[26],
+            group_parallel=row[27],
         )
         return TreeRow(
             intent=intent,

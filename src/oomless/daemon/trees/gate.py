@@ -111,14 +111,6 @@ class Gate:
     def explain(self) -> tuple[Explanation, ...]:
         return explain(self._state)
 
-    def group_budgets(self) -> dict[str, int]:
-        """The tightest budget of each group that something is held of; only of those that have one."""
-        found: dict[str, int] = {}
-        for one in self._state.held.values():
-            if one.group is not None and one.group_budget is not None:
-                found[one.group] = min(one.group_budget, found.get(one.group, one.group_budget))
-        return found
-
     def totals(self) -> Totals:
         return totals(self._state)
 

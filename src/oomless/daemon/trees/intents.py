@@ -46,6 +46,8 @@ def intent_of(
         boot_id=peer.boot_id,
         parent=parent.id if parent else None,
         group=settled.group,
+        group_budget=settled.group_budget,
+        group_parallel=settled.group_parallel,
         reserved=admit.reserved,
         limit=settled.limit,
         processes=settled.processes,

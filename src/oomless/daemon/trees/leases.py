@@ -288,6 +288,8 @@ class Leases:
                 reserved=intent.reserved,
                 parent=intent.parent,
                 group=intent.group,
+                group_budget=intent.group_budget,
+                group_parallel=intent.group_parallel,
                 used=tree.used or 0,
                 place=intent.kind in ("tree", "slot"),
                 at=time.monotonic(),

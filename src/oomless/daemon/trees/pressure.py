@@ -96,11 +96,20 @@ class Pressure:
         headroom = headroom_bytes(settings, memory.total_bytes)
         allowed = may_use(settings.budget, memory.total_bytes, headroom, memory.available_bytes, used)
         found = [Share(ids=frozenset(subjects), used=used, allowed=allowed)]
-        for group, budget in self._gate.group_budgets().items():
+        for group, budget in self._budgets().items():
             ids = frozenset(id for id in subjects if self._belongs(id, group))
             mine = in_use(tuple(subjects[id] for id in ids))
             found.append(Share(group=group, ids=ids, used=mine, allowed=budget))
         return tuple(found)
+
+    def _budgets(self) -> dict[str, int]:
+        """The tightest of each group that has one."""
+        found: dict[str, int] = {}
+        for tree in self._registry.trees.values():
+            group, budget = tree.intent.group, tree.intent.group_budget
+            if group is not None and budget is not None:
+                found[group] = min(budget, found.get(group, budget))
+        return found
 
     def _belongs(self, id: str | None, group: str) -> bool:
         """To a group, with whatever it is nested in."""
