@@ -30,7 +30,8 @@ Processes = dict[int, int]
 # A shell that starts this in its background has it ignore SIGINT, and nohup SIGHUP, and so would all that the tests
 # start: they would be left running on purpose.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)  # which exec sets back
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import termios
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import run_oomless, wait_for, wait_gone
-from oomless.admission import Ask, Configure, End, Observe, Policy, Use, initial, step
+from oomless.admission import Admit, Ask, Configure, End, Observe, Policy, Use, initial, step
 from oomless.admission.victims import (
     BACK_OFF,
     DIES_WITHIN,
@@ -39,8 +40,12 @@ from oomless.config import MarkSettings, Settings, Watched
 from oomless.daemon import spawn
 from oomless.daemon.client import Client
 from oomless.daemon.trees.gate import Gate
+from oomless.daemon.trees.intents import restore_of
+from oomless.daemon.trees.pressure import belongs, budgets
 from oomless.daemon.trees.settle import policy
 from oomless.daemon.views import PressureView, StatusView
+from oomless.journal.facts import TreeIntent
+from oomless.model import Identity
 from oomless.paths import Paths
 from oomless.platform import current, proc
 
@@ -159,8 +164,8 @@ def test_one_at_a_time_for_several_budgets() -> None:
 
 def test_a_group_is_told_by_its_name() -> None:
     """``c`` is no tree of the group and not to blame."""
-    trees = (tree("a", 950 * MB), tree("c", 900 * MB))
-    share = Share(group="project /x", ids=frozenset({"a"}), used=950 * MB, allowed=GB)
+    trees = (tree("a", 800 * MB, since=2.0), tree("b", 150 * MB, since=1.0), tree("c", 900 * MB, since=3.0))
+    share = Share(group="project /x", ids=frozenset({"a", "b"}), used=950 * MB, allowed=GB)
     _, (warning,) = judge_all({}, MARKS, (share,), trees, 0.0)
     assert warning.reason == (
         "the trees of project /x together use 950 MB of the 1.00 GB that they may; at 100% one of them is ended"
@@ -170,8 +175,51 @@ def test_a_group_is_told_by_its_name() -> None:
     assert isinstance(end, EndOne)
     assert end.id == "a"
     assert end.reason.startswith(
-        "ended for the others: the trees of its group together use 950 MB of the 900 MB that they may, 950 MB by"
+        "ended for the others: the trees of its group together use 950 MB of the 900 MB that they may, 800 MB by"
     )
+
+
+def test_one_that_is_too_much_alone_is_told_so() -> None:
+    """It would be again: who started it is not to try for nothing. Without a fixed budget it may have room later."""
+    trees = (tree("a", 950 * MB, reserved=50 * MB), tree("b", 20 * MB))
+    why = "it alone uses 950 MB of the 900 MB that the trees of its group may, 50 MB of it reserved"
+    _, actions = judge(Watch(), MARKS, 900 * MB, trees, 0.0, "batch 1")
+    assert actions[-1] == EndOne(id="a", reason=why, alone=True)
+    _, actions = judge(Watch(), MARKS, 900 * MB, trees, 0.0, fixed=False)
+    assert isinstance(actions[-1], EndOne)
+    assert (actions[-1].id, actions[-1].alone) == ("a", False)
+
+
+def test_nobody_is_ended_for_one_that_may_not_be() -> None:
+    """A server is too much for a fixed budget: the end of the small one would not help. What the machine has is
+    another matter: whatever comes back helps."""
+    trees = (tree("server", 1100, eligible=False), tree("small", 90))
+    _, actions = judge(Watch(), MARKS, 1000, trees, 0.0)
+    assert [type(action) for action in actions] == [Warn]
+    _, actions = judge(Watch(), MARKS, 1000, trees, 0.0, fixed=False)
+    assert [action.id for action in actions if isinstance(action, EndOne)] == ["small"]
+
+
+def test_a_group_whose_last_tree_was_the_victim_still_has_the_others_wait() -> None:
+    trees = (tree("a", 600, since=2.0), tree("b", 600, since=1.0))
+    everybody = Share(ids=frozenset({"a", "b"}), used=1200, allowed=10_000)
+    group = Share(group="g", ids=frozenset({"a"}), used=600, allowed=500)
+    watches, actions = judge_all({}, MARKS, (everybody, group), trees, 0.0)
+    assert [action.id for action in actions if isinstance(action, EndOne)] == ["a"]
+    left = Share(ids=frozenset({"b"}), used=600, allowed=500)
+    for now, ended in ((1.0, []), (1.1, []), (1.0 + BACK_OFF - 0.1, []), (1.0 + BACK_OFF, ["b"])):
+        watches, actions = judge_all(watches, MARKS, (left,), trees[1:], now)
+        assert [action.id for action in actions if isinstance(action, EndOne)] == ended
+        assert ("g" in watches) == (ended == [])
+
+
+def test_one_that_did_not_die_for_one_budget_is_not_chosen_for_another() -> None:
+    trees = (tree("a", 600, since=2.0), tree("b", 600, since=1.0))
+    group = Share(group="g", ids=frozenset({"a"}), used=600, allowed=500)
+    watches, _ = judge_all({}, MARKS, (group,), trees, 0.0)
+    everybody = Share(ids=frozenset({"a", "b"}), used=1200, allowed=1000)
+    _, actions = judge_all(watches, MARKS, (everybody, group), trees, DIES_WITHIN)
+    assert [action.id for action in actions if isinstance(action, EndOne)] == ["b"]
 
 
 def test_one_that_does_not_die_is_not_waited_for_for_ever() -> None:
@@ -212,7 +260,8 @@ def test_a_victim_may_be_ended_and_is_needed(rows: list[tuple[int, int, bool, bo
     for action in ended:
         assert in_use(trees) >= 1000
         assert next(one for one in trees if one.id == action.id).eligible
-    assert ended or in_use(trees) < 1000 or not any(one.eligible for one in trees)
+    hopeless = in_use(trees) - in_use(tuple(one for one in trees if one.eligible)) >= 1000
+    assert ended or in_use(trees) < 1000 or hopeless or not any(one.eligible for one in trees)
 
 
 # -- the mark of admission -------------------------------------------------------------------------------------
@@ -398,6 +447,51 @@ def test_a_job_that_is_ended_for_the_others_waits_and_runs_again(folder: Path) -
     assert holder.returncode == 0
 
 
+def intent(id: str, at: float = 0.0, **fields: object) -> TreeIntent:
+    base: dict[str, Any] = {"tree": id, "name": id, "owner": "cli", "boot_id": "b", "reserved": 0, "rung": "cgroup2"}
+    base |= {"cgroups": {}, "marker": id, "intended_at": at, **fields}
+    return TreeIntent(requester=Identity(boot_id="b", pid=1, start=1), **base)
+
+
+def test_the_last_word_on_a_groups_budget_holds_and_a_servers_is_none() -> None:
+    trees = [
+        intent("new", 2.0, group="g", group_budget=4 * GB),
+        intent("old", 1.0, group="g", group_budget=GB),
+        intent("later", 3.0, group="g"),
+        intent("server", 4.0, group="g", group_budget=GB, kind="server"),
+        intent("other", group="h", group_budget=2 * GB),
+    ]
+    assert budgets(trees) == {"g": 4 * GB, "h": 2 * GB}
+
+
+def test_who_belongs_to_a_group() -> None:
+    intents = {
+        one.tree: one
+        for one in (
+            intent("job", group="g"),
+            intent("inner", parent="job", group="h"),
+            intent("shell", group="g", kind="shell"),
+            intent("batch", parent="shell", group="h"),
+            intent("run", parent="shell", group="g"),
+        )
+    }
+    assert [id for id in intents if belongs(id, "g", intents)] == ["job", "inner", "run"]
+
+
+@pytest.mark.parametrize("kind", ["shell", "server"])
+def test_what_takes_no_place_puts_nobody_under_its_groups_bounds(kind: str) -> None:
+    """Two subagents fill the places of their project, and one of them runs a batch in its shell."""
+    state = initial(Policy(), 10 * GB)
+    for id in ("one", "two"):
+        state, _ = step(state, Ask(id=id, name=id, declared=MB, at=0.0, group="project", group_parallel=2))
+    shell = restore_of(intent("shell", kind=kind, group="project", group_parallel=2, group_budget=GB), 0, 0.0)
+    state, _ = step(state, shell)
+    state, (answer,) = step(state, Ask(id="job", name="job", declared=MB, at=0.0, parent="shell", group="batch"))
+    assert isinstance(answer, Admit)
+    tree = restore_of(intent("tree", group="project", group_parallel=2, group_budget=GB), 0, 0.0)
+    assert (tree.group_parallel, tree.group_budget) == (2, GB)
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_the_budget_of_a_batch_is_kept_when_its_jobs_grow(killed: bool, folder: Path) -> None:
     """They were promised less; the machine has room, and a tree of somebody else's is not touched. ``killed``: the
@@ -434,6 +528,17 @@ def test_the_budget_of_a_batch_is_kept_when_its_jobs_grow(killed: bool, folder: 
     assert "of the 250 MB that they may" in found["outgrows"]["reason"]
     other.communicate(timeout=20)
     assert other.returncode == 0
+
+
+def test_a_job_that_is_too_much_alone_uses_up_its_attempts(folder: Path) -> None:
+    go, end, file = folder / "go", folder / "end", folder / "jobs.jsonl"
+    go.touch()
+    file.write_text(json.dumps({"command": grows(180 * MB, go, end), "expect": 10**7, "retries": 1}))
+    done = run_oomless("batch", str(file), "--budget", "120MB", "--json", timeout=60)
+    (job,) = json.loads(done.stdout)["jobs"]
+    assert (done.returncode, job["status"], job["attempts"], job["survivors"]) == (1, "killed", 2, 0)
+    assert job["reason"].startswith("it alone uses 1")
+    assert "of the 120 MB that the trees of its group may, 10 MB of it reserved" in job["reason"]
 
 
 def test_status_tells_who_is_being_ended() -> None:

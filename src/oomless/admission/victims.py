@@ -7,10 +7,11 @@ above the last one tree is ended, and no other before that one is dead and the f
 (systemd-oomd and Ray both wait: memory that is being freed still counts, and who does not wait ends one after the
 other).
 
-The victim is one of those that use more than was promised to them, if there are any, and among several whoever
-exceeds it by far: nobody is ended for what another does. Then: one that will be tried again, one that does nothing,
-the youngest, which is the cheapest to do again. Never by the kernel's score, which is for editors as for us. Who may
-be ended at all is ``Subject.eligible``, decided in ``daemon/trees/pressure.py``; nothing is ended here.
+Nobody is ended for a fixed budget if that would not help: those who use too much are then not ours to end. The victim
+is one of those that use more than was promised to them, if there are any, and among several whoever exceeds it by
+far: nobody is ended for what another does. Then: one that will be tried again, one that does nothing, the youngest,
+which is the cheapest to do again. Never by the kernel's score, which is for editors as for us. Who may be ended at
+all is ``Subject.eligible``, decided in ``daemon/trees/pressure.py``; nothing is ended here.
 """
 
 from __future__ import annotations
@@ -60,14 +61,19 @@ class Warn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndOne(msgspec.Struct, frozen=True, kw_only=True):
+    """``alone``: it is too much by itself, and would be again."""
+
     id: str
     reason: str
+    alone: bool = False
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """What the trees ``ids`` use together and may use (bytes): those of a group, or all."""
+    """What the trees ``ids`` use together and may use (bytes): those of a group, or all. ``fixed``: somebody said so;
+    else it is what the machine has, and whatever comes back helps."""
 
     group: str | None = None
+    fixed: bool = True
     ids: frozenset[str]
     used: int
     allowed: int
@@ -99,14 +105,21 @@ def judge_all(
     found: dict[str | None, Watch] = {}
     actions: list[Warn | EndOne] = []
     busy = {group for group, watch in watches.items() if now < watch.due}
+    overdue = {watch.victim for watch in watches.values() if watch.victim is not None and now >= watch.due}
+    stubborn = frozenset(overdue).union(*(watch.stubborn for watch in watches.values()))
     for share in shares:
         mine = tuple(one for one in subjects if one.id in share.ids)
         if busy - {share.group}:
             mine = tuple(msgspec.structs.replace(one, eligible=False) for one in mine)
         watch = watches.get(share.group, Watch())
-        found[share.group], new = judge(watch, marks, share.allowed, mine, now, share.group)
+        watch = msgspec.structs.replace(watch, stubborn=stubborn)
+        found[share.group], new = judge(watch, marks, share.allowed, mine, now, share.group, share.fixed)
         actions += new
         busy |= {share.group for action in new if isinstance(action, EndOne)}
+    for group in watches.keys() - found.keys():  # the last of it has died, perhaps by us
+        watch = _after_the_victim(watches[group], (), now)
+        if now < watch.due:
+            found[group] = watch
     return found, tuple(actions)
 
 
@@ -117,8 +130,9 @@ def judge(
     subjects: tuple[Subject, ...],
     now: float,
     group: str | None = None,
+    fixed: bool = True,
 ) -> tuple[Watch, tuple[Warn | EndOne, ...]]:
-    """``subjects`` are those of ``group``, or all."""
+    """``subjects`` are those of ``group``, or all; ``fixed`` as in ``Share``."""
     used = in_use(subjects)
     watch = _after_the_victim(watch, subjects, now)
     if used < (marks.warn - HYSTERESIS) * allowed:
@@ -128,10 +142,13 @@ def judge(
         watch = msgspec.structs.replace(watch, warned=True)
         actions.append(Warn(reason=f"{_sum(used, allowed, _whose(group))}; at {marks.end:.0%} one of them is ended"))
     if used >= marks.end * allowed and watch.victim is None and now >= watch.due:
+        candidates = tuple(one for one in subjects if one.eligible and one.id not in watch.stubborn)
         victim = choose(subjects, watch.stubborn)
-        if victim is not None:
+        if victim is not None and (not fixed or used - in_use(candidates) < marks.end * allowed):
             watch = msgspec.structs.replace(watch, victim=victim.id, due=now + DIES_WITHIN)
-            actions.append(EndOne(id=victim.id, reason=_why(victim, used, allowed, group)))
+            alone = fixed and victim.used >= marks.end * allowed
+            why = _alone(victim, allowed, group) if alone else _why(victim, used, allowed, group)
+            actions.append(EndOne(id=victim.id, reason=why, alone=alone))
     return watch, tuple(actions)
 
 
@@ -154,7 +171,7 @@ def choose(subjects: tuple[Subject, ...], stubborn: frozenset[str] = frozenset()
 def _after_the_victim(watch: Watch, subjects: tuple[Subject, ...], now: float) -> Watch:
     stubborn = watch.stubborn & {one.id for one in subjects}
     if watch.victim is None:
-        return msgspec.structs.replace(watch, stubborn=stubborn)
+        return msgspec.structs.replace(watch, stubborn=stubborn, due=watch.due if now < watch.due else 0.0)
     if all(one.id != watch.victim for one in subjects):
         return msgspec.structs.replace(watch, victim=None, due=now + BACK_OFF, stubborn=stubborn)
     if now >= watch.due:
@@ -168,6 +185,12 @@ def _whose(group: str | None) -> str:
 
 def _sum(used: int, allowed: int, whose: str) -> str:
     return f"{whose} together use {format_size(used)} of the {format_size(allowed)} that they may"
+
+
+def _alone(one: Subject, allowed: int, group: str | None) -> str:
+    whose = _whose(group and "its group")
+    used, may = format_size(one.used), format_size(allowed)
+    return f"it alone uses {used} of the {may} that {whose} may, {format_size(one.reserved)} of it reserved"
 
 
 def _why(one: Subject, used: int, allowed: int, group: str | None) -> str:

@@ -119,7 +119,7 @@ class Local:
             processes=job.processes,
             timeout=job.timeout,
             wait=FOREVER,
-            group=plan.batch,
+            group=f"batch {plan.batch}",
             group_budget=plan.budget,
             group_parallel=plan.max_parallel,
             private_tmp=job.private_tmp,

@@ -72,7 +72,7 @@ class Journal:
                 intent.intended_at,
                 _json(intent.session) if intent.session else None,
                 _size(intent.group_budget),
-                intent.group_parallel,
+                _size(intent.group_parallel),
             ),
         )
 

@@ -1,8 +1,8 @@
 """The rung of most Linux users: a tree in a group of the scope that systemd's manager of the user handed over.
 
-It is the plain v2 rung (``rungs.Cgroups``) but for how it is entered: from a login session only the manager can move
-a process (see ``manager.py``). Not here: the scope (``delegation.py``). Standard library only; ``join`` also runs in
-the shim's forked child.
+It is the plain v2 rung (``members.Cgroups``) but for how it is entered: from a login session only the manager can
+move a process (see ``manager.py``). Not here: the scope (``delegation.py``). Standard library only; ``join`` also
+runs in the shim's forked child.
 """
 
 from __future__ import annotations

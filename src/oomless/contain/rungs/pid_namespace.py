@@ -1,7 +1,7 @@
 """A tree in a PID namespace of its own: when its first process dies, the kernel kills all others, newborn ones too.
 
 Covers: the rung, its first process (*init*), and whether this machine allows it to this user. Memory and members are
-found by descent from the shim as on the rung without groups (``rungs.Subreaper``). Not here: the system calls
+found by descent from the shim as on the rung without groups (``members.Subreaper``). Not here: the system calls
 (``platform/namespaces.py``). Standard library only.
 
 Init does nothing but reap orphans (the kernel does, where SIGCHLD is ignored) and die with the shim. The command is

@@ -28,9 +28,8 @@ class Dead:
     """One session whose process is gone."""
 
     def __init__(self, host: str, session: str, memory: Memory, trees: Trees, since: float) -> None:
-        from oomless.daemon.descent.remains import (
-            Remains,  # it loads what recognises programs: not before it is needed
-        )
+        # It loads what recognises programs: not before it is needed.
+        from oomless.daemon.descent.remains import Remains
 
         self.host, self.session, self.root, self.since = host, session, memory.root, since
         self.remains = Remains(memory, trees)

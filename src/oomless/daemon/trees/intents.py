@@ -10,7 +10,7 @@ import time
 
 assert sys.platform == "linux"
 
-from oomless.admission.events import Admit
+from oomless.admission.events import Admit, Restore
 from oomless.census.redact import command_line
 from oomless.contain.rungs.ladder import Offer
 from oomless.daemon import wire
@@ -22,6 +22,8 @@ from oomless.platform import proc
 
 #: Names stand in tables.
 NAME_KEPT = 60
+#: The kinds that take a place, and that the bounds of a group are for.
+PLACES = ("tree", "slot")
 
 
 def intent_of(
@@ -57,6 +59,24 @@ def intent_of(
         requester=peer,
         intended_at=time.time(),
         session=session,
+    )
+
+
+def restore_of(intent: TreeIntent, used: int, at: float) -> Restore:
+    """What is held without having been asked for. Tool shells and servers take no place, and put nobody who asks from
+    inside of them under the bounds of their group: a subagent's place would be waited for by what it waits for."""
+    place = intent.kind in PLACES
+    return Restore(
+        id=intent.tree,
+        name=intent.name,
+        reserved=intent.reserved,
+        parent=intent.parent,
+        group=intent.group,
+        group_budget=intent.group_budget if place else None,
+        group_parallel=intent.group_parallel if place else None,
+        used=used,
+        place=place,
+        at=at,
     )
 
 

@@ -18,12 +18,12 @@ from typing import Any
 
 import msgspec
 
-from oomless.admission.events import Admit, Ask, Refuse, Restore, Wait
+from oomless.admission.events import Admit, Ask, Refuse, Wait
 from oomless.config import Settings, Watched, find_project, load
 from oomless.contain.rungs.ladder import PID_NAMESPACE, Ladder
 from oomless.daemon import wire
 from oomless.daemon.trees.gate import Gate, Request, ceiling
-from oomless.daemon.trees.intents import belongs_to, intent_of, leaf
+from oomless.daemon.trees.intents import belongs_to, intent_of, leaf, restore_of
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.settle import PRIOR, Settled, settle
 from oomless.daemon.trees.tree import Tree
@@ -280,21 +280,7 @@ class Leases:
         return True
 
     def restore(self, tree: Tree) -> None:
-        intent = tree.intent
-        self._gate.restore(
-            Restore(
-                id=intent.tree,
-                name=intent.name,
-                reserved=intent.reserved,
-                parent=intent.parent,
-                group=intent.group,
-                group_budget=intent.group_budget,
-                group_parallel=intent.group_parallel,
-                used=tree.used or 0,
-                place=intent.kind in ("tree", "slot"),
-                at=time.monotonic(),
-            )
-        )
+        self._gate.restore(restore_of(tree.intent, tree.used or 0, time.monotonic()))
 
     # -- out -----------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 assert sys.platform == "linux"
 
@@ -20,9 +20,11 @@ from oomless.config import Watched, headroom_bytes
 from oomless.contain import files
 from oomless.daemon.logs import Log
 from oomless.daemon.trees.gate import Gate
+from oomless.daemon.trees.intents import PLACES
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.tree import Tree
 from oomless.daemon.views import PressureView
+from oomless.journal.facts import TreeIntent
 from oomless.platform import proc
 
 #: A tree that has used no more than ``IDLE_TICKS`` of CPU time for so long does nothing.
@@ -95,53 +97,38 @@ class Pressure:
         used = in_use(tuple(subjects.values()))
         headroom = headroom_bytes(settings, memory.total_bytes)
         allowed = may_use(settings.budget, memory.total_bytes, headroom, memory.available_bytes, used)
-        found = [Share(ids=frozenset(subjects), used=used, allowed=allowed)]
-        for group, budget in self._budgets().items():
-            ids = frozenset(id for id in subjects if self._belongs(id, group))
+        found = [Share(fixed=settings.budget is not None, ids=frozenset(subjects), used=used, allowed=allowed)]
+        intents = {tree.id: tree.intent for tree in self._registry.trees.values()}
+        for group, budget in budgets(intents.values()).items():
+            ids = frozenset(id for id in subjects if belongs(id, group, intents))
             mine = in_use(tuple(subjects[id] for id in ids))
             found.append(Share(group=group, ids=ids, used=mine, allowed=budget))
         return tuple(found)
 
-    def _budgets(self) -> dict[str, int]:
-        """The tightest of each group that has one."""
-        found: dict[str, int] = {}
-        for tree in self._registry.trees.values():
-            group, budget = tree.intent.group, tree.intent.group_budget
-            if group is not None and budget is not None:
-                found[group] = min(budget, found.get(group, budget))
-        return found
-
-    def _belongs(self, id: str | None, group: str) -> bool:
-        """To a group, with whatever it is nested in."""
-        while id is not None and (tree := self._registry.trees.get(id)) is not None:
-            if tree.intent.group == group:
-                return True
-            id = tree.intent.parent
-        return False
-
     def _judge(self) -> tuple[bool, dict[str | None, Watch], tuple[Warn | EndOne, ...]]:
         now, marks, shares = time.monotonic(), self._settings.current().marks, self._shares()
 
-        def above(mark: float) -> bool:
-            return any(share.used >= mark * share.allowed for share in shares)
+        def above(mark: float) -> frozenset[str]:
+            """Who is in a share that is."""
+            return frozenset[str]().union(*(one.ids for one in shares if one.used >= mark * one.allowed))
 
-        near = above(marks.admit)
+        near = bool(above(marks.admit))
         if not near and all(watch == Watch() for watch in self._watches.values()):
             self._quiet.clear()
             return False, {}, ()
-        held = tuple(self._registry.trees.values())
-        subjects = self._subjects(held, near=above(marks.warn), over=above(marks.end), now=now)
+        subjects = self._subjects(near=above(marks.warn), over=above(marks.end), now=now)
         return near, *judge_all(self._watches, marks, shares, subjects, now)
 
-    def _subjects(self, held: tuple[Tree, ...], near: bool, over: bool, now: float) -> tuple[Subject, ...]:
+    def _subjects(self, near: frozenset[str], over: frozenset[str], now: float) -> tuple[Subject, ...]:
         """Who does nothing is found out only where it may matter soon, who may be ended only where it matters."""
-        idle = {tree.id for tree in held if near and self._idle(tree, now)}
-        attended = self._attended() if over else set()
+        held = tuple(self._registry.trees.values())
+        idle = {tree.id for tree in held if tree.id in near and self._idle(tree, now)}
+        unseated = over - self._attended() if over else over
         return tuple(
             _subject(
                 tree,
                 idle=tree.id in idle,
-                eligible=over and tree.intent.kind == "tree" and tree.writer is not None and tree.id not in attended,
+                eligible=tree.id in unseated and tree.intent.kind == "tree" and tree.writer is not None,
             )
             for tree in held
         )
@@ -171,7 +158,26 @@ class Pressure:
         tree = self._registry.trees[action.id]
         self._log.warning(action.reason, tree=tree.id, name=tree.intent.name)
         self._tell("victim", tree.id, tree.intent.name, action.reason)
-        self._end(tree, action.reason, True)
+        self._end(tree, action.reason, not action.alone)
+
+
+def budgets(intents: Iterable[TreeIntent]) -> dict[str, int]:
+    """Of each group that has one: what was said last, as for whoever asks."""
+    found: dict[str, int] = {}
+    for one in sorted(intents, key=lambda intent: intent.intended_at):
+        if one.group is not None and one.group_budget is not None and one.kind in PLACES:
+            found[one.group] = one.group_budget
+    return found
+
+
+def belongs(id: str | None, group: str, intents: Mapping[str, TreeIntent]) -> bool:
+    """To a group, with whatever is nested in its trees. Tool shells and servers are not counted in one by admission,
+    so its trees are not ended for what those use."""
+    while id is not None and (one := intents.get(id)) is not None:
+        if one.group == group and one.kind in PLACES:
+            return True
+        id = one.parent
+    return False
 
 
 def _subject(tree: Tree, idle: bool = False, eligible: bool = False) -> Subject:
