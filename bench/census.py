@@ -163,10 +163,11 @@ def measure(looks: int) -> dict[str, float]:
         readers += [(name, other) for name, package in OTHERS.items() if package in there]
         for size in SIZES:
             more = max(size - sum(name.isdigit() for name in os.listdir("/proc")) - 2, 0)
-            command = [sys.executable, "-I", "-S", me, "--fleet", str(more)]
+            command = [sys.executable, "-S", me, "--fleet", str(more)]
             with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
                 assert running.stdout
-                running.stdout.readline()
+                if running.stdout.readline() != b"ready\n":
+                    raise SystemExit(f"the {more} processes to look at could not be started")
                 figures[f"processes_{size}"] = sum(name.isdigit() for name in os.listdir("/proc"))
                 for name, python in readers:
                     told = subprocess.check_output([python, me, "--probe", name, "--looks", str(looks)])
