@@ -102,9 +102,11 @@ class Memory:
         self._take_shell_mates(table, children)
         self._note_daemons(table)
         before = self._ours
-        self._ours = {
-            who for who, t in self.traces.items() if any(one in ours or one in before for one in (who, *t.above))
-        }
+        self._ours = set()
+        if ours or before:
+            self._ours = {
+                who for who, t in self.traces.items() if any(one in ours or one in before for one in (who, *t.above))
+            }
 
     def _take(self, stat: Stat, trace: Trace, children: Mapping[int, list[Stat]]) -> None:
         todo = [(stat, trace)]
