@@ -16,8 +16,8 @@ import tempfile
 import time
 from typing import Self
 
-from oomless.contain import lineage
 from oomless.platform import proc
+from oomless.processes import descendants
 
 TREE = [sys.executable, "-I", "-S", os.path.join(os.path.dirname(os.path.abspath(__file__)), "_tree.py")]
 #: Alive so long after the request: missed.
@@ -80,7 +80,7 @@ class Tree:
     def _outside(self) -> dict[int, int]:
         """Our number by that which a process has where it is: another one in a PID namespace."""
         found: dict[int, int] = {}
-        for stat in lineage.walk(self.below) if self.below else ():
+        for stat in descendants.walk(self.below) if self.below else ():
             for line in (proc.read_file(f"/proc/{stat.pid}/status") or b"").splitlines():
                 if line.startswith(b"NSpid:"):
                     found[int(line.split()[-1])] = stat.pid

@@ -9,8 +9,9 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src"))
 
-from oomless.contain import ending, lineage
+from oomless.contain import ending
 from oomless.platform import proc
+from oomless.processes import descendants
 
 
 def main() -> None:
@@ -18,7 +19,7 @@ def main() -> None:
     null = subprocess.DEVNULL
     subprocess.Popen(sys.argv[1:], stdin=null, stdout=null, stderr=null)
     os.read(0, 1)
-    hunt = lineage.Hunt(os.getpid())
+    hunt = descendants.Hunt(os.getpid())
     while not ending.nobody(os.getpid(), set(), ""):
         hunt.round()
         try:

@@ -18,10 +18,9 @@ from typing import Any, Protocol
 import psutil
 
 from _contained import Tree
-from oomless.contain import files
 from oomless.contain.launch import BOOT, ShimSpec, shim_argv, write_spec
-from oomless.contain.rungs.ladder import Ladder, Offer
-from oomless.platform import proc
+from oomless.contain.rungs.choose import Ladder, Offer
+from oomless.platform import files, proc
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 INSTALL = "bench" + os.urandom(3).hex()

@@ -53,7 +53,7 @@ def bare() -> Callable[[], object]:
 
 
 def sampler() -> Callable[[], object]:
-    from oomless.census.sampler import Sampler
+    from oomless.processes.table import Sampler
 
     return Sampler().look
 
@@ -61,11 +61,11 @@ def sampler() -> Callable[[], object]:
 def daemon() -> Callable[[], object]:
     """All that the daemon does in a look, with one session whose lineage and CPU time it remembers: this very
     process's parent."""
-    from oomless.census.sampler import Sampler
-    from oomless.daemon.descent.left import Memory
-    from oomless.daemon.descent.recognise import Recogniser
     from oomless.daemon.sessions.idle import IdleWatch
+    from oomless.daemon.sessions.recognition import Recogniser
     from oomless.platform import proc
+    from oomless.processes.descent import Memory
+    from oomless.processes.table import Sampler
 
     taking, recogniser, parent = Sampler(), Recogniser(), os.getppid()
     memory = Memory((parent, proc.start_of(parent) or 0))

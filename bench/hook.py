@@ -20,11 +20,11 @@ import time
 
 from _figures import tell
 from footprint import OOMLESS
-from oomless.hosts import claude_settings
+from oomless.hosts.claude_code import settings
 
 TARGETS = {"hook_ms": 30.0}
 COMMANDS = {
-    "hook": shlex.split(claude_settings.session_start(sys.executable)),
+    "hook": shlex.split(settings.session_start(sys.executable)),
     "hook_by_module": [sys.executable, "-I", "-m", "oomless", "hook", "claude-code", "session-start"],
     "bare_interpreter": [sys.executable, "-I", "-S", "-E", "-c", ""],
 }

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import sessions
 from _figures import tell
 from footprint import OOMLESS, smaps, uss
-from oomless.hosts import prefix
+from oomless.hosts.claude_code import prefix
 from oomless.paths import Paths
 from oomless.platform import proc
 

@@ -25,7 +25,7 @@ import msgspec
 
 from _figures import tell
 from footprint import OOMLESS
-from oomless.contain.rungs.ladder import Ladder
+from oomless.contain.rungs.choose import Ladder
 from oomless.platform import proc
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))

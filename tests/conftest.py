@@ -18,9 +18,8 @@ from pathlib import Path
 import pytest
 
 from helpers import alive, wait_gone
-from oomless.contain import files
-from oomless.contain.rungs import groups
-from oomless.platform import proc
+from oomless.contain.rungs import empty_groups
+from oomless.platform import files, proc
 
 #: How long what is ending may take to end, before it counts as left behind.
 PATIENCE = 2.0
@@ -91,7 +90,7 @@ def groups_left(state: Path) -> list[str]:
     if not (state / "id").exists():
         return []
     install = (state / "id").read_text().strip()
-    found = groups.made_in(groups.around(proc.cgroups("self")), install)
+    found = empty_groups.made_in(empty_groups.around(proc.cgroups("self")), install)
     for path in found:
         files.remove_cgroup(path)
     still_open = {f"oomless-{install}-{tree}" for tree in open_in(state / "journal.db")} if found else set()

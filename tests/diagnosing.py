@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from oomless.census import catalog
-from oomless.census.catalog import Catalog
-from oomless.diagnose import report, text
-from oomless.diagnose.claims import Claim
-from oomless.diagnose.contradictions import Contradiction, contradictions
-from oomless.diagnose.facts import Case
-from oomless.platform import listing
+from oomless import catalog, listing
+from oomless.catalog import Catalog
+from oomless.reports.diagnose import report, text
+from oomless.reports.diagnose.claims import Claim
+from oomless.reports.diagnose.contradictions import Contradiction, contradictions
+from oomless.reports.diagnose.facts import Case
 
 DATA = Path(__file__).parent / "data"
 CATALOG = Catalog(catalog.load("/nonexistent/catalog.toml").programs)

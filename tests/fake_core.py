@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from oomless.daemon.message import Handler
-from oomless.daemon.reap_views import ReapAnswer, ReapRequest
-from oomless.daemon.views import EventView, Registration, StatusView, TreeView
 from oomless.model import MachineMemory
+from oomless.protocol.reap_views import ReapAnswer, ReapRequest
+from oomless.protocol.views import EventView, Registration, StatusView, TreeView
 
 TREE = TreeView(
     tree="t1", name="a b/c", owner="run", state="running", reserved_bytes=5, seconds=1.5, pid=7, klass="x"

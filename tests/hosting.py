@@ -9,11 +9,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from oomless.daemon import spawn
-from oomless.daemon.client import Client
-from oomless.daemon.views import StatusView, TreeView
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.protocol import spawn
+from oomless.protocol.client import Client
+from oomless.protocol.views import StatusView, TreeView
 
 PATIENCE = 20.0
 

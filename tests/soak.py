@@ -31,9 +31,9 @@ from rich.table import Table
 
 import soak_sight
 from helpers import wait_for
-from oomless.contain import files, lineage
 from oomless.paths import Paths
-from oomless.platform import proc
+from oomless.platform import files, proc
+from oomless.processes import descendants
 from soak_checks import Checks, Tally, cgroups
 from soak_faults import KINDS, Faults
 from soak_scene import Scene
@@ -237,7 +237,7 @@ def end_everybody() -> int:
     ended: set[tuple[int, int]] = set()
 
     def nobody() -> bool:
-        for stat in lineage.walk(os.getpid()):
+        for stat in descendants.walk(os.getpid()):
             if proc.kill(stat.pid, stat.start) == proc.SENT:
                 ended.add((stat.pid, stat.start))
         try:
@@ -248,7 +248,7 @@ def end_everybody() -> int:
         return False
 
     if not wait_for(nobody, 20):
-        print(f"soak: these do not end: {[stat.pid for stat in lineage.walk(os.getpid())]}", file=sys.stderr)
+        print(f"soak: these do not end: {[stat.pid for stat in descendants.walk(os.getpid())]}", file=sys.stderr)
     return len(ended)
 
 

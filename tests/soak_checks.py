@@ -18,11 +18,12 @@ from typing import Any
 import msgspec
 
 from helpers import wait_for, wait_gone
-from oomless.contain.rungs import ladder
-from oomless.daemon import logs, spawn
-from oomless.journal.store import Journal
+from oomless.contain.rungs import choose
+from oomless.daemon import logs
+from oomless.journal.database import Journal
 from oomless.model import ExitRecord
 from oomless.platform import proc
+from oomless.protocol import spawn
 from soak_faults import Hits, tell
 from soak_scene import OOMLESS, Scene, Who, Work
 
@@ -80,7 +81,7 @@ class Checks:
 
     def settle(self, title: str, hits: Hits, rung: str) -> None:
         self.title, self.hits = title, hits
-        chosen = ladder.Ladder(self.scene.install).choose(proc.cgroups("self"), rung)
+        chosen = choose.Ladder(self.scene.install).choose(proc.cgroups("self"), rung)
         self.weak = chosen.name == "subreaper"
         works = self.scene.works
         self.restart()
@@ -305,7 +306,7 @@ def errors_of(out: Path) -> str:
 def cgroups(install: str) -> list[str]:
     """Groups of this installation, anywhere below the mounts that oomless uses."""
     found = []
-    for mount in set(ladder.mounts().values()):
+    for mount in set(choose.mounts().values()):
         for folder, names, _ in os.walk(mount):
             found += [os.path.join(folder, name) for name in names if name.startswith(f"oomless-{install}-")]
     return found

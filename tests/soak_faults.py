@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from oomless.contain.launch import BOOT
-from oomless.daemon.client import Client
 from oomless.errors import OomlessError
 from oomless.platform import proc
+from oomless.protocol.client import Client
 from soak_scene import Crowd, Scene, Who, Work, read
 
 KINDS = ("daemon", "shim", "client", "member", "both", "several")

@@ -19,12 +19,12 @@ from pathlib import Path
 import soak_tree
 import trees
 from helpers import alive, wait_for, wait_gone
-from oomless.contain import lineage
 from oomless.contain.launch import BOOT
-from oomless.contain.rungs.ladder import Ladder
-from oomless.daemon import spawn
+from oomless.contain.rungs.choose import Ladder
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.processes import descendants
+from oomless.protocol import spawn
 
 BUDGET = 1_000_000_000
 OOMLESS = [sys.executable, "-m", "oomless"]
@@ -214,7 +214,7 @@ class Scene:
         named = spawn.DaemonFile.read(self.paths.daemon_file)
         clients = {work.who for work in self.works}
         table = proc.table()
-        for stat in lineage.descendants(table, self.guard):
+        for stat in descendants.descendants(table, self.guard):
             if stat.alive and stat.pid != os.getpid():
                 who = stat.pid, stat.start
                 if named and who == (named.pid, named.start):

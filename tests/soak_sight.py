@@ -16,11 +16,10 @@ import soak_checks
 import trees
 from helpers import wait_for, wait_gone
 from intents import bare_intent
-from oomless.contain import files
-from oomless.contain.rungs import groups
-from oomless.journal.store import Journal
+from oomless.contain.rungs import empty_groups
+from oomless.journal.database import Journal
 from oomless.model import Identity
-from oomless.platform import proc
+from oomless.platform import files, proc
 from soak_checks import Checks, Tally
 from soak_scene import PYTHON, Scene, read
 
@@ -70,7 +69,7 @@ def _plant(scene: Scene, tree: str) -> str | None:
 
 
 def _clear(scene: Scene, tree: str) -> None:
-    for path in groups.made_in(groups.around(proc.cgroups("self")), scene.install):
+    for path in empty_groups.made_in(empty_groups.around(proc.cgroups("self")), scene.install):
         files.remove_cgroup(path)
     os.unlink(f"{scene.paths.exits}/{tree}.json")
     os.rmdir(f"{scene.paths.tmp}/{tree}")

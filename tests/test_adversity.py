@@ -18,15 +18,16 @@ import pytest
 
 import trees
 from helpers import alive, run_oomless, wait_for, wait_gone
-from oomless.contain import ending, files, lineage
+from oomless.contain import ending
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
 from oomless.contain.sweep import Sweep
-from oomless.daemon import spawn
-from oomless.daemon.client import Client
-from oomless.daemon.lease import Conversation, request
 from oomless.daemon.trees import registry
 from oomless.paths import Paths
-from oomless.platform import proc
+from oomless.platform import files, proc
+from oomless.processes import descendants
+from oomless.protocol import spawn
+from oomless.protocol.client import Client
+from oomless.protocol.lease import Conversation, request
 from test_contain import OFFERS, PYTHON, TREE, read_roster
 from test_crash import gone, kill, kill_daemon, open_rows, use_rung
 from test_run import RUN, finish, open_trees, running, start
@@ -496,8 +497,8 @@ def test_processes_that_are_gone_while_they_are_read(churn: list[subprocess.Pope
         rounds += 1
         table = proc.table()
         assert watched <= table.keys()
-        assert watched <= {stat.pid for stat in lineage.walk(own)}
-        assert watched <= {stat.pid for stat in lineage.descendants(table, own)}
+        assert watched <= {stat.pid for stat in descendants.walk(own)}
+        assert watched <= {stat.pid for stat in descendants.descendants(table, own)}
         assert not sweep.anybody()
         for pid in table:
             proc.cgroups(pid)

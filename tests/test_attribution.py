@@ -7,9 +7,9 @@ from __future__ import annotations
 import msgspec
 
 from oomless.census import governed
-from oomless.census.attribute import Attributed
+from oomless.census.attribution import Attributed
+from oomless.census.daemon_facts import KnownLeft, KnownSession, OpenTree, Told
 from oomless.census.snapshot import Marks, Snapshot
-from oomless.census.told import KnownLeft, KnownSession, OpenTree, Told
 from test_census import NPX, SECRET, SERVER_MARKS, TOOL_MARKS, by_pid, row, snapshot
 
 

@@ -19,13 +19,13 @@ import pytest
 
 from helpers import alive, wait_for, wait_gone
 from oomless.cli.progress import Lines
-from oomless.daemon import spawn
-from oomless.daemon.client import Client
-from oomless.engine.base import Event
-from oomless.engine.jobs import Job
-from oomless.engine.store import KEPT, Store
+from oomless.engines.base import Event
+from oomless.engines.jobs import Job
+from oomless.engines.store import KEPT, Store
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.protocol import spawn
+from oomless.protocol.client import Client
 from test_limits import FORKS
 
 PYTHON = sys.executable

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomless.engine.jobs import load, parse
+from oomless.engines.jobs import load, parse
 from oomless.errors import BatchFileError
 
 

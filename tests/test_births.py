@@ -12,11 +12,11 @@ from collections.abc import Callable
 import pytest
 
 from helpers import wait_for
-from oomless.census.births import DEEPEST, Births
-from oomless.daemon.descent import birthwatch
-from oomless.daemon.descent.birthwatch import BirthWatch
-from oomless.daemon.descent.left import Memory, Trace
-from oomless.platform.procevents import Event, ProcEvents, parse
+from oomless.daemon.sessions import fork_tracker
+from oomless.daemon.sessions.fork_tracker import BirthWatch
+from oomless.platform.fork_events import Event, ProcEvents, parse
+from oomless.processes.descent import Memory, Trace
+from oomless.processes.forks import DEEPEST, Births
 from test_left import CHILD, CLAUDE, ROOT, SERVER, SHELL, stat, table
 
 assert sys.platform == "linux"
@@ -233,7 +233,7 @@ def test_too_many_events_and_it_stops_for_a_while(monkeypatch: pytest.MonkeyPatc
         assert source.closed
         watch.want(True)
         assert not watch.listening
-        monkeypatch.setattr(birthwatch, "AGAIN_AFTER", 0.0)
+        monkeypatch.setattr(fork_tracker, "AGAIN_AFTER", 0.0)
         watch._not_before = 0.0
         watch.want(True)
         assert watch.listening

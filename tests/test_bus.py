@@ -17,8 +17,8 @@ import pytest
 
 import oomless
 from helpers import SLOWNESS
-from oomless.contain.rungs import bus, manager
-from oomless.contain.rungs.bus import Bus, Refused
+from oomless.contain.rungs import dbus, systemd_manager
+from oomless.contain.rungs.dbus import Bus, Refused
 
 DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 CONFIG = """<busconfig><type>session</type><listen>unix:path={path}</listen><auth>EXTERNAL</auth>
@@ -44,9 +44,9 @@ def address(house: Path) -> Iterator[str]:
 
 @pytest.fixture
 def ours(address: str) -> Iterator[Bus]:
-    bus = Bus(address, 10 * SLOWNESS)
-    yield bus
-    bus.close()
+    connection = Bus(address, 10 * SLOWNESS)
+    yield connection
+    connection.close()
 
 
 def test_a_real_bus_lets_us_in_and_names_us(ours: Bus) -> None:
@@ -106,19 +106,19 @@ def test_nested_values_arrive_at_another_implementation(address: str, tmp_path: 
 def test_what_is_put_is_read_again() -> None:
     signature = "ysgoa(sv)at(ub)"
     values = [7, "ä", "a{sv}", "/a", [("x", ("u", 5)), ("y", ("as", ["p", ""]))], [2**63], (1, 0)]
-    data = bus.encode(bus.SIGNAL, 3, {bus.MEMBER: ("s", "M")}, signature, values)
-    found = bus.decode(data + b"more")
+    data = dbus.encode(dbus.SIGNAL, 3, {dbus.MEMBER: ("s", "M")}, signature, values)
+    found = dbus.decode(data + b"more")
     assert found is not None
     message, length = found
-    assert (message.kind, message.fields[bus.MEMBER], length) == (bus.SIGNAL, "M", len(data))
+    assert (message.kind, message.fields[dbus.MEMBER], length) == (dbus.SIGNAL, "M", len(data))
     assert message.values() == [7, "ä", "a{sv}", "/a", [("x", 5), ("y", ["p", ""])], [2**63], (1, 0)]
-    assert all(bus.decode(data[:cut]) is None for cut in range(len(data)))
+    assert all(dbus.decode(data[:cut]) is None for cut in range(len(data)))
 
 
 @pytest.mark.parametrize("data", [b"\0" * 16, b"l\1\0\2" + bytes(12), b"l\1\0\1\xff\xff\xff\xff" + bytes(8)])
 def test_what_is_no_message_is_refused(data: bytes) -> None:
     with pytest.raises(OSError, match="D-Bus") as raised:
-        bus.decode(data)
+        dbus.decode(data)
     assert raised.value.errno == errno.EPROTO
 
 
@@ -167,7 +167,7 @@ def test_a_peer_that_hangs_up_is_an_error(house: Path) -> None:
 
     thread = peer(house / "hangs-up", hang_up)
     with pytest.raises(ConnectionResetError):
-        manager.Manager(str(house / "hangs-up"), False, 10).group_of("x.scope")
+        systemd_manager.Manager(str(house / "hangs-up"), False, 10).group_of("x.scope")
     thread.join(10)
 
 
@@ -176,13 +176,13 @@ def test_the_manager_is_looked_for_in_the_folder_that_is_named(house: Path) -> N
     (run / "systemd").mkdir()
     for name in ("systemd/private", "bus"):
         (run / name).touch()
-    found = [place for place in manager.sockets() if place[0].startswith(str(run))]
+    found = [place for place in systemd_manager.sockets() if place[0].startswith(str(run))]
     assert found == [(f"{run}/systemd/private", False), (f"{run}/bus", True)]
 
 
 def test_the_client_loads_little() -> None:
     """It is loaded by a forked child of the shim: no ``socket``, ``ctypes`` or ``enum``."""
-    code = "import sys; import oomless.contain.rungs.manager; print(*sys.modules)"
+    code = "import sys; import oomless.contain.rungs.systemd_manager; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-S", "-c", code],
         env={"PYTHONPATH": str(Path(oomless.__file__).parents[1])},
@@ -193,11 +193,11 @@ def test_the_client_loads_little() -> None:
     assert not {"socket", "selectors", "ctypes", "enum", "re", "subprocess"} & set(done.stdout.split())
 
 
-def receive(connection: socket.socket) -> bus.Message:
+def receive(connection: socket.socket) -> dbus.Message:
     data = b""
     while True:
         data += connection.recv(4096)
-        found = bus.decode(data)
+        found = dbus.decode(data)
         if found:
             assert len(data) == found[1]
             return found[0]
@@ -214,7 +214,7 @@ def test_the_whole_authentication_is_sent_at_once(house: Path) -> None:
 
     thread = peer(house / "reads", read)
     with pytest.raises(ConnectionResetError):
-        manager.Manager(str(house / "reads"), False, 10).group_of("x.scope")
+        systemd_manager.Manager(str(house / "reads"), False, 10).group_of("x.scope")
     thread.join(10)
     uid = str(os.geteuid()).encode().hex().encode()
     assert seen == [b"\0AUTH EXTERNAL " + uid + b"\r\nBEGIN\r\n"]
@@ -230,23 +230,23 @@ def test_a_manager_that_knows_no_oom_policy_of_scopes_is_asked_without(house: Pa
         for serial in (1, 2):
             message = receive(connection)
             unit, mode, properties, others = message.values()
-            assert (message.fields[bus.MEMBER], unit, mode, others) == ("StartTransientUnit", "a.scope", "fail", [])
+            assert (message.fields[dbus.MEMBER], unit, mode, others) == ("StartTransientUnit", "a.scope", "fail", [])
             asked.append(dict(properties))
-            reply: dict[int, tuple[str, object]] = {bus.REPLY_SERIAL: ("u", serial)}
+            reply: dict[int, tuple[str, object]] = {dbus.REPLY_SERIAL: ("u", serial)}
             if "OOMPolicy" in asked[-1]:
-                reply[bus.ERROR_NAME] = ("s", "org.freedesktop.DBus.Error.PropertyReadOnly")
+                reply[dbus.ERROR_NAME] = ("s", "org.freedesktop.DBus.Error.PropertyReadOnly")
                 text = ["Cannot set property OOMPolicy, or unknown property."]
-                connection.sendall(bus.encode(bus.ERROR, serial, reply, "s", text))
+                connection.sendall(dbus.encode(dbus.ERROR, serial, reply, "s", text))
                 continue
             for job in ("/other", "/job"):
-                fields = {bus.MEMBER: ("s", "JobRemoved")}
+                fields = {dbus.MEMBER: ("s", "JobRemoved")}
                 values = (7, job, "a.scope", "done" if job == "/job" else "failed")
-                connection.sendall(bus.encode(bus.SIGNAL, 9, fields, "uoss", values))
-            connection.sendall(bus.encode(bus.RETURN, 10, reply, "o", ["/job"]))
+                connection.sendall(dbus.encode(dbus.SIGNAL, 9, fields, "uoss", values))
+            connection.sendall(dbus.encode(dbus.RETURN, 10, reply, "o", ["/job"]))
         connection.recv(1)
 
     thread = peer(house / "manages", manage)
-    ours = manager.Manager(str(house / "manages"), False, 10)
+    ours = systemd_manager.Manager(str(house / "manages"), False, 10)
     ours.start_scope("a.scope", 77, "what")
     ours.close()
     thread.join(10)
@@ -259,13 +259,13 @@ def test_a_scope_that_was_not_started_is_an_error(house: Path) -> None:
         connection.recv(1000)
         connection.sendall(b"OK 0123\r\n")
         receive(connection)
-        connection.sendall(bus.encode(bus.RETURN, 1, {bus.REPLY_SERIAL: ("u", 1)}, "o", ["/job"]))
-        fields = {bus.MEMBER: ("s", "JobRemoved")}
-        connection.sendall(bus.encode(bus.SIGNAL, 2, fields, "uoss", (7, "/job", "a.scope", "timeout")))
+        connection.sendall(dbus.encode(dbus.RETURN, 1, {dbus.REPLY_SERIAL: ("u", 1)}, "o", ["/job"]))
+        fields = {dbus.MEMBER: ("s", "JobRemoved")}
+        connection.sendall(dbus.encode(dbus.SIGNAL, 2, fields, "uoss", (7, "/job", "a.scope", "timeout")))
         connection.recv(1)
 
     thread = peer(house / "fails", fail)
-    ours = manager.Manager(str(house / "fails"), False, 10)
+    ours = systemd_manager.Manager(str(house / "fails"), False, 10)
     with pytest.raises(OSError, match=r"did not start a\.scope: timeout"):
         ours.start_scope("a.scope", 77, "what")
     ours.close()

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import run_oomless
-from oomless.census import catalog
-from oomless.census.command import launched, parse, unversioned
-from oomless.census.words import of_line, of_title
-from oomless.daemon.client import Client
+from oomless import catalog
 from oomless.errors import ConfigError, UsageError
 from oomless.paths import Paths
+from oomless.processes.command import launched, parse, unversioned
+from oomless.processes.words import of_line, of_title
+from oomless.protocol.client import Client
 
 KNOWN = catalog.load()
 CODE = "/Applications/Visual Studio Code.app/Contents"

@@ -18,8 +18,8 @@ import pytest
 
 from conftest import marked
 from helpers import wait_for
-from oomless.census import catalog
-from oomless.census.attribute import Attributed, attribute
+from oomless import catalog
+from oomless.census.attribution import Attributed, attribute
 from oomless.census.snapshot import take
 from oomless.demo.parts import ServerPart
 from oomless.platform import proc

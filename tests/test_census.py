@@ -10,20 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomless.census import catalog, governed
-from oomless.census.attribute import Attributed, attribute
-from oomless.census.command import describe, launched, parse, split_title, to_be, unversioned
+from oomless import catalog
+from oomless.census import governed
+from oomless.census.attribution import Attributed, attribute
+from oomless.census.daemon_facts import OpenTree, Told
 from oomless.census.findings import at_least, memory_in_use
 from oomless.census.footprints import SECONDS, Footprints
 from oomless.census.governed import GovernedTree
-from oomless.census.lineage import Lineage
-from oomless.census.redact import MASK, command_line, secret_name
-from oomless.census.report import build
 from oomless.census.snapshot import Marks, Snapshot, marks_of, take
-from oomless.census.told import OpenTree, Told
 from oomless.errors import ConfigError
 from oomless.model import Footprint, MachineMemory, ProcessInfo
 from oomless.platform.linux import Linux
+from oomless.processes.ancestry import Lineage
+from oomless.processes.command import describe, launched, parse, split_title, to_be, unversioned
+from oomless.redact import MASK, command_line, secret_name
+from oomless.reports.scan import build
 
 KNOWN = catalog.load()
 NPX = "/home/u/.npm/_npx/7cfa"

@@ -21,13 +21,13 @@ import pytest
 from conftest import descendants
 from helpers import alive, run_oomless, wait_for, wait_gone
 from hosting import Host, settings
-from oomless.daemon import spawn
-from oomless.daemon.client import Client
 from oomless.demo.model import log
 from oomless.demo.model.process import ModelProcess
 from oomless.demo.model.script import Call, Hold, OnError, Rule, Script, Turn, WaitFile
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.protocol import spawn
+from oomless.protocol.client import Client
 from realparts import claude_environment, mcp_config, real_parts, real_server
 
 assert sys.platform == "linux"

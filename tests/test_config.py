@@ -25,9 +25,9 @@ from oomless.config import (
     load_project,
     origins,
 )
-from oomless.daemon import wire
-from oomless.daemon.trees.settle import settle
+from oomless.daemon.trees.limits import settle
 from oomless.errors import ConfigError
+from oomless.protocol import wire
 
 FULL = """\
 # everything that there is

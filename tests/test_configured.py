@@ -12,15 +12,15 @@ from typing import cast
 import pytest
 
 from helpers import wait_for
-from oomless.census import settings
-from oomless.census.attribute import Attributed
-from oomless.census.configured import Configured, Entries
-from oomless.census.settings import Reader
+from oomless.census.attribution import Attributed
+from oomless.census.daemon_facts import KnownLeftover, Told
 from oomless.census.snapshot import Snapshot
-from oomless.census.told import KnownLeftover, Told
-from oomless.daemon.descent.left import Memory, Trace, Trees
-from oomless.daemon.descent.remains import Remains
+from oomless.daemon.sessions.remains import Remains
+from oomless.hosts import mcp_configs
+from oomless.hosts.mcp_configs import Reader
+from oomless.hosts.mcp_entries import Configured, Entries
 from oomless.platform import proc
+from oomless.processes.descent import Memory, Trace, Trees
 from test_census import SERVER_MARKS, TOOL_MARKS, by_pid, row, snapshot
 from test_verdicts import GONE, HELD, INIT, settle
 
@@ -196,7 +196,7 @@ class TestReader:
         assert [one.name for one in Reader({"HOME": str(home)}).read()] == ["evil [2J", "key ***"]
 
     def test_a_file_that_is_too_large_is_left_alone(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(settings, "LARGEST", 10)
+        monkeypatch.setattr(mcp_configs, "LARGEST", 10)
         (home / ".claude.json").write_text('{"mcpServers": {"a": {"command": "a"}}}')
         assert self.read(home) == {}
 

@@ -15,14 +15,13 @@ import pytest
 
 import trees
 from helpers import SLOWNESS, alive, wait_for, wait_gone
-from oomless.contain import lineage
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
-from oomless.contain.limits import gauge
-from oomless.contain.limits.bounds import Bounds
+from oomless.contain.limits.limits import Bounds
 from oomless.contain.rungs import members
-from oomless.contain.rungs.ladder import Ladder, Offer
+from oomless.contain.rungs.choose import Ladder, Offer
 from oomless.model import ExitRecord
-from oomless.platform import proc
+from oomless.platform import proc, pss
+from oomless.processes import descendants
 
 TAG = "test" + os.urandom(3).hex()
 OFFERS = [offer for offer in Ladder(TAG).offers(proc.cgroups("self")) if offer.usable]
@@ -194,14 +193,14 @@ def mapper(tmp_path: Path) -> Iterator[proc.Stat]:
 def test_pages_that_may_be_shared_are_not_counted_where_only_rss_is_told(
     mapper: proc.Stat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    used, source = gauge.measured([mapper])
+    used, source = pss.measured([mapper])
     assert (used > 64_000_000, source) == (True, "pss")
-    monkeypatch.setattr(gauge, "proportional", lambda pid: None)  # another user's
-    used, source = gauge.measured([mapper])
+    monkeypatch.setattr(pss, "proportional", lambda pid: None)  # another user's
+    used, source = pss.measured([mapper])
     assert mapper.rss_pages * members.PAGE > 64_000_000
     assert (1_000_000 < used < 32_000_000, source) == (True, "pss+anon")
     rung = members.Subreaper()
-    monkeypatch.setattr(lineage, "walk", lambda own, skip, enough: [mapper])
+    monkeypatch.setattr(descendants, "walk", lambda own, skip, enough: [mapper])
     assert rung.usage() == rung.peak() == used
     assert rung.source == "pss+anon"
 
@@ -209,7 +208,7 @@ def test_pages_that_may_be_shared_are_not_counted_where_only_rss_is_told(
 def test_who_has_ended_meanwhile_counts_for_nothing(mapper: proc.Stat) -> None:
     proc.kill(mapper.pid, mapper.start)
     assert wait_gone(mapper.pid, mapper.start, 5)
-    assert gauge.measured([mapper]) == (0, "pss")
+    assert pss.measured([mapper]) == (0, "pss")
 
 
 def test_a_polled_limit_names_its_source() -> None:

@@ -16,15 +16,15 @@ from corpus import __main__ as command
 from corpus import listing, scene, table
 from corpus.score import ENDABLE, Score, Scores, scores
 from corpus.whole import judged
-from oomless.census import settings
 from oomless.census.snapshot import HOST_PID, MARKER, PROJECT, SESSION
-from oomless.cli import scanner
 from oomless.cli.reap import propose
-from oomless.daemon.reap_views import PROVEN
-from oomless.daemon.views import StatusView
+from oomless.hosts import mcp_configs
 from oomless.model import Footprint, Identity, MachineMemory, ProcessInfo
 from oomless.paths import Paths
 from oomless.platform.base import Platform, Standing
+from oomless.protocol.reap_views import PROVEN
+from oomless.protocol.views import StatusView
+from oomless.reports import look
 
 assert sys.platform == "linux"
 
@@ -188,10 +188,10 @@ class Replayed:
 
 def test_a_replay_is_what_scan_would_have_said(monkeypatch: pytest.MonkeyPatch) -> None:
     for one in scene.scenes():
-        monkeypatch.setattr(scanner, "told_by", lambda status, told=one.told: told)
+        monkeypatch.setattr(look, "told_by", lambda status, told=one.told: told)
         monkeypatch.setattr(Paths, "install_id", lambda self, known=one.install_id: known)
-        monkeypatch.setattr(settings.Reader, "read", lambda self, told=one.told: told.configured)
-        scan = scanner.Scanner(cast(Platform, Replayed(one)), Paths()).scan(StatusView(pid=None, memory=MEMORY))
+        monkeypatch.setattr(mcp_configs.Reader, "read", lambda self, told=one.told: told.configured)
+        scan = look.Scanner(cast(Platform, Replayed(one)), Paths()).scan(StatusView(pid=None, memory=MEMORY))
         replayed = scene.replay(one)
         assert scan.attributed == replayed.found, one.name
         assert {row.pid for row in propose(scan, PROVEN)[0]} == replayed.proposed, one.name

@@ -12,7 +12,7 @@ from corpus.scene import Host, Label, Recorded, Scene
 from corpus.score import Judged, Score, scores
 from corpus.whole import judged
 from oomless import census
-from oomless.census.attribute import Verdict
+from oomless.census.attribution import Verdict
 from oomless.census.snapshot import Marks
 from oomless.model import ProcessInfo
 from oomless.platform.base import Standing

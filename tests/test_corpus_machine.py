@@ -15,10 +15,10 @@ from corpus import machine, record
 from corpus.machine import Group
 from corpus.stage import Stage
 from helpers import alive, wait_for
-from oomless.census.told import KnownLeftover, KnownSession, Told
-from oomless.contain.rungs.ladder import mounts
+from oomless.census.daemon_facts import KnownLeftover, KnownSession, Told
+from oomless.contain.rungs.choose import mounts
 from oomless.platform import proc
-from oomless.platform.procevents import ProcEvents
+from oomless.platform.fork_events import ProcEvents
 
 assert sys.platform == "linux"
 
@@ -77,7 +77,7 @@ def test_without_cgroup_kill_each_is_killed_by_itself(
 ) -> None:
     pid = started(group, tmp_path, "/bin/sh", "-c", "sleep 302 & sleep 303 & wait")
     assert wait_for(lambda: len(group.members()) == 3, 10)
-    monkeypatch.setattr("oomless.contain.files.try_write", lambda path, text: False)
+    monkeypatch.setattr("oomless.platform.files.try_write", lambda path, text: False)
     group.end()
     assert group.await_end(pid, 0)
     assert not group.path.exists()

@@ -18,8 +18,8 @@ import pytest
 from corpus import record, scene, whole
 from corpus.stage import ACTORS, Stage, StageFailed
 from helpers import wait_gone
-from oomless.census.command import base, parse
 from oomless.platform import current, proc
+from oomless.processes.command import base, parse
 
 assert sys.platform == "linux"
 

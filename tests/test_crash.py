@@ -16,12 +16,12 @@ import pytest
 
 import trees
 from helpers import SLOWNESS, alive, run_oomless, wait_for, wait_gone
-from oomless.daemon import spawn
-from oomless.daemon.client import Client
 from oomless.daemon.trees import leases
-from oomless.journal.store import Journal
+from oomless.journal.database import Journal
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.protocol import spawn
+from oomless.protocol.client import Client
 from test_contain import TREE, read_roster
 from test_run import RUN, finish, open_trees, running, start
 
@@ -161,7 +161,7 @@ def test_both_killed_the_next_start_sweeps(roster: Path, rung: str) -> None:
 
 def test_a_requester_that_dies_before_its_shim_leaves_no_row(tmp_path: Path) -> None:
     """Granted, and gone before anything was forked: the row is closed, the reservation free."""
-    from oomless.daemon.lease import Conversation, request
+    from oomless.protocol.lease import Conversation, request
 
     conversation = Conversation(spawn.ensure(Paths()))
     granted = conversation.ask(request(name="ghost", argv=["x"], cwd="/", need=10**9), lambda message: None, 10)

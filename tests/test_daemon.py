@@ -19,13 +19,14 @@ import pytest
 
 from helpers import alive, run_oomless, wait_for, wait_gone
 from oomless import __version__
-from oomless.daemon import client as client_module
-from oomless.daemon import logs, spawn
-from oomless.daemon.client import Client
-from oomless.daemon.spawn import DaemonFile
+from oomless.daemon import logs
 from oomless.errors import DaemonError, OomlessError, StateUnwritable, UsageError
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.protocol import client as client_module
+from oomless.protocol import spawn
+from oomless.protocol.client import Client
+from oomless.protocol.spawn import DaemonFile
 
 assert sys.platform == "linux"
 

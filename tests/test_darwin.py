@@ -18,12 +18,14 @@ import pytest
 
 from darwin import layouts
 from darwin.answers import BOOT, BSD, PAGE, PATHS, TASK_ALL, Answers
-from oomless.census import attribute, catalog, lineage, snapshot, verdicts
-from oomless.census.told import Told
+from oomless import catalog
+from oomless.census import attribution, snapshot, verdicts
+from oomless.census.daemon_facts import Told
 from oomless.errors import UnsupportedPlatform
 from oomless.model import Footprint
 from oomless.platform import current, darwin_abi, darwin_calls
 from oomless.platform.darwin import Darwin
+from oomless.processes import ancestry
 
 START = 1_700_000_000_250_000
 ENVIRON = [b"PATH=/bin", b"CLAUDE_CODE_SESSION_ID=0b1c", b"ANTHROPIC_API_KEY=sk-hush", b"EMPTY="]
@@ -189,7 +191,7 @@ class TestDarwin:
 
     def test_the_lineage_goes_through_other_users_processes(self, mac: Answers) -> None:
         seen = snapshot.take(Darwin(mac))
-        assert tuple(lineage.Lineage(seen.processes).ancestors(320)) == (310, 300, 1)
+        assert tuple(ancestry.Lineage(seen.processes).ancestors(320)) == (310, 300, 1)
 
     def test_marks_are_read_and_nothing_else_of_the_environment(self, mac: Answers) -> None:
         seen = snapshot.take(Darwin(mac))
@@ -219,7 +221,7 @@ class TestDarwin:
             mac.arguments[pid] = layouts.procargs(words, [])
         seen = snapshot.take(Darwin(mac))
         known = catalog.Remembering(catalog.load(None).programs)
-        found = attribute.attribute(seen, (), known, Told())
+        found = attribution.attribute(seen, (), known, Told())
         asked = verdicts.candidates(found, seen)
         assert {one.pid for one in asked} == {410, 420}
         standings = snapshot.standings(Darwin(mac), asked)
@@ -235,7 +237,7 @@ class TestDarwin:
             words = [b"claude"] if pid == 400 else [b"node", b"/n/.bin/chrome-devtools-mcp"]
             mac.arguments[pid] = layouts.procargs(words, [])
         seen = snapshot.take(Darwin(mac))
-        found = attribute.attribute(seen, (), catalog.Remembering(catalog.load(None).programs), Told())
+        found = attribution.attribute(seen, (), catalog.Remembering(catalog.load(None).programs), Told())
         assert {one.pid for one in verdicts.candidates(found, seen)} == {410, 420}
         assert {one.verdict for one in verdicts.settle(found, seen, {})} == {"owned"}
 

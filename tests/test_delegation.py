@@ -14,24 +14,23 @@ from pathlib import Path
 import pytest
 
 from helpers import SLOWNESS, alive, wait_for, wait_gone
-from oomless.contain import files
-from oomless.contain.rungs import manager, members
-from oomless.contain.rungs.bus import Refused
-from oomless.contain.rungs.delegation import Delegation, explained
-from oomless.contain.rungs.ladder import Ladder, Offer, mounts
-from oomless.contain.rungs.manager import Manager
-from oomless.platform import proc
+from oomless.contain.rungs import members, systemd_manager
+from oomless.contain.rungs.choose import Ladder, Offer, mounts
+from oomless.contain.rungs.dbus import Refused
+from oomless.contain.rungs.systemd_delegation import Delegation, explained
+from oomless.contain.rungs.systemd_manager import Manager
+from oomless.platform import files, proc
 from test_contain import PYTHON, Run
 
-HAS_MANAGER = os.geteuid() != 0 and bool(manager.sockets())
+HAS_MANAGER = os.geteuid() != 0 and bool(systemd_manager.sockets())
 needs_manager = pytest.mark.skipif(not HAS_MANAGER, reason="needs an ordinary user with a systemd user manager")
 
 #: Holds a scope until its stdin ends; tells its folder first.
 HOLDER = """
 import sys
-from oomless.contain.rungs.bus import Refused
-from oomless.contain.rungs.delegation import Delegation
-from oomless.contain.rungs.ladder import mounts
+from oomless.contain.rungs.dbus import Refused
+from oomless.contain.rungs.systemd_delegation import Delegation
+from oomless.contain.rungs.choose import mounts
 print(*Delegation(sys.argv[1], mounts().get("")).folder(), sep=";", flush=True)
 sys.stdin.read()
 """
@@ -181,9 +180,9 @@ def test_who_is_released_is_in_the_tree_no_more(delegation: Delegation, tmp_path
 def test_the_message_bus_is_as_good_as_the_private_socket(
     delegation: Delegation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = [place for place in manager.sockets() if place[1]]
+    places = [place for place in systemd_manager.sockets() if place[1]]
     assert places
-    monkeypatch.setattr(manager, "sockets", lambda: places)
+    monkeypatch.setattr(systemd_manager, "sockets", lambda: places)
     folder, why = delegation.folder()
     assert folder, why
 
@@ -210,7 +209,7 @@ def test_who_is_bounded_keeps_the_bound(tag: str) -> None:
     if not shutil.which("systemd-run"):
         pytest.skip("there is no systemd-run")
     code = f"""
-from oomless.contain.rungs.ladder import Ladder
+from oomless.contain.rungs.choose import Ladder
 from oomless.platform import proc
 offer = Ladder({tag!r}).offers(proc.cgroups("self"))[0]
 print(offer.name, offer.usable, offer.why)
@@ -239,7 +238,7 @@ def test_the_manager_says_no_by_name_each_time() -> None:
         assert refused.value.name == "org.freedesktop.systemd1.NoSuchUnit"
 
 
-@pytest.mark.skipif(bool(manager.sockets()), reason="there is a systemd user manager")
+@pytest.mark.skipif(bool(systemd_manager.sockets()), reason="there is a systemd user manager")
 def test_where_nobody_manages_the_reason_says_what_would() -> None:
     folder, why = Delegation("nobody", "/sys/fs/cgroup").folder()
     assert not folder

@@ -29,7 +29,7 @@ from oomless.demo.replay import prepare, replay
 from oomless.demo.sizing import MB, Plan, make_plan
 from oomless.demo.stage import Act, Stage
 from oomless.demo.synthetic import AGENT_FILE, Synthetic
-from oomless.engine.jobs import parse
+from oomless.engines.jobs import parse
 from oomless.errors import OomlessError, Refused, UsageError
 from oomless.model import MachineMemory
 from oomless.platform import proc

@@ -49,7 +49,7 @@ from oomless.demo.record import (
 from oomless.demo.samples import Sample, Used, agent_peak, at_peak
 from oomless.demo.stage import Stage
 from oomless.errors import Refused
-from oomless.hosts import claude_settings
+from oomless.hosts.claude_code import settings as claude_settings
 from oomless.model import MachineMemory
 from oomless.platform import proc
 from oomless.platform.linux import Linux

@@ -19,15 +19,15 @@ from typer.testing import CliRunner
 
 import listings
 from diagnosing import CATALOG, DATA, case, line_of, reported
-from oomless.census.catalog import Kind
-from oomless.census.report import ProcessRow, ScanReport
+from oomless.catalog import Kind
 from oomless.cli.app import build
-from oomless.cli.listed import MOST_BYTES
-from oomless.diagnose import html, live, markdown, report
+from oomless.cli.listing import MOST_BYTES
 from oomless.journal import Decision, Journal, TreeIntent
 from oomless.journal.facts import ReapRow
 from oomless.journal.sessions import SessionRows
 from oomless.model import ExitRecord, Identity, MachineMemory, Survivor
+from oomless.reports.diagnose import html, live, markdown, report
+from oomless.reports.scan import ProcessRow, ScanReport
 
 BOOT = "11111111-2222-3333-4444-555555555555"
 NASTY = (
@@ -73,7 +73,7 @@ def test_json_of_a_file() -> None:
     result = run("--from", str(DATA / "incident.md"), "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found["schema"] == "oomless.diagnose/1"
+    assert found["schema"] == "oomless.reports.diagnose/1"
     assert {one["verdict"] for one in found["claims"]} == {"supported", "refuted", "unknown"}
     assert all({"text", "verdict", "evidence"} <= one.keys() for one in found["claims"])
     assert len(found["contradictions"]) == 6
@@ -362,7 +362,7 @@ def test_the_tree_list_reads_only_the_catalogs_hosts(tmp_path: Path) -> None:
 
 
 def test_standard_input_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from oomless.cli.listed import text_of
+    from oomless.cli.listing import text_of
 
     stdin = io.TextIOWrapper(io.BytesIO(b"PID 7: 5 MB\xff\n"))
     monkeypatch.setattr(sys, "stdin", stdin)

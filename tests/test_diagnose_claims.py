@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from diagnosing import claim, reported
-from oomless.diagnose import report
-from oomless.diagnose.claims import CLAIMS
-from oomless.diagnose.facts import Case, Copies, Ended, Inside, Process
+from oomless.reports.diagnose import report
+from oomless.reports.diagnose.claims import CLAIMS
+from oomless.reports.diagnose.facts import Case, Copies, Ended, Inside, Process
 
 HEADER = "USER PID PPID RSS TTY COMMAND\n"
 EACH, NEVER, HELPERS = "each subagent is a process", "subagents never release memory", "the helpers are subagents"

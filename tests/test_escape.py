@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from helpers import SLOWNESS, alive, run_oomless, wait_for, wait_gone
-from oomless.contain import escape, files, lineage
-from oomless.daemon import spawn
+from oomless.contain import escape_watch
 from oomless.paths import Paths
-from oomless.platform import proc
+from oomless.platform import files, proc
+from oomless.processes import descendants
+from oomless.protocol import spawn
 from test_contain import OFFERS, PYTHON, read_roster
 from test_crash import OOMLESS, kill
 from test_run import finish, open_trees, running, start
@@ -121,10 +122,10 @@ def test_one_that_moves_out_again_and_again_is_named(leaver: list[str], roster: 
         return [one for one in running("tree").escaped if one.pid == pid]  # type: ignore[union-attr]
 
     assert wait_for(told, THRICE)
-    assert told()[0].why == escape.AGAIN
+    assert told()[0].why == escape_watch.AGAIN
     shown = run_oomless("status").stdout
     assert f"pid {pid} " in shown
-    assert escape.AGAIN in " ".join(shown.split())
+    assert escape_watch.AGAIN in " ".join(shown.split())
     rows = json.loads(run_oomless("scan", "--json").stdout)["processes"]
     (row,) = [one for one in rows if one["pid"] == pid]
     assert row["verdict"] == "escaped"
@@ -161,7 +162,7 @@ def test_a_containers_processes_are_named_and_left_where_they_are(tmp_path: Path
     assert wait_for(lambda: running("tree").escaped, SOON)  # type: ignore[union-attr]
     found = running("tree")
     assert found
-    assert {one.why for one in found.escaped} == {escape.CONTAINER}
+    assert {one.why for one in found.escaped} == {escape_watch.CONTAINER}
     assert all(inside(one.pid, leaf()) == set() for one in found.escaped)
     process.terminate()
     finish(process)
@@ -214,7 +215,7 @@ def test_nor_is_what_a_daemon_has_put_elsewhere(tmp_path: Path) -> None:
     targets = [f"{base}/cgroup.procs" for base in BASES.values()]
 
     def below() -> list[int]:
-        return [stat.pid for stat in lineage.walk(process.pid) if "sleep" in proc.cmdline(stat.pid)[:1]]
+        return [stat.pid for stat in descendants.walk(process.pid) if "sleep" in proc.cmdline(stat.pid)[:1]]
 
     assert wait_for(below, 10)
     (sleeper,) = below()
@@ -234,7 +235,7 @@ def test_a_look_at_a_tree_costs_little(tmp_path: Path) -> None:
     assert wait_for(lambda: ready.exists() and running("tree"), 30)
     before = proc.read_stat(process.pid)
     assert before
-    wait_for(lambda: False, 3 * escape.EVERY)
+    wait_for(lambda: False, 3 * escape_watch.EVERY)
     after = proc.read_stat(process.pid)
     assert after
     ticks = os.sysconf("SC_CLK_TCK")

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from oomless.census import verdicts
-from oomless.census.attribute import attribute
+from oomless.census.attribution import attribute
+from oomless.census.daemon_facts import KnownLeft, Told
 from oomless.census.findings import Finding, Scene, at_least, findings
 from oomless.census.findings.finding import listed, where
 from oomless.census.governed import GovernedTree
 from oomless.census.snapshot import Snapshot
-from oomless.census.told import KnownLeft, Told
 from oomless.model import Footprint, MachineMemory, ProcessInfo
 from oomless.platform.base import Standing
 from test_census import KNOWN, NPX, ROOMY, SECRET, TOOL_MARKS, row, snapshot, tree

@@ -12,15 +12,15 @@ import pytest
 
 from helpers import wait_for
 from hosting import Host, began, finished
+from oomless.census.daemon_facts import KnownGrowth, KnownIdle, Told
 from oomless.census.findings import Scene, findings
 from oomless.census.findings.history import LEAST_POINTS, fit
 from oomless.census.findings.unowned import NAMED_BYTES, UNKNOWN_BYTES
-from oomless.census.told import KnownGrowth, KnownIdle, Told
-from oomless.cli.scanner import told_by
 from oomless.daemon.sessions.growth import KEPT, Growth
-from oomless.daemon.views import EndView
 from oomless.model import Identity, MachineMemory, MemoryUse
 from oomless.platform.linux import Linux
+from oomless.protocol.views import EndView
+from oomless.reports.look import told_by
 from test_census import row, snapshot
 from test_findings import FLOW, INIT, MEMORY, rules, scene
 from test_verdicts import HELD

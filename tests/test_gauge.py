@@ -13,9 +13,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from helpers import wait_for
-from oomless.contain.limits import gauge
-from oomless.contain.limits.pace import CEILING, FLOOR, Pace
-from oomless.platform import proc
+from oomless.contain.limits.poll_interval import CEILING, FLOOR, Pace
+from oomless.platform import proc, pss
 
 MB = 10**6
 #: 64 MB that a forked child has too, without a copy of its own.
@@ -54,7 +53,7 @@ class Silence:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *pids: int) -> None:
         self.asked = 0
         self._reader, self._writer = os.pipe()
-        real = gauge.proportional
+        real = pss.proportional
 
         def read(pid: int) -> int | None:
             if pid not in pids:
@@ -63,11 +62,11 @@ class Silence:
             os.read(self._reader, 1)
             return real(pid)
 
-        monkeypatch.setattr(gauge, "proportional", read)
+        monkeypatch.setattr(pss, "proportional", read)
 
     def close(self) -> None:
         os.close(self._writer)
-        assert wait_for(lambda: all(one.ended for one in gauge._waiting), 5)
+        assert wait_for(lambda: all(one.ended for one in pss._waiting), 5)
         os.close(self._reader)
 
 
@@ -79,23 +78,23 @@ def stack() -> Iterator[ExitStack]:
 
 def test_pages_that_two_have_are_counted_once() -> None:
     with pair() as stats:
-        used, source = gauge.measured(stats)
+        used, source = pss.measured(stats)
     assert (64 * MB < used < 90 * MB, source) == (True, "pss")
 
 
 def test_one_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, stack: ExitStack) -> None:
     stats = stack.enter_context(pair())
-    whole, _ = gauge.measured(stats)
+    whole, _ = pss.measured(stats)
     silence = Silence(monkeypatch, stats[0].pid)
     stack.callback(silence.close)
     began = time.monotonic()
-    used, source = gauge.measured(stats)
-    assert time.monotonic() - began < gauge.PATIENCE_IN_ALL
+    used, source = pss.measured(stats)
+    assert time.monotonic() - began < pss.PATIENCE_IN_ALL
     assert source == "pss+anon"
     assert whole < used < 1.7 * whole  # half of what both have is the other's PSS, and all of it is in this one's
     began = time.monotonic()
-    assert gauge.measured(stats) == (used, source)
-    assert time.monotonic() - began < gauge.PATIENCE  # it is not asked again
+    assert pss.measured(stats) == (used, source)
+    assert time.monotonic() - began < pss.PATIENCE  # it is not asked again
     assert silence.asked == 1
 
 
@@ -105,7 +104,7 @@ def test_what_several_have_inherited_is_counted_once_if_none_answers(
     stats = stack.enter_context(pair())
     silence = Silence(monkeypatch, *(stat.pid for stat in stats))
     stack.callback(silence.close)
-    used, source = gauge.measured(stats)
+    used, source = pss.measured(stats)
     assert (64 * MB < used < 90 * MB, source) == (True, "pss+anon")
 
 
@@ -113,11 +112,11 @@ def test_one_that_answers_late_is_read_again(monkeypatch: pytest.MonkeyPatch) ->
     with pair() as stats:
         silence = Silence(monkeypatch, stats[0].pid)
         try:
-            assert gauge.measured(stats)[1] == "pss+anon"
+            assert pss.measured(stats)[1] == "pss+anon"
         finally:
             silence.close()
         monkeypatch.undo()
-        assert gauge.measured(stats)[1] == "pss"
+        assert pss.measured(stats)[1] == "pss"
 
 
 def grow(rate: float, most: int, first: float) -> int:

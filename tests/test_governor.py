@@ -17,11 +17,11 @@ import pytest
 import oomless
 from helpers import alive, wait_for, wait_gone
 from oomless import Governor
-from oomless.daemon.client import Client
-from oomless.engine.capture import Stdio
+from oomless.engines.capture import Stdio
 from oomless.errors import Refused, UsageError
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.protocol.client import Client
 from test_limits import FORKS
 
 TIMEOUT = 60

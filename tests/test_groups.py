@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 
 from helpers import alive, run_oomless, wait_for, wait_gone
-from oomless.contain import files
-from oomless.contain.rungs import groups
-from oomless.daemon import spawn
+from oomless.contain.rungs import empty_groups
 from oomless.daemon.logs import Log
-from oomless.daemon.trees import remnants
-from oomless.journal.store import Journal
+from oomless.daemon.trees import stale_files
+from oomless.journal.database import Journal
 from oomless.paths import Paths
-from oomless.platform import proc
+from oomless.platform import files, proc
+from oomless.protocol import spawn
 from test_contain import OFFERS, TREE, read_roster
 from test_crash import kill, kill_daemon, open_rows
 from test_run import running, start
@@ -52,7 +51,7 @@ def ended_pid() -> int:
 
 
 def left() -> list[str]:
-    return groups.made_in(groups.around(proc.cgroups("self")), Paths().install_id())
+    return empty_groups.made_in(empty_groups.around(proc.cgroups("self")), Paths().install_id())
 
 
 def test_a_start_removes_what_the_journal_does_not_know(made: list[str], ended_pid: int) -> None:
@@ -119,7 +118,7 @@ def test_a_daemon_that_is_told_to_stop_brings_its_sweep_to_an_end(tmp_path: Path
 
 def test_members_that_are_long_in_dying_are_waited_for(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Their tree is over; its groups cannot be removed yet, nor its TMPDIR."""
-    monkeypatch.setattr(remnants, "LATE_EVERY", 0.02)
+    monkeypatch.setattr(stale_files, "LATE_EVERY", 0.02)
     paths = Paths()
     paths.make()
     groups_of_it = make(made, f"oomless-{paths.install_id()}-t1")
@@ -128,7 +127,7 @@ def test_members_that_are_long_in_dying_are_waited_for(made: list[str], monkeypa
         for path in groups_of_it:
             files.write(f"{path}/cgroup.procs", str(dying.pid))
         journal = Journal.open(paths.journal)
-        late = remnants.Remnants(paths, journal, Log())
+        late = stale_files.Remnants(paths, journal, Log())
 
         async def wait() -> None:
             task = asyncio.create_task(late.clear_late("t1", {str(n): path for n, path in enumerate(groups_of_it)}))

@@ -18,10 +18,11 @@ from hosting import Asked, Host, began, event, finished, launched, settings, wan
 from oomless.daemon.core import Core
 from oomless.daemon.logs import Log
 from oomless.daemon.message import Request
-from oomless.daemon.sessions import claude_hooks, hooks, subagents
-from oomless.daemon.sessions.claude_hooks import ClaudeHooks
-from oomless.daemon.sessions.host_events import Began, Failed, Finished, HostEvent, Launched, Other, Wanted
+from oomless.daemon.sessions import hook_gate, subagents
 from oomless.daemon.sessions.subagents import Subagent, Subagents
+from oomless.hosts.claude_code import hooks as claude_hooks
+from oomless.hosts.claude_code.hooks import ClaudeHooks
+from oomless.hosts.events import Began, Failed, Finished, HostEvent, Launched, Other, Wanted
 from oomless.paths import Paths
 from oomless.platform import proc
 from test_run import start as start_run
@@ -308,7 +309,7 @@ def test_who_waits_is_shown_with_the_reason(host: Host) -> None:
     view = host.status()
     running, waiting = view.trees
     assert (running.name, running.klass, running.owner) == ("Agent:Plan", "subagent", "claude-code s")
-    assert running.reserved_bytes == view.held_bytes == hooks.PRIOR
+    assert running.reserved_bytes == view.held_bytes == hook_gate.PRIOR
     assert (waiting.name, waiting.owner) == ("Agent:general-purpose", "claude-code s")
     assert waiting.reason == "1 of 1 places are taken, by Agent:Plan (40 MB)"
     (session,) = view.sessions
@@ -503,7 +504,7 @@ def test_one_that_never_starts_and_one_that_is_never_heard_of_again_are_given_up
                 assert [part async for part in response.stream] == [b"{}\n"]
             body = json.dumps(began("s", "a")).encode()
             await hooked(Request(method="POST", path="/hooks/claude-code", body=body))
-            assert core.status().held_bytes == 2 * hooks.PRIOR
+            assert core.status().held_bytes == 2 * hook_gate.PRIOR
             found: list[str] = []
             while len(found) < 2:
                 one = await asyncio.wait_for(ends.get(), 10)

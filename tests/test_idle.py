@@ -13,12 +13,12 @@ import pytest
 import fake_claude
 from helpers import alive, wait_for
 from hosting import Host
-from oomless.census.told import KnownIdle, KnownLeftover, OpenTree, Told
-from oomless.cli.scanner import told_by
-from oomless.daemon.descent.left import Memory, Who
-from oomless.daemon.reap_views import INCLUDABLE, PROVEN
+from oomless.census.daemon_facts import KnownIdle, KnownLeftover, OpenTree, Told
 from oomless.daemon.sessions.idle import MINUTE, PER_MINUTE, IdleWatch
 from oomless.platform.proc import Stat
+from oomless.processes.descent import Memory, Who
+from oomless.protocol.reap_views import INCLUDABLE, PROVEN
+from oomless.reports.look import told_by
 from test_census import NPX, row, snapshot
 from test_left import HOOK, FakeClaude
 from test_verdicts import FLOW, HELD, INIT, NPM, settle, words

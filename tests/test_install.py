@@ -26,8 +26,10 @@ from helpers import run_oomless
 from oomless import jsontext, userfile
 from oomless.cli import doctor, hook
 from oomless.errors import UsageError
-from oomless.hosts import claude_check, claude_install, claude_settings
-from oomless.hosts.claude_settings import Before, Gate
+from oomless.hosts.claude_code import check as claude_check
+from oomless.hosts.claude_code import install as claude_install
+from oomless.hosts.claude_code import settings as claude_settings
+from oomless.hosts.claude_code.settings import Before, Gate
 from oomless.paths import Paths
 
 TOKEN, OTHER_TOKEN = "a" * 64, "b" * 64

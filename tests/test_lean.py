@@ -59,7 +59,9 @@ def test_names_of_signals(number: signal.Signals) -> None:
     assert getattr(signal, lean.name_of(number.value)) == number
 
 
-@pytest.mark.parametrize("module", ["oomless.cli.prefix", "oomless.contain.shells.keeper", "oomless.contain.shim"])
+@pytest.mark.parametrize(
+    "module", ["oomless.cli.prefix", "oomless.contain.shells.background_shim", "oomless.contain.shim"]
+)
 def test_a_shim_loads_neither_enum_nor_re(module: str) -> None:
     path = lean.__file__.rsplit("/", 2)[0]
     script = f"import sys; sys.path.insert(0, {path!r}); import {module}; print(*sys.modules)"

@@ -17,17 +17,17 @@ import pytest
 import fake_claude
 from helpers import alive, wait_for, wait_gone
 from hosting import Host
-from oomless.census.births import Births
-from oomless.daemon.client import Client
-from oomless.daemon.descent.clearing import marked
-from oomless.daemon.descent.left import DAEMON, OWN_SESSION, Facts, Memory, Trace, Trees, Who, judge
-from oomless.daemon.descent.remains import Remains, _read
+from oomless.daemon.sessions.cleanup import marked
+from oomless.daemon.sessions.remains import Remains, _read
+from oomless.journal.database import Journal
 from oomless.journal.facts import ReapRow
 from oomless.journal.sessions import SessionRows
-from oomless.journal.store import Journal
 from oomless.platform import proc
 from oomless.platform.proc import Stat
 from oomless.platform.sockets import listeners
+from oomless.processes.descent import DAEMON, OWN_SESSION, Facts, Memory, Trace, Trees, Who, judge
+from oomless.processes.forks import Births
+from oomless.protocol.client import Client
 from test_contain import read_roster
 
 assert sys.platform == "linux"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from helpers import wait_for
-from oomless.contain import ending, files
-from oomless.contain.limits import crowd
-from oomless.contain.rungs.ladder import Offer
-from oomless.platform import proc
+from oomless.contain import ending
+from oomless.contain.limits import process_limit
+from oomless.contain.rungs.choose import Offer
+from oomless.platform import files, proc
 from test_contain import OFFERS, PYTHON, Run
 
 LIMIT = 12
@@ -174,7 +174,7 @@ def test_a_storm_is_held_still_by_turns(offer: Offer, tmp_path: Path) -> None:
     assert record.exit_code == 137
     told = re.search(r"for ([0-9.]+) s, while ([0-9]+) forks failed", record.reason)
     assert told, record.reason
-    if not seen and int(told[2]) < 2 * crowd.STORM / crowd.COUNT_EVERY * float(told[1]):
+    if not seen and int(told[2]) < 2 * process_limit.STORM / process_limit.COUNT_EVERY * float(told[1]):
         pytest.skip(f"too slow for a storm: {record.reason}")
     assert seen, record.reason
 

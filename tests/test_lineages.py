@@ -15,18 +15,18 @@ import pytest
 import fake_claude
 from helpers import alive, run_oomless, wait_for, wait_gone
 from hosting import Host, settings
-from oomless.daemon.descent.left import DAEMON, Memory, Trace, Trees, Who
-from oomless.daemon.descent.leftovers import Leftovers
-from oomless.daemon.descent.lineages import EVERY, Keeper, Lineages
 from oomless.daemon.logs import Log
-from oomless.daemon.views import LeftoverView
+from oomless.daemon.sessions.ancestry_store import EVERY, Keeper, Lineages
+from oomless.daemon.sessions.leftovers import Leftovers
 from oomless.errors import JournalError
+from oomless.journal.ancestry import LineageRows
+from oomless.journal.database import Journal
 from oomless.journal.facts import LineageRow, Remembered
-from oomless.journal.lineages import LineageRows
-from oomless.journal.store import Journal
 from oomless.model import Identity
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.processes.descent import DAEMON, Memory, Trace, Trees, Who
+from oomless.protocol.views import LeftoverView
 from test_left import CLAUDE, HOOK, SERVER, SHELL, FakeClaude, stat, table
 
 assert sys.platform == "linux"

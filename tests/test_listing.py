@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import listings
+from oomless.listing import Listed, Listing, parse
 from oomless.model import MachineMemory
 from oomless.platform import proc
-from oomless.platform.listing import Listed, Listing, parse
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 

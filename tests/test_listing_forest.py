@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from oomless.platform.listing import parse
+from oomless.listing import parse
 
 HEAD = "USER         PID %CPU %MEM    VSZ   RSS TTY      STAT START   TIME COMMAND\n"
 

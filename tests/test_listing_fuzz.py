@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import listings
-from oomless.census import catalog
-from oomless.census.listed_report import report
-from oomless.platform.listing import Listed, Listing, parse
-from oomless.platform.listing.columns import broken_header, header
-from oomless.platform.listing.parse import cleaned
+from oomless import catalog
+from oomless.listing import Listed, Listing, parse
+from oomless.listing.columns import broken_header, header
+from oomless.listing.parse import cleaned
+from oomless.reports.listing_scan import report
 
 EXAMPLES = int(os.environ.get("OOMLESS_FUZZ", "300"))
 SAME = "OOMLESS_FUZZ" not in os.environ

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 import listings
-from oomless.census import catalog
-from oomless.census.command import mcp_name, parse
-from oomless.census.listed_report import ListedReport, ListedRow, report
-from oomless.platform import listing
+from oomless import catalog, listing
+from oomless.processes.command import mcp_name, parse
+from oomless.reports.listing_scan import ListedReport, ListedRow, report
 
 CATALOG = catalog.load()
 SERVER = f"node {listings.NPX}/.bin/claude-flow mcp start"

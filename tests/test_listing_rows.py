@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oomless.platform import listing
+from oomless import listing
 
 AUX = "USER  PID %CPU %MEM   VSZ   RSS   TT  STAT STARTED    TIME COMMAND\n"
 

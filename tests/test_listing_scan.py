@@ -14,10 +14,10 @@ import typer
 from typer.testing import CliRunner, Result
 
 import listings
-from oomless.census import catalog
-from oomless.census.listed_report import ListedReport, ListedRow, report
+from oomless import catalog
 from oomless.cli import scan
-from oomless.platform.listing import parse
+from oomless.listing import parse
+from oomless.reports.listing_scan import ListedReport, ListedRow, report
 
 CATALOG = catalog.load()
 SERVER = f"node {listings.NPX}/.bin/claude-flow mcp start"
@@ -352,7 +352,7 @@ def test_mistakes_are_one_line(mistake: str, tmp_path: Path) -> None:
 
 
 def test_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oomless.cli.listed.MOST_BYTES", 100)
+    monkeypatch.setattr("oomless.cli.listing.MOST_BYTES", 100)
     result = run("--from", "-", stdin=listings.LINUX_EF.encode())
     assert result.exit_code == 2
     assert "standard input is too large" in result.stderr
@@ -413,7 +413,7 @@ def test_what_they_leave_open_stays_open(times: tuple[str, str]) -> None:
 
 
 def test_hours_of_bsd_go_round_once_and_are_left_open_if_more_often() -> None:
-    from oomless.platform.listing.values import rough_moments
+    from oomless.listing.values import rough_moments
 
     once = rough_moments(["11:00PM", "11:59PM", "12:01AM", "9:00AM"])
     assert once is not None

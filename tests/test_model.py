@@ -18,19 +18,7 @@ from oomless.demo.model import conversation, log
 from oomless.demo.model.choose import choose
 from oomless.demo.model.conversation import Conversation
 from oomless.demo.model.process import ModelProcess
-from oomless.demo.model.script import (
-    LAST_WORDS,
-    Call,
-    Hold,
-    OnError,
-    Rule,
-    Script,
-    Turn,
-    WaitFile,
-    dump,
-    load,
-    parse,
-)
+from oomless.demo.model.script import LAST_WORDS, Call, Hold, OnError, Rule, Script, Turn, WaitFile, dump, load, parse
 from oomless.demo.model.server import Serving, serve
 from oomless.errors import UsageError
 from oomless.platform import proc

@@ -16,10 +16,10 @@ import pytest
 import trees
 from helpers import alive, run_oomless, wait_for, wait_gone
 from oomless.cli.doctor import gaps
-from oomless.contain.rungs.ladder import PID_NAMESPACE, SUBREAPER_GAP, Ladder, Offer
-from oomless.daemon.client import Client
+from oomless.contain.rungs.choose import PID_NAMESPACE, SUBREAPER_GAP, Ladder, Offer
 from oomless.paths import Paths
 from oomless.platform import namespaces, proc
+from oomless.protocol.client import Client
 from test_contain import OFFERS, PYTHON, TREE, Run, inner_pid, read_roster
 from test_crash import gone, kill, kill_daemon, open_rows, use_rung
 from test_run import RUN, on_a_terminal, open_trees, running, start
@@ -251,7 +251,7 @@ class TestTheOffer:
 
     def test_where_it_is_switched_off_the_reason_names_the_switch(self) -> None:
         """In a user namespace whose own switches are off."""
-        code = "from oomless.contain.rungs.ladder import Ladder; best = Ladder('t').choose({}, 'pid-namespace');"
+        code = "from oomless.contain.rungs.choose import Ladder; best = Ladder('t').choose({}, 'pid-namespace');"
         code += "print(best.name, best.why, sep='|')"
         argv = [*SWITCHED_OFF, sys.executable, "-c", code]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)

@@ -16,11 +16,11 @@ import pytest
 
 import sessions
 from helpers import alive, run_oomless, wait_for, wait_gone
-from oomless.daemon import spawn
-from oomless.hosts import prefix
-from oomless.journal.store import Journal
+from oomless.hosts.claude_code import prefix
+from oomless.journal.database import Journal
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.protocol import spawn
 from test_contain import read_roster
 
 #: Names a command: the command as the agent writes it.

@@ -16,13 +16,13 @@ import pytest
 
 import sessions
 from helpers import alive, run_oomless, wait_for, wait_gone
-from oomless.daemon.client import Client
-from oomless.daemon.views import LeftRunningView
-from oomless.hosts import prefix
+from oomless.hosts.claude_code import prefix
+from oomless.journal.database import Journal
 from oomless.journal.facts import TreeRow
-from oomless.journal.store import Journal
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.protocol.client import Client
+from oomless.protocol.views import LeftRunningView
 from sessions import Session, member
 from test_contain import OFFERS, read_roster
 from test_crash import kill_daemon, use_rung

@@ -16,13 +16,13 @@ import pytest
 from helpers import run_oomless, wait_for, wait_gone
 from intents import bare_intent
 from oomless import Governor
-from oomless.contain import privatetmp
-from oomless.contain.privatetmp import PrivateTmp, Removal
-from oomless.daemon.client import Client
-from oomless.journal.store import Journal
+from oomless.contain import private_tmp
+from oomless.contain.private_tmp import PrivateTmp, Removal
+from oomless.journal.database import Journal
 from oomless.model import Identity, Survivor
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.protocol.client import Client
 from test_contain import TREE, read_roster
 from test_crash import kill, kill_daemon
 from test_run import open_trees, running, start
@@ -265,7 +265,7 @@ def test_a_mount_over_it_is_not_entered(folder: Path, outside: Path) -> None:
 def test_a_folder_that_is_moved_meanwhile_leads_nowhere(
     folder: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(privatetmp, "BATCH", 1)
+    monkeypatch.setattr(private_tmp, "BATCH", 1)
     (folder / "in").mkdir()
     for number in range(5):
         (folder / "in" / str(number)).touch()
@@ -281,7 +281,7 @@ def test_a_folder_that_is_moved_meanwhile_leads_nowhere(
 
 
 def test_a_removal_that_was_cut_short_is_gone_on_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(privatetmp, "BATCH", 1)
+    monkeypatch.setattr(private_tmp, "BATCH", 1)
     for number in range(5):
         (folder / str(number)).touch()
     first = Removal(str(folder)).steps()

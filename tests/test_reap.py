@@ -15,22 +15,22 @@ import pytest
 
 from helpers import alive, run_oomless, wait_for, wait_gone
 from hosting import Host, settings
-from oomless.census.attribute import Attributed
-from oomless.census.report import build
+from oomless.census.attribution import Attributed
 from oomless.cli.reap import propose
-from oomless.cli.scanner import Scan
 from oomless.config import load, load_project
-from oomless.contain.reap import KILLED, TERMED, Reap
-from oomless.daemon.client import Client
-from oomless.daemon.reap_views import PROVEN, ReapAnswer, ReapItem, ReapRequest
-from oomless.daemon.views import StatusView
 from oomless.errors import ConfigError, DaemonError
+from oomless.journal.database import Journal
 from oomless.journal.facts import ReapRow
 from oomless.journal.sessions import SessionRows
-from oomless.journal.store import Journal
 from oomless.model import Footprint, MachineMemory, ProcessInfo
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.processes.kill import KILLED, TERMED, Reap
+from oomless.protocol.client import Client
+from oomless.protocol.reap_views import PROVEN, ReapAnswer, ReapItem, ReapRequest
+from oomless.protocol.views import StatusView
+from oomless.reports.look import Scan
+from oomless.reports.scan import build
 from sessions import Session, member
 
 assert sys.platform == "linux"
@@ -295,7 +295,7 @@ def test_a_pid_that_is_used_again_is_never_signalled() -> None:
     script = f"""
     import os, sys, signal, time
     sys.path.insert(0, {str(Path(__file__).parent.parent / "src")!r})
-    from oomless.contain.reap import Reap
+    from oomless.processes.kill import Reap
     from oomless.platform import proc
     def start():
         pid = os.fork()

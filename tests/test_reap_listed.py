@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 import listings
 from oomless.cli.app import build
-from oomless.daemon.client import Client
+from oomless.protocol.client import Client
 from test_listing_scan import EO, SERVER, TWO_TERMINALS, eo
 
 SESSION = EO + eo(500, 400, "20:00", "claude", "pts/1") + eo(501, 500, "19:00", SERVER, "pts/1")

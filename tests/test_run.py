@@ -15,9 +15,9 @@ import pytest
 
 import trees
 from helpers import alive, run_oomless, wait_for
-from oomless.daemon.client import Client
-from oomless.daemon.views import TreeView
 from oomless.paths import Paths
+from oomless.protocol.client import Client
+from oomless.protocol.views import TreeView
 from test_contain import PYTHON, TREE, read_roster
 
 RUN = [sys.executable, "-m", "oomless", "run"]

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from conftest import open_descriptors
-from oomless.census.sampler import Sampler
 from oomless.platform import proc
+from oomless.processes.table import Sampler
 
 assert sys.platform == "linux"
 

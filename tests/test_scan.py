@@ -20,16 +20,16 @@ import typer
 from typer.testing import CliRunner
 
 from helpers import alive, wait_for, wait_gone
-from oomless.census.told import OpenTree
+from oomless.census.daemon_facts import OpenTree
 from oomless.cli import output, scan
-from oomless.cli.scanner import told_by
-from oomless.daemon.client import Client
-from oomless.daemon.views import StatusView, TreeView
-from oomless.hosts import prefix
+from oomless.hosts.claude_code import prefix
 from oomless.model import MachineMemory, ProcessInfo
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.platform.linux import Linux
+from oomless.protocol.client import Client
+from oomless.protocol.views import StatusView, TreeView
+from oomless.reports.look import told_by
 from sessions import Session, member
 from test_contain import read_roster
 

@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 
 from helpers import run_oomless, wait_for, wait_gone
-from oomless.census.redact import MASK, command_line, masked, words
 from oomless.contain import ending
 from oomless.contain.sweep import Sweep
 from oomless.daemon.core import ended_view
-from oomless.daemon.descent.spared import Spared
+from oomless.daemon.sessions.detached import Spared
 from oomless.daemon.trees.tree import Tree
-from oomless.daemon.views import TreeView
-from oomless.hosts import prefix
+from oomless.hosts.claude_code import prefix
 from oomless.journal.facts import TreeIntent, TreeRow
 from oomless.model import Identity, Survivor
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.protocol.views import TreeView
+from oomless.redact import MASK, command_line, masked, words
 from sessions import Session
 from test_prefix_ends import left_running
 from test_run import open_trees

@@ -16,16 +16,16 @@ import pytest
 from helpers import run_oomless, wait_for, wait_gone
 from hosting import Host, began, control, settings, wanted
 from oomless.cli import hook
-from oomless.daemon import spawn
-from oomless.daemon.views import SessionView
 from oomless.errors import JournalError, UsageError
-from oomless.hosts import claude_settings
+from oomless.hosts.claude_code import settings as claude_settings
+from oomless.journal.database import Journal
 from oomless.journal.facts import HostSession, ReapRow
 from oomless.journal.sessions import SessionRows
-from oomless.journal.store import Journal
 from oomless.model import Identity, Survivor
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.protocol import spawn
+from oomless.protocol.views import SessionView
 
 assert sys.platform == "linux"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oomless.census.deserted import LIKELY
+from oomless.census.ownerless import LIKELY
 from oomless.census.snapshot import Marks, Snapshot
 from oomless.model import ProcessInfo
 from oomless.platform.base import Standing

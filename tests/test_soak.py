@@ -25,8 +25,8 @@ import trees
 from conftest import descendants
 from helpers import run_oomless, wait_for, wait_gone
 from intents import bare_intent
-from oomless.contain.rungs import ladder
-from oomless.journal.store import Journal
+from oomless.contain.rungs import choose
+from oomless.journal.database import Journal
 from oomless.model import Identity
 from oomless.platform import proc
 from soak_checks import Checks, Tally
@@ -130,7 +130,7 @@ def test_open_rows_files_and_groups_are_counted(checks: Checks) -> None:
 
 
 def test_groups_are_counted(checks: Checks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder, "mounts", lambda: {"": str(tmp_path)})
+    monkeypatch.setattr(choose, "mounts", lambda: {"": str(tmp_path)})
     (tmp_path / "a" / f"oomless-{checks.scene.install}-t1").mkdir(parents=True)
     (tmp_path / "a" / "oomless-ffffffff-t1").mkdir()
     checks.books()

@@ -17,11 +17,10 @@ from pathlib import Path
 import pytest
 
 from helpers import alive, run_oomless, wait_for
-from oomless.contain import files
-from oomless.contain.rungs.ladder import Ladder
-from oomless.daemon.client import Client
+from oomless.contain.rungs.choose import Ladder
 from oomless.paths import Paths
-from oomless.platform import cgroup, proc
+from oomless.platform import cgroup, files, proc
+from oomless.protocol.client import Client
 from trees import BOMB
 
 MB = 10**6

@@ -21,9 +21,9 @@ from oomless.daemon.logs import Log
 from oomless.daemon.message import Request, Response
 from oomless.daemon.server import Server
 from oomless.daemon.surfaces import Tokens, judge, load_tokens, surface_of
-from oomless.daemon.views import DaemonView, EventView
 from oomless.errors import DaemonError, StateUnwritable
 from oomless.paths import Paths
+from oomless.protocol.views import DaemonView, EventView
 
 assert sys.platform == "linux"
 

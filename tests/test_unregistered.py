@@ -15,18 +15,18 @@ import pytest
 import fake_claude
 from helpers import alive, wait_for, wait_gone
 from hosting import Host, settings
-from oomless.census import catalog
-from oomless.daemon.descent import recognise
-from oomless.daemon.descent.left import DAEMON, OWN_SESSION, Trees, Who
-from oomless.daemon.descent.lineages import Lineages
-from oomless.daemon.descent.recognise import HINTS, Recogniser
-from oomless.daemon.descent.unregistered import Unregistered
+from oomless import catalog
 from oomless.daemon.logs import Log
-from oomless.daemon.views import LeftoverView
-from oomless.journal.lineages import LineageRows
-from oomless.journal.store import Journal
+from oomless.daemon.sessions import recognition
+from oomless.daemon.sessions.ancestry_store import Lineages
+from oomless.daemon.sessions.discovery import Unregistered
+from oomless.daemon.sessions.recognition import HINTS, Recogniser
+from oomless.journal.ancestry import LineageRows
+from oomless.journal.database import Journal
 from oomless.platform import proc
-from oomless.platform.procevents import ProcEvents
+from oomless.platform.fork_events import ProcEvents
+from oomless.processes.descent import DAEMON, OWN_SESSION, Trees, Who
+from oomless.protocol.views import LeftoverView
 from test_left import ENDED, HOOK, KINDS, SPARED, FakeClaude
 
 assert sys.platform == "linux"
@@ -270,7 +270,7 @@ def test_one_that_is_seen_often_before_it_becomes_a_host_under_the_same_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever asks for the status asks for a look, and a tree's root is a fork of ours until it is let go."""
-    monkeypatch.setattr(recognise, "YOUNG", 60.0)
+    monkeypatch.setattr(recognition, "YOUNG", 60.0)
     code = "import os, sys; os.read(0, 1); os.execv(sys.executable, ['claude', '-I', '-S', '-c', 'input(print(1))'])"
     command = [sys.executable, "-I", "-S", "-c", code]
     recogniser = Recogniser()

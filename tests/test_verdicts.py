@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from oomless.census import governed, verdicts
-from oomless.census.attribute import Attributed, attribute
+from oomless.census.attribution import Attributed, attribute
+from oomless.census.daemon_facts import KnownLeftover, OpenTree, Told
 from oomless.census.snapshot import Marks, Snapshot, standings
-from oomless.census.told import KnownLeftover, OpenTree, Told
 from oomless.model import Identity, ProcessInfo
 from oomless.platform.base import Standing
 from oomless.platform.linux import Linux

@@ -37,17 +37,17 @@ from oomless.admission.victims import (
 )
 from oomless.cli.status import headline
 from oomless.config import MarkSettings, Settings, Watched
-from oomless.daemon import spawn
-from oomless.daemon.client import Client
-from oomless.daemon.trees.gate import Gate
+from oomless.daemon.trees.admission_gate import Gate
 from oomless.daemon.trees.intents import restore_of
-from oomless.daemon.trees.pressure import belongs, budgets
-from oomless.daemon.trees.settle import policy
-from oomless.daemon.views import PressureView, StatusView
+from oomless.daemon.trees.limits import policy
+from oomless.daemon.trees.victims import belongs, budgets
 from oomless.journal.facts import TreeIntent
 from oomless.model import Identity
 from oomless.paths import Paths
 from oomless.platform import current, proc
+from oomless.protocol import spawn
+from oomless.protocol.client import Client
+from oomless.protocol.views import PressureView, StatusView
 
 MB, GB = 10**6, 10**9
 MARKS = MarkSettings()

@@ -22,15 +22,11 @@ import pytest
 
 from helpers import wait_for
 from oomless.census import governed
-from oomless.census.attribute import attribute
+from oomless.census.attribution import attribute
 from oomless.census.findings import Finding
-from oomless.census.report import build
 from oomless.census.snapshot import Marks, Snapshot
-from oomless.cli.scanner import Scan, Scanner, told_by
 from oomless.cli.watch import LiveTable, Looks
 from oomless.cli.watch_view import LEFT, OTHER, Row, Section, fitted, footprints, height, sections, totals
-from oomless.daemon.client import Client
-from oomless.daemon.views import LeftRunningView, SessionView, StatusView, TreeView
 from oomless.demo.model.process import ModelProcess
 from oomless.demo.model.script import Call, Rule, Script, Turn
 from oomless.errors import DaemonError
@@ -38,6 +34,10 @@ from oomless.model import Footprint, MachineMemory
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.platform.linux import Linux
+from oomless.protocol.client import Client
+from oomless.protocol.views import LeftRunningView, SessionView, StatusView, TreeView
+from oomless.reports.look import Scan, Scanner, told_by
+from oomless.reports.scan import build
 from realparts import claude_environment, mcp_config, real_parts, real_server
 from test_census import KNOWN, NPX, ROOMY, SERVER_MARKS, SHIM, TOOL_MARKS, row, snapshot
 from test_scan import PUPPET, Stage, plan, run, session, stage

@@ -23,12 +23,12 @@ from typing import Any
 import msgspec
 
 from helpers import alive, run_oomless, wait_for
-from oomless.daemon.client import Client
 from oomless.demo.model import log
 from oomless.demo.model.process import ModelProcess
 from oomless.demo.model.script import Call, Rule, Script, Turn, WaitFile
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.protocol.client import Client
 from realparts import claude_environment
 
 assert sys.platform == "linux"

@@ -9,7 +9,7 @@
 
 Everything that is run belongs to this Python process: when it ends, by SIGKILL too, each shim sees its lifeline
 close and ends its tree. A slot ends with the process or with the daemon, whichever ends first. Not here: the
-mechanics of a governed command (``engine/launch.py``), work that shall outlive its starter (``oomless batch``).
+mechanics of a governed command (``engines/launch.py``), work that shall outlive its starter (``oomless batch``).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from types import TracebackType
 
 import msgspec
 
-from oomless.daemon import wire
-from oomless.engine.capture import Stdio
-from oomless.engine.launch import Order, Shim, check_folder, conclude, not_started, spawn_shim
-from oomless.engine.lease import Door, Lease
+from oomless.engines.capture import Stdio
+from oomless.engines.launch import Order, Shim, check_folder, conclude, not_started, spawn_shim
 from oomless.errors import CommandNotFound, NotRunnable, StateUnwritable, UsageError
 from oomless.model import ExitRecord, FootprintSource, Status
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.protocol import wire
+from oomless.protocol.async_lease import Door, Lease
 from oomless.units import parse_duration, parse_size
 
 Size = int | str

@@ -2,7 +2,7 @@
 
 Covers: strict parsing whose mistakes name line and column, finding a value by its path, and the three edits, in the
 file's own indentation and line ends. Taking out what was just put in gives the text back as it was. Not here: the
-file (``userfile.py``) and what is edited (``hosts/claude_settings.py``).
+file (``userfile.py``) and what is edited (``hosts/claude_code/settings.py``).
 
 A path is a tuple of names and indices. Text given to the edits has passed ``parse``.
 """

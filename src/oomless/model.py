@@ -2,7 +2,7 @@
 
 Units: bytes and seconds. Times named ``*_at`` are seconds since the epoch (wall clock, for people); durations and
 deadlines are measured on the monotonic clock by whoever needs them. Not here: settings (``config.py``), the
-messages of the lease protocol (``daemon/wire.py``), and what only one room uses.
+messages of the lease protocol (``protocol/wire.py``), and what only one room uses.
 
 The shim and the fast commands don't import this module (msgspec is not in the standard library): they write the
 same fields by hand, and ``tests/test_contract.py`` checks that both agree.

@@ -71,7 +71,7 @@ class Paths:
 
     @property
     def tmp(self) -> str:
-        """Folders for temporary files of trees that asked for one: ``<tree>`` (``contain/privatetmp.py``)."""
+        """Folders for temporary files of trees that asked for one: ``<tree>`` (``contain/private_tmp.py``)."""
         return os.path.join(self.state, "tmp")
 
     @property

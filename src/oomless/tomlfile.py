@@ -20,7 +20,7 @@ import msgspec
 from oomless.errors import ConfigError, UsageError
 from oomless.units import LONGEST, parse_duration, parse_size
 
-#: Which containment to use: the best there is, or that one (``contain/rungs/ladder.py``).
+#: Which containment to use: the best there is, or that one (``contain/rungs/choose.py``).
 RUNGS = ("auto", "cgroup2+systemd", "cgroup2", "cgroup2+cgroup1", "cgroup1", "pid-namespace", "subreaper")
 
 MAX_BYTES = 2**20

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import msgspec
 
-from oomless.census.attribute import Verdict
-from oomless.census.listed import Census, census
-from oomless.cli.listed import read
+from oomless.census.attribution import Verdict
+from oomless.census.listing import Census, census
+from oomless.cli.listing import read
 
 from . import scene as recorded
 from .scene import Label, known_programs

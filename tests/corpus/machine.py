@@ -21,11 +21,10 @@ from typing import cast
 
 import msgspec
 
-from oomless.census.told import Told
-from oomless.contain import files
-from oomless.contain.rungs.ladder import mounts
+from oomless.census.daemon_facts import Told
+from oomless.contain.rungs.choose import mounts
 from oomless.model import Identity, ProcessInfo
-from oomless.platform import current, proc
+from oomless.platform import current, files, proc
 from oomless.platform.base import Platform, Standing
 
 assert sys.platform == "linux"

@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from oomless.census import settings, snapshot
+from oomless.census import snapshot
 from oomless.census.snapshot import Snapshot
+from oomless.hosts import mcp_configs
 from oomless.paths import Paths
 from oomless.platform.base import Platform, Standing
 
@@ -173,7 +174,7 @@ def perform(name: str, folder: Path, group: Path | None = None) -> int:
     try:
         play.run(stage)
         stage.settle()
-        told = msgspec.structs.replace(stage.told(), configured=settings.Reader().read())
+        told = msgspec.structs.replace(stage.told(), configured=mcp_configs.Reader().read())
         seen, standings = read(stage.platform())
         labels = stage.labels(seen.processes)
         rows = tuple(

@@ -16,16 +16,16 @@ from typing import Literal
 
 import msgspec
 
-from oomless import census
-from oomless.census import attribute, catalog, governed, verdicts
-from oomless.census.attribute import Attributed, Verdict
-from oomless.census.report import build
+from oomless import catalog, census
+from oomless.census import attribution, governed, verdicts
+from oomless.census.attribution import Attributed, Verdict
+from oomless.census.daemon_facts import Told
 from oomless.census.snapshot import Marks, Snapshot
-from oomless.census.told import Told
-from oomless.cli.proposal import proposed_of
-from oomless.daemon.reap_views import PROVEN
 from oomless.model import Footprint, MachineMemory, ProcessInfo
 from oomless.platform.base import Standing
+from oomless.protocol.reap_views import PROVEN
+from oomless.reports.reap_proposal import proposed_of
+from oomless.reports.scan import build
 
 SCENES = Path(__file__).parent / "scenes"
 #: Whatever gives verdicts, below the folder of the census. A scene that was recorded with these very rules could not
@@ -99,13 +99,13 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def replay(scene: Scene) -> Replayed:
-    """As ``cli/scanner.py`` and ``cli/reap.py`` have it, on what was read then."""
+    """As ``reports/look.py`` and ``cli/reap.py`` have it, on what was read then."""
     seen = Snapshot(
         processes=tuple(one.process for one in scene.processes), marks=tuple(one.marks for one in scene.processes)
     )
     standings = {one.process.pid: one.standing for one in scene.processes}
     members = governed.find(seen, scene.told.trees, scene.install_id) if scene.told.trees else ()
-    found = attribute.attribute(seen, members, known_programs(), scene.told)
+    found = attribution.attribute(seen, members, known_programs(), scene.told)
     doubtful = verdicts.candidates(found, seen)
     found = verdicts.settle(found, seen, {one.pid: standings[one.pid] for one in doubtful})
     return Replayed(found={one.process.pid: one for one in found}, proposed=proposals(found))

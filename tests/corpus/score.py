@@ -9,7 +9,7 @@ from typing import get_args
 
 import msgspec
 
-from oomless.census.attribute import Verdict
+from oomless.census.attribution import Verdict
 
 VERDICTS: tuple[str, ...] = get_args(Verdict)
 #: Of what the census does not list.

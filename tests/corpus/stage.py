@@ -19,16 +19,16 @@ from typing import Any
 
 import msgspec
 
-from oomless.census.attribute import Verdict
-from oomless.census.told import Told
-from oomless.cli.scanner import told_by
-from oomless.daemon import spawn
-from oomless.daemon.client import Client
-from oomless.daemon.descent.lookout import EVERY, IDLE_EVERY
+from oomless.census.attribution import Verdict
+from oomless.census.daemon_facts import Told
+from oomless.daemon.sessions.sampling import EVERY, IDLE_EVERY
 from oomless.model import ProcessInfo
 from oomless.paths import Paths
 from oomless.platform import current, proc
 from oomless.platform.base import Platform
+from oomless.protocol import spawn
+from oomless.protocol.client import Client
+from oomless.reports.look import told_by
 
 from . import machine
 from .scene import Label
@@ -153,8 +153,8 @@ class Stage:
 
     def heard(self) -> None:
         """Raises StageFailed if the daemon does not listen to the kernel while a session lives. It stops for a minute
-        where more is started on the machine than it can follow (``daemon/descent/birthwatch.py``); then it would know
-        less than on a user's machine."""
+        where more is started on the machine than it can follow (``fork_tracker.py``); then it would know less
+        than on a user's machine."""
         if self._daemon and self.group is not None and self._daemon_pid not in machine.listeners():
             raise StageFailed("the daemon does not listen: too much is started on this machine; try again later")
 

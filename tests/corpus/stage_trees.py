@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from oomless.daemon.client import Client
 from oomless.paths import Paths
 from oomless.platform import cgroup, proc
+from oomless.protocol.client import Client
 
 from .stage import ROLE, Stage, unseen
 from .stage_work import actor

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from oomless.census.listed_rows import Merged
-from oomless.census.redact import command_line
+from oomless.listing.merge import Merged
+from oomless.redact import command_line
 
 from . import listing, scene
 from .score import UNLISTED, Judged

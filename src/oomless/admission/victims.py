@@ -11,7 +11,7 @@ Nobody is ended for a fixed budget if that would not help: those who use too muc
 is one of those that use more than was promised to them, if there are any, and among several whoever exceeds it by
 far: nobody is ended for what another does. Then: one that will be tried again, one that does nothing, the youngest,
 which is the cheapest to do again. Never by the kernel's score, which is for editors as for us. Who may be ended at
-all is ``Subject.eligible``, decided in ``daemon/trees/pressure.py``; nothing is ended here.
+all is ``Subject.eligible``, decided in ``daemon/trees/victims.py``; nothing is ended here.
 """
 
 from __future__ import annotations

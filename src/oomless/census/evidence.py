@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from oomless.census.catalog import Known
-from oomless.census.configured import Entry
+from oomless.catalog import Known
+from oomless.census.daemon_facts import KnownEscaped
 from oomless.census.governed import GovernedTree
 from oomless.census.owners import Owner
-from oomless.census.redact import command_line
 from oomless.census.servers import Instance
 from oomless.census.snapshot import HOST_PID, SESSION, Marks
-from oomless.census.told import KnownEscaped
+from oomless.hosts.mcp_entries import Entry
+from oomless.redact import command_line
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

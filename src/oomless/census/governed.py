@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
-from oomless.census.lineage import Lineage
-from oomless.census.shims import owns_tree, prefixed
+from oomless.census.daemon_facts import OpenTree, Role
 from oomless.census.snapshot import Snapshot
-from oomless.census.told import OpenTree, Role
 from oomless.model import ProcessInfo
+from oomless.processes.ancestry import Lineage
+from oomless.processes.ours import owns_tree, prefixed
 
 
 class GovernedTree(msgspec.Struct, frozen=True, kw_only=True):

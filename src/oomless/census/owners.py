@@ -12,12 +12,12 @@ from typing import Literal
 
 import msgspec
 
-from oomless.census.catalog import Known
+from oomless.catalog import Known
+from oomless.census.daemon_facts import KnownLeft, KnownLeftover
 from oomless.census.governed import GovernedTree
-from oomless.census.lineage import Lineage
 from oomless.census.sessions import Sessions, plain_id
 from oomless.census.snapshot import Marks
-from oomless.census.told import KnownLeft, KnownLeftover
+from oomless.processes.ancestry import Lineage
 
 #: The marks that are read are those of this host.
 MARKING_HOST = "claude-code"

@@ -11,12 +11,12 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from oomless.census import redact
-from oomless.census.catalog import Kind, Known
-from oomless.census.command import SHELLS, adopts, describe, mcp_name, parse, runs_projects, says_mcp, to_be
-from oomless.census.configured import Entry
-from oomless.census.lineage import Lineage
+from oomless import redact
+from oomless.catalog import Kind, Known
 from oomless.census.snapshot import Marks, launched
+from oomless.hosts.mcp_entries import Entry
+from oomless.processes.ancestry import Lineage
+from oomless.processes.command import SHELLS, adopts, describe, mcp_name, parse, runs_projects, says_mcp, to_be
 
 NO_MARKS = Marks()
 

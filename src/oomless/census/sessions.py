@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from oomless.census.catalog import Known
-from oomless.census.lineage import Lineage
+from oomless.catalog import Known
+from oomless.census.daemon_facts import KnownSession
 from oomless.census.snapshot import Marks
-from oomless.census.told import KnownSession
+from oomless.processes.ancestry import Lineage
 
 
 class Sessions:

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from oomless.census.attribute import MARK, Attributed
-from oomless.census.command import is_driven
-from oomless.census.deserted import LIKELY, UNREAD, adopted, judged, own_reason
-from oomless.census.lineage import Lineage
+from oomless.census.attribution import MARK, Attributed
+from oomless.census.ownerless import LIKELY, UNREAD, adopted, judged, own_reason
 from oomless.census.snapshot import Marks
 from oomless.model import ProcessInfo
 from oomless.platform.base import Standing
+from oomless.processes.ancestry import Lineage
+from oomless.processes.command import is_driven
 
 #: The host is gone, by its number and start time, and nobody lives who may own the shell.
 ORPHAN = 0.9

@@ -17,16 +17,16 @@ from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 
 import msgspec
 
-from oomless.census import mates, shells
-from oomless.census.attribute import Attributed, Verdict
-from oomless.census.command import to_be
-from oomless.census.deserted import LIKELY, UNREAD, adopted, judged, marks_by_pid, own_reason
-from oomless.census.lineage import Lineage
-from oomless.census.shims import prefixed
+from oomless.census import companions, shells
+from oomless.census.attribution import Attributed, Verdict
+from oomless.census.daemon_facts import KnownIdle
+from oomless.census.ownerless import LIKELY, UNREAD, adopted, judged, marks_by_pid, own_reason
 from oomless.census.snapshot import Marks, Snapshot
-from oomless.census.told import KnownIdle
 from oomless.model import ProcessInfo
 from oomless.platform.base import Standing
+from oomless.processes.ancestry import Lineage
+from oomless.processes.command import to_be
+from oomless.processes.ours import prefixed
 from oomless.units import format_duration
 
 #: By the other end of stdin; by that and one that took its place; by order of start alone; as a fact of this moment.
@@ -91,7 +91,7 @@ def settle(
         elif (why := _idle(copy)) and copy.root.process.pid not in changed:
             changed |= {one.process.pid: judged(one, "idle", min(IDLE, one.confidence), why) for one in copy.members}
     settled = tuple(changed.get(one.process.pid, one) for one in found)
-    handlers = {one.process.pid: one for one in mates.of_browsers(settled, standings)}
+    handlers = {one.process.pid: one for one in companions.of_browsers(settled, standings)}
     return tuple(handlers.get(one.process.pid, one) for one in settled)
 
 
@@ -160,7 +160,7 @@ def _beside(
     proven = [one for root in roots if (one := changed.get(root.process.pid)) and one.verdict == "orphan"]
     rest = ((copy.root, copy) for copy in deserted if copy.root.session not in living)
     lost = {root.process.pid: copy for root, copy in rest if root.process.pid not in changed}
-    for root in mates.of_servers([copy.root for copy in lost.values()], proven, standings):
+    for root in companions.of_servers([copy.root for copy in lost.values()], proven, standings):
         members = lost[root.process.pid].members
         if not any(_meant(one, standings) for one in members):
             yield from (judged(one, root.verdict, root.confidence, root.evidence[0]) for one in members)

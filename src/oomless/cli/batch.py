@@ -1,6 +1,6 @@
 """``oomless batch``: many commands under one memory budget, with retries, a job log and ``--resume``.
 
-Options, signals and the result on stdout. Not here: the file's format and the engine (``engine/``), what is shown
+Options, signals and the result on stdout. Not here: the file's format and the engine (``engines/``), what is shown
 meanwhile (``progress.py``).
 """
 
@@ -23,15 +23,15 @@ from rich.table import Table
 
 from oomless.cli.output import console, guard, print_json, printable
 from oomless.cli.progress import Bars, Lines, View
-from oomless.daemon import spawn
-from oomless.daemon.client import Client
-from oomless.engine.base import Engine, Event, Finished, JobResult, Plan
-from oomless.engine.joblog import JobLog
-from oomless.engine.jobs import BatchFile, load
-from oomless.engine.local import Local
-from oomless.engine.store import Store, batch_id, prune
+from oomless.engines.base import Engine, Event, Finished, JobResult, Plan
+from oomless.engines.joblog import JobLog
+from oomless.engines.jobs import BatchFile, load
+from oomless.engines.local import Local
+from oomless.engines.store import Store, batch_id, prune
 from oomless.errors import DaemonError, Interrupted, UsageError
 from oomless.paths import Paths
+from oomless.protocol import spawn
+from oomless.protocol.client import Client
 from oomless.units import format_duration, format_size, parse_size
 
 USAGE_EVERY = 1.0

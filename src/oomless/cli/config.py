@@ -1,5 +1,5 @@
 """``oomless config``: the settings in effect and where each is from, whether the files are in order (the user's known
-programs too, ``census/catalog/``), and taking over the settings that the incident's report recommends
+programs too, ``catalog/``), and taking over the settings that the incident's report recommends
 (``config_import.py``)."""
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from oomless import config, config_import, userfile
-from oomless.census import catalog
+from oomless import catalog, config, config_import, userfile
 from oomless.cli.consent import agreed
 from oomless.cli.output import console, fail, guard, print_json, printable
 from oomless.errors import UsageError

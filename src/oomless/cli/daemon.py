@@ -17,9 +17,9 @@ assert sys.platform == "linux"
 
 from oomless.cli.output import console, guard, print_json, printable
 from oomless.daemon import logs as log_file
-from oomless.daemon.client import Client
-from oomless.daemon.views import DaemonView
 from oomless.paths import Paths
+from oomless.protocol.client import Client
+from oomless.protocol.views import DaemonView
 from oomless.units import format_size
 
 app = typer.Typer(help="Start, stop and look at the daemon.", no_args_is_help=True)

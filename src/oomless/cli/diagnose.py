@@ -1,7 +1,7 @@
 """``oomless diagnose``: the root-cause report, of this machine and its journal or of a saved text.
 
 Covers options and printing; the text is read as ``scan --from`` reads it (``listed.py``). What is in the report is
-``diagnose/``'s business; a live look is ``scanner.py``'s. It signals nobody and starts no daemon.
+``reports/diagnose/``'s business; a live look is ``scanner.py``'s. It signals nobody and starts no daemon.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from oomless.census import catalog
-from oomless.census.catalog import Catalog
-from oomless.cli import listed
+from oomless import catalog, listing
+from oomless.catalog import Catalog
+from oomless.cli.listing import name_of, text_of
 from oomless.cli.output import guard, print_json
-from oomless.cli.scanner import Scanner, inside, owner_of
-from oomless.diagnose import html, live, markdown, report, text
-from oomless.diagnose.facts import Case, Inside
 from oomless.errors import UsageError
 from oomless.paths import Paths
-from oomless.platform import current, listing
+from oomless.platform import current
+from oomless.reports.diagnose import html, live, markdown, report, text
+from oomless.reports.diagnose.facts import Case, Inside
+from oomless.reports.look import Scanner, inside, owner_of
 from oomless.units import parse_duration
 
 SINCE = "24h"
@@ -54,8 +54,8 @@ def command(
             _live(paths, programs, back), f"this machine, and its journal of the last {since or SINCE}"
         )
     else:
-        said = listed.text_of(source)
-        found = report.build(text.build(said, listing.parse(said), programs), listed.name_of(source))
+        said = text_of(source)
+        found = report.build(text.build(said, listing.parse(said), programs), name_of(source))
     if json or format == "json":
         print_json(found)
     else:

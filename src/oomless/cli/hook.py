@@ -4,7 +4,7 @@ process the session is, for its other hooks come over HTTP and cannot say that.
 Standard library only, and started by ``boot_hook.py``: it is part of every start of a session. Nothing that goes
 wrong here may fail that: the exit code is 0 then too, the reason is on stderr (which the host shows only when asked),
 and nothing ever is on stdout, which the host would take for context. Not here: what the daemon does with it
-(``daemon/sessions/registered.py``).
+(``daemon/sessions/host_sessions.py``).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import sys
 
 assert sys.platform == "linux"
 
-from oomless.daemon import spawn
 from oomless.errors import DaemonError, OomlessError, UsageError
 from oomless.lean import dumps, loads
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.protocol import spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

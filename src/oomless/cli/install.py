@@ -16,11 +16,11 @@ assert sys.platform == "linux"
 
 from oomless.cli.consent import agreed
 from oomless.cli.output import console, guard, print_json, printable
-from oomless.daemon.client import Client
 from oomless.errors import DaemonError, UsageError
-from oomless.hosts import claude_install
-from oomless.hosts.claude_check import NAME
+from oomless.hosts.claude_code import install
+from oomless.hosts.claude_code.check import NAME
 from oomless.paths import Paths
+from oomless.protocol.client import Client
 
 Host = Annotated[str, typer.Argument(metavar="HOST", help=f"The application: {NAME}.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")]
@@ -54,12 +54,12 @@ def command(
     """
     known_host(host)
     paths = Paths()
-    file = claude_install.open_settings(os.environ)
+    file = install.open_settings(os.environ)
     url, token = address(paths)
-    change = claude_install.plan_install(paths, file, url, token, hooks_only=hooks_only)
+    change = install.plan_install(paths, file, url, token, hooks_only=hooks_only)
     if change.changes and not agreed(change.diff(), yes=yes, json=json):
         raise typer.Exit(NOT_WRITTEN)
-    backup = claude_install.apply(paths, change)
+    backup = install.apply(paths, change)
     assert change.remember is not None
     prefix = change.remember.prefix
     report = Installed(

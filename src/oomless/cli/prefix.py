@@ -1,6 +1,6 @@
 """The shell prefix: what a host starts in the place of its tool shells and MCP servers, each as a contained tree.
 
-    boot_prefix.py shell|server LINE [FORMER-PREFIX]        (from the script that ``hosts/prefix.py`` writes)
+    boot_prefix.py shell|server LINE [FORMER-PREFIX]   (from the script of ``hosts/claude_code/prefix.py``)
 
 ``LINE`` is one command line for a POSIX shell, as the host would have run it. Whatever goes wrong before the tree is
 there (no daemon within 2 s, a refusal, an unknown session), the line is run as if we were not there. Standard library
@@ -17,11 +17,11 @@ assert sys.platform == "linux"
 
 from oomless.cli.naming import name_of
 from oomless.contain.launch import ShimSpec
-from oomless.daemon import lease, spawn
 from oomless.errors import OomlessError
 from oomless.lean import signal
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.protocol import lease, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,10 +121,10 @@ def run(kind: str, line: str, former: str = "") -> int:
     )
     if kind == "server":
         return serve(spec, command)
-    from oomless.contain.shells import keeper
+    from oomless.contain.shells import background_shim
 
     try:
-        return keeper.run(spec.fields(), command)
+        return background_shim.run(spec.fields(), command)
     except OSError:
         unchanged(command)
 

@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from oomless.cli.output import console, printable
-from oomless.engine.base import Event, Finished
-from oomless.engine.jobs import Job
+from oomless.engines.base import Event, Finished
+from oomless.engines.jobs import Job
 from oomless.units import format_duration, format_size
 
 #: Rows of the live display; what is beyond them is counted.

@@ -13,14 +13,14 @@ from typing import Annotated
 import typer
 
 from oomless.cli.output import guard, print_json
-from oomless.cli.proposal import HeldBack, Proposed, proposed_of, recoverable
 from oomless.cli.reap_view import ReapReport, show
-from oomless.cli.scanner import Scan, Scanner
-from oomless.daemon.client import Client
-from oomless.daemon.reap_views import INCLUDABLE, PROVEN, ReapAnswer, ReapItem, ReapRequest
 from oomless.errors import UnsupportedPlatform, UsageError
 from oomless.paths import Paths
 from oomless.platform import current
+from oomless.protocol.client import Client
+from oomless.protocol.reap_views import INCLUDABLE, PROVEN, ReapAnswer, ReapItem, ReapRequest
+from oomless.reports.look import Scan, Scanner
+from oomless.reports.reap_proposal import HeldBack, Proposed, proposed_of, recoverable
 
 _OFF = 'the settings say reap = "off": what the daemon knows of sessions that are gone is only listed'
 _NOT_READ = "who holds a standard input is not read on this system, so nothing is proven to be left"
@@ -63,13 +63,13 @@ def _from(source: str, yes: bool, verdicts: tuple[str, ...], json: bool) -> None
     if yes:
         why = "a listing is of another time or machine: nothing of it can be signalled"
         raise UsageError("--yes cannot end what a listing names", why, "leave --yes out, or --from")
-    from oomless.cli import reap_listed
+    from oomless.cli import reap_listing
 
-    found = reap_listed.report(source, (*PROVEN, *verdicts))
+    found = reap_listing.report(source, (*PROVEN, *verdicts))
     if json:
         print_json(found)
     else:
-        reap_listed.tell(found)
+        reap_listing.tell(found)
 
 
 def _verdicts(text: str | None) -> tuple[str, ...]:

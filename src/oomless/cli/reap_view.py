@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from oomless.cli.output import console, printable
-from oomless.cli.proposal import HeldBack, Proposed
-from oomless.daemon.reap_views import Ended, Left, Refusal
+from oomless.protocol.reap_views import Ended, Left, Refusal
+from oomless.reports.reap_proposal import HeldBack, Proposed
 from oomless.units import format_size
 
 if TYPE_CHECKING:

@@ -15,14 +15,14 @@ assert sys.platform == "linux"
 
 from oomless.cli.run_options import HELP, Options, check_command, check_report, parse, say
 from oomless.contain.launch import ShimSpec, exec_shim
-from oomless.daemon import lease, spawn
 from oomless.errors import DaemonGone, Interrupted, OomlessError
 from oomless.lean import name_of, signal
 from oomless.paths import Paths
+from oomless.protocol import lease, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oomless.daemon.lease import Message
+    from oomless.protocol.lease import Message
 
 #: An argument list is kept in the journal to name leftovers by, not to be run again.
 ARGV_KEPT, ARGUMENT_KEPT = 32, 200

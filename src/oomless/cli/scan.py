@@ -2,7 +2,7 @@
 
 Covers the options and the table of one look; the looking itself is ``scanner.py``, going on with it ``watch.py``, and
 saved listings are ``listed.py``.
-Whose a process is comes from ``census/attribute.py``, the JSON from ``census/report.py``.
+Whose a process is comes from ``census/attribution.py``, the JSON from ``reports/scan.py``.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from oomless.census.findings import at_least
-from oomless.census.report import ProcessRow, ScanReport
-from oomless.cli.found import show as show_findings
+from oomless.cli.finding_view import show as show_findings
 from oomless.cli.naming import name_of
 from oomless.cli.output import console, guard, print_json, printable
-from oomless.cli.scanner import Scan, Scanner
 from oomless.errors import UsageError
 from oomless.paths import Paths
 from oomless.platform import current
+from oomless.reports.look import Scan, Scanner
+from oomless.reports.scan import ProcessRow, ScanReport
 from oomless.units import format_size, parse_duration
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def command(
     if source is not None and watch:
         raise UsageError("--from is for one look at what was saved", "", "leave --watch out")
     if source is not None:
-        from oomless.cli.listed import tell
+        from oomless.cli.listing import tell
 
         failed = tell(source, json, fail_on)
     elif watch:

@@ -1,7 +1,7 @@
 """``oomless status``: what runs governed and what waits, the sessions that are watched and what was left running of
 others, and with ``--why`` the reason of each decision.
 
-Starts no daemon: without one, nothing is governed. The facts are the daemon's (``daemon/views.py``).
+Starts no daemon: without one, nothing is governed. The facts are the daemon's (``protocol/views.py``).
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ import msgspec
 import typer
 
 from oomless.cli.output import console, guard, print_json, printable
-from oomless.daemon.client import Client
-from oomless.daemon.views import (
+from oomless.errors import UsageError
+from oomless.model import Escaped
+from oomless.paths import Paths
+from oomless.platform import current
+from oomless.protocol.client import Client
+from oomless.protocol.views import (
     DecisionView,
     LeftoverView,
     LeftRunningView,
@@ -24,10 +28,6 @@ from oomless.daemon.views import (
     StatusView,
     TreeView,
 )
-from oomless.errors import UsageError
-from oomless.model import Escaped
-from oomless.paths import Paths
-from oomless.platform import current
 from oomless.units import format_duration, format_size
 
 _OFF = 'reap = "off"'

@@ -1,6 +1,6 @@
 """``oomless uninstall claude-code``: what is ours out of Claude Code's settings. Needs no daemon and starts none.
 
-Not here: putting it in (``install.py``) and how ours is told from others' (``hosts/claude_settings.py``).
+Not here: putting it in (``install.py``) and how ours is told from others' (``hosts/claude_code/settings.py``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ assert sys.platform == "linux"
 from oomless.cli.consent import agreed
 from oomless.cli.install import NOT_WRITTEN, Host, Json, Yes, known_host
 from oomless.cli.output import console, guard, print_json, printable
-from oomless.hosts import claude_install
+from oomless.hosts.claude_code import install
 from oomless.paths import Paths
 
 
@@ -35,10 +35,10 @@ def command(host: Host, yes: Yes = False, json: Json = False) -> None:
     """Take oomless out of an application again; what was there before comes back."""
     known_host(host)
     paths = Paths()
-    change = claude_install.plan_uninstall(paths, os.environ)
+    change = install.plan_uninstall(paths, os.environ)
     if change.changes and not agreed(change.diff(), yes=yes, json=json):
         raise typer.Exit(NOT_WRITTEN)
-    backup = claude_install.apply(paths, change)
+    backup = install.apply(paths, change)
     path = change.file.path
     if json:
         print_json(Uninstalled(host=host, settings=path, changed=change.changes, backup=backup))

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Literal
 
 from oomless.census.findings import Finding, at_least
 from oomless.cli.output import console, print_json, printable
-from oomless.cli.scanner import Scan, Scanner
 from oomless.cli.status import headline
 from oomless.cli.watch_view import LEFT, Row, Section, fitted, footprints, sections, several, totals
-from oomless.daemon.views import StatusView
 from oomless.errors import DaemonError
 from oomless.model import MachineMemory
 from oomless.paths import Paths
 from oomless.platform import current
 from oomless.platform.base import Platform
+from oomless.protocol.views import StatusView
+from oomless.reports.look import Scan, Scanner
 from oomless.units import format_size
 
 if TYPE_CHECKING:

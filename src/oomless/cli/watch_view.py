@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from oomless.census.attribute import Attributed
-from oomless.census.command import base
-from oomless.census.report import group_of, instance_of, shown
+from oomless.census.attribution import Attributed
 from oomless.cli.naming import name_of
-from oomless.cli.scanner import Scan, inside, owner_of
-from oomless.daemon.views import StatusView, TreeView
+from oomless.processes.command import base
+from oomless.protocol.views import StatusView, TreeView
+from oomless.reports.look import Scan, inside, owner_of
+from oomless.reports.scan import group_of, instance_of, shown
 
 LEFT, OTHER = "left", "other"
 #: Verdicts that say more than how it runs.

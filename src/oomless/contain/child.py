@@ -11,12 +11,12 @@ import sys
 
 assert sys.platform == "linux"
 
-from oomless.contain import files, signals
-from oomless.platform import proc
+from oomless.contain import signals
+from oomless.platform import files, proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oomless.contain.base import Rung
+    from oomless.contain.rungs.base import Rung
 
 #: Raised for governed trees so that the kernel's own OOM killer takes them before an editor (VS Code gives
 #: itself 200 to 300).

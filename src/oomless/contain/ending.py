@@ -12,7 +12,6 @@ import time
 
 assert sys.platform == "linux"
 
-from oomless.contain import lineage
 from oomless.contain.cause import Cause as Cause
 from oomless.contain.cause import exists as exists
 from oomless.contain.cause import exited as exited
@@ -21,12 +20,13 @@ from oomless.contain.cause import not_started as not_started
 from oomless.contain.cause import verdict as verdict
 from oomless.lean import loads
 from oomless.platform import proc
+from oomless.processes import descendants
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
-    from oomless.contain.base import Rung
+    from oomless.contain.rungs.base import Rung
 
 #: After so long of KILL rounds, whoever is left (uninterruptible, another user's) is named and left; not while they
 #: still get fewer each second (once, on a loaded machine, 8 of a fork bomb's 2,000 had been named so).
@@ -126,7 +126,7 @@ def nobody(own: int, strangers: set[tuple[int, int]], state: str) -> bool:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return True
-    for stat in lineage.children(own):
+    for stat in descendants.children(own):
         if (stat.pid, stat.start) not in strangers and DAEMON in proc.cmdline(stat.pid):
             strangers |= daemon_below(state, own)
         if (stat.pid, stat.start) not in strangers:
@@ -138,7 +138,7 @@ def describe(
     members: list[tuple[int, int]], own: int, strangers: Container[tuple[int, int]]
 ) -> list[dict[str, object]]:
     """Survivors, as in the exit record."""
-    below = [(stat.pid, stat.start) for stat in lineage.walk(own, strangers)]
+    below = [(stat.pid, stat.start) for stat in descendants.walk(own, strangers)]
     everyone = {who for who in (*members, *below) if who not in strangers}
     found: list[dict[str, object]] = []
     for pid, start in sorted(everyone):
@@ -155,7 +155,7 @@ def shown(pid: int) -> str:
     """Its command line as it may stand in a record: secrets masked. What does that is loaded for the rare tree only
     that leaves somebody (with ``re`` it takes 6 ms); if our package has gone meanwhile, nothing is shown."""
     try:
-        from oomless.census.redact import command_line
+        from oomless.redact import command_line
     except ImportError:
         return ""
     return command_line(tuple(proc.cmdline(pid)))[:COMMAND_KEPT]

@@ -18,7 +18,7 @@ BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot.py")
 
 
 class ShimSpec:
-    """What a shim must know. ``granted`` is the daemon's message as it came (``daemon/wire.py``). ``reports`` are
+    """What a shim must know. ``granted`` is the daemon's message as it came (``protocol/wire.py``). ``reports`` are
     further files for the exit record. ``lifeline_fd``: the read end of a pipe whose write end only the tree's
     owner holds; at its end of file the shim ends the tree; ``owner`` (pid, start) does the same for a process that
     cannot hold a pipe. ``same_group``: the command stays in our process group, terminal or not. ``tied``: it

@@ -19,22 +19,23 @@ import time
 
 assert sys.platform == "linux"
 
-from oomless.contain import child, ending, lineage, record
-from oomless.contain.escape import Escapes
-from oomless.contain.limits.bounds import Bounds
-from oomless.contain.limits.freed import Freed
+from oomless.contain import child, ending, exit_record
+from oomless.contain.escape_watch import Escapes
+from oomless.contain.limits.limits import Bounds
+from oomless.contain.limits.reclaimed import Freed
 from oomless.contain.link import Link
-from oomless.contain.privatetmp import PrivateTmp
+from oomless.contain.private_tmp import PrivateTmp
 from oomless.contain.rungs.members import Subreaper, build
 from oomless.contain.signals import SI_USER, SignalFd
 from oomless.lean import loads, signal
 from oomless.platform import proc
+from oomless.processes import descendants
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from oomless.contain.base import Rung
+    from oomless.contain.rungs.base import Rung
 
 GRACE = 1.0
 #: A young tree is still forking: reports come faster at first, so that less of it is unknown if we are killed.
@@ -56,7 +57,7 @@ class Shim:
             os.set_inheritable(spec["lifeline_fd"], False)
         proc.become_subreaper()
         #: Never of the tree: our children from before, and a daemon that a command in the tree started.
-        self.strangers = {(s.pid, s.start) for s in lineage.walk(self.pid)}
+        self.strangers = {(s.pid, s.start) for s in descendants.walk(self.pid)}
         self.link = Link(spec["lease_fd"], spec["state"], self.began)
         self.bounds = Bounds(self.granted["limit"], self.granted["processes"], spec["timeout"], self.began)
         self.freed, self.dying = Freed(), ending.Dying()
@@ -67,7 +68,7 @@ class Shim:
         self.cause: ending.Cause | None = None
         self.kill_at: float | None = None
         self.round_at = 0.0
-        self.hunt = lineage.Hunt(self.pid, self.strangers)
+        self.hunt = descendants.Hunt(self.pid, self.strangers)
         self.biggest = self.ended = 0
         self.report_at = self.began
         self.report_pause = REPORT_FIRST
@@ -308,14 +309,14 @@ class Shim:
         return self._finish(cause, left)
 
     def _finish(self, cause: ending.Cause, left: list[dict[str, object]]) -> int:
-        facts = record.compose(self, cause, left)
+        facts = exit_record.compose(self, cause, left)
         facts["private_tmp"] = self.tmp.finish(bool(left))
         self.rung.close()
         ending.remove(self.rung)
         name, exits = self.granted["tree"], self.granted["exits"]
         self.say(cause)
         for path in [f"{exits}/{name}.json", *self.spec["reports"]]:
-            error = record.write(path, facts)
+            error = exit_record.write(path, facts)
             if error is not None:
                 ending.say(f"oomless: cannot write {path}; {error.strerror}; the record went to the daemon only")
         self.link.last({"op": "ended", "record": facts})

@@ -15,15 +15,15 @@ import sys
 
 assert sys.platform == "linux"
 
-from oomless.census.redact import command_line
-from oomless.contain import files, lineage
-from oomless.contain.limits.gauge import proportional_sum
 from oomless.contain.rungs.cgroup1 import kill_listed
-from oomless.contain.rungs.ladder import SUBREAPER_GAP
+from oomless.contain.rungs.choose import SUBREAPER_GAP
 from oomless.contain.rungs.members import own_groups
-from oomless.contain.shells import spare
+from oomless.contain.shells import detached
 from oomless.model import Survivor
-from oomless.platform import proc
+from oomless.platform import files, proc
+from oomless.platform.pss import proportional_sum
+from oomless.processes import descendants
+from oomless.redact import command_line
 
 QUIET_ROUNDS = 3
 ROUND_EVERY, LONG_EVERY = 0.01, 0.5
@@ -101,7 +101,7 @@ class Sweep:
 
     def left_running(self) -> tuple[Survivor, ...]:
         """Who was spared and lives."""
-        spared = dict.fromkeys(self._attended, spare.GOES_ON) | self._detached
+        spared = dict.fromkeys(self._attended, detached.GOES_ON) | self._detached
         stats = ((proc.read_stat(pid), start, why) for (pid, start), why in spared.items())
         return tuple(named(stat, why) for stat, start, why in stats if stat and stat.start == start and stat.alive)
 
@@ -127,16 +127,16 @@ class Sweep:
             for stat in table.values()
             if (stat.pid, stat.start) in self._known or stat.pid in grouped or self._marked(stat)
         }
-        found |= {stat.pid: stat for stat in lineage.descendants(table, *found)}
+        found |= {stat.pid: stat for stat in descendants.descendants(table, *found)}
         living = [s for s in found.values() if s.alive and (s.pid, s.start) not in self._never]
         self._known.update((stat.pid, stat.start) for stat in living)
         return living
 
     def _to_be_ended(self, living: list[proc.Stat], table: dict[int, proc.Stat], sid: int) -> list[proc.Stat]:
         """Of a tool shell. The tree of a shim that is ended here is swept by itself."""
-        found = spare.sort([(s.pid, s.start) for s in living], sid, table, self._detached)
+        found = detached.sort([(s.pid, s.start) for s in living], sid, table, self._detached)
         self._detached, self._attended = found.spared, found.attended
-        condemned = {*found.condemned, *spare.shims(found.attended, sid)}
+        condemned = {*found.condemned, *detached.shims(found.attended, sid)}
         return [s for s in living if (s.pid, s.start) in condemned]
 
     def _marked(self, stat: proc.Stat) -> bool:

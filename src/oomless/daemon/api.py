@@ -19,10 +19,11 @@ from collections.abc import AsyncGenerator, Callable
 
 import msgspec
 
+from oomless.daemon.core_protocol import CoreProtocol
 from oomless.daemon.message import Handler, Request, Response, as_json, failure
-from oomless.daemon.reap_views import ReapRequest
 from oomless.daemon.surfaces import Tokens, judge
-from oomless.daemon.views import Answer, CoreProtocol, DaemonView, EndRequest, EventView, Registration
+from oomless.protocol.reap_views import ReapRequest
+from oomless.protocol.views import Answer, DaemonView, EndRequest, EventView, Registration
 
 
 def unquote(text: str) -> str:

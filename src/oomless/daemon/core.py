@@ -4,7 +4,7 @@ Wiring only. The parts: ``trees/gate.py`` (admission with a clock), ``trees/regi
 ``trees/leases.py`` (the protocol), ``sessions/registered.py`` (hosts' processes), ``descent/unregistered.py`` (those
 that did not register), ``descent/lookout.py`` (when the process table is looked at), ``sessions/idle.py`` (who uses
 no CPU time), ``sessions/hooks.py`` (what runs inside those), ``trees/pressure.py`` (who is ended for all),
-``contain/rungs/ladder.py`` (rungs), ``journal/``.
+``contain/rungs/choose.py`` (rungs), ``journal/``.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ assert sys.platform == "linux"
 
 from msgspec.structs import replace
 
-from oomless.census import redact
+from oomless import redact
 from oomless.config import Watched
-from oomless.contain.rungs.ladder import Ladder
-from oomless.daemon.descent.left import Memory, Trees
-from oomless.daemon.descent.lineages import Keeper, Lineages
-from oomless.daemon.descent.lookout import Lookout
-from oomless.daemon.descent.programs import mistakes
-from oomless.daemon.descent.unregistered import Unregistered
+from oomless.contain.rungs.choose import Ladder
 from oomless.daemon.logs import Log
 from oomless.daemon.message import Handler
-from oomless.daemon.reap_views import ReapAnswer, ReapRequest
 from oomless.daemon.reaping import Known, Reaper
-from oomless.daemon.sessions.claude_hooks import ClaudeHooks
+from oomless.daemon.sessions.ancestry_store import Keeper, Lineages
+from oomless.daemon.sessions.discovery import Unregistered
 from oomless.daemon.sessions.growth import Growth
-from oomless.daemon.sessions.hooks import Around, Hooks
+from oomless.daemon.sessions.hook_gate import Around, Hooks
+from oomless.daemon.sessions.host_sessions import Sessions
 from oomless.daemon.sessions.idle import IdleWatch
-from oomless.daemon.sessions.registered import Sessions
-from oomless.daemon.trees.gate import Gate
+from oomless.daemon.sessions.programs import mistakes
+from oomless.daemon.sessions.sampling import Lookout
+from oomless.daemon.trees.admission_gate import Gate
 from oomless.daemon.trees.leases import Leases
-from oomless.daemon.trees.pressure import Pressure
+from oomless.daemon.trees.limits import Settled
 from oomless.daemon.trees.registry import Registry
-from oomless.daemon.trees.settle import Settled
 from oomless.daemon.trees.tree import Tree, name_of
-from oomless.daemon.views import DecisionView, EventView, LeftRunningView, Registration, StatusView, TreeView
-from oomless.daemon.wire import Lease
+from oomless.daemon.trees.victims import Pressure
 from oomless.errors import JournalError, OomlessError
+from oomless.hosts.claude_code.hooks import ClaudeHooks
+from oomless.journal.ancestry import LineageRows
+from oomless.journal.database import Journal
 from oomless.journal.facts import Decision, TreeRow
-from oomless.journal.lineages import LineageRows
 from oomless.journal.sessions import SessionRows
-from oomless.journal.store import Journal
 from oomless.paths import Paths
 from oomless.platform.linux import Linux
+from oomless.processes.descent import Memory, Trees
+from oomless.protocol.reap_views import ReapAnswer, ReapRequest
+from oomless.protocol.views import DecisionView, EventView, LeftRunningView, Registration, StatusView, TreeView
+from oomless.protocol.wire import Lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,17 +22,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from oomless import __version__, config
-from oomless.daemon import spawn
 from oomless.daemon.logs import Log, rotate
 from oomless.errors import DaemonError, OomlessError, StateUnwritable
 from oomless.paths import Paths
 from oomless.platform import current, proc
+from oomless.protocol import spawn
 
 if TYPE_CHECKING:
     import asyncio
 
+    from oomless.daemon.core_protocol import CoreProtocol
     from oomless.daemon.server import Server
-    from oomless.daemon.views import CoreProtocol, DaemonView
+    from oomless.protocol.views import DaemonView
 
 #: How long a loser waits until the winner answers, or until one that is stopping is gone.
 WINNER_SECONDS = 10.0
@@ -214,7 +215,7 @@ def build(paths: Paths, core: CoreProtocol, log: Log, stop: asyncio.Event) -> Se
 
 
 def describe(paths: Paths, core: CoreProtocol, server: Server) -> DaemonView:
-    from oomless.daemon.views import DaemonView, TokenFiles
+    from oomless.protocol.views import DaemonView, TokenFiles
 
     memory = current().own_memory()
     return DaemonView(

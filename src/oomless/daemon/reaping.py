@@ -1,8 +1,8 @@
 """Ends the processes that somebody asks to have ended (``oomless reap --yes``), after looking at each once more.
 
-Covers: who is refused and why, the rounds of the kill protocol (``contain/reap.py``), and the row in the journal. The
-verdicts come from who asks; they are not taken on trust where the daemon knows better. What a registered session
-leaves is ended without being asked: ``descent/clearing.py``.
+It refuses some, runs the rounds of the kill protocol (``processes/kill.py``) and writes the row in the journal. The
+client's verdicts are not trusted where the daemon knows better. What a registered session leaves is ended unasked:
+``sessions/cleanup.py``.
 """
 
 from __future__ import annotations
@@ -15,24 +15,15 @@ from collections.abc import Callable, Iterable
 
 assert sys.platform == "linux"
 
-from oomless.census.redact import command_line
-from oomless.contain.reap import GIVE_UP_AFTER, GRACE, ROUND_EVERY, Reap, Who
-from oomless.daemon.descent.programs import known_programs
 from oomless.daemon.logs import Log
-from oomless.daemon.reap_views import (
-    INCLUDABLE,
-    PROVEN,
-    Ended,
-    Left,
-    ReapAnswer,
-    ReapItem,
-    ReapRequest,
-    Refusal,
-)
+from oomless.daemon.sessions.programs import known_programs
 from oomless.errors import JournalError
 from oomless.journal.facts import ReapRow
 from oomless.model import Identity, Survivor
 from oomless.platform import proc
+from oomless.processes.kill import GIVE_UP_AFTER, GRACE, ROUND_EVERY, Reap, Who
+from oomless.protocol.reap_views import INCLUDABLE, PROVEN, Ended, Left, ReapAnswer, ReapItem, ReapRequest, Refusal
+from oomless.redact import command_line
 
 _COMMAND_KEPT = 200
 
@@ -201,7 +192,7 @@ def _command(pid: int) -> str:
 
 def _protected(pid: int) -> str:
     """The title of the editor, extension host or terminal that it is, or ""."""
-    from oomless.census import catalog
+    from oomless import catalog
 
     argv = tuple(proc.cmdline(pid))
     known = known_programs().recognise(argv) if argv else None

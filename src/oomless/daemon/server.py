@@ -18,9 +18,9 @@ import stat
 import struct
 
 from oomless.daemon.api import Control, Loopback
+from oomless.daemon.core_protocol import CoreProtocol
 from oomless.daemon.http import HttpProtocol
 from oomless.daemon.logs import Log
-from oomless.daemon.views import CoreProtocol
 from oomless.errors import DaemonError, StateUnwritable
 from oomless.paths import Paths
 

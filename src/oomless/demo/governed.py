@@ -23,7 +23,7 @@ from oomless.demo.record import ActRecord, Passed
 from oomless.demo.sizing import BUDGET_SHARE
 from oomless.demo.stage import Act, Stage, last_line
 from oomless.errors import OomlessError
-from oomless.journal.store import Journal
+from oomless.journal.database import Journal
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.units import format_size

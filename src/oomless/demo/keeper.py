@@ -15,9 +15,8 @@ import time
 
 assert sys.platform == "linux"
 
-from oomless.contain import files
-from oomless.contain.rungs import groups
-from oomless.platform import proc
+from oomless.contain.rungs import empty_groups
+from oomless.platform import files, proc
 
 #: Tries: whoever forks while it is ended has left a child that the next round finds.
 ROUNDS, PAUSE = 50, 0.1
@@ -41,10 +40,10 @@ def remove_groups(folder: str) -> None:
     is in, which is ours too, or in one above. A group is busy for a moment after its last process; one that is not
     empty stays."""
     install = files.read(f"{state_folder(folder)}/oomless/id").strip()
-    places = groups.around(proc.cgroups("self")) if install else set()
+    places = empty_groups.around(proc.cgroups("self")) if install else set()
     for _ in range(ROUNDS):
-        groups.remove_empty(places, install)
-        if not groups.made_in(places, install):
+        empty_groups.remove_empty(places, install)
+        if not empty_groups.made_in(places, install):
             return
         time.sleep(PAUSE)
 

@@ -4,7 +4,7 @@
 may be anything, ``store`` the journal itself.
 """
 
+from oomless.journal.database import Journal
 from oomless.journal.facts import Decision, OpenTree, SweepRow, TreeIntent, TreeRow
-from oomless.journal.store import Journal
 
 __all__ = ["Decision", "Journal", "OpenTree", "SweepRow", "TreeIntent", "TreeRow"]

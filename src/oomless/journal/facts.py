@@ -129,7 +129,7 @@ class ReapRow(msgspec.Struct, frozen=True, kw_only=True):
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     """A descendant of a session's process: ``above`` are pid and start time of those in between, the nearest to the
-    session first; ``shell_sid`` as in ``daemon/descent/left.py``; ``spared`` why it would be left alone, or ""."""
+    session first; ``shell_sid`` as in ``processes/descent.py``; ``spared`` why it would be left alone, or ""."""
 
     pid: int
     start: int

@@ -11,8 +11,8 @@ from typing import TypeVar
 import msgspec
 
 from oomless.errors import JournalError
+from oomless.journal.database import Journal
 from oomless.journal.facts import HostSession, ReapRow
-from oomless.journal.store import Journal
 from oomless.model import Identity, Survivor
 
 _T = TypeVar("_T")

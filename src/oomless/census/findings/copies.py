@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oomless.census.attribute import Attributed
+from oomless.census.attribution import Attributed
 from oomless.census.findings.finding import Finding, Scene, counted, listed, pids_of, servers, where
 from oomless.units import format_size
 

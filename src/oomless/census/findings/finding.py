@@ -7,8 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from oomless.census.attribute import Attributed
-from oomless.census.told import KnownGrowth
+from oomless.census.attribution import Attributed
+from oomless.census.daemon_facts import KnownGrowth
 from oomless.model import Footprint, MachineMemory, MemoryUse
 from oomless.units import format_size
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from oomless.census.daemon_facts import KnownGrowth
 from oomless.census.findings.finding import Finding, Scene, listed
-from oomless.census.told import KnownGrowth
 from oomless.units import format_size
 
 #: A line through fewer points says nothing; one that explains less than half of their spread neither.

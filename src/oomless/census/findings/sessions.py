@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from oomless.census.attribute import Attributed
-from oomless.census.deserted import LIKELY
+from oomless.census.attribution import Attributed
 from oomless.census.findings.finding import Finding, Scene, Severity, listed, pids_of, where
-from oomless.census.redact import command_line
+from oomless.census.ownerless import LIKELY
+from oomless.redact import command_line
 
 #: More than these at once were the first sign in the incident that this tool is for.
 SUBAGENTS = 3

@@ -6,7 +6,7 @@ started again. What helps is to disable it.
 
 from __future__ import annotations
 
-from oomless.census.attribute import Attributed
+from oomless.census.attribution import Attributed
 from oomless.census.findings.finding import Finding, Scene, listed, pids_of, servers, where
 from oomless.census.verdicts import IDLE_AFTER, idle_seconds
 from oomless.units import format_duration

@@ -19,12 +19,12 @@ import select
 import time
 
 from oomless.contain import cause as causes
-from oomless.contain import files
 from oomless.contain.cause import Cause
 from oomless.contain.darwin.child import ENDING, Spec, StartFailed, become, let_go, noted
 from oomless.contain.darwin.tree import GAP, Tree
-from oomless.contain.limits.pace import Pace
+from oomless.contain.limits.poll_interval import Pace
 from oomless.lean import dumps, signal
+from oomless.platform import files
 from oomless.units import format_size
 
 TYPE_CHECKING = False

@@ -12,9 +12,8 @@ import sys
 
 assert sys.platform == "linux"
 
-from oomless.contain import files
 from oomless.lean import signal
-from oomless.platform import proc
+from oomless.platform import files, proc
 
 
 class Memory1:

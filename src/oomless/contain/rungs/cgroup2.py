@@ -12,7 +12,7 @@ import sys
 
 assert sys.platform == "linux"
 
-from oomless.contain import files
+from oomless.platform import files
 
 
 class Unified:

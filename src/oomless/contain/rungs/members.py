@@ -11,18 +11,18 @@ import sys
 
 assert sys.platform == "linux"
 
-from oomless.contain import files, lineage
-from oomless.contain.limits.crowd import far_over
-from oomless.contain.limits.gauge import measured
+from oomless.contain.limits.process_limit import far_over
 from oomless.contain.rungs.cgroup1 import Memory1, Pids1, kill_listed
 from oomless.contain.rungs.cgroup2 import Unified
-from oomless.platform import proc
+from oomless.platform import files, proc
+from oomless.platform.pss import measured
+from oomless.processes import descendants
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from oomless.contain.base import Rung
+    from oomless.contain.rungs.base import Rung
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -154,7 +154,7 @@ class Subreaper:
         self.paths: dict[str, str] = {}
         self._own = os.getpid()
         self._skip = skip
-        self._hunt = lineage.Hunt(self._own, skip)
+        self._hunt = descendants.Hunt(self._own, skip)
         self._peak = 0
         self.source = "pss"
 
@@ -178,7 +178,7 @@ class Subreaper:
         return [(stat.pid, stat.start) for stat in self._stats()]
 
     def _stats(self, enough: int | None = None) -> list[proc.Stat]:
-        return lineage.walk(self._own, self._skip, enough)
+        return descendants.walk(self._own, self._skip, enough)
 
     def usage(self) -> int:
         used, source = measured(self._stats())
@@ -213,7 +213,7 @@ class Subreaper:
 
 def own_groups() -> dict[str, str]:
     """The folder of the group that this process is in, by controller: the shim is not in its own tree's."""
-    from oomless.contain.rungs.ladder import mounts
+    from oomless.contain.rungs.choose import mounts
 
     mounted = mounts()
     return {name: mounted[name] + path for name, path in proc.cgroups("self").items() if name in mounted}
@@ -224,7 +224,7 @@ def build(
 ) -> Rung:
     """The rung that the daemon chose. ``skip``: children that the shim's process had before it became the shim."""
     if name == "cgroup2+systemd":
-        from oomless.contain.rungs.delegated import Delegated
+        from oomless.contain.rungs.systemd_scope import Delegated
 
         return Delegated(name, paths, limit, processes)
     if name == "pid-namespace":

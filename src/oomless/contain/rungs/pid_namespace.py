@@ -21,7 +21,7 @@ import sys
 
 assert sys.platform == "linux"
 
-from oomless.contain.rungs.ladder import PID_NAMESPACE
+from oomless.contain.rungs.choose import PID_NAMESPACE
 from oomless.contain.rungs.members import Subreaper
 from oomless.lean import signal
 from oomless.platform import namespaces, proc

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 assert sys.platform == "linux"
 
-from oomless.daemon.views import EndView
 from oomless.model import Identity
+from oomless.protocol.views import EndView
 
 KEPT = 64
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Container, Iterable, Mapping
 
 assert sys.platform == "linux"
 
-from oomless.daemon.descent.left import Memory, Who
-from oomless.daemon.views import IdleView
 from oomless.platform.proc import Stat
+from oomless.processes.descent import Memory, Who
+from oomless.protocol.views import IdleView
 
 MINUTE = 60.0
 #: In clock ticks (10 ms each on every Linux). Eleven real servers that nobody called took 0 to 5 ms a minute, a call

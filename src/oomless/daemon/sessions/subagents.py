@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from oomless.daemon.sessions.host_events import Began, Finished, Launched, Wanted
+from oomless.hosts.events import Began, Finished, Launched, Wanted
 
 #: Seconds from the answer to the start: SubagentStart comes within milliseconds, unless a person is asked first.
 START_WITHIN = 120.0

@@ -11,14 +11,14 @@ import time
 assert sys.platform == "linux"
 
 from oomless.admission.events import Admit, Restore
-from oomless.census.redact import command_line
-from oomless.contain.rungs.ladder import Offer
-from oomless.daemon import wire
-from oomless.daemon.trees.settle import Settled
+from oomless.contain.rungs.choose import Offer
+from oomless.daemon.trees.limits import Settled
 from oomless.daemon.trees.tree import Tree
 from oomless.journal.facts import Session, TreeIntent
 from oomless.model import Identity
 from oomless.platform import proc
+from oomless.protocol import wire
+from oomless.redact import command_line
 
 #: Names stand in tables.
 NAME_KEPT = 60

@@ -1,4 +1,4 @@
-"""The daemon's side of the lease protocol (``daemon/wire.py``): one coroutine a connection.
+"""The daemon's side of the lease protocol (``protocol/wire.py``): one coroutine a connection.
 
 Covers: reading and answering messages, and what each means for gate and registry. Does not cover: the rules
 (``admission/``), what happens to trees without a connection (``registry.py``).
@@ -20,18 +20,18 @@ import msgspec
 
 from oomless.admission.events import Admit, Ask, Refuse, Wait
 from oomless.config import Settings, Watched, find_project, load
-from oomless.contain.rungs.ladder import PID_NAMESPACE, Ladder
-from oomless.daemon import wire
-from oomless.daemon.trees.gate import Gate, Request, ceiling
+from oomless.contain.rungs.choose import PID_NAMESPACE, Ladder
+from oomless.daemon.trees.admission_gate import Gate, Request, ceiling
 from oomless.daemon.trees.intents import belongs_to, intent_of, leaf, restore_of
+from oomless.daemon.trees.limits import PRIOR, Settled, settle
 from oomless.daemon.trees.registry import Registry
-from oomless.daemon.trees.settle import PRIOR, Settled, settle
 from oomless.daemon.trees.tree import Tree
 from oomless.errors import JournalError, OomlessError
 from oomless.journal.facts import Session
 from oomless.model import Identity
 from oomless.platform import proc
 from oomless.platform.linux import Linux
+from oomless.protocol import wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

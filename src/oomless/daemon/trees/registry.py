@@ -18,20 +18,20 @@ assert sys.platform == "linux"
 
 import msgspec
 
-from oomless.contain.limits.gauge import proportional_sum
-from oomless.contain.rungs.ladder import PID_NAMESPACE
+from oomless.contain.rungs.choose import PID_NAMESPACE
 from oomless.contain.sweep import SWEEP_FOR, Sweep
-from oomless.daemon.descent.spared import Spared
 from oomless.daemon.logs import Log
-from oomless.daemon.trees.remnants import Remnants
+from oomless.daemon.sessions.detached import Spared
+from oomless.daemon.trees.stale_files import Remnants
 from oomless.daemon.trees.tree import Tree
 from oomless.errors import JournalError
+from oomless.journal.database import Journal
 from oomless.journal.facts import OpenTree
-from oomless.journal.store import Journal
 from oomless.model import ExitRecord, Identity, Survivor
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.platform.linux import Linux
+from oomless.platform.pss import proportional_sum
 
 #: How long a tree that was granted may stay without a shim once its lease is gone.
 START_WITHIN = 10.0

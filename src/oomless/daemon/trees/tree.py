@@ -15,12 +15,11 @@ assert sys.platform == "linux"
 
 from typing import TYPE_CHECKING
 
-from oomless.census import redact
-from oomless.contain import files
+from oomless import redact
 from oomless.contain.launch import BOOT
-from oomless.daemon.views import TreeView
 from oomless.model import Identity
-from oomless.platform import proc
+from oomless.platform import files, proc
+from oomless.protocol.views import TreeView
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,109 @@
+"""Who in a tool shell's tree has detached on purpose, and is spared when its session ends.
+
+A person who writes ``nohup setsid npm run dev`` wants the server to outlive the session; a command that was merely
+left in the background does not. The signs: a process session of its own, SIGHUP ignored, being a terminal
+multiplexer, or having been moved to a group outside of the tree (a service's); and what descends from such a one
+is spared with it. In doubt it is spared: the caller reports it as left running. Standard library only.
+"""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "linux"
+
+from oomless.lean import signal
+from oomless.platform import proc
+from oomless.processes import descendants
+
+#: By the kernel's name of the process, 15 characters at most.
+MULTIPLEXERS = ("tmux: server", "tmux", "screen", "SCREEN", "zellij", "dtach", "abduco")
+
+MOVED = "it was moved to a group outside of the tree"
+GOES_ON = "it belongs to a session or a run that goes on"
+#: How the processes of ours are started that look after a tree in the tree, by the end of an argument.
+RUN_SHIM, PREFIX_SHIM = "/oomless/contain/boot.py", "/oomless/cli/boot_prefix.py"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+Who = tuple[int, int]
+
+
+class Sorted:
+    """The members of a tree at its session's end: ``spared`` with the reason, ``attended`` by a shim of their own
+    (``oomless run``, or the session of another host, started in this shell), the others ``condemned``."""
+
+    __slots__ = ("attended", "condemned", "spared")
+
+    def __init__(self, spared: dict[Who, str]) -> None:
+        self.spared = spared
+        self.attended: list[Who] = []
+        self.condemned: list[Who] = []
+
+
+def sort(
+    members: list[Who],
+    sid: int,
+    table: dict[int, proc.Stat],
+    before: dict[Who, str],
+    moved: Container[Who] = (),
+) -> Sorted:
+    """``sid``: the process session of the tool shell. ``before``: who was spared earlier, and stays so though it may
+    have lost the parent that it was spared for. ``moved``: members by descent that are in other groups than the
+    tree's. ``table`` is read after ``members``."""
+    stats = [stat for pid, start in members if (stat := table.get(pid)) and stat.start == start]
+    kinds = {(stat.pid, stat.start): shim_kind(stat.pid) for stat in stats}
+    found = Sorted(dict(before))
+    inside: set[Who] = set()
+    for stat in stats:  # what a shim has forked: the shim's sessions are not the shell's doing
+        who = (stat.pid, stat.start)
+        if kinds[who] == PREFIX_SHIM or (kinds[who] == RUN_SHIM and not _why(stat, sid)):
+            inside |= {who, *((below.pid, below.start) for below in descendants.descendants(table, stat.pid))}
+    for stat in stats:
+        who = (stat.pid, stat.start)
+        why = "" if who in inside else _why(stat, sid) or (MOVED if who in moved else "")
+        if why:
+            found.spared.setdefault(who, why)
+    for pid, _ in list(found.spared):
+        for below in descendants.descendants(table, pid):
+            found.spared.setdefault((below.pid, below.start), f"started by {pid}, which is left running")
+    for stat in stats:
+        who = (stat.pid, stat.start)
+        if who not in found.spared:
+            (found.attended if who in inside else found.condemned).append(who)
+    return found
+
+
+def shims(attended: list[Who], sid: int) -> list[Who]:
+    """Those of them that end their trees when they are told to; the others know by themselves when to."""
+    return [(pid, start) for pid, start in attended if shim_kind(pid) == RUN_SHIM and _sid(pid) == sid]
+
+
+def shim_kind(pid: int) -> str:
+    """``RUN_SHIM``, ``PREFIX_SHIM`` or ""."""
+    start = proc.cmdline(pid)[1:6]
+    return next((kind for kind in (RUN_SHIM, PREFIX_SHIM) if any(arg.endswith(kind) for arg in start)), "")
+
+
+def _sid(pid: int) -> int | None:
+    stat = proc.read_stat(pid)
+    return stat.sid if stat else None
+
+
+def _why(stat: proc.Stat, sid: int) -> str:
+    return detached(stat, sid, ignores_hangup(stat.pid))
+
+
+def detached(stat: proc.Stat, sid: int, hangup_ignored: bool) -> str:
+    """Why it counts as detached on purpose, or ""."""
+    if stat.comm in MULTIPLEXERS:
+        return "it is a terminal multiplexer"
+    if stat.sid != sid:
+        return "it started a process session of its own (setsid)"
+    return "it ignores SIGHUP (nohup)" if hangup_ignored else ""
+
+
+def ignores_hangup(pid: int) -> bool:
+    return bool(proc.signals(pid, b"SigIgn:") >> (signal.SIGHUP - 1) & 1)

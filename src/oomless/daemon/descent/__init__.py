@@ -1,1 +1,0 @@
-"""Who descends from hosts' sessions, remembered while they live, and what is done about it when they are gone."""

@@ -1,0 +1,243 @@
+"""The folder of one batch, ``<state>/batches/<id>/``: what makes ``--resume`` possible after any end.
+
+Covers: the id, the lock, and for each job ``NNN.intent.json`` (written before its shim is spawned, completed
+with the shim's identity after it), ``NNN.json`` (the shim's record), ``NNN.out`` and ``NNN.err``; finding the
+shim of an intent that still lives; and which folders are kept: all that ``--resume`` can still need, and the newest
+of the finished. Not here: what is run again (``local.py``).
+
+Nothing is synced to disk: no job outlives a power cut, and its record may be lost with it; then it runs again.
+"""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "linux"
+
+import fcntl
+import hashlib
+import os
+import shutil
+
+import msgspec
+
+from oomless.contain.launch import BOOT
+from oomless.engines.jobs import BatchFile
+from oomless.engines.launch import Shim, read_record
+from oomless.errors import StateUnwritable, UsageError
+from oomless.model import ExitRecord
+from oomless.paths import Paths
+from oomless.platform import files, proc
+
+FINISHED = "finished"
+#: So many finished batches are kept.
+KEPT = 50
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest attempt of a job. ``pid`` is 0 until the shim is there."""
+
+    tree: str
+    attempt: int
+    pid: int = 0
+    start: int = 0
+    boot_id: str = ""
+
+
+def batch_id(file: BatchFile) -> str:
+    """The same for the same content at the same place, so that ``--resume`` finds it; new for standard input."""
+    if file.source == "-":
+        return os.urandom(8).hex()
+    return hashlib.sha256(os.fsencode(file.source) + b"\0" + file.content).hexdigest()[:16]
+
+
+class Store:
+    """Holds the batch's lock from ``open`` to ``close``."""
+
+    def __init__(self, folder: str, batch: str, lock: int) -> None:
+        self.folder = folder
+        self.batch = batch
+        self._lock = lock
+
+    @classmethod
+    def open(cls, paths: Paths, batch: str) -> Store:
+        """Raises UsageError if another command runs this very batch."""
+        paths.make()
+        folder = os.path.join(paths.batches, batch)
+        lock = None
+        while lock is None:
+            try:
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+                lock = _lock(folder)
+            except BlockingIOError:
+                pid = (files.read(os.path.join(folder, "lock")) or "unknown").strip()
+                raise UsageError(f"this batch is already running as pid {pid}", "", "wait for it") from None
+            except OSError as error:
+                raise _unwritable(folder, error) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+        _unlink(os.path.join(folder, FINISHED))
+        return cls(folder, batch, lock)
+
+    def finish(self) -> None:
+        """Nothing of it is left to be taken over. If that cannot be written, the folder is just kept."""
+        try:
+            with open(os.path.join(self.folder, FINISHED), "wb"):
+                pass
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+    def path(self, seq: int, kind: str) -> str:
+        """``kind``: ``json`` (the record), ``intent.json``, ``out`` or ``err``."""
+        return os.path.join(self.folder, f"{seq + 1:03}.{kind}")
+
+    def record(self, seq: int, tree: str | None = None) -> ExitRecord | None:
+        return read_record(self.path(seq, "json"), tree)
+
+    def intent(self, seq: int) -> Intent | None:
+        try:
+            return msgspec.json.decode(proc.read_file(self.path(seq, "intent.json")) or b"", type=Intent)
+        except msgspec.DecodeError:
+            return None
+
+    def write_intent(self, seq: int, intent: Intent) -> None:
+        """Atomic; raises StateUnwritable (a full disk), and then nothing may be started."""
+        path = self.path(seq, "intent.json")
+        draft = path + ".new"
+        try:
+            with open(draft, "wb") as file:
+                file.write(msgspec.json.encode(intent))
+            os.rename(draft, path)
+        except OSError as error:
+            raise _unwritable(path, error) from None
+
+    def open_output(self, seq: int, kind: str) -> int:
+        """Empty: the output of an earlier attempt goes."""
+        path = self.path(seq, kind)
+        try:
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unwritable(path, error) from None
+
+    def shim(self, intent: Intent) -> Shim | None:
+        """The shim of this attempt, if it lives."""
+        if intent.pid and intent.boot_id == proc.boot_id():
+            return Shim.found(intent.tree, intent.pid, intent.start)
+        return None if intent.pid else find_shim(intent.tree)
+
+    def clear(self) -> None:
+        """Drops what an earlier run left; raises UsageError if some of its jobs still run."""
+        if living := self.living():
+            why = f"{living} of its jobs still run, for its command was killed"
+            raise UsageError("this batch was not finished", why, "take them over with --resume")
+        for name in os.listdir(self.folder):
+            if name == "lock":
+                continue
+            try:
+                os.unlink(os.path.join(self.folder, name))
+            except OSError as error:
+                raise _unwritable(os.path.join(self.folder, name), error) from None
+
+    def forget(self, seq: int) -> None:
+        """Drops the record of an attempt that does not count."""
+        _unlink(self.path(seq, "json"))
+
+    def living(self) -> int:
+        """How many of its jobs still run."""
+        living = 0
+        for name in os.listdir(self.folder):
+            number, _, kind = name.partition(".")
+            intent = self.intent(int(number) - 1) if kind == "intent.json" else None
+            shim = self.shim(intent) if intent else None
+            if shim is not None:
+                living += 1
+                shim.release()
+        return living
+
+
+def prune(paths: Paths, kept: int = KEPT) -> None:
+    """Removes all but the newest ``kept`` finished batches. One that runs has its lock taken; one that was
+    interrupted, or whose command was killed, is not finished."""
+    finished = []
+    for folder in _folders(paths.batches):
+        try:
+            finished.append((os.stat(os.path.join(folder, FINISHED)).st_mtime_ns, folder))
+        except OSError:
+            continue
+    for _, folder in sorted(finished, reverse=True)[kept:]:
+        _remove(folder)
+
+
+def _folders(batches: str) -> list[str]:
+    try:
+        return [os.path.join(batches, name) for name in os.listdir(batches)]
+    except OSError:
+        return []
+
+
+def _remove(folder: str) -> None:
+    """Under its lock, and out of the way first, so that a command that wants the batch meanwhile makes a new one."""
+    try:
+        lock = _lock(folder)
+    except OSError:
+        return
+    if lock is None:
+        return
+    away = f"{folder}.{os.getpid()}"
+    try:
+        if not Store(folder, os.path.basename(folder), lock).living():
+            os.rename(folder, away)
+            shutil.rmtree(away, ignore_errors=True)
+    except OSError:
+        pass
+    finally:
+        os.close(lock)
+
+
+def _lock(folder: str) -> int | None:
+    """The lock of a batch, open and taken; None if the folder has been removed meanwhile. Raises BlockingIOError if
+    somebody else has it, and OSError."""
+    path = os.path.join(folder, "lock")
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.stat(path).st_ino == os.fstat(lock).st_ino:
+            return lock
+    except FileNotFoundError:
+        pass
+    except OSError:
+        os.close(lock)
+        raise
+    os.close(lock)
+    return None
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def find_shim(tree: str) -> Shim | None:
+    """The shim of a tree by its arguments: for a command that was killed between spawning and noting whom."""
+    for pid, stat in proc.table().items():
+        argv = proc.cmdline(pid)
+        if argv[4:5] == [BOOT] and argv[6:7] == [tree] and stat.alive and _ours(pid):
+            return Shim.found(tree, pid, stat.start)
+    return None
+
+
+def _ours(pid: int) -> bool:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+def _unwritable(path: str, error: OSError) -> StateUnwritable:
+    why = error.strerror or str(error)
+    return StateUnwritable(f"cannot write {path}", why, "free disk space, or set XDG_STATE_HOME")

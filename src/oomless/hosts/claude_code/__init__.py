@@ -1,0 +1,1 @@
+"""Claude Code: its settings, prefix program, hooks and check."""

@@ -1,0 +1,282 @@
+"""The daemon's birth as its clients see it: is one running, and if not, start exactly one and await it.
+
+Covers: ``daemon.json`` (who runs, verified by identity), the start lock, the spawned command with its clean
+environment, the one-line answer over a pipe, and how a newborn leaves the governed tree it was born in.
+Not here: what the daemon does with itself after that (``main.py``) and how one talks to it (``client.py``,
+``lease.py``). Standard library only: ``run`` imports this on its fast path.
+
+The answer is ``ok <socket>`` or ``error <exit code> <what>\\t<why>\\t<what to do>``; end of file without one
+means that the daemon died, and then its log says why.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import os
+import select
+import sys
+import time
+
+from oomless.errors import DaemonError, OomlessError, StateUnwritable, UsageError
+from oomless.lean import dumps, loads
+from oomless.platform import proc
+from oomless.platform.files import OUTSIDE
+
+assert sys.platform == "linux"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomless.paths import Paths
+
+#: Seconds until a start has failed; the daemon itself gives up earlier (``main.WINNER_SECONDS``).
+START_SECONDS = 15.0
+#: The last two say where hosts have their settings (``hosts/mcp_configs.py``).
+_KEPT = frozenset(
+    {"HOME", "PATH", "LANG", "LC_ALL", "TMPDIR", "USER", "LOGNAME", "TZ", "CLAUDE_CONFIG_DIR", "CODEX_HOME"}
+)
+_UNBLOCKABLE = (9, 19)
+_TIMEOUT = "timeout"
+
+
+class DaemonFile:
+    """The running daemon as ``daemon.json`` names it; ``pid``, ``start`` and ``boot_id`` are its identity."""
+
+    __slots__ = ("boot_id", "pid", "socket", "start", "url", "version")
+
+    def __init__(self, pid: int, start: int, boot_id: str, socket: str, url: str, version: str) -> None:
+        self.pid, self.start, self.boot_id = pid, start, boot_id
+        self.socket, self.url, self.version = socket, url, version
+
+    @classmethod
+    def read(cls, path: str) -> DaemonFile | None:
+        """None if there is none, or if it cannot be understood: then it names nobody."""
+        try:
+            fields = loads(proc.read_file(path) or b"")
+            texts = [str(fields[name]) for name in ("boot_id", "socket", "url", "version")]
+            return cls(int(fields["pid"]), int(fields["start"]), *texts)
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def encode(self) -> bytes:
+        return dumps({name: getattr(self, name) for name in self.__slots__}).encode() + b"\n"
+
+    def alive(self) -> bool:
+        stat = proc.read_stat(self.pid)
+        return stat is not None and stat.start == self.start and stat.alive and proc.boot_id() == self.boot_id
+
+    def accepts(self, seconds: float = 5.0) -> bool:
+        probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
+            probe.settimeout(min(5.0, seconds))
+            probe.connect(self.socket)
+            return True
+        except OSError:
+            return False
+        finally:
+            probe.close()
+
+
+def running(paths: Paths, seconds: float = 5.0) -> DaemonFile | None:
+    """The daemon that runs and accepts connections; never starts one."""
+    found = DaemonFile.read(paths.daemon_file)
+    return found if found and found.alive() and found.accepts(seconds) else None
+
+
+def ensure(paths: Paths, seconds: float = START_SECONDS) -> str:
+    """The socket of the running daemon, started if none answers; within ``seconds``. Raises StateUnwritable,
+    DaemonError, or UsageError for settings that the daemon cannot use."""
+    deadline = time.monotonic() + seconds
+    found = running(paths, seconds)
+    if found:
+        return found.socket
+    if isolated():
+        why, todo = "it is not seen from inside a PID namespace", 'run it outside, or with rung = "auto"'
+        raise DaemonError("the daemon cannot be asked from this tree", why, todo)
+    paths.make()
+    lock = _open(paths.start_lock, os.O_RDWR)
+    try:
+        if not take_lock(lock, deadline - time.monotonic()):
+            raise DaemonError("another command has been starting the daemon too long", paths.start_lock, "try again")
+        # Whoever held the lock before us may have started one.
+        rest = max(0.0, deadline - time.monotonic())
+        found = running(paths, rest)
+        return found.socket if found else _start(paths, rest)
+    finally:
+        os.close(lock)
+
+
+def isolated() -> bool:
+    """Whether we are in a tree's own PID namespace, whose first process a shim has forked. A daemon born there would
+    end with the tree, and no number of ours means anything to the one outside."""
+    return any(word.endswith("/oomless/contain/boot.py") for word in proc.cmdline(1)[:8])
+
+
+def take_lock(fd: int, seconds: float) -> bool:
+    """flock(2), bounded: its own wait could only be ended by a signal, which a library must not use."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+
+
+def _open(path: str, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        why, todo = error.strerror or str(error), "make the state folder writable, or free disk space"
+        raise StateUnwritable(f"cannot write {path}", why, todo) from None
+
+
+def command(ready_fd: int) -> list[str]:
+    return [sys.executable, "-I", "-m", "oomless.daemon", "--ready-fd", str(ready_fd)]
+
+
+def environment(paths: Paths, environ: dict[str, str]) -> dict[str, str]:
+    """What the daemon inherits: no secrets, no session's marks. Folders are made absolute, for it leaves
+    the working directory."""
+    kept = {name: value for name, value in environ.items() if name in _KEPT or name.startswith("XDG_")}
+    kept["XDG_CONFIG_HOME"] = os.path.dirname(os.path.abspath(paths.config))
+    kept["XDG_STATE_HOME"] = os.path.dirname(os.path.abspath(paths.state))
+    if paths.runtime:
+        kept["XDG_RUNTIME_DIR"] = os.path.abspath(paths.runtime)
+    return kept
+
+
+def _start(paths: Paths, seconds: float = START_SECONDS) -> str:
+    answer, ready = os.pipe()
+    try:
+        try:
+            child = _spawn(paths, ready)
+        finally:
+            os.close(ready)
+        text = _read_answer(answer, seconds)
+    finally:
+        os.close(answer)
+    _reap(child, text == _TIMEOUT)
+    return understand(text, paths.log)
+
+
+def _reap(child: int, hangs: bool) -> None:
+    """The child forked and left, or is about to: the answer was its grandchild's."""
+    try:
+        if hangs:
+            os.kill(child, 9)  # Not waited for yet, so the number can only be our child's.
+        os.waitpid(child, 0)
+    except (ChildProcessError, ProcessLookupError):
+        pass  # The caller ignores SIGCHLD, or something else in its process waits for all children.
+
+
+def _spawn(paths: Paths, ready: int) -> int:
+    """posix_spawn and not fork: a ``Governor``'s process may have threads. A process group of its own keeps a
+    Ctrl-C that is meant for the caller away from the half-born daemon."""
+    log = _open(paths.log, os.O_WRONLY | os.O_APPEND)
+    # Above the numbers that the new process gets, so that no action overwrites the source of a later one.
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (ready, log)]
+    argv = command(3)
+    try:
+        if not argv[0]:
+            raise FileNotFoundError(0, "Python does not know its own interpreter")
+        return os.posix_spawn(
+            argv[0],
+            argv,
+            environment(paths, dict(os.environ)),
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, high[1], 1),
+                (os.POSIX_SPAWN_DUP2, high[1], 2),
+                (os.POSIX_SPAWN_DUP2, high[0], 3),
+            ],
+            setpgroup=0,
+            setsigmask=(),
+            setsigdef=[number for number in range(1, 32) if number not in _UNBLOCKABLE],
+        )
+    except OSError as error:
+        why = f"{argv[0]}: {error.strerror}".removeprefix(": ")
+        raise DaemonError("cannot start the daemon", why, "reinstall oomless") from None
+    finally:
+        for fd in (log, *high):
+            os.close(fd)
+
+
+def _read_answer(fd: int, seconds: float) -> str:
+    """One line; cut short or empty at the end of file."""
+    deadline = time.monotonic() + seconds
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    got = b""
+    while not got.endswith(b"\n"):
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            return _TIMEOUT
+        part = os.read(fd, 4096)
+        if not part:
+            break
+        got += part
+    return got.decode("utf-8", "replace").rstrip("\n")
+
+
+def success_line(path: str) -> bytes:
+    return b"ok " + os.fsencode(path) + b"\n"
+
+
+def failure_line(error: OomlessError) -> bytes:
+    parts = "\t".join(" ".join(part.split()) for part in (error.what, error.why, error.todo))
+    return f"error {error.exit_code} {parts}\n".encode()
+
+
+def understand(answer: str, log: str) -> str:
+    """The socket in the daemon's answer, or the error that it names."""
+    kind, _, rest = answer.partition(" ")
+    if kind == "ok" and rest:
+        return rest
+    if answer == _TIMEOUT:
+        raise DaemonError("the daemon did not answer", "no word in time", f"see {log}")
+    code, _, text = rest.partition(" ")
+    if kind == "error" and code.isdigit():
+        raise (UsageError if int(code) == UsageError.exit_code else DaemonError)(*text.split("\t")[:3])
+    raise DaemonError("the daemon died while it started", answer[:200], f"see {log}")
+
+
+def leave_governed_tree() -> list[str]:
+    """Moves this process out of the cgroups of governed trees, else it would end with the tree that started
+    it. Returns what could not be done, as lines for the log."""
+    failures = []
+    for controller, path in proc.cgroups("self").items():
+        outside = outermost_parent(path)
+        folder = None if outside is None else _mount_of(controller)
+        if folder is None:
+            continue
+        target = f"{folder}{outside}/cgroup.procs"
+        try:
+            if outside and outside.endswith(".scope"):  # ours, and by its controllers barred to processes
+                os.makedirs(f"{folder}{outside}/{OUTSIDE}", exist_ok=True)
+                target = f"{folder}{outside}/{OUTSIDE}/cgroup.procs"
+            with open(target, "w", encoding="ascii") as file:
+                file.write(str(os.getpid()))
+        except OSError as error:
+            failures.append(f"cannot leave the cgroup {path} for {target}: {error.strerror}")
+    return failures
+
+
+def outermost_parent(path: str) -> str | None:
+    """``/a/oomless-1/x/oomless-2`` -> ``/a``; None if no part is a governed tree's. The scope that systemd delegated
+    to an installation is none, but what holds its trees."""
+    parts = path.split("/")
+    for index, part in enumerate(parts):
+        if part.startswith("oomless-") and not part.endswith(".scope"):
+            return "/".join(parts[:index])
+    return None
+
+
+def _mount_of(controller: str) -> str | None:
+    """Where the hierarchy of a v1 controller is mounted, or the v2 tree (``""``)."""
+    for line in (proc.read_file("/proc/self/mounts") or b"").decode("utf-8", "replace").splitlines():
+        _, folder, kind, options = line.split(" ")[:4]
+        if kind == "cgroup2" if not controller else kind == "cgroup" and controller in options.split(","):
+            return folder
+    return None

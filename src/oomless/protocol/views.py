@@ -1,0 +1,205 @@
+"""What the daemon shows of itself, as frozen structs that go to JSON as they are.
+
+``StatusView`` and ``DaemonView`` are the objects that ``oomless status --json`` and ``oomless daemon status
+--json`` print. The lease protocol is in ``wire.py``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from oomless.model import Escaped, MachineMemory
+
+TreeState = Literal["running", "waiting", "ended"]
+
+
+class TreeView(msgspec.Struct, frozen=True, kw_only=True):
+    """One tree or slot, or (``kind`` subagent) one inside a host's own process, which has no processes of its own.
+    ``pid`` and ``start`` are its root's; ``seconds`` it has run or waited so far; ``reason`` is why it waits, runs
+    or ended; ``escaped`` are those of its processes that have moved out of its groups and are not back."""
+
+    tree: str
+    kind: str = "tree"
+    name: str
+    klass: str | None = msgspec.field(default=None, name="class")
+    owner: str
+    state: TreeState
+    parent: str | None = None
+    reserved_bytes: int
+    used_bytes: int | None = None
+    processes: int | None = None
+    limit_bytes: int | None = None
+    footprint_source: str | None = None
+    rung: str | None = None
+    pid: int | None = None
+    start: int | None = None
+    seconds: float
+    reason: str = ""
+    exit_code: int | None = None
+    status: str | None = None
+    survivors: int | None = None
+    command: tuple[str, ...] = ()
+    escaped: tuple[Escaped, ...] = ()
+
+
+class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
+    """``verdict``: ``admitted``, ``waiting``, ``refused`` or ``withdrawn``."""
+
+    at: float
+    tree: str
+    name: str
+    verdict: str
+    reason: str
+
+
+class EndView(msgspec.Struct, frozen=True, kw_only=True):
+    """The private memory of a session's process when the subagent number ``ended`` in it ended."""
+
+    ended: int
+    private_bytes: int
+
+
+class SessionView(msgspec.Struct, frozen=True, kw_only=True):
+    """One session of a host. ``sessions`` are the host's ids for it, newest last (``/clear`` gives a new one to the
+    same process). ``pid`` and ``start`` are None until it is registered: then only its subagents are known. ``ends``:
+    how its process grew with those that ended, the last of them, oldest first."""
+
+    host: str
+    sessions: tuple[str, ...]
+    pid: int | None = None
+    start: int | None = None
+    cwd: str = ""
+    seconds: float = 0.0
+    subagents_running: int = 0
+    subagents_waiting: int = 0
+    ends: tuple[EndView, ...] = ()
+
+
+class LeftRunningView(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that outlived its session and was left alone, and why. Only those that still live are listed."""
+
+    pid: int
+    start: int
+    command: str
+    why: str
+    host: str
+    session: str
+    since: float
+
+
+class LeftoverView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the dead process ``root`` of a session that nobody had registered left, and nobody has ended; ``above``
+    are the pids in between, the nearest to ``root`` first. ``spared`` is why it would be left alone, or "" if its
+    lineage proves that it is only left. Listed for as long as it lives; ``start`` is in clock ticks since boot."""
+
+    pid: int
+    start: int
+    command: str
+    host: str
+    session: str
+    root: int
+    above: tuple[int, ...] = ()
+    spared: str = ""
+    since: float
+
+
+class IdleView(msgspec.Struct, frozen=True, kw_only=True):
+    """A process of a live session's, other than its tool shells: for how many seconds it has used next to no CPU time
+    (``sessions/idle.py``), as far as the daemon has watched it, and how much in all of them."""
+
+    pid: int
+    start: int
+    seconds: float
+    cpu_seconds: float
+
+
+class PressureView(msgspec.Struct, frozen=True, kw_only=True):
+    """What all trees together use and may use, or (``group``) those of a batch or project with a budget of its own.
+    ``warned``: they are, or were a moment ago, above the mark at which it is told. ``ending``: the tree that is being
+    ended for the others."""
+
+    group: str | None = None
+    used_bytes: int
+    may_use_bytes: int
+    warned: bool = False
+    ending: str | None = None
+
+
+class StatusView(msgspec.Struct, frozen=True, kw_only=True):
+    """``held_bytes`` is what admission counts for all trees together, ``problem`` what is wrong with the
+    settings that were read last, ``reap`` what they say of what dead sessions leave. ``pid`` is None when no daemon
+    runs; then only ``memory`` says anything."""
+
+    schema: str = "oomless.status/1"
+    pid: int | None
+    memory: MachineMemory
+    budget_bytes: int | None = None
+    held_bytes: int = 0
+    headroom_bytes: int = 0
+    pressure: tuple[PressureView, ...] = ()
+    max_parallel: int | None = None
+    trees: tuple[TreeView, ...] = ()
+    sessions: tuple[SessionView, ...] = ()
+    left_running: tuple[LeftRunningView, ...] = ()
+    leftovers: tuple[LeftoverView, ...] = ()
+    idle: tuple[IdleView, ...] = ()
+    decisions: tuple[DecisionView, ...] = ()
+    reap: Literal["proven", "ask", "off"] = "proven"
+    problem: str | None = None
+
+
+class TokenFiles(msgspec.Struct, frozen=True, kw_only=True):
+    hooks: str
+    mcp: str
+    read: str
+
+
+class DaemonView(msgspec.Struct, frozen=True, kw_only=True):
+    """The memory figures are the daemon's own reading of itself. Everything is None when none runs."""
+
+    schema: str = "oomless.daemon/1"
+    pid: int | None = None
+    socket: str | None = None
+    url: str | None = None
+    token_files: TokenFiles | None = None
+    open_trees: int | None = None
+    private_dirty_bytes: int | None = None
+    uss_bytes: int | None = None
+    pss_bytes: int | None = None
+    version: str | None = None
+
+
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision or an end as it happens; ``kind`` is ``decision`` or ``end``."""
+
+    at: float
+    kind: str
+    tree: str
+    name: str
+    text: str
+
+
+class EndRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of ``POST /v1/trees/<id>/end``."""
+
+    reason: str = "asked for"
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of ``POST /v1/sessions``: a host's session and the process that it runs in. ``source`` is the host's word
+    for how it began."""
+
+    host: str
+    session: str
+    pid: int
+    start: int
+    cwd: str = ""
+    source: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What routes without a view answer: ``ok``, or what went wrong."""
+
+    ok: bool
+    error: str | None = None

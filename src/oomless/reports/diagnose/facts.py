@@ -1,0 +1,162 @@
+"""The facts that a diagnosis stands on, each with where it is from: lines of a text, or the live machine.
+
+Plain facts; what follows from them is in ``claims/`` and ``contradictions/``. Amounts are bytes, and ``text`` is as
+it was written.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from oomless.catalog import Kind
+from oomless.census.findings import Finding
+from oomless.model import MachineMemory
+
+
+class Amount(msgspec.Struct, frozen=True, kw_only=True):
+    """``low`` and ``high`` are equal but for ``400-600 MB``; ``about``: the text says that it is not exact."""
+
+    low: int
+    high: int
+    about: bool = False
+    text: str
+
+
+class Mention(msgspec.Struct, frozen=True, kw_only=True):
+    """A pid in prose. ``roles``: what its line calls it, of the words that exclude each other; ``said``: the words by
+    it, ``lead``: those above its list; ``parent``: who is said to have started it; ``moment``: words of time and
+    measure."""
+
+    line: int
+    pid: int
+    amount: Amount | None = None
+    roles: tuple[str, ...] = ()
+    said: str = ""
+    lead: str = ""
+    parent: int | None = None
+    moment: frozenset[str] = frozenset()
+
+
+class Count(msgspec.Struct, frozen=True, kw_only=True):
+    """``9 active MCP servers``."""
+
+    line: int
+    number: int
+    what: str
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    line: int
+    text: str
+    instances: int | None = None
+    pids: tuple[int, ...] = ()
+
+
+class Enumeration(msgspec.Struct, frozen=True, kw_only=True):
+    """A list with the words above it. ``count``: how many those say that there are; ``partial``: they say that it is
+    only a part."""
+
+    items: tuple[Item, ...]
+    lead: str = ""
+    count: Count | None = None
+    partial: bool = False
+    moment: frozenset[str] = frozenset()
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """An amount that has a name. ``each``: of one of several. ``block``: figures of one block are of one reckoning;
+    numbered ones there may differ (``numbered``)."""
+
+    line: int
+    name: str
+    each: bool
+    numbered: bool
+    amount: Amount
+    block: int
+    moment: frozenset[str] = frozenset()
+
+
+class Total(msgspec.Struct, frozen=True, kw_only=True):
+    """``of``: what it is of, empty for all. ``parts``: the amounts above it that should make it up (empty if none
+    are there). ``scene``: numbers of things that it is for, as ``(5, "subagent")``; ``words``: those of its
+    surroundings that set it apart from others."""
+
+    line: int
+    amount: Amount
+    of: str = ""
+    parts: tuple[Amount, ...] = ()
+    scene: frozenset[tuple[int, str]] = frozenset()
+    words: frozenset[str] = frozenset()
+
+
+class Copies(msgspec.Struct, frozen=True, kw_only=True):
+    """A server that is said or seen to run several times. ``places``: terminals or sessions."""
+
+    name: str
+    number: int
+    places: tuple[str, ...] = ()
+    lines: tuple[int, ...] = ()
+    pids: tuple[int, ...] = ()
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """``place``: its terminal, or its session. ``source``: where the amount is from. ``evidence``: why it is known as
+    what it is said to be; ``called``: what the text calls it."""
+
+    pid: int
+    ppid: int | None = None
+    place: str = ""
+    command: str = ""
+    kind: Kind = "other"
+    program: str = ""
+    server: str = ""
+    bytes: int | None = None
+    source: str = ""
+    lines: tuple[int, ...] = ()
+    called: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """``when``: as the text says it, or a date; ``source``: a line, or the part of the journal."""
+
+    when: str
+    text: str
+    source: str
+
+
+class Inside(msgspec.Struct, frozen=True, kw_only=True):
+    """Subagents that run within a session's own process."""
+
+    session: str
+    number: int
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """A governed tree of a known host that ended, from the journal."""
+
+    tree: str
+    survivors: int
+    peak_bytes: int
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """``copies``: which servers run, each as often as it is said or seen. ``small_model_failed``: the lines that say
+    that memory ran out with a smaller model too. ``inside`` and ``ended`` are known of the live machine only."""
+
+    origin: Literal["text", "live"]
+    memory: MachineMemory | None = None
+    processes: tuple[Process, ...] = ()
+    mentions: tuple[Mention, ...] = ()
+    enumerations: tuple[Enumeration, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    totals: tuple[Total, ...] = ()
+    copies: tuple[Copies, ...] = ()
+    events: tuple[Event, ...] = ()
+    small_model_failed: tuple[int, ...] = ()
+    inside: tuple[Inside, ...] = ()
+    ended: tuple[Ended, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    unreadable: tuple[str, ...] = ()

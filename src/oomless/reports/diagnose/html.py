@@ -1,0 +1,110 @@
+"""The report as one HTML page that loads nothing: its style is within, there is no script, and everything of the case
+is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from html import escape as _escape
+
+from oomless.reports.diagnose.markdown import claims, of_place, short, size, value
+from oomless.reports.diagnose.report import Node, Report
+from oomless.units import format_size
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2rem; border-bottom: 1px solid #ccc; }
+table { border-collapse: collapse; } td, th { text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; } li { overflow-wrap: anywhere; }
+.refuted, .critical { color: #a00; } .supported { color: #060; } .unknown, .source { color: #666; }
+@media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd; }
+.refuted, .critical { color: #f88; } .supported { color: #8d8; } .unknown, .source { color: #aaa; } }
+"""
+#: Nothing may be loaded even if an escape were wrong.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def render(report: Report) -> str:
+    return "\n".join(_page(report)) + "\n"
+
+
+def escape(text: str) -> str:
+    """What cannot be printed is shown as its code."""
+    plain = (
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
+    return _escape("".join(plain), quote=True)
+
+
+def _page(report: Report) -> Iterator[str]:
+    yield "<!doctype html>"
+    yield '<html lang="en"><head><meta charset="utf-8">'
+    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    yield '<meta name="viewport" content="width=device-width">'
+    yield f"<title>Diagnosis</title><style>{_STYLE}</style></head><body>"
+    yield f"<h1>Diagnosis</h1><p>Source: {escape(report.source)}.</p>"
+    yield from _list("Summary", report.summary)
+    yield from _table(
+        "Timeline", ("when", "what", "source"), ((one.when, one.text, one.source) for one in report.timeline)
+    )
+    yield from _tree(report)
+    yield from _table(
+        "Groups",
+        ("kind", "name", "processes", "memory", "source"),
+        ((one.kind, one.name, str(one.processes), size(one.footprint_bytes), one.source) for one in report.groups),
+    )
+    yield from _findings(report)
+    for title, group in claims(report):
+        yield from _section(title, "ul", (_claim(one.verdict, one.text, one.evidence) for one in group))
+    yield from _table(
+        "Contradictions",
+        ("about", "values", "lines"),
+        ((one.about, " / ".join(one.values), ", ".join(map(str, one.lines))) for one in report.contradictions),
+    )
+    yield from _list("What to do now", report.now)
+    yield from _list("What to do for good", report.for_good)
+    yield from _table(
+        "Metrics", ("what", "value", "source"), ((one.name, value(one), one.source) for one in report.metrics)
+    )
+    yield from _list("Not read", report.unreadable)
+    yield "</body></html>"
+
+
+def _section(title: str, tag: str, parts: Iterable[str]) -> Iterator[str]:
+    found = list(parts)
+    if found:
+        yield from (f"<h2>{title}</h2>", f"<{tag}>", *found, f"</{tag}>")
+
+
+def _list(title: str, texts: Iterable[str]) -> Iterator[str]:
+    yield from _section(title, "ul", (f"<li>{escape(text)}</li>" for text in texts))
+
+
+def _table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    body = ["".join(("<tr>", *(f"<td>{escape(cell)}</td>" for cell in row), "</tr>")) for row in rows]
+    if body:
+        first = "".join(("<tr>", *(f"<th>{name}</th>" for name in head), "</tr>"))
+        yield from _section(title, "table", (first, *body))
+
+
+def _tree(report: Report) -> Iterator[str]:
+    yield from _section("Process tree", "pre", (_node(node, of_place(report)) for node in report.tree))
+
+
+def _node(node: Node, at: str) -> str:
+    known = f" {format_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
+    source = f' <span class="source">({escape(node.source)})</span>' if node.source else ""
+    place = f" {at} {escape(node.place)}" if node.place else ""
+    return f"{'  ' * node.depth}{node.pid} {escape(node.kind)}{place}{known}{source}: {escape(short(node.what))}"
+
+
+def _findings(report: Report) -> Iterator[str]:
+    yield from _section(
+        "Findings",
+        "ul",
+        (_claim(one.severity, one.title, (*one.evidence, f"what to do: {one.action}")) for one in report.findings),
+    )
+
+
+def _claim(verdict: str, text: str, evidence: Iterable[str]) -> str:
+    inner = "".join(f"<li>{escape(one)}</li>" for one in evidence)
+    return f'<li><b class="{escape(verdict)}">{escape(verdict)}</b>: {escape(text)}<ul>{inner}</ul></li>'

@@ -1,0 +1,178 @@
+"""A case from this machine: one look of ``scan``, and what the journal holds of the time before.
+
+The journal is opened for reading only, for the daemon is its one writer; where there is none, nothing was governed.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from oomless.catalog import Catalog
+from oomless.journal import Decision, Journal, TreeRow
+from oomless.journal.facts import ReapRow
+from oomless.journal.opening import journal_error
+from oomless.journal.schema import VERSION
+from oomless.journal.sessions import SessionRows
+from oomless.redact import command_line
+from oomless.reports.diagnose.facts import Case, Copies, Ended, Event, Inside, Process
+from oomless.reports.scan import ProcessRow, ScanReport
+from oomless.units import format_size
+
+#: Rows of each table that are looked at; the newest of the time asked for are among them.
+MOST_ROWS = 2000
+#: A report that people read names no more events than this; the newest stay.
+MOST_EVENTS = 200
+_CUT = 60
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    trees: tuple[TreeRow, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    reaps: tuple[ReapRow, ...] = ()
+    problem: str = ""
+
+
+def read(path: str, since: float) -> History:
+    """What the journal holds from the time ``since`` on; raises JournalError. One of another version is left to the
+    daemon, which brings it up to date, and named."""
+    if not os.path.exists(path):
+        return History()
+    escaped = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    try:
+        db = sqlite3.connect(f"file:{escaped}?mode=ro", uri=True, timeout=2.0, isolation_level=None)
+    except sqlite3.Error as error:
+        raise journal_error(path, error, "open") from None
+    journal = Journal(db, path)
+    try:
+        version = _version(db, path)
+        if version != VERSION:
+            return History(
+                problem=f"the journal has schema {version}, not {VERSION}: start the daemon, which updates it"
+            )
+        return History(
+            trees=tuple(row for row in journal.recent(MOST_ROWS) if _last(row) >= since),
+            decisions=tuple(one for one in journal.decisions(MOST_ROWS) if one.at >= since),
+            reaps=tuple(one for one in SessionRows(journal).reaps(MOST_ROWS) if one.at >= since),
+        )
+    finally:
+        journal.close()
+
+
+def _version(db: sqlite3.Connection, path: str) -> int:
+    try:
+        return int(db.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.Error as error:
+        raise journal_error(path, error, "read") from None
+
+
+def _last(row: TreeRow) -> float:
+    return row.ended_at or row.started_at or row.intent.intended_at
+
+
+def build(report: ScanReport, inside: Iterable[Inside], history: History, catalog: Catalog, since: float) -> Case:
+    events = sorted(_events(history), key=lambda pair: pair[0])
+    newest = [event for at, event in events if at >= since][-MOST_EVENTS:]
+    return Case(
+        origin="live",
+        memory=report.memory,
+        processes=tuple(_process(row) for row in report.processes),
+        copies=_copies(report.processes),
+        events=tuple(newest),
+        inside=tuple(one for one in inside if one.number),
+        ended=tuple(_ended(history.trees, catalog)),
+        findings=report.findings,
+        unreadable=(history.problem,) if history.problem else (),
+    )
+
+
+def _process(row: ProcessRow) -> Process:
+    return Process(
+        pid=row.pid,
+        ppid=row.ppid,
+        place=_place(row),
+        command=row.command,
+        kind=row.kind,
+        program=row.host or "",
+        server=row.server or "",
+        bytes=row.footprint_bytes,
+        source=row.footprint_source,
+        evidence=row.evidence,
+    )
+
+
+def _place(row: ProcessRow) -> str:
+    return f"{row.host or 'session'} {row.session.partition(':')[0][:8]}" if row.session else ""
+
+
+def _copies(rows: Iterable[ProcessRow]) -> tuple[Copies, ...]:
+    """An instance is a process of a server with none of the same server above it."""
+    by_server: dict[str, list[ProcessRow]] = {}
+    for row in rows:
+        if row.server:
+            by_server.setdefault(row.server, []).append(row)
+    return tuple(_seen(name, group) for name, group in sorted(by_server.items()))
+
+
+def _seen(name: str, group: list[ProcessRow]) -> Copies:
+    pids = {row.pid for row in group}
+    return Copies(
+        name=name,
+        number=sum(row.ppid not in pids for row in group),
+        places=tuple(sorted({place for row in group if (place := _place(row))})),
+        pids=tuple(sorted(pids)),
+    )
+
+
+def _ended(trees: Iterable[TreeRow], catalog: Catalog) -> Iterator[Ended]:
+    """Only those that ran a known host: what a governed command does says nothing of agents."""
+    for row in trees:
+        known = catalog.recognise(row.intent.argv) if row.intent.argv else None
+        if row.record is not None and known is not None and known.program.host:
+            record = row.record
+            yield Ended(tree=record.tree, survivors=record.survivors, peak_bytes=record.peak_bytes)
+
+
+def _events(history: History) -> Iterator[tuple[float, Event]]:
+    for row in history.trees:
+        yield from _of_tree(row)
+    for decision in history.decisions:
+        # What was admitted at once is told by its start.
+        if decision.verdict != "admitted":
+            text = f"{_shown(decision.name)} {decision.verdict}: {decision.reason}"
+            yield decision.at, _event(decision.at, text, "decisions")
+    for reap in history.reaps:
+        whose = f"session {reap.host} {reap.session[:8]} ended" if reap.session else f"reap ({reap.why})"
+        counts = f"{len(reap.ended)} ended, {len(reap.left)} could not be, {len(reap.left_running)} left running"
+        yield reap.at, _event(reap.at, f"{whose}: {counts}", "reaps")
+
+
+def _of_tree(row: TreeRow) -> Iterator[tuple[float, Event]]:
+    name = f"{_shown(row.intent.name)} ({row.intent.tree})"
+    if row.started_at is not None:
+        yield row.started_at, _event(row.started_at, f"{name} started", "trees")
+    if row.ended_at is None:
+        return
+    if row.record is not None:
+        record = row.record
+        peak = f"peak {format_size(record.peak_bytes)} ({record.peak_source})"
+        how = f"{record.status}, {record.survivors} survivors, {peak}"
+    elif row.sweep is not None:
+        how = f"swept, {row.sweep.ended} ended, {len(row.sweep.left)} left"
+    else:
+        how = "no record"
+    yield row.ended_at, _event(row.ended_at, f"{name} ended: {how}", "trees")
+
+
+def _shown(name: str) -> str:
+    text = command_line((name,))
+    return text if len(text) <= _CUT else f"{text[: _CUT - 1]}…"
+
+
+def _event(at: float, text: str, table: str) -> Event:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    return Event(when=when, text=text, source=f"journal: {table}")

@@ -1,0 +1,133 @@
+"""The report as Markdown. What is of the case is escaped: a command line is text, and makes no tag, image or
+table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from oomless.reports.diagnose.claims import Claim
+from oomless.reports.diagnose.report import Metric, Node, Report
+from oomless.units import format_size
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]|~<>&$])")
+#: At the beginning of an item these would begin another one, or a heading.
+_FIRST = re.compile(r"^(?:[#+=-]|\d{1,9}(?=[.)](?:\s|$)))")
+_ADDRESS = re.compile(r"\b(https?|ftp|www)(?=[:.])", re.IGNORECASE)
+_LONGEST = 120
+_BLANK = re.compile(r"\s+")
+
+
+def render(report: Report) -> str:
+    return "\n".join(_lines(report)) + "\n"
+
+
+def escape(text: str) -> str:
+    """One line in which nothing has a meaning; what cannot be printed is shown as its code."""
+    plain = "".join(_shown(c) for c in text)
+    escaped = _SPECIAL.sub(r"\\\1", _BLANK.sub(" ", plain).strip())
+    first = _FIRST.match(escaped)
+    if first is not None:
+        at = first.end() if first[0].isdigit() else 0
+        escaped = f"{escaped[:at]}\\{escaped[at:]}"
+    return _ADDRESS.sub("\\1\u200b", escaped)
+
+
+def _shown(c: str) -> str:
+    if c.isprintable():
+        return c
+    return " " if c.isspace() else c.encode("unicode_escape", "surrogatepass").decode()
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield "# Diagnosis"
+    yield ""
+    yield f"Source: {escape(report.source)}."
+    yield from _list("Summary", report.summary)
+    yield from _section("Timeline", (_timed(one.when, one.text, one.source) for one in report.timeline))
+    yield from _section("Process tree", (_node(node, of_place(report)) for node in report.tree))
+    yield from _table(
+        "Groups",
+        ("kind", "name", "processes", "memory", "source"),
+        ((one.kind, one.name, str(one.processes), size(one.footprint_bytes), one.source) for one in report.groups),
+    )
+    for title, rows in (
+        ("Findings", [(f"{one.severity}: {one.title}", one.evidence, one.action) for one in report.findings]),
+        *((title, [(f"{c.verdict}: {c.text}", c.evidence, "") for c in group]) for title, group in claims(report)),
+    ):
+        yield from _nested(title, rows)
+    yield from _section(
+        "Contradictions",
+        (
+            f"- {escape(one.about)}: {escape(' / '.join(one.values))} (lines {', '.join(map(str, one.lines))})"
+            for one in report.contradictions
+        ),
+    )
+    yield from _list("What to do now", report.now)
+    yield from _list("What to do for good", report.for_good)
+    yield from _table(
+        "Metrics", ("what", "value", "source"), ((one.name, value(one), one.source) for one in report.metrics)
+    )
+    yield from _list("Not read", report.unreadable)
+
+
+def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+    found = list(lines)
+    if found:
+        yield from ("", f"## {title}", "", *found)
+
+
+def _list(title: str, texts: Iterable[str]) -> Iterator[str]:
+    yield from _section(title, (f"- {escape(text)}" for text in texts))
+
+
+def _nested(title: str, rows: Iterable[tuple[str, tuple[str, ...], str]]) -> Iterator[str]:
+    def lines() -> Iterator[str]:
+        for head, evidence, action in rows:
+            yield f"- {escape(head)}"
+            yield from (f"  - {escape(one)}" for one in evidence)
+            if action:
+                yield f"  - what to do: {escape(action)}"
+
+    yield from _section(title, lines())
+
+
+def _table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    body = [f"| {' | '.join(escape(cell) for cell in row)} |" for row in rows]
+    if body:
+        yield from _section(title, (f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *body))
+
+
+def _timed(when: str, text: str, source: str) -> str:
+    return f"- {escape(when)}{': ' if when else ''}{escape(text)} ({escape(source)})"
+
+
+def _node(node: Node, at: str) -> str:
+    known = f", {format_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
+    source = f" ({escape(node.source)})" if node.source else ""
+    place = f" {at} {escape(node.place)}" if node.place else ""
+    return f"{'  ' * node.depth}- {node.pid} {escape(node.kind)}{place}{known}{source}: {escape(short(node.what))}"
+
+
+def claims(report: Report) -> list[tuple[str, list[Claim]]]:
+    """On the cause, and on totals that the text states."""
+    sections = (("Claims", "cause"), ("Stated totals", "total"))
+    return [(title, [one for one in report.claims if one.about == about]) for title, about in sections]
+
+
+def of_place(report: Report) -> str:
+    """Places are terminals in a text, sessions on this machine."""
+    return "on" if report.origin == "text" else "of"
+
+
+def short(text: str) -> str:
+    """Of a long command line people need the beginning; JSON has all of it."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def size(known: int | None) -> str:
+    return "not given" if known is None else format_size(known)
+
+
+def value(metric: Metric) -> str:
+    return format_size(metric.value) if metric.unit == "bytes" else str(metric.value)

@@ -1,0 +1,199 @@
+"""What prose says of processes: pids and what they are called, lists and how much they are said to hold, copies of
+servers. Pure.
+
+Amounts that have a name, and totals, are in ``reckoning.py``; what happened when in ``story.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from oomless.reports.diagnose.amounts import amounts
+from oomless.reports.diagnose.document import Line, lists, moment
+from oomless.reports.diagnose.facts import Amount, Copies, Count, Enumeration, Item, Mention
+
+_PIDS = re.compile(
+    r"\bPIDs?\s*[:#=]?\s*(\d{1,7}(?:\s*(?:,|/|and|&)\s*\d{1,7}\b(?!\s*(?:MB|GB|KB|%)))*)", re.IGNORECASE
+)
+_NUMBER = re.compile(r"\d{1,7}")
+#: One process is one of these at most.
+_ROLES = {
+    "main session": r"main (?:claude )?(?:session|agent)|(?:parent|primary) session|claude code main",
+    "subagent": r"sub-?agents?",
+    "extension host": r"extension hosts?",
+    "MCP server": r"mcp[ -]servers?",
+    "language server": r"language servers?|tsserver|eslint(?: server)?|typescript server",
+    "dev server": r"dev(?:elopment)? servers?",
+    "renderer": r"renderers?",
+    "terminal": r"terminal emulator|iterm2?",
+}
+_ROLE = re.compile(
+    "|".join(rf"(?P<r{at}>\b(?:{words})\b)" for at, words in enumerate(_ROLES.values())), re.IGNORECASE
+)
+#: What comes before a word that is then said of another process, or denied.
+_OTHERS = re.compile(
+    r"(?:\b(?:of|for|by|to|from|in|its|their|spawn\w*|start\w*|not|never|no|with|without)|n't)\s+"
+    r"(?:(?:a|an|the|each|every|all|its|any)\s+)?(?:[\w-]+\s+)?$",
+    re.IGNORECASE,
+)
+_PARENT = re.compile(r"\bparent\b|\b(?:spawn|start|fork|launch)(?:ed|s)?\b[^:]*:$", re.IGNORECASE)
+_NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_WORDS = {word: number for number, word in enumerate(_NUMBERS, 2)}
+_COUNT = re.compile(
+    rf"(?<![\w.,/×=~≈<>-])(?P<number>\d{{1,4}}|{'|'.join(_WORDS)})\s+(?P<what>(?:[A-Za-z][\w.-]*\s+){{0,4}}?[A-Za-z][\w-]*s)\b",
+    re.IGNORECASE,
+)
+_UNCOUNTED = re.compile(
+    r"(?:times|seconds|minutes|hours|days|weeks|months|years|bytes|percent|points|cores|[KMG]i?Bs)$", re.IGNORECASE
+)
+#: Before a number: it is no count of what is listed below.
+_HEDGED = re.compile(
+    r"(?:\b(?:than|least|most|about|around|some|over|under|up to|of the|maximum|max|every|after|when|if|until|once|of"
+    r"|before|for|with|during|using|on|another|other|next|first|last|limit(?:ed)? to)|[~≈<>≥≤])\s*$",
+    re.IGNORECASE,
+)
+_PARTIAL = re.compile(
+    r"\b(?:largest|biggest|top|worst|some|including|include|e\.g\.|for example|such as|among|remaining|others?|rest"
+    r"|new|newest|oldest|first|last|only|partial|sample|selected|of (?:these|them|which))\b",
+    re.IGNORECASE,
+)
+_INSTANCES = re.compile(
+    r"\b(\d{1,4})\s+(?:\w+\s+)?(?:instances?|copies|copy|processes)\b|[x×]\s?(\d{1,4})\b|\b(\d{1,4})\s?[x×](?!\s?\d)",
+    re.IGNORECASE,
+)
+_COPIES = re.compile(
+    r"\b(\d{1,4}|two|three|four)\s+(?:instances|copies)\s+of\s+([\w@./-]{2,80})(?:\s+mcp)?\s*(\([^)]{1,200}\))?",
+    re.IGNORECASE,
+)
+_PLACES = re.compile(r"\b(?:tty)?s\d{3}\b|\bpts/\d{1,4}\b|\btty\d{1,3}\b")
+_IN_BRACKETS = re.compile(r"\([^)]{0,300}\)")
+_TOTAL = re.compile(r"(?:grand |overall |in )?(?:total|sum)\b", re.IGNORECASE)
+_SHORT = 4
+
+
+def mentions(document: tuple[Line, ...]) -> tuple[Mention, ...]:
+    """Each pid that a line names, with the words and the amount that stand by it."""
+    above = {item.number: leads for items, leads in lists(document) for item in items}
+    return tuple(one for line in document for one in _mentions(line, above.get(line.number, ())))
+
+
+def _mentions(line: Line, leads: tuple[Line, ...]) -> Iterator[Mention]:
+    found = list(_PIDS.finditer(line.text))
+    parent = next((pids[0] for lead in leads if (pids := _parents(lead))), None)
+    when = moment(line.text, line.heading, *(lead.text for lead in leads))
+    for at, match in enumerate(found):
+        start = 0 if at == 0 else match.start()
+        end = found[at + 1].start() if at + 1 < len(found) else len(line.text)
+        clause = line.text[start:end]
+        pids = [int(number) for number in _NUMBER.findall(match[1])]
+        amount = _amount(clause, match.end() - start) if len(pids) == 1 else None
+        for pid in pids:
+            yield Mention(
+                line=line.number,
+                pid=pid,
+                amount=amount,
+                roles=roles(clause) or (_lead_roles(leads[0]) if leads and len(found) == 1 else ()),
+                said=clause,
+                lead=leads[0].text if leads else "",
+                parent=parent,
+                moment=when,
+            )
+
+
+def _parents(lead: Line) -> list[int]:
+    pids = [int(number) for match in _PIDS.finditer(lead.text) for number in _NUMBER.findall(match[1])]
+    return pids if len(pids) == 1 and _PARENT.search(lead.text) else []
+
+
+def _amount(clause: str, after: int) -> Amount | None:
+    """The first amount behind the pid, else the one before it. Where there are two, it is said how it changed."""
+    found = [one for one in amounts(clause) if not one.denied]
+    behind = [one for one in found if one.start >= after]
+    near = behind or found
+    return near[0].amount if len(near) == 1 or (behind and "=" in clause) else None
+
+
+def roles(text: str) -> tuple[str, ...]:
+    """What the words of a line say that its process is; not what they deny, or say of another one."""
+    names = tuple(_ROLES)
+    found = (
+        names[int((match.lastgroup or "r0")[1:])]
+        for match in _ROLE.finditer(text)
+        if not _OTHERS.search(text[: match.start()][-60:])
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def _lead_roles(lead: Line) -> tuple[str, ...]:
+    """``Subagent processes (5 running):`` says it of each item; a role elsewhere in the line does not."""
+    head = _IN_BRACKETS.sub("", lead.text).rstrip(": ")
+    for word in ("processes", "process", "instances", "pids", "PIDs"):
+        head = head.removesuffix(word).rstrip()
+    last = [match for match in _ROLE.finditer(head) if match.end() == len(head)]
+    return roles(head) if last and len(roles(head)) == 1 else ()
+
+
+def enumerations(document: tuple[Line, ...]) -> tuple[Enumeration, ...]:
+    return tuple(one for items, leads in lists(document) if (one := _enumeration(items, leads)) is not None)
+
+
+def _enumeration(lines: tuple[Line, ...], leads: tuple[Line, ...]) -> Enumeration | None:
+    """None for sentences, and for the parts of a sum: their number is not that of anything."""
+    items = tuple(_item(line) for line in lines)
+    named = sum(bool(item.pids or item.instances) for item in items)
+    if any(_TOTAL.match(item.text) for item in items):
+        return None
+    if named <= len(items) / 2 and not all(_is_name(item.text) for item in items):
+        return None
+    text = " ".join(lead.text for lead in reversed(leads))
+    return Enumeration(
+        items=items,
+        lead=text,
+        count=next((count for lead in leads if (count := count_in(lead)) is not None), None),
+        partial=_PARTIAL.search(text) is not None,
+        moment=moment(text, lines[0].heading),
+    )
+
+
+def _item(line: Line) -> Item:
+    found = _INSTANCES.search(line.text)
+    pids = tuple(int(number) for match in _PIDS.finditer(line.text) for number in _NUMBER.findall(match[1]))
+    instances = int(next(group for group in found.groups() if group)) if found else None
+    return Item(line=line.number, text=line.text, instances=instances, pids=pids)
+
+
+def _is_name(text: str) -> bool:
+    words = _IN_BRACKETS.sub("", text).split(":")[0].split()
+    return 0 < len(words) <= _SHORT and not text.endswith((".", "!"))
+
+
+def count_in(line: Line) -> Count | None:
+    """The one count of a line; of several it is not known which is of the list."""
+    found = [match for match in _COUNT.finditer(line.text) if not _UNCOUNTED.search(match["what"])]
+    if len(found) != 1 or _HEDGED.search(line.text[: found[0].start()][-30:]):
+        return None
+    return Count(line=line.number, number=_value(found[0]["number"]), what=found[0]["what"])
+
+
+def _value(text: str) -> int:
+    return _WORDS.get(text.lower()) or int(text)
+
+
+def copies(document: tuple[Line, ...]) -> tuple[Copies, ...]:
+    """``2 instances of NAME (s008 and s022)``."""
+    return tuple(
+        Copies(
+            name=match[2].rstrip(".,"),
+            number=_value(match[1]),
+            places=tuple(
+                dict.fromkeys(
+                    place.removeprefix("tty") if "ttys" in place else place
+                    for place in _PLACES.findall(match[3] or "")
+                )
+            ),
+            lines=(line.number,),
+        )
+        for line in document
+        for match in _COPIES.finditer(line.text)
+    )

@@ -1,0 +1,251 @@
+"""Amounts that prose gives a name to, and totals with the parts that should make them up. Pure.
+
+What a pid takes is in ``prose.py``; whether figures agree is judged in ``contradictions/``.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+
+from oomless.reports.diagnose.amounts import Found, amounts
+from oomless.reports.diagnose.document import Line, moment, openings
+from oomless.reports.diagnose.facts import Amount, Figure, Total
+
+_LABEL = re.compile(r"^(?P<label>[^:=]{2,80}?)\s*[:=]\s*(?P<rest>\S.*)$")
+_EACH = re.compile(
+    r"\b(?:each|every|per)[ -](?P<name>[A-Za-z][\w .-]{1,40}?)\s+"
+    r"(?:consum\w+|us(?:es|ed|ing)|tak(?:es|ing)|took|need(?:s|ed)|cost(?:s)?|holds?|is|was)\s+(?:up\s+)?(?:to\s+)?$",
+    re.IGNORECASE,
+)
+_BEHIND = re.compile(
+    r"^\s*(?:each\s+)?(?:per|for each|for every|a)\s+(?P<name>[A-Za-z][\w-]*(?:\s+[A-Za-z][\w-]*)?)", re.IGNORECASE
+)
+_IN_BRACKETS = re.compile(r"\([^)]{0,300}\)")
+_NUMBERED = re.compile(r"\s*#?\b\d{1,4}$")
+_ARTICLES = frozenset({"a", "an", "the", "each", "every", "per", "one", "and", "plus", "+"})
+_ONLY_TOTAL = re.compile(
+    r"(?:grand |overall |in )?(?:total|sum)s?(?:(?: memory)? (?:usage|use|used|consumption|footprint))?",
+    re.IGNORECASE,
+)
+#: What a machine has, may use or has left is no sum of what programs use.
+_NO_USE = re.compile(
+    r"\b(?:free|available|limit|budget|max(?:imum)?|physical|installed|ram|swap|capacity|threshold|of which)\b",
+    re.IGNORECASE,
+)
+_TOTAL_BEFORE = re.compile(
+    r"\b(?:in |a )?total(?:s|led|ling)?(?: memory(?= (?:us|cons|foot)))?(?: usage| use| consumption| footprint)?"
+    r"(?:\s+(?:of|was|is|came to|reached|to))?\s*:?\s*$",
+    re.IGNORECASE,
+)
+_TOTAL_BEHIND = re.compile(r"^\s*(?:in\s+)?total\b", re.IGNORECASE)
+_SCOPE = re.compile(r"^\s*(?:for|of|by|in)\s+([\w-]+(?:\s+[\w-]+){0,2})", re.IGNORECASE)
+_SUM = re.compile(r"^(?:grand |overall |in )?(?:total|sum|together)", re.IGNORECASE)
+_ADDED = re.compile(r"^\s*(?:\+|plus\b|and\b)", re.IGNORECASE)
+_THINGS = re.compile(r"(?<![\w.,×=-])(\d{1,3})\s+((?:[A-Za-z][\w-]*\s+){0,3}[A-Za-z][\w-]*)")
+_ATTRIBUTES = frozenset(
+    {"parallel", "sequential", "concurrent", "more", "total", "with", "from", "that", "were", "average", "spawn"}
+)
+_UNITS = re.compile(r"(?:[kmgt]i?b|percent|seconds?|minutes?|hours?|days?)$")
+_APART = re.compile(
+    r"\b(?:before|with(?! \d)|without|limit(?:ed)?|governed|ungoverned|haiku|sonnet|opus|old|new|debug|release|linux"
+    r"|macos|windows|fixed|idle|expected|estimated|planned|rss|pss|vsz|virtual|peak|v\d+(?:\.\d+)*|version \d+)\b",
+    re.IGNORECASE,
+)
+_WORDS_OF_LABEL = 6
+
+
+def figures(document: tuple[Line, ...]) -> tuple[Figure, ...]:
+    above = openings(document)
+    return tuple(one for line in document for one in _figures(line, above[line.block]))
+
+
+def _figures(line: Line, opening: Line) -> Iterator[Figure]:
+    found = [one for one in amounts(line.text) if not one.denied]
+    if not found:
+        return
+    when = moment(line.text, line.heading, opening.text)
+    label = _labelled(line.text, found)
+    if label is not None:
+        name, numbered, each, amount = label
+        yield _figure(line, name, each or numbered, numbered, amount, when)
+    for one in found:
+        before = _EACH.search(line.text[: one.start][-80:])
+        behind = _BEHIND.match(line.text[one.end :])
+        for match in (before, behind):
+            if match is not None and (name := _name(match["name"], True)):
+                yield _figure(line, name, True, False, one.amount, when)
+
+
+def _figure(line: Line, name: str, each: bool, numbered: bool, amount: Amount, when: frozenset[str]) -> Figure:
+    return Figure(
+        line=line.number, name=name, each=each, numbered=numbered, amount=amount, block=line.block, moment=when
+    )
+
+
+def _labelled(text: str, found: list[Found]) -> tuple[str, bool, bool, Amount] | None:
+    """Name, whether it is numbered, whether it is of one of several, and the amount of ``NAME: 5 MB``."""
+    match = _LABEL.match(text)
+    if match is None or match["label"].lstrip('"').lower().startswith("pid") or amounts(match["label"]):
+        return None
+    starts = [match.start("rest") + len(gap[0]) for gap in re.finditer(r"(?:^|=\s{0,3})[+~≈\s]{0,3}", match["rest"])]
+    at = match.start("rest")
+    first = next(
+        (one for one in found if text[at : one.start].strip("+ ") == "" or _after_equals(text[at : one.start])), None
+    )
+    if first is None or not starts:
+        return None
+    label = match["label"]
+    plain = _IN_BRACKETS.sub(" ", label).strip(" -")
+    numbered = _NUMBERED.search(plain) is not None
+    each = re.search(r"\b(?:each|every|per)\b", label, re.IGNORECASE) is not None
+    each = each or re.match(r"\s*(?:each|apiece)\b", text[first.end :], re.IGNORECASE) is not None
+    name = _name(_NUMBERED.sub("", plain), each or numbered)
+    return (name, numbered, each, first.amount) if name else None
+
+
+def _after_equals(between: str) -> bool:
+    """``3 Node.js processes = `` before the amount."""
+    return between.rstrip("+ ").endswith("=")
+
+
+def _name(text: str, single: bool) -> str:
+    text = re.sub(r"\b(?:per|each)-", "", text.lower()).replace("sub-agent", "subagent")
+    words = [word.strip("\"'.,-") for word in text.split()]
+    words = [word for word in words if word and word not in _ARTICLES]
+    if not words or len(words) > _WORDS_OF_LABEL or not any(c.isalpha() for c in words[-1]):
+        return ""
+    if single and words[-1].endswith("s") and not words[-1].endswith("ss"):
+        words[-1] = words[-1][:-1]
+    return " ".join(words)
+
+
+def totals(document: tuple[Line, ...]) -> tuple[Total, ...]:
+    above, blocks = openings(document), _blocks(document)
+    starts = sorted(blocks)
+    found = [one for line in document if (one := _total(line, above[line.block], blocks, starts)) is not None]
+    return tuple(_last_of_running(found, document))
+
+
+def _total(line: Line, opening: Line, blocks: dict[int, list[Line]], starts: list[int]) -> Total | None:
+    for one in amounts(line.text):
+        before, behind = line.text[: one.start], line.text[one.end :]
+        if one.denied or not (_TOTAL_BEFORE.search(before[-60:]) or _TOTAL_BEHIND.match(behind) or _named(before)):
+            continue
+        around, of = f"{opening.text} {line.text}", _of(before, behind)
+        sums = _SUM.match(line.text) is not None or _ADDED.match(line.text) is not None
+        return Total(
+            line=line.number,
+            amount=one.amount,
+            of=of,
+            parts=tuple(_parts(line, of, blocks, starts)) if sums else (),
+            scene=frozenset(_scene(opening.text) | _scene(_labels(line.text))),
+            words=frozenset(match[0].lower() for match in _APART.finditer(around)),
+        )
+    return None
+
+
+def _named(before: str) -> bool:
+    """``TOTAL VSCode helpers: ``."""
+    return re.fullmatch(r"total\s+[^:=]{2,60}[:=]\s*[+~≈]?\s*", before, re.IGNORECASE) is not None
+
+
+def _of(before: str, behind: str) -> str:
+    """What the total is of: empty for all."""
+    label = _IN_BRACKETS.sub("", re.split(r"[:=]", before)[0]).strip()
+    if _named(before):
+        rest = re.sub(r"^total\s+", "", label, flags=re.IGNORECASE)
+        return "" if _ONLY_TOTAL.fullmatch(label) or re.match(r"(?:with|for|of) \d", rest) else _name(rest, False)
+    if _TOTAL_BEFORE.search(before[-60:]):
+        scope = _SCOPE.match(behind)
+        return scope[1].lower() if scope else ""
+    if _ADDED.match(before) or _NUMBERED.search(label) or _ONLY_TOTAL.fullmatch(label):
+        return ""
+    return _name(label, False)
+
+
+def _labels(text: str) -> str:
+    """``Subagent 5: ...`` as ``5 Subagent``."""
+    label = _IN_BRACKETS.sub("", re.split(r"[:=]", text)[0]).strip()
+    number = re.search(r"\b(\d{1,3})$", label)
+    return f"{number[1]} {_NUMBERED.sub('', label)}" if number else text
+
+
+def _scene(text: str) -> set[tuple[int, str]]:
+    """Numbers of things: ``5 parallel subagents`` -> (5, subagent)."""
+    found = set()
+    for match in _THINGS.finditer(text):
+        words = [word.lower() for word in match[2].split()]
+        if _UNITS.match(words[0]) or int(match[1]) < 2:
+            continue
+        found |= {
+            (int(match[1]), word.removesuffix("s")) for word in words if len(word) > 3 and word not in _ATTRIBUTES
+        }
+    return found
+
+
+def _blocks(document: tuple[Line, ...]) -> dict[int, list[Line]]:
+    found: dict[int, list[Line]] = {}
+    for line in document:
+        found.setdefault(line.block, []).append(line)
+    return found
+
+
+def _parts(total: Line, of: str, blocks: dict[int, list[Line]], starts: list[int]) -> Iterator[Amount]:
+    """The amounts above a total: in its block, or, where it stands alone, in the block before, if that is of the same
+    things. Nothing if one of them has no figure."""
+    here = [line for line in blocks[total.block] if line.number < total.number]
+    if not any(amounts(line.text) for line in here):
+        before = bisect_left(starts, total.block)
+        here = blocks[starts[before - 1]] if before and blocks[total.block][0].number == total.number else []
+        text = " ".join(line.text.lower() for line in here)
+        here = here if not of or any(word.removesuffix("s") in text for word in of.split() if len(word) > 3) else []
+    depths = [line.depth for line in here if line.depth is not None]
+    rows = [line for line in here if (line.depth == min(depths) if depths else amounts(line.text))]
+    if any(_NO_USE.search(line.text) or not amounts(line.text) for line in (total, *rows)):
+        return
+    if _ADDED.match(total.text):
+        yield from _added(total, rows)
+    elif all(line.depth is not None or _LABEL.match(line.text) or "=" in line.text for line in rows):
+        yield from (amount for line in rows if (amount := _part(line)) is not None)
+
+
+def _added(total: Line, rows: Iterable[Line]) -> Iterator[Amount]:
+    """``+ base (1,000 MB) = 3,500 MB total``."""
+    own = amounts(total.text.partition("=")[0])
+    if own:
+        yield from (amount for line in rows if (amount := _part(line)) is not None)
+        yield own[0].amount
+
+
+def _part(line: Line) -> Amount | None:
+    """What a line adds: the result of a product, the first amount of others."""
+    left, equals, right = line.text.partition("=")
+    product = equals and re.search(r"\d\s*[x×*]\s*\d", left)
+    found = (amounts(left) if not product else []) or amounts(right)
+    if re.match(r"\s*total\b", line.text, re.IGNORECASE) or not found or found[0].denied:
+        return None
+    return found[0].amount
+
+
+def _last_of_running(found: list[Total], document: tuple[Line, ...]) -> Iterator[Total]:
+    """Of numbered lines that add up, ``Subagent 1: +500 MB = 1,500 MB total``, the last has the total; its parts are
+    the total of the line before and its own."""
+    by_number = {line.number: line for line in document}
+    running = {one.line for one in found if _NUMBERED.search(re.split(r"[:=(]", by_number[one.line].text)[0].strip())}
+    for at, one in enumerate(found):
+        if one.line not in running:
+            yield one
+        elif not (at + 1 < len(found) and found[at + 1].line in running and _same(by_number, one, found[at + 1])):
+            yield _ran(one, found[at - 1] if at and _same(by_number, found[at - 1], one) else None, by_number)
+
+
+def _same(by_number: dict[int, Line], one: Total, other: Total) -> bool:
+    return by_number[one.line].block == by_number[other.line].block
+
+
+def _ran(last: Total, before: Total | None, by_number: dict[int, Line]) -> Total:
+    own = amounts(by_number[last.line].text.partition("=")[0])
+    parts = (before.amount, own[0].amount) if before is not None and own else ()
+    return Total(line=last.line, amount=last.amount, of=last.of, parts=parts, scene=last.scene, words=last.words)

@@ -1,0 +1,275 @@
+"""The report: what ``oomless diagnose --json`` prints, and how it is made of a case.
+
+Pure. Showing it to people is ``markdown.py`` and ``html.py``; each figure here says where it is from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import msgspec
+
+from oomless.census.findings import Finding
+from oomless.model import MachineMemory
+from oomless.reports.diagnose.claims import Claim, claims
+from oomless.reports.diagnose.contradictions import Contradiction, contradictions
+from oomless.reports.diagnose.facts import Case, Event, Process
+from oomless.reports.diagnose.findings import findings
+from oomless.reports.diagnose.helpers import where
+from oomless.units import format_size
+
+_DEEPEST = 40
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A process of the tree, ``depth`` levels below its topmost known parent. ``place``: its terminal or session."""
+
+    pid: int
+    depth: int
+    what: str
+    kind: str
+    place: str
+    footprint_bytes: int | None
+    source: str
+    evidence: tuple[str, ...]
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """``footprint_bytes`` is the sum of what has a figure, None if nothing has."""
+
+    kind: str
+    name: str
+    processes: int
+    footprint_bytes: int | None
+    source: str
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """``unit``: bytes or count."""
+
+    name: str
+    value: int
+    unit: Literal["bytes", "count"]
+    source: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    schema: str = "oomless.reports.diagnose/1"
+    origin: Literal["text", "live"]
+    source: str
+    summary: tuple[str, ...]
+    memory: MachineMemory | None
+    timeline: tuple[Event, ...]
+    tree: tuple[Node, ...]
+    groups: tuple[Group, ...]
+    findings: tuple[Finding, ...]
+    claims: tuple[Claim, ...]
+    contradictions: tuple[Contradiction, ...]
+    now: tuple[str, ...]
+    for_good: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    unreadable: tuple[str, ...]
+
+
+def build(case: Case, source: str) -> Report:
+    found, said, against = findings(case), claims(case), contradictions(case)
+    groups = tuple(_groups(case.processes))
+    return Report(
+        origin=case.origin,
+        source=source,
+        summary=tuple(_summary(case, found, said, against, groups)),
+        memory=case.memory,
+        timeline=case.events,
+        tree=tuple(_tree(case.processes)),
+        groups=groups,
+        findings=found,
+        claims=said,
+        contradictions=against,
+        now=tuple(dict.fromkeys(one.action for one in found if one.severity != "info")),
+        for_good=tuple(_for_good(found, said)),
+        metrics=tuple(_metrics(case)),
+        unreadable=case.unreadable,
+    )
+
+
+def _summary(
+    case: Case,
+    found: tuple[Finding, ...],
+    said: tuple[Claim, ...],
+    against: tuple[Contradiction, ...],
+    groups: tuple[Group, ...],
+) -> Iterator[str]:
+    if not case.processes and not case.copies:
+        yield (
+            "No process is seen or named here."
+            if case.origin == "text"
+            else "No session, editor, server or governed tree runs here now."
+        )
+    if case.memory is not None:
+        used, whole = case.memory.total_bytes - case.memory.available_bytes, case.memory.total_bytes
+        yield f"{format_size(used)} of the machine's {format_size(whole)} of memory are in use."
+    refuted = {one.text for one in said if one.verdict == "refuted"}
+    told = "is given by process" if case.origin == "text" else "is held by what is listed here"
+    yield from _largest(groups, told, "the helpers are subagents" in refuted)
+    yield from (f"{one.title}." for one in found if one.severity != "info")
+    for verdict, words in _JUDGED:
+        texts = [one.text for one in said if one.verdict == verdict and one.about == "cause" and _is_raised(one)]
+        if texts:
+            yield f"{words}: {'; '.join(texts)}."
+    if against:
+        yield f"The text disagrees with itself in {len(against)} points, so not all of its figures can be right."
+
+
+_JUDGED = (("refuted", "Refuted"), ("supported", "Supported"), ("unknown", "Neither shown nor refuted"))
+
+
+def _is_raised(claim: Claim) -> bool:
+    """What nothing here is about is no news if it is unknown."""
+    return claim.verdict != "unknown" or any(line.startswith("line") for line in claim.evidence)
+
+
+def _largest(groups: tuple[Group, ...], told: str, no_subagents: bool) -> Iterator[str]:
+    """Who has the most of what is given by process, and, if that is an editor's, that it is."""
+    whole = sum(group.footprint_bytes or 0 for group in groups)
+    if not whole:
+        return
+    first = groups[0]
+    size = first.footprint_bytes or 0
+    part = "All" if size == whole else f"{format_size(size)} ({size / whole:.0%})"
+    yield f"{part} of the {format_size(whole)} that {told} is in {_things(first)} ({first.source})."
+    if first.kind == "extension-host" and no_subagents and size > whole / 2:
+        yield "So it is the editor's memory, for its extensions; no subagent is among these processes."
+
+
+def _things(group: Group) -> str:
+    plural = "" if group.processes == 1 else "s"
+    if group.kind == "server" or group.kind == "other":
+        return f"{group.processes} process{plural and 'es'} of {group.name}"
+    return f"{group.processes} {group.kind.replace('-', ' ')}{plural} of {group.name}"
+
+
+def _tree(processes: Iterable[Process]) -> Iterator[Node]:
+    """Parents before children; who has no known parent here, and what is in a ring, is at the top."""
+    by_pid = {one.pid: one for one in processes}
+    children: dict[int, list[int]] = {}
+    for one in by_pid.values():
+        if one.ppid is not None and one.ppid in by_pid and one.ppid != one.pid:
+            children.setdefault(one.ppid, []).append(one.pid)
+    below = {pid for group in children.values() for pid in group}
+    seen: set[int] = set()
+    for top in [*(pid for pid in by_pid if pid not in below), *by_pid]:
+        stack = [(top, 0)]
+        while stack:
+            pid, depth = stack.pop()
+            if pid in seen:
+                continue
+            seen.add(pid)
+            yield _node(by_pid[pid], min(depth, _DEEPEST))
+            stack += [(child, depth + 1) for child in sorted(children.get(pid, ()), reverse=True)]
+
+
+def _node(one: Process, depth: int) -> Node:
+    return Node(
+        pid=one.pid,
+        depth=depth,
+        what=one.command or ", ".join(one.called) or one.kind,
+        kind=one.kind,
+        place=one.place,
+        footprint_bytes=one.bytes,
+        source=one.source or (where(one.lines) if one.lines else ""),
+        evidence=one.evidence,
+    )
+
+
+def _groups(processes: Iterable[Process]) -> list[Group]:
+    members: dict[tuple[str, str], list[Process]] = {}
+    for one in processes:
+        key = (
+            ("server", one.server)
+            if one.server
+            else (one.kind, one.program or _NAMES.get(one.kind, "other programs"))
+        )
+        members.setdefault(key, []).append(one)
+    found = [
+        Group(
+            kind=kind,
+            name=name,
+            processes=len(group),
+            footprint_bytes=sum(sizes) if (sizes := [one.bytes for one in group if one.bytes is not None]) else None,
+            source=_sources(group),
+        )
+        for (kind, name), group in members.items()
+    ]
+    return sorted(found, key=lambda group: (-(group.footprint_bytes or 0), group.kind, group.name))
+
+
+_NAMES = {"extension-host": "an editor", "editor": "an editor"}
+
+
+def _sources(group: list[Process]) -> str:
+    """Where the figures are from, lines together; how many have none."""
+    lines = [line for one in group if one.bytes is not None for line in one.lines[:1]]
+    kinds = dict.fromkeys(one.source.partition(",")[0] for one in group if one.bytes is not None)
+    words = [kind for kind in kinds if not kind.startswith("line ")]
+    words += [where(lines)] if lines else []
+    without = sum(one.bytes is None for one in group)
+    if not words:
+        return "no figures"
+    return ", ".join(words) + (f"; {without} without a figure" if without else "")
+
+
+def _for_good(found: Iterable[Finding], said: Iterable[Claim]) -> Iterator[str]:
+    rules = {one.rule for one in found}
+    refuted = {one.text for one in said if one.verdict == "refuted"}
+    if rules & {"duplicate-servers", "many-servers"}:
+        yield (
+            "Let servers end with their session (oomless install claude-code), and configure a server only in the"
+            " projects that use it."
+        )
+    if "many-subagents" in rules:
+        yield "Have further subagents wait for memory: oomless install claude-code, and max_parallel_subagents."
+    if rules & {"orphans", "likely-orphans", "background-not-ending"}:
+        yield "Start agents governed (oomless run): what such a command starts is gone when it ends."
+    if "the helpers are subagents" in refuted:
+        yield "Count an editor's extension hosts as the editor's memory: limits on subagents do not change it."
+    if "a smaller model saves local memory" in refuted:
+        yield "Choose models for other reasons than memory on this machine."
+    if "memory-in-use" in rules:
+        yield "Give agents a budget (oomless batch --budget, or budget in the settings), so that starts wait."
+
+
+def _metrics(case: Case) -> Iterator[Metric]:
+    sized = [one for one in case.processes if one.bytes is not None]
+    here = "the text" if case.origin == "text" else "scan"
+    yield Metric(name="processes", value=len(case.processes), unit="count", source=here)
+    if sized:
+        total = sum(one.bytes or 0 for one in sized)
+        yield Metric(name="accounted for", value=total, unit="bytes", source=_sources(sized))
+    hosts = [one for one in case.processes if one.kind == "extension-host"]
+    if hosts:
+        yield Metric(name="extension hosts", value=len(hosts), unit="count", source=_at(hosts))
+    if case.copies:
+        number = sum(one.number for one in case.copies)
+        lines = [line for one in case.copies for line in one.lines]
+        yield Metric(name="server instances", value=number, unit="count", source=where(lines) if lines else here)
+    if case.inside:
+        inside = sum(one.number for one in case.inside)
+        yield Metric(name="subagents within sessions", value=inside, unit="count", source="daemon")
+    if case.ended:
+        yield Metric(
+            name="largest peak of an agent",
+            value=max(one.peak_bytes for one in case.ended),
+            unit="bytes",
+            source="journal",
+        )
+    if case.memory is not None:
+        used = case.memory.total_bytes - case.memory.available_bytes
+        yield Metric(
+            name="memory in use", value=used, unit="bytes", source="the system" if case.origin == "live" else here
+        )
+
+
+def _at(group: Iterable[Process]) -> str:
+    lines = [line for one in group for line in one.lines[:1]]
+    return where(lines) if lines else "scan"

@@ -1,0 +1,163 @@
+"""One look at everything that ``oomless scan`` shows, once or again and again.
+
+Asks the daemon (starting none: without one, nothing is governed), reads the process table, and has the census say
+who is who. What is kept from look to look makes the next one cheap: the catalog, marks of known processes, and
+footprints that cannot have changed much. Showing it: ``scan.py``, ``watch.py``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from oomless import catalog
+from oomless.census import attribution, governed, snapshot, verdicts
+from oomless.census.attribution import Attributed
+from oomless.census.daemon_facts import (
+    KnownEscaped,
+    KnownGrowth,
+    KnownIdle,
+    KnownLeft,
+    KnownLeftover,
+    KnownSession,
+    OpenTree,
+    Role,
+    Told,
+)
+from oomless.census.footprints import Footprints
+from oomless.hosts import mcp_configs
+from oomless.model import Footprint
+from oomless.paths import Paths
+from oomless.platform.base import Platform
+from oomless.protocol.client import Client
+from oomless.protocol.views import StatusView, TreeView
+from oomless.reports.scan import ScanReport, build
+
+#: Trees that the shell prefix asked for, by their class.
+ROLES: dict[str | None, Role] = {"tool-shell": "tool-shell", "mcp-server": "server"}
+
+
+class Scan(NamedTuple):
+    """``attributed`` and ``footprints`` are by pid: what is behind the rows of the report."""
+
+    report: ScanReport
+    attributed: dict[int, Attributed]
+    footprints: dict[int, Footprint]
+    status: StatusView
+
+
+class Scanner:
+    def __init__(self, platform: Platform, paths: Paths) -> None:
+        self._platform, self._paths = platform, paths
+        self._client = Client(paths, start=False)
+        self._catalog = catalog.Remembering(catalog.load(paths.catalog_file).programs)
+        self._footprints = Footprints(platform.footprint)
+        self._settings = mcp_configs.Reader()
+        self._before: snapshot.Snapshot | None = None
+
+    def status(self) -> StatusView:
+        """Raises DaemonError."""
+        return self._client.status()
+
+    def scan(self, status: StatusView, tick: Callable[[int], None] = lambda count: None) -> Scan:
+        """``tick`` is told, before each reading of memory, how many there are at most."""
+        told = msgspec.structs.replace(told_by(status), configured=self._settings.read())
+        seen = self._before = snapshot.take(self._platform, self._before)
+        members = governed.find(seen, told.trees, self._paths.install_id()) if told.trees else ()
+        found = attribution.attribute(seen, members, self._catalog, told)
+        doubtful = verdicts.candidates(found, seen)
+        found = verdicts.settle(found, seen, snapshot.standings(self._platform, doubtful))
+        footprints = self._footprints.of((one.process for one in found), time.monotonic(), lambda: tick(len(found)))
+        running = [tree for tree in inside(status) if tree.state == "running"]
+        names, sessions = Counter(tree.name for tree in running), Counter(owner_of(tree)[1] for tree in running)
+        report = build(
+            found,
+            footprints,
+            self._platform.memory(),
+            names,
+            sessions,
+            use=self._platform.memory_use(),
+            growth=told.growth,
+        )
+        alive = {one.process.pid: one for one in found if one.process.pid in footprints}
+        return Scan(report, alive, footprints, status)
+
+
+def told_by(status: StatusView) -> Told:
+    return Told(
+        trees=tuple(
+            _open_tree(tree, tree.pid) for tree in status.trees if tree.state == "running" and tree.pid is not None
+        ),
+        sessions=tuple(
+            KnownSession(host=one.host, session=one.sessions[-1], pid=one.pid, start=one.start)
+            for one in status.sessions
+            if one.pid is not None and one.start is not None and one.sessions
+        ),
+        left=tuple(
+            KnownLeft(pid=one.pid, start=one.start, host=one.host, session=one.session, why=one.why)
+            for one in status.left_running
+        ),
+        leftovers=tuple(
+            KnownLeftover(
+                pid=one.pid,
+                start=one.start,
+                host=one.host,
+                session=one.session,
+                root=one.root,
+                above=one.above,
+                spared=one.spared,
+                since=one.since,
+            )
+            for one in status.leftovers
+        ),
+        idle=tuple(
+            KnownIdle(pid=one.pid, start=one.start, seconds=one.seconds, cpu_seconds=one.cpu_seconds)
+            for one in status.idle
+        ),
+        growth=tuple(
+            KnownGrowth(
+                host=one.host,
+                session=one.sessions[-1],
+                pid=one.pid,
+                start=one.start,
+                points=tuple((end.ended, end.private_bytes) for end in one.ends),
+            )
+            for one in status.sessions
+            if one.pid is not None and one.start is not None and one.sessions and one.ends
+        ),
+        escaped=tuple(
+            KnownEscaped(pid=one.pid, start=one.start, tree=tree.tree, to=one.to, why=one.why)
+            for tree in status.trees
+            for one in tree.escaped
+        ),
+    )
+
+
+def _open_tree(tree: TreeView, pid: int) -> OpenTree:
+    host, session = owner_of(tree)
+    role = ROLES.get(tree.klass, "tree") if session else "tree"
+    of_session = (host, session) if role != "tree" else ("", "")
+    return OpenTree(
+        tree=tree.tree,
+        name=tree.name,
+        root_pid=pid,
+        root_start=tree.start,
+        role=role,
+        host=of_session[0],
+        session=of_session[1],
+    )
+
+
+def inside(status: StatusView) -> list[TreeView]:
+    """Subagents that run or wait inside hosts' own processes."""
+    return [tree for tree in status.trees if tree.kind == "subagent"]
+
+
+def owner_of(tree: TreeView) -> tuple[str, str]:
+    """Host and session of what belongs to one (``claude-code:<id>``); both empty for all other owners."""
+    host, _, session = tree.owner.replace(" ", ":", 1).partition(":")
+    return (host, session) if session and host not in ("batch", "run", "governor") else ("", "")
