@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "src" / "oomless").rglob("*.py"))
-MOST_LINES, MOST_LINES_OF_FUNCTION = 350, 60
+MOST_LINES, MOST_LINES_OF_FUNCTION = 600, 60
 
 
 def name(path: Path) -> str:
