@@ -221,5 +221,5 @@ class TestTold:
         left = KnownLeft(pid=110, start=110, host="claude-code", session="s-1", why="it ignores SIGHUP")
         found = by_pid(seen, told=Told(left=(left, msgspec.structs.replace(left, pid=111))))
         assert found.keys() == {110}
-        assert (found[110].verdict, found[110].session, found[110].session_root) == ("left-running", "s-1", None)
+        assert (found[110].verdict, found[110].session, found[110].session_root) == ("detached", "s-1", None)
         assert found[110].evidence == ("journal: outlived the session s-1; it ignores SIGHUP",)

@@ -215,7 +215,7 @@ class TestVerdicts:
     def test_what_was_configured_to_go_on_is_left_running(self) -> None:
         assert self.settled(entry(*NODE)).verdict == "orphan"
         found = self.settled(entry("nohup", *NODE))
-        assert found.verdict == "left-running"
+        assert found.verdict == "detached"
         assert found.evidence[0].endswith("; its entry mine in ~/.claude.json starts it with nohup")
 
     def test_nor_is_it_superseded_or_by_its_lineage_an_orphan(self) -> None:
@@ -228,7 +228,7 @@ class TestVerdicts:
         assert settle(twice, told, default=GONE, p201=HELD)[101].verdict == "owned"
         left = KnownLeftover(pid=41, start=41, host="claude-code", session="s-1", root=40)
         assert settle(self.seen(), Told(leftovers=(left,)))[41].verdict == "orphan"
-        assert settle(self.seen(), Told(leftovers=(left,), configured=told.configured))[41].verdict == "left-running"
+        assert settle(self.seen(), Told(leftovers=(left,), configured=told.configured))[41].verdict == "detached"
 
     def test_the_settings_are_a_line_of_evidence_and_a_name(self) -> None:
         told = Told(configured=(entry(*NODE),))

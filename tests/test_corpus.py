@@ -75,7 +75,7 @@ def test_labels_do_not_contradict_each_other() -> None:
     for name, parents, labels in families():
         for pid, parent in parents.items():
             above, own = labels.get(parent or 0), labels[pid]
-            if above in ENDABLE and own not in (above, "left-running"):
+            if above in ENDABLE and own not in (above, "detached"):
                 wrong.append(f"{name}: {pid} is {own}, below {parent}, which is {above}")
     assert wrong == []
 

@@ -76,7 +76,7 @@ def test_all_is_right() -> None:
     }
 
 
-@pytest.mark.parametrize("verdict", ["owned", "duplicate", "left-running", "protected", "unknown"])
+@pytest.mark.parametrize("verdict", ["owned", "duplicate", "detached", "protected", "unknown"])
 def test_a_proposal_of_anybody_else_is_wrong(verdict: Verdict) -> None:
     found = whole(relabelled(20, verdict))
     assert [one.pid for one in found.wrong_proposals] == [20]

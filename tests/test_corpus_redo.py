@@ -64,8 +64,8 @@ def test_a_role_is_known_when_the_parents_are_gone(stage: Stage) -> None:
         with pytest.raises(StageFailed, match=f"nothing is known of {pid} .*one:keep-daemon"):
             stage.labels([process])
         stage.say("one:*", "orphan", "first")
-        stage.say("one:keep-*", "left-running", "then")
-        assert stage.labels([process])[pid] == scene.Label(verdict="left-running", why="then")
+        stage.say("one:keep-*", "detached", "then")
+        assert stage.labels([process])[pid] == scene.Label(verdict="detached", why="then")
         stage.say_of([(pid, start)], "superseded", "of this one")
         assert stage.labels([process])[pid].verdict == "superseded"
     finally:

@@ -144,7 +144,7 @@ class TestLeft:
     def test_what_is_left_running_is_no_warning(self) -> None:
         left = KnownLeft(pid=110, start=110, host="claude-code", session="s-1", why="it ignores SIGHUP")
         seen = scene(snapshot(INIT, row(110, 1, f"npm run dev --token {SECRET}")), told=Told(left=(left,)))
-        found = rules(seen)["left-running"]
+        found = rules(seen)["detached"]
         assert (found.severity, found.pids) == ("info", (110,))
         assert "it ignores SIGHUP" in found.evidence[0]
         assert SECRET not in str(found)

@@ -231,7 +231,7 @@ def test_each_reason_is_named() -> None:
     assert judge(browser, {IN: facts(apart=True)}) == {}, "what a server starts goes with it"
     assert judge(SHELL_TRACES, {IN: facts(sid=31, handler=True)}) == {}
     below = judge(SHELL_TRACES, {IN: facts(sid=31), DEEP: facts()})
-    assert below[DEEP] == "started by 31, which is left running"
+    assert below[DEEP] == "started by 31, which is detached"
     above = judge(SHELL_TRACES, {IN: facts(), DEEP: facts(listens=True)})
     assert above[IN] == "33 below it listens on a port"
     above = judge(SHELL_TRACES, {IN: facts(), DEEP: facts(sid=33, protected="Vim")})

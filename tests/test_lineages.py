@@ -296,6 +296,6 @@ def test_ask_proposes_and_off_only_lists(fake: Callable[..., FakeClaude]) -> Non
     assert {each["pid"]: each["why"] for each in found["held_back"]}[server].startswith(
         'the settings say reap = "off"'
     )
-    included = json_of("reap", "--json", "--include", "left-running")
+    included = json_of("reap", "--json", "--include", "detached")
     assert who["nohup"][0] in {each["pid"] for each in included["proposed"]}, "asked for by name"
     assert alive(*who["server"])

@@ -55,7 +55,7 @@ class TestOfServers:
 
     def test_a_server_that_is_spared_proves_nothing(self) -> None:
         found = settle(self.seen(), p41=Standing(stdin="gone", listens=True), p55=UNKNOWN)
-        assert (found[41].verdict, found[55].verdict) == ("left-running", "unknown")
+        assert (found[41].verdict, found[55].verdict) == ("detached", "unknown")
 
     @pytest.mark.parametrize(("pgid", "sid"), [(55, 30), (40, 31), (55, 55)])
     def test_who_left_the_group_or_session(self, pgid: int, sid: int) -> None:
@@ -94,7 +94,7 @@ class TestOfBrowsers:
     def test_a_second_browser_may_be_the_one_it_serves(self) -> None:
         second = row(46, 1, "/opt/chrome/chrome --headless", pgid=46, sid=46)
         found = settle(self.seen(second), p47=UNKNOWN)
-        assert (found[46].verdict, found[47].verdict) == ("left-running", "unknown")
+        assert (found[46].verdict, found[47].verdict) == ("detached", "unknown")
 
     def test_one_that_has_its_parent_is_that_ones(self) -> None:
         """Below the live session itself, of which the browser's server was replaced."""

@@ -149,7 +149,7 @@ def test_another_start_time_is_another_process(started: list[Started]) -> None:
     assert [r.pid for r in records()[0].refused] == [one.who[0]]
 
 
-@pytest.mark.parametrize("verdict", ["owned", "protected", "unknown", "left-running", "duplicate", ""])
+@pytest.mark.parametrize("verdict", ["owned", "protected", "unknown", "detached", "duplicate", ""])
 def test_no_other_verdict_is_a_reason(started: list[Started], verdict: str) -> None:
     one = polite(started)
     answer = ask(item(one.who, verdict), include=("protected", "owned", "unknown", ""))
@@ -159,7 +159,7 @@ def test_no_other_verdict_is_a_reason(started: list[Started], verdict: str) -> N
 
 def test_included_verdicts_are_ended(started: list[Started]) -> None:
     one, other = polite(started), polite(started)
-    ask(item(one.who, "duplicate"), item(other.who, "left-running"), include=("duplicate",))
+    ask(item(one.who, "duplicate"), item(other.who, "detached"), include=("duplicate",))
     assert not alive(*one.who)
     assert alive(*other.who)
 
@@ -362,7 +362,7 @@ def test_the_table_says_what_and_why(orphan: Who) -> None:
     ("args", "says"),
     [
         (("--include", "protected"), "never ended"),
-        (("--include", "x"), "left-running and duplicate"),
+        (("--include", "x"), "detached and duplicate"),
         (("--include", ","), "names no verdict"),
     ],
 )

@@ -229,7 +229,7 @@ class TestHosts:
         assert found.keys() == {"npx", "wrapper", "server", "flow", "tool", "job"}
         apart = {"tool", "job"}  # in a process session of their own, and by no snapshot known for a tool shell's
         assert {name: row["verdict"] for name, row in found.items()} == {
-            name: "left-running" if name in apart else "unknown" for name in found
+            name: "detached" if name in apart else "unknown" for name in found
         }
         assert all(row["confidence"] < 0.5 for row in found.values())
         assert {(row["host"], row["session"]) for row in found.values()} == {("claude-code", "5e55-1")}

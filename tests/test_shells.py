@@ -51,7 +51,7 @@ class TestOrphan:
 
     def test_nothing_is_said_that_was_not_read(self) -> None:
         found = settle(seen(), default=Standing(listens=True))
-        assert set(words(found).values()) == {"left-running"}
+        assert set(words(found).values()) == {"detached"}
 
 
 class TestNotProven:
@@ -76,7 +76,7 @@ class TestNotProven:
 
     def test_another_shell_has_no_snapshot_of_the_hosts(self) -> None:
         snap = snapshot(INIT, row(50, 1, "bash -c make", pgid=50, sid=50), p50=TOOL_MARKS)
-        assert verdicts_of(snap) == {50: "left-running"}
+        assert verdicts_of(snap) == {50: "detached"}
 
     def test_its_session_lives(self) -> None:
         host, child = row(20, 1, "claude", sid=19), row(21, 20, "bash -c x", sid=21)
@@ -91,17 +91,17 @@ class TestSpared:
         job = row(60, 50, "python crunch.py", pgid=50, sid=50)
         below = row(52, 51, "node serve.js", pgid=50, sid=50)
         found = settle(seen(job, below, p52=TOOL_MARKS, p60=TOOL_MARKS), default=PLAIN, p51=reason)
-        assert words(found) == {50: "left-running", 51: "left-running", 52: "left-running", 60: "orphan"}
+        assert words(found) == {50: "detached", 51: "detached", 52: "detached", 60: "orphan"}
         assert "51 below it goes on" in found[50].evidence[0]
         assert "started by 51" in found[52].evidence[0]
 
     def test_a_process_session_of_its_own(self) -> None:
         daemon = row(60, 50, "java org.gradle.launcher.daemon", pgid=60, sid=60)
         found = verdicts_of(seen(daemon, p60=TOOL_MARKS))
-        assert found == {50: "left-running", 51: "orphan", 60: "left-running"}
+        assert found == {50: "detached", 51: "orphan", 60: "detached"}
 
     def test_a_browser_that_is_driven_by_a_pipe_is_not_meant_to_go_on(self) -> None:
-        for option, verdict in (("--remote-debugging-pipe", "orphan"), ("--remote-debugging-port=0", "left-running")):
+        for option, verdict in (("--remote-debugging-pipe", "orphan"), ("--remote-debugging-port=0", "detached")):
             browser = row(60, 51, f"/usr/bin/chromium --headless {option}", pgid=60, sid=60)
             renderer = row(61, 60, "/usr/bin/chromium --type=renderer", pgid=60, sid=60)
             found = verdicts_of(seen(browser, renderer, p60=TOOL_MARKS))
@@ -110,15 +110,15 @@ class TestSpared:
     def test_a_multiplexer_and_a_live_session_below_it(self) -> None:
         for command in (TMUX, "claude"):
             found = verdicts_of(seen(row(60, 50, command, pgid=50, sid=50), p60=TOOL_MARKS))
-            assert (found[50], found[51]) == ("left-running", "orphan")
-            assert found[60] not in ("orphan", "left-running")
+            assert (found[50], found[51]) == ("detached", "orphan")
+            assert found[60] not in ("orphan", "detached")
 
     def test_what_is_not_known_at_all(self) -> None:
         """Below it, but without a mark of its own, and so not listed."""
         other = Marks(session="s-2", project=True, host_pid=200)
         host = row(60, 51, "claude", pgid=60, sid=60)
         found = verdicts_of(seen(host, row(61, 60, "bash -c y", pgid=61, sid=61), p60=TOOL_MARKS, p61=other))
-        assert (found[50], found[51], found[61]) == ("left-running", "left-running", "owned")
+        assert (found[50], found[51], found[61]) == ("detached", "detached", "owned")
 
 
 class TestMarkAlone:
@@ -126,7 +126,7 @@ class TestMarkAlone:
     def test_what_looks_meant_to_go_on_is_said_so_and_no_more(self, reason: Standing) -> None:
         job, below = row(60, 1, "make watch", pgid=40, sid=40), row(61, 60, "node watch.js", pgid=40, sid=40)
         found = settle(snapshot(INIT, job, below, p60=TOOL_MARKS, p61=TOOL_MARKS), default=PLAIN, p60=reason)
-        assert words(found) == {60: "left-running", 61: "left-running"}
+        assert words(found) == {60: "detached", 61: "detached"}
         assert max(one.confidence for one in found.values()) <= 0.3
 
     def test_else_it_stays_unknown(self) -> None:
@@ -154,16 +154,16 @@ class TestJobs:
 
     def test_near_misses(self) -> None:
         assert self.one(standing=PLAIN) == "unknown"
-        assert self.one(pgid=60, sid=60) == "left-running", "it leads a process session of its own"
+        assert self.one(pgid=60, sid=60) == "detached", "it leads a process session of its own"
         assert self.one(row(40, 1, "bash", pgid=40, sid=40)) == "unknown", "the shell lives"
         assert self.one(row(100, 1, "node host.js", start=10, sid=99)) == "unknown", (
             "CLAUDE_PID is in use, by somebody older"
         )
-        assert self.one(standing=Standing(backgrounded=True, listens=True)) == "left-running"
-        assert self.one(p60=Marks(session="s-1", project=True)) != "left-running", "no tool shell had it"
+        assert self.one(standing=Standing(backgrounded=True, listens=True)) == "detached"
+        assert self.one(p60=Marks(session="s-1", project=True)) != "detached", "no tool shell had it"
 
     def test_whoever_has_one_below_that_is_meant_to_go_on_is_not_told(self) -> None:
         job, below = row(60, 1, "make serve", pgid=40, sid=40), row(61, 60, "node s.js", pgid=40, sid=40)
         snap = snapshot(INIT, job, below, p60=TOOL_MARKS, p61=TOOL_MARKS)
         found = words(settle(snap, default=self.JOB, p61=LISTENS))
-        assert found == {60: "unknown", 61: "left-running"}
+        assert found == {60: "unknown", 61: "detached"}

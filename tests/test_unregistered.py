@@ -129,7 +129,7 @@ def test_a_live_session_inside_of_the_dead_one_is_spared(fake: Callable[..., Fak
     assert wait_for(lambda: {who[fake_claude.INNER], who["server"]} <= set(told(host, outer)), 2.0)
     found, inner = told(host, outer), who[fake_claude.INNER]
     assert found[inner].spared == "it is a session of claude-code itself"
-    assert found[who["server"]].spared == f"started by {inner[0]}, which is left running"
+    assert found[who["server"]].spared == f"started by {inner[0]}, which is detached"
     proc.kill(*inner)
     assert wait_gone(*inner, 5)
 

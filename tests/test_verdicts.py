@@ -1,4 +1,4 @@
-"""Orphan, superseded, duplicate, left running: each rule and its near misses, on recorded facts. What is read from
+"""Orphan, superseded, duplicate, detached: each rule and its near misses, on recorded facts. What is read from
 real processes is in ``test_sockets.py``, real sessions that die in ``test_verdicts_real.py``.
 """
 
@@ -120,7 +120,7 @@ class TestOrphan:
         manager = row(20, 1, "/usr/lib/systemd/systemd --user", sid=20)
         taken, service = row(41, 20, FLOW, pgid=40, sid=30), row(43, 20, FLOW, pgid=43, sid=43)
         found = settle(snapshot(INIT, manager, taken, service))
-        assert words(found) == {41: "orphan", 43: "left-running"}
+        assert words(found) == {41: "orphan", 43: "detached"}
         assert words(settle(snapshot(INIT, manager, service), p43=UNKNOWN)) == {43: "unknown"}
 
     def test_what_a_relay_of_wsl_took_and_what_windows_asked_for(self) -> None:
@@ -152,7 +152,7 @@ class TestOrphan:
         """``sh -c "setsid server"`` as the server's command; its browser detaches too, and that is no sign of it."""
         shell, browser = row(41, 1, "sh -c mcp", pgid=40, sid=30), row(44, 43, "chromium --headless", pgid=44, sid=44)
         mine = Marks(session="s-1", project=True)
-        for sid, verdict in ((43, "left-running"), (30, "orphan")):
+        for sid, verdict in ((43, "detached"), (30, "orphan")):
             seen = snapshot(INIT, shell, row(43, 41, PACKAGE, pgid=sid, sid=sid), browser, p41=mine, p43=mine)
             assert words(settle(seen)) == {41: verdict, 43: verdict, 44: verdict}
 
@@ -209,7 +209,7 @@ class TestMarkedOrphan:
             INIT, row(35, 1, "python agent.py", pgid=35, sid=35), row(41, 35, FLOW, pgid=35, sid=35),
             p35=TOOL_MARKS, p41=TOOL_MARKS,
         )  # fmt: skip
-        assert words(settle(seen)) == {35: "left-running", 41: "left-running"}, "the job left, and is not ended"
+        assert words(settle(seen)) == {35: "detached", 41: "detached"}, "the job left, and is not ended"
         above = row(35, 1, "./agent", pgid=35, sid=30)
         seen = snapshot(INIT, above, row(41, 35, FLOW, pgid=41, sid=30), p35=SERVER_MARKS, p41=SERVER_MARKS)
         assert settle(seen)[41].verdict == "unknown", "also below a server of that session"
@@ -220,13 +220,13 @@ class TestMarkedOrphan:
 
     def test_what_came_from_a_tool_shell_is_none(self) -> None:
         """A background job of the agent's, a build daemon, an editor's helper: they have CLAUDE_PID."""
-        for sid, verdict in ((30, "unknown"), (41, "left-running")):
+        for sid, verdict in ((30, "unknown"), (41, "detached")):
             seen = snapshot(INIT, self.stray(sid=sid), p41=TOOL_MARKS)
             assert words(settle(seen)) == {41: verdict}
 
     def test_what_left_the_hosts_group_is_none(self) -> None:
         """A daemon that a server started: by setsid or setpgid it has left the process group of the host."""
-        for changes, verdict in (({"sid": 41}, "left-running"), ({"pgid": 41}, "unknown")):
+        for changes, verdict in (({"sid": 41}, "detached"), ({"pgid": 41}, "unknown")):
             seen = snapshot(INIT, self.stray(**changes), p41=SERVER_MARKS)
             assert words(settle(seen)) == {41: verdict}
 
@@ -264,12 +264,12 @@ class TestLeftRunning:
             self.one(Standing(stdin="gone", ignores_hangup=True)),
             self.one(Standing(stdin="gone", ignores_hangup=True), sid=41, pgid=41),
         ):
-            assert found.verdict == "left-running"
+            assert found.verdict == "detached"
             assert "setsid" in found.evidence[0] or "nohup" in found.evidence[0]
 
     def test_it_listens(self) -> None:
         found = self.one(Standing(stdin="gone", listens=True))
-        assert found.verdict == "left-running"
+        assert found.verdict == "detached"
         assert "listens" in found.evidence[0]
 
     def test_who_is_below_and_who_is_between(self) -> None:
@@ -279,9 +279,9 @@ class TestLeftRunning:
         )  # fmt: skip
         found = settle(seen, p43=Standing(listens=True))
         assert words(found) == {
-            41: "orphan", 42: "left-running", 43: "left-running", 44: "left-running", 45: "orphan",
+            41: "orphan", 42: "detached", 43: "detached", 44: "detached", 45: "orphan",
         }  # fmt: skip
-        assert "43 below it is left running" in found[42].evidence[0]
+        assert "43 below it is detached" in found[42].evidence[0]
         assert "started by 43" in found[44].evidence[0]
 
     def test_a_browser_that_leads_a_session_goes_with_its_server(self) -> None:
@@ -309,7 +309,7 @@ class TestLeftovers:
 
     def test_who_was_spared_is_left_running(self) -> None:
         found = settle(snapshot(INIT, row(110, 1, "make all")), self.told(spared="it listens on a port"))[110]
-        assert found.verdict == "left-running"
+        assert found.verdict == "detached"
         assert found.evidence[0].endswith("which has died; it listens on a port")
 
     def test_a_number_that_is_used_again_is_another_process(self) -> None:
@@ -324,7 +324,7 @@ class TestLeftovers:
 
     def test_a_server_that_is_known_to_be_spared_is_not_judged_again(self) -> None:
         seen = snapshot(INIT, row(110, 1, FLOW, pgid=40, sid=30))
-        assert settle(seen, self.told(spared="it ignores SIGHUP"))[110].verdict == "left-running"
+        assert settle(seen, self.told(spared="it ignores SIGHUP"))[110].verdict == "detached"
 
 
 class TestSuperseded:

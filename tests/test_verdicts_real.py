@@ -151,9 +151,9 @@ def test_what_was_meant_to_go_on_is_none(stage: Stage) -> None:
         session.end("KILL")
         seen = rows()
         assert {kind: seen[pid]["verdict"] for kind, (pid, _) in found.items()} == {
-            "detached": "left-running", "plain": "orphan", "piped": "orphan",
+            "detached": "detached", "plain": "orphan", "piped": "orphan",
         }  # fmt: skip
-        assert {"left-running", "orphans"} <= {one["rule"] for one in scan()["findings"]}
+        assert {"detached", "orphans"} <= {one["rule"] for one in scan()["findings"]}
 
 
 def test_a_multiplexer_from_a_tool_shell_and_what_is_in_it_stay(stage: Stage) -> None:

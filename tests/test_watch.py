@@ -142,7 +142,7 @@ class TestSections:
                 ("tool-shell", "make | tee log", 3, "governed"),
             ],
             OTHER: [("subagent", "job", 3, "governed")],
-            LEFT: [("other", "s-9: npm run dev", 1, "left running")],
+            LEFT: [("other", "s-9: npm run dev", 1, "detached")],
         }
 
     def test_the_totals_tell_what_runs_from_what_is_left(self) -> None:
@@ -452,7 +452,7 @@ def test_a_real_session_is_named_with_all_that_it_started(tmp_path: Path) -> Non
     assert {row["verdict"] for row in found} == {"owned"}
     detached = next(row for row in found if row["command"] == "sleep 120")
     assert (detached["kind"], detached["confidence"]) == ("other", 0.6)
-    assert [row["verdict"] for row in left if row["command"] == "sleep 120"] == ["left-running"]
+    assert [row["verdict"] for row in left if row["command"] == "sleep 120"] == ["detached"]
     assert [row["verdict"] for row in left if row["kind"] == "tool-shell"] == ["orphan"] * 2
     assert {row["verdict"] for row in left if row["server"]} <= {"orphan"}
 

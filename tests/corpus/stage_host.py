@@ -137,7 +137,7 @@ class Session:
         say, name = self.stage.say, self.name
         say(name, "orphan", "a tool shell's command in the background, and its session is gone")
         say(f"{name}:*", "orphan", "its session is gone, and it was only to serve that")
-        say(f"{name}:{KEEP}*", "left-running", "its session is gone, and it was started to go on without")
+        say(f"{name}:{KEEP}*", "detached", "its session is gone, and it was started to go on without")
         self._spared()
 
     def _spared(self) -> None:

@@ -108,6 +108,6 @@ def stand_in(stage: Stage, name: str, python: Path) -> StandIn:
 def say_over(stage: Stage, name: str) -> None:
     stage.say(name, "orphan", "a tool shell's, and its session is gone")
     stage.say(f"{name}:*", "orphan", "its session is gone, and it was only to serve that")
-    stage.say(f"{name}:{KEEP}*", "left-running", "its session is gone, and it was started to go on without")
+    stage.say(f"{name}:{KEEP}*", "detached", "its session is gone, and it was started to go on without")
     stage.say(f"{name}:{MUX}*", "protected", "a terminal multiplexer")
     stage.say(f"{name}:mine-*", "unknown", "in a terminal multiplexer, where people work")

@@ -52,7 +52,7 @@ def session_in_a_session(stage: Stage) -> None:
     inner.ready()
     outer.killed()
     stage.say("inner", "owned", OWNED)
-    stage.say("outer", "left-running", "a tool shell of a session that is gone, and in it another session goes on")
+    stage.say("outer", "detached", "a tool shell of a session that is gone, and in it another session goes on")
     stage.expect("outer:filesystem")
 
 

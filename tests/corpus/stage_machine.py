@@ -250,7 +250,7 @@ def worker_for_all(stage: Stage) -> None:
     assert len(worker) == 1
     second = Session(stage, "two", servers, tails(stage, "two"), project=shop).ready()
     first.killed()
-    stage.say_of(worker, "left-running", "it works for all sessions, and the one that started it is gone")
+    stage.say_of(worker, "detached", "it works for all sessions, and the one that started it is gone")
     stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
     stage.expect("one:flow-nexus", 3)
     second.ready()

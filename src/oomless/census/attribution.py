@@ -2,7 +2,7 @@
 
 The ladder, strongest first: our own journal (governed trees, what was left running), the live chain of parents,
 the lineage that the daemon remembers, marks in the environment, the catalog of known programs. Verdicts here are
-``owned``, ``escaped``, ``left-running``, ``orphan`` (by that lineage alone), ``protected`` and ``unknown``. What can
+``owned``, ``escaped``, ``detached``, ``orphan`` (by that lineage alone), ``protected`` and ``unknown``. What can
 be told from how a process stands to others is told in ``verdicts.py``.
 
 Only what is governed, known, marked by a session, or below a live host or governed tree is listed. Of what is below
@@ -29,9 +29,7 @@ from oomless.processes.ancestry import Lineage
 from oomless.processes.command import SHELLS, parse
 from oomless.processes.ours import is_ours, prefixed
 
-Verdict = Literal[
-    "owned", "duplicate", "superseded", "idle", "orphan", "left-running", "escaped", "protected", "unknown"
-]
+Verdict = Literal["owned", "duplicate", "superseded", "idle", "orphan", "detached", "escaped", "protected", "unknown"]
 
 #: How sure each rung of the ladder makes the owner. The journal is written before the fork; a chain of parents is
 #: a fact of this moment; a mark is inherited by what has left its session too, the surer if that session lives.
@@ -180,10 +178,10 @@ class _Census:
         if owner.by == "chain":
             return "owned", CATALOG if owner.root == facts.pid else CHAIN
         if owner.by == "journal":
-            return "left-running", JOURNAL
+            return "detached", JOURNAL
         if owner.by == "lineage":
             meant = owner.why or (facts.entry is not None and facts.entry.meant)
-            return ("left-running" if meant else "orphan"), LINEAGE
+            return ("detached" if meant else "orphan"), LINEAGE
         return ("owned", LIVE_MARK) if owner.root is not None else ("unknown", MARK)
 
     def _kind(self, facts: Facts) -> Kind:

@@ -1,4 +1,4 @@
-"""What the tool shells of a session that is gone still run: orphan or left-running, without a memory of the session.
+"""What the tool shells of a session that is gone still run: orphan or detached, without a memory of the session.
 
 Claude Code runs each command in a shell that leads a process session of its own, that reads its snapshot of the
 user's shell first, and that has the session's id and CLAUDE_PID. Nobody but the host starts such a shell, and for one
@@ -66,7 +66,7 @@ def settle(
         if pid not in changed:
             why = _meant(gone.alone[pid], standings) or _follows(pid, changed, lineage)
             if why:
-                changed[pid] = judged(gone.alone[pid], "left-running", MARK, f"its session is gone; {why}")
+                changed[pid] = judged(gone.alone[pid], "detached", MARK, f"its session is gone; {why}")
     return changed | {one.process.pid: one for one in _jobs(gone, changed, lineage, standings)}
 
 
@@ -127,7 +127,7 @@ def _below(
     for pid in members & gone.alone.keys():
         why = spared.get(pid)
         evidence = f"{first}; {why}" if why else first
-        changed[pid] = judged(gone.alone[pid], "left-running" if why else "orphan", ORPHAN, evidence)
+        changed[pid] = judged(gone.alone[pid], "detached" if why else "orphan", ORPHAN, evidence)
     return changed
 
 
@@ -153,7 +153,7 @@ def _spared(
             spared[pid] = why
     for pid in tuple(spared):
         for below in lineage.descendants(pid):
-            spared.setdefault(below, f"started by {pid}, which is left running")
+            spared.setdefault(below, f"started by {pid}, which is detached")
         for above in lineage.chain(pid, root)[1:]:
             spared.setdefault(above, f"{pid} below it goes on")
     return spared
@@ -173,6 +173,6 @@ def _meant(one: Attributed, standings: Mapping[int, Standing]) -> str:
 
 def _follows(pid: int, changed: Mapping[int, Attributed], lineage: Lineage) -> str:
     above = lineage.parent(pid)
-    if above is None or above not in changed or changed[above].verdict != "left-running":
+    if above is None or above not in changed or changed[above].verdict != "detached":
         return ""
-    return f"started by {above}, which is left running"
+    return f"started by {above}, which is detached"

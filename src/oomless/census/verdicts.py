@@ -7,7 +7,7 @@ read (``snapshot.standings``), ``settle`` gives the verdicts. Without that readi
 A stdio server has one client, at the other end of its standard input. If nobody holds that end, the client is gone or
 has let it go. Such a server is an orphan if nobody lives who may have started it either: a parent of 1, a name or a
 mark alone prove nothing. What ignores SIGHUP, leads a process session of its own or listens on a port may have been
-started to go on, and is left running; in doubt everything is. Idle is a live session's server, of which nothing else
+started to go on, and is detached; in doubt everything is. Idle is a live session's server, of which nothing else
 is to be said, that has used no CPU time to speak of; that is told and never a reason to end it.
 """
 
@@ -144,7 +144,7 @@ def _orphans(copy: _Copy, lineage: Lineage, standings: Mapping[int, Standing]) -
     spared = _spared(copy, lineage, standings)
     for one in copy.members:
         why = spared.get(one.process.pid)
-        verdict: Verdict = "left-running" if why else "orphan"
+        verdict: Verdict = "detached" if why else "orphan"
         yield judged(one, verdict, LIKELY if one.guessed else ORPHAN, f"{gone}; {why}" if why else gone)
 
 
@@ -180,10 +180,10 @@ def _spared(copy: _Copy, lineage: Lineage, standings: Mapping[int, Standing]) ->
             spared.setdefault(one.process.pid, "it leads a process session of its own (setsid)")
     for pid in tuple(spared):
         for below in lineage.descendants(pid):
-            spared.setdefault(below, f"started by {pid}, which is left running")
+            spared.setdefault(below, f"started by {pid}, which is detached")
         whole = lineage.by_pid[pid].sid == pid  # a wrapper that only started it is of no use to anybody else
         for above in lineage.chain(pid, root.pid)[1 : None if whole else -1]:
-            spared.setdefault(above, f"{pid} below it is left running")
+            spared.setdefault(above, f"{pid} below it is detached")
     return spared
 
 

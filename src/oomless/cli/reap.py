@@ -34,7 +34,7 @@ def command(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="End what is proposed.")] = False,
     include: Annotated[
-        str | None, typer.Option(metavar="VERDICT,...", help="Propose left-running or duplicate as well.")
+        str | None, typer.Option(metavar="VERDICT,...", help="Propose detached or duplicate as well.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -78,7 +78,7 @@ def show(out: Console, view: StatusView, why: bool) -> None:
     for title, lines in (
         (_ESCAPED, [_escaped(tree, one) for tree in view.trees for one in tree.escaped]),
         ("sessions:", [_session(session) for session in view.sessions]),
-        ("left running by sessions that are gone:", [_left(one) for one in view.left_running]),
+        ("detached, of sessions that are gone:", [_left(one) for one in view.left_running]),
         (f"left by sessions that are gone, and only listed ({_OFF}):", _listed_only(view)),
     ):
         if lines:

@@ -39,7 +39,7 @@ WORTH_BYTES = 1_000_000
 #: Lines of the table beside its rows: blank ones, head and rule; and the one that counts what did not fit.
 _AROUND = 5
 _STATES = {
-    "left running": "yellow",
+    "detached": "yellow",
     "session gone": "red",
     "orphan": "red",
     "unknown": "red",

@@ -135,8 +135,8 @@ def _shell_name(thing: list[Attributed]) -> str:
 def _state(thing: list[Attributed], *, is_new: bool) -> str:
     """The most telling word first."""
     verdicts = {one.verdict for one in thing}
-    if "left-running" in verdicts:
-        return "left running"
+    if "detached" in verdicts:
+        return "detached"
     if (told := next((one.verdict for one in thing if one.verdict in _TOLD), None)) is not None:
         return told
     if all(one.verdict == "unknown" for one in thing):

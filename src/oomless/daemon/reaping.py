@@ -111,7 +111,7 @@ class Reaper:
         if who in set(self._known.sessions()):
             return "it is the process of a session that lives"
         why = self._known.spared().get(who)
-        return f"it was left running: {why}" if why and "left-running" not in asked_for else ""
+        return f"it is detached: {why}" if why and "detached" not in asked_for else ""
 
     def _is_spared(self, stat: proc.Stat) -> bool:
         """Who was started by somebody that is being ended."""

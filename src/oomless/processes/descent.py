@@ -216,7 +216,7 @@ def judge(
         if who not in spared:
             above = next((one for one in traces[who].above if one in spared), None)
             if above is not None:
-                spared[who] = f"started by {above[0]}, which is left running"
+                spared[who] = f"started by {above[0]}, which is detached"
     for who, fact in facts.items():
         if fact.listens or fact.protected:
             # A wrapper in between would hand our signal on, or take the terminal of an editor with it; the shell or

@@ -7,7 +7,7 @@ import msgspec
 
 #: What is ended without being asked for by name, and what may be asked for.
 PROVEN = ("orphan", "superseded")
-INCLUDABLE = ("left-running", "duplicate")
+INCLUDABLE = ("detached", "duplicate")
 
 
 class ReapItem(msgspec.Struct, frozen=True, kw_only=True):

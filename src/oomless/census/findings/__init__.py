@@ -11,7 +11,7 @@ from oomless.census.findings.copies import duplicates, launcher_overhead, many_s
 from oomless.census.findings.finding import Finding, Scene, Severity
 from oomless.census.findings.history import growing_sessions
 from oomless.census.findings.machine import confused_figures, memory_in_use
-from oomless.census.findings.sessions import left_running, likely_orphans, many_subagents, not_ending, orphans
+from oomless.census.findings.sessions import detached, likely_orphans, many_subagents, not_ending, orphans
 from oomless.census.findings.unowned import unaccounted_memory
 from oomless.census.findings.unused import idle_servers, unused_servers
 
@@ -32,7 +32,7 @@ def findings(scene: Scene) -> tuple[Finding, ...]:
         superseded(scene),
         not_ending(scene),
         duplicates(scene),
-        left_running(scene),
+        detached(scene),
         growing_sessions(scene),
         unused_servers(scene),
         idle_servers(scene),

@@ -50,16 +50,16 @@ def likely_orphans(scene: Scene) -> Finding | None:
     return _left(scene, group, "likely-orphans", "warning", _likely_title, action)
 
 
-def left_running(scene: Scene) -> Finding | None:
+def detached(scene: Scene) -> Finding | None:
     """Processes that outlived their session, and may have been meant to."""
-    group = [one for one in scene.processes if one.verdict == "left-running"]
+    group = [one for one in scene.processes if one.verdict == "detached"]
     return _left(
         scene,
         group,
-        "left-running",
+        "detached",
         "info",
         _running_title,
-        "end those that you no longer need (oomless reap --include left-running)",
+        "end those that you no longer need (oomless reap --include detached)",
     )
 
 

@@ -68,7 +68,7 @@ def sort(
             found.spared.setdefault(who, why)
     for pid, _ in list(found.spared):
         for below in descendants.descendants(table, pid):
-            found.spared.setdefault((below.pid, below.start), f"started by {pid}, which is left running")
+            found.spared.setdefault((below.pid, below.start), f"started by {pid}, which is detached")
     for stat in stats:
         who = (stat.pid, stat.start)
         if who not in found.spared:
