@@ -8,8 +8,9 @@ import msgspec
 
 from oomless.census import governed
 from oomless.census.attribution import Attributed
-from oomless.census.daemon_facts import KnownLeft, KnownSession, OpenTree, Told
+from oomless.census.daemon_facts import DaemonFacts, OpenTree
 from oomless.census.snapshot import Marks, Snapshot
+from oomless.model import DetachedProcess, LiveSession
 from test_census import NPX, SECRET, SERVER_MARKS, TOOL_MARKS, by_pid, row, snapshot
 
 
@@ -211,15 +212,15 @@ class TestPrefixed:
 class TestTold:
     def test_the_daemon_knows_the_newest_id_of_a_session(self) -> None:
         seen = snapshot(row(100, 1, "claude"), row(101, 100, "bash -c x"), p101=TOOL_MARKS)
-        one = KnownSession(host="claude-code", session="s-2", pid=100, start=100)
-        assert by_pid(seen, told=Told(sessions=(one,)))[101].session == "s-2"
+        one = LiveSession(host="claude-code", sessions=("s-2",), pid=100, start=100)
+        assert by_pid(seen, told=DaemonFacts(sessions=(one,)))[101].session == "s-2"
         recycled = msgspec.structs.replace(one, start=99)
-        assert by_pid(seen, told=Told(sessions=(recycled,)))[101].session == "s-1"
+        assert by_pid(seen, told=DaemonFacts(sessions=(recycled,)))[101].session == "s-1"
 
     def test_what_was_left_running_says_so(self) -> None:
         seen = snapshot(row(1, 0, "init"), row(110, 1, "npm run dev"), row(111, 1, "npm run dev"))
-        left = KnownLeft(pid=110, start=110, host="claude-code", session="s-1", why="it ignores SIGHUP")
-        found = by_pid(seen, told=Told(left=(left, msgspec.structs.replace(left, pid=111))))
+        left = DetachedProcess(pid=110, start=110, host="claude-code", session="s-1", why="it ignores SIGHUP")
+        found = by_pid(seen, told=DaemonFacts(detached=(left, msgspec.structs.replace(left, pid=111))))
         assert found.keys() == {110}
         assert (found[110].verdict, found[110].session, found[110].session_root) == ("detached", "s-1", None)
         assert found[110].evidence == ("journal: outlived the session s-1; it ignores SIGHUP",)

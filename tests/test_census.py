@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from oomless import catalog
 from oomless.census import governed
 from oomless.census.attribution import Attributed, attribute
-from oomless.census.daemon_facts import OpenTree, Told
+from oomless.census.daemon_facts import DaemonFacts, OpenTree
 from oomless.census.findings import at_least, memory_in_use
 from oomless.census.footprints import SECONDS, Footprints
 from oomless.census.governed import GovernedTree
@@ -63,7 +63,7 @@ def snapshot(*rows: ProcessInfo, **marks: Marks) -> Snapshot:
     return Snapshot(processes=rows, marks=tuple(marks.get(f"p{r.pid}", Marks()) for r in rows))
 
 
-def by_pid(seen: Snapshot, *trees: GovernedTree, told: Told | None = None) -> dict[int, Attributed]:
+def by_pid(seen: Snapshot, *trees: GovernedTree, told: DaemonFacts | None = None) -> dict[int, Attributed]:
     return {one.process.pid: one for one in attribute(seen, trees, KNOWN, told)}
 
 

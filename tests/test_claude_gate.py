@@ -237,6 +237,6 @@ def test_every_end_of_a_session(claude: str, home: Path, house: Path, member: st
             if (pid, start) != server and not wait_gone(pid, start, until - time.monotonic())
         ]
         assert left == []
-        assert wait_for(lambda: host.status().left_running, 10)
+        assert wait_for(lambda: host.status().detached, 10)
         assert alive(*server)
-        assert [one.pid for one in host.status().left_running] == [server[0]]
+        assert [one.pid for one in host.status().detached] == [server[0]]

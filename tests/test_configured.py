@@ -13,12 +13,13 @@ import pytest
 
 from helpers import wait_for
 from oomless.census.attribution import Attributed
-from oomless.census.daemon_facts import KnownLeftover, Told
+from oomless.census.daemon_facts import DaemonFacts
 from oomless.census.snapshot import Snapshot
 from oomless.daemon.sessions.remains import Remains
 from oomless.hosts import mcp_configs
 from oomless.hosts.mcp_configs import Reader
 from oomless.hosts.mcp_entries import Configured, Entries
+from oomless.model import Leftover
 from oomless.platform import proc
 from oomless.processes.descent import Memory, Trace, Trees
 from test_census import SERVER_MARKS, TOOL_MARKS, by_pid, row, snapshot
@@ -210,7 +211,7 @@ class TestVerdicts:
         return snapshot(INIT, row(41, 1, self.SERVER, pgid=40, sid=30), p41=SERVER_MARKS)
 
     def settled(self, *configured: Configured) -> Attributed:
-        return settle(self.seen(), Told(configured=configured), default=GONE)[41]
+        return settle(self.seen(), DaemonFacts(configured=configured), default=GONE)[41]
 
     def test_what_was_configured_to_go_on_is_left_running(self) -> None:
         assert self.settled(entry(*NODE)).verdict == "orphan"
@@ -223,15 +224,17 @@ class TestVerdicts:
             INIT, row(100, 1, "claude", sid=99), row(101, 100, self.SERVER, pgid=100, sid=99),
             row(201, 100, self.SERVER, start=5000, pgid=100, sid=99), p101=SERVER_MARKS, p201=SERVER_MARKS,
         )  # fmt: skip
-        told = Told(configured=(entry("nohup", *NODE),))
+        told = DaemonFacts(configured=(entry("nohup", *NODE),))
         assert settle(twice, default=GONE, p201=HELD)[101].verdict == "superseded"
         assert settle(twice, told, default=GONE, p201=HELD)[101].verdict == "owned"
-        left = KnownLeftover(pid=41, start=41, host="claude-code", session="s-1", root=40)
-        assert settle(self.seen(), Told(leftovers=(left,)))[41].verdict == "orphan"
-        assert settle(self.seen(), Told(leftovers=(left,), configured=told.configured))[41].verdict == "detached"
+        left = Leftover(pid=41, start=41, host="claude-code", session="s-1", root=40)
+        assert settle(self.seen(), DaemonFacts(leftovers=(left,)))[41].verdict == "orphan"
+        assert (
+            settle(self.seen(), DaemonFacts(leftovers=(left,), configured=told.configured))[41].verdict == "detached"
+        )
 
     def test_the_settings_are_a_line_of_evidence_and_a_name(self) -> None:
-        told = Told(configured=(entry(*NODE),))
+        told = DaemonFacts(configured=(entry(*NODE),))
         host = row(100, 1, "codex")
         found = by_pid(snapshot(host, row(101, 100, self.SERVER)), told=told)[101]
         assert (found.server, found.kind, found.verdict) == ("mine", "server", "owned")
@@ -242,7 +245,7 @@ class TestVerdicts:
     @pytest.mark.parametrize("command", ["node /srv/index.js --fast", "python3 mcp_batch.py"])
     def test_by_its_words_alone_nothing_is_proven(self, command: str) -> None:
         """A job that has read all its input looks the same: parent 1, and nobody at the other end."""
-        told = Told(configured=(entry(*NODE),))
+        told = DaemonFacts(configured=(entry(*NODE),))
         found = settle(snapshot(INIT, row(41, 1, command, pgid=40, sid=30)), told)[41]
         assert (found.verdict, found.confidence) == ("orphan", 0.6)
         twice = snapshot(
@@ -253,7 +256,7 @@ class TestVerdicts:
 
     @pytest.mark.parametrize("command", ["node /srv/index.js --fast", "python3 mcp_batch.py"])
     def test_what_runs_in_a_tool_shell_is_the_agents_work(self, command: str) -> None:
-        told = Told(configured=(entry(*NODE),))
+        told = DaemonFacts(configured=(entry(*NODE),))
         shell = "/bin/bash -c source /home/u/.claude/shell-snapshots/snapshot-bash-1.sh && eval x"
         seen = snapshot(
             INIT, row(100, 1, "claude"), row(101, 100, shell, sid=101), row(102, 101, command, sid=101),

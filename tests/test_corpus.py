@@ -188,9 +188,9 @@ class Replayed:
 
 def test_a_replay_is_what_scan_would_have_said(monkeypatch: pytest.MonkeyPatch) -> None:
     for one in scene.scenes():
-        monkeypatch.setattr(look, "told_by", lambda status, told=one.told: told)
+        monkeypatch.setattr(look, "daemon_facts", lambda status, facts=one.daemon: facts)
         monkeypatch.setattr(Paths, "install_id", lambda self, known=one.install_id: known)
-        monkeypatch.setattr(mcp_configs.Reader, "read", lambda self, told=one.told: told.configured)
+        monkeypatch.setattr(mcp_configs.Reader, "read", lambda self, facts=one.daemon: facts.configured)
         scan = look.Scanner(cast(Platform, Replayed(one)), Paths()).scan(StatusView(pid=None, memory=MEMORY))
         replayed = scene.replay(one)
         assert scan.attributed == replayed.found, one.name

@@ -15,8 +15,9 @@ from corpus import machine, record
 from corpus.machine import Group
 from corpus.stage import Stage
 from helpers import alive, wait_for
-from oomless.census.daemon_facts import KnownLeftover, KnownSession, Told
+from oomless.census.daemon_facts import DaemonFacts
 from oomless.contain.rungs.choose import mounts
+from oomless.model import Leftover, LiveSession
 from oomless.platform import proc
 from oomless.platform.fork_events import ProcEvents
 
@@ -99,10 +100,10 @@ def test_a_stage_knows_its_own_alone(group: Group, tmp_path: Path, monkeypatch: 
 
 
 def test_what_the_daemon_knows_of_others_is_left_out() -> None:
-    sessions = [KnownSession(host="claude-code", session=str(pid), pid=pid, start=1) for pid in (5, 6)]
-    left = [KnownLeftover(pid=pid, start=1, host="claude-code", session="", root=5) for pid in (7, 8)]
-    found = machine.of_these(Told(sessions=tuple(sessions), leftovers=tuple(left)), {5, 8})
-    assert found == Told(sessions=(sessions[0],), leftovers=(left[1],))
+    sessions = [LiveSession(host="claude-code", sessions=(str(pid),), pid=pid, start=1) for pid in (5, 6)]
+    left = [Leftover(pid=pid, start=1, host="claude-code", session="", root=5) for pid in (7, 8)]
+    found = machine.of_these(DaemonFacts(sessions=tuple(sessions), leftovers=tuple(left)), {5, 8})
+    assert found == DaemonFacts(sessions=(sessions[0],), leftovers=(left[1],))
 
 
 @pytest.mark.root

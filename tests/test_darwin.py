@@ -20,7 +20,7 @@ from darwin import layouts
 from darwin.answers import BOOT, BSD, PAGE, PATHS, TASK_ALL, Answers
 from oomless import catalog
 from oomless.census import attribution, snapshot, verdicts
-from oomless.census.daemon_facts import Told
+from oomless.census.daemon_facts import DaemonFacts
 from oomless.errors import UnsupportedPlatform
 from oomless.model import Footprint
 from oomless.platform import current, darwin_abi, darwin_calls
@@ -221,7 +221,7 @@ class TestDarwin:
             mac.arguments[pid] = layouts.procargs(words, [])
         seen = snapshot.take(Darwin(mac))
         known = catalog.Remembering(catalog.load(None).programs)
-        found = attribution.attribute(seen, (), known, Told())
+        found = attribution.attribute(seen, (), known, DaemonFacts())
         asked = verdicts.candidates(found, seen)
         assert {one.pid for one in asked} == {410, 420}
         standings = snapshot.standings(Darwin(mac), asked)
@@ -237,7 +237,7 @@ class TestDarwin:
             words = [b"claude"] if pid == 400 else [b"node", b"/n/.bin/chrome-devtools-mcp"]
             mac.arguments[pid] = layouts.procargs(words, [])
         seen = snapshot.take(Darwin(mac))
-        found = attribution.attribute(seen, (), catalog.Remembering(catalog.load(None).programs), Told())
+        found = attribution.attribute(seen, (), catalog.Remembering(catalog.load(None).programs), DaemonFacts())
         assert {one.pid for one in verdicts.candidates(found, seen)} == {410, 420}
         assert {one.verdict for one in verdicts.settle(found, seen, {})} == {"owned"}
 

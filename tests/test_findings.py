@@ -7,12 +7,12 @@ import pytest
 
 from oomless.census import verdicts
 from oomless.census.attribution import attribute
-from oomless.census.daemon_facts import KnownLeft, Told
+from oomless.census.daemon_facts import DaemonFacts
 from oomless.census.findings import Finding, Scene, at_least, findings
 from oomless.census.findings.finding import listed, where
 from oomless.census.governed import GovernedTree
 from oomless.census.snapshot import Snapshot
-from oomless.model import Footprint, MachineMemory, ProcessInfo
+from oomless.model import DetachedProcess, Footprint, MachineMemory, ProcessInfo
 from oomless.platform.base import Standing
 from test_census import KNOWN, NPX, ROOMY, SECRET, TOOL_MARKS, row, snapshot, tree
 
@@ -30,7 +30,7 @@ def on(terminal: int, process: ProcessInfo) -> ProcessInfo:
 def scene(
     seen: Snapshot,
     *trees: GovernedTree,
-    told: Told | None = None,
+    told: DaemonFacts | None = None,
     subagents: dict[str, int] | None = None,
     default: Standing | None = None,
     **standings: Standing,
@@ -142,8 +142,8 @@ class TestLeft:
         assert "oomless reap" in found.action
 
     def test_what_is_left_running_is_no_warning(self) -> None:
-        left = KnownLeft(pid=110, start=110, host="claude-code", session="s-1", why="it ignores SIGHUP")
-        seen = scene(snapshot(INIT, row(110, 1, f"npm run dev --token {SECRET}")), told=Told(left=(left,)))
+        left = DetachedProcess(pid=110, start=110, host="claude-code", session="s-1", why="it ignores SIGHUP")
+        seen = scene(snapshot(INIT, row(110, 1, f"npm run dev --token {SECRET}")), told=DaemonFacts(detached=(left,)))
         found = rules(seen)["detached"]
         assert (found.severity, found.pids) == ("info", (110,))
         assert "it ignores SIGHUP" in found.evidence[0]
@@ -189,8 +189,8 @@ class TestFigures:
 def test_the_most_severe_comes_first_and_info_fails_nothing() -> None:
     tight = MachineMemory(total_bytes=100 * MB, available_bytes=2 * MB)
     made = scene(snapshot(INIT, TestLeft.ORPHAN))
-    left = KnownLeft(pid=110, start=110, host="claude-code", session="s-1", why="w")
-    info = scene(snapshot(INIT, row(110, 1, "x")), told=Told(left=(left,)))
+    left = DetachedProcess(pid=110, start=110, host="claude-code", session="s-1", why="w")
+    info = scene(snapshot(INIT, row(110, 1, "x")), told=DaemonFacts(detached=(left,)))
     seen = Scene(
         memory=tight, processes=(*info.processes, *made.processes), footprints={**made.footprints, **info.footprints}
     )

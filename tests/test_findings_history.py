@@ -12,15 +12,14 @@ import pytest
 
 from helpers import wait_for
 from hosting import Host, began, finished
-from oomless.census.daemon_facts import KnownGrowth, KnownIdle, Told
+from oomless.census.daemon_facts import DaemonFacts
 from oomless.census.findings import Scene, findings
 from oomless.census.findings.history import LEAST_POINTS, fit
 from oomless.census.findings.unowned import NAMED_BYTES, UNKNOWN_BYTES
 from oomless.daemon.sessions.growth import KEPT, Growth
-from oomless.model import Identity, MachineMemory, MemoryUse
+from oomless.model import Identity, IdleProcess, LiveSession, MachineMemory, MemoryUse, SubagentEnd
 from oomless.platform.linux import Linux
-from oomless.protocol.views import EndView
-from oomless.reports.look import told_by
+from oomless.reports.look import daemon_facts
 from test_census import row, snapshot
 from test_findings import FLOW, INIT, MEMORY, rules, scene
 from test_verdicts import HELD
@@ -30,8 +29,8 @@ assert sys.platform == "linux"
 MB, GB = 10**6, 10**9
 
 
-def idle(*pids: int, seconds: float = 2400.0) -> Told:
-    return Told(idle=tuple(KnownIdle(pid=pid, start=pid, seconds=seconds, cpu_seconds=0.01) for pid in pids))
+def idle(*pids: int, seconds: float = 2400.0) -> DaemonFacts:
+    return DaemonFacts(idle=tuple(IdleProcess(pid=pid, start=pid, seconds=seconds, cpu_seconds=0.01) for pid in pids))
 
 
 class TestUnused:
@@ -55,7 +54,7 @@ class TestUnused:
         assert found["idle-servers"].action.endswith("or close claude-code 100 (pid 100): flow-nexus")
 
     def test_none_that_is_used_or_not_watched_for_long(self) -> None:
-        for told in (Told(), idle(101, 102, 201, seconds=1799.0)):
+        for told in (DaemonFacts(), idle(101, 102, 201, seconds=1799.0)):
             assert (
                 not {"unused-servers", "idle-servers"} & rules(scene(self.SESSIONS, told=told, default=HELD)).keys()
             )
@@ -65,32 +64,36 @@ class TestUnused:
         assert rules(scene(seen, told=idle(41))).keys() == {"orphans"}
 
 
-def grown(*sizes: int, session: str = "5e55-1", pid: int = 100, first: int = 1) -> KnownGrowth:
-    points = tuple((first + at, size) for at, size in enumerate(sizes))
-    return KnownGrowth(host="claude-code", session=session, pid=pid, start=pid, points=points)
+def grown(*sizes: int, session: str = "5e55-1", pid: int = 100, first: int = 1) -> LiveSession:
+    ends = tuple(SubagentEnd(ended=first + at, private_bytes=size) for at, size in enumerate(sizes))
+    return LiveSession(host="claude-code", sessions=(session,), pid=pid, start=pid, ends=ends)
 
 
-def growing(*growth: KnownGrowth) -> Scene:
+def points(*pairs: tuple[int, int]) -> tuple[SubagentEnd, ...]:
+    return tuple(SubagentEnd(ended=ended, private_bytes=size) for ended, size in pairs)
+
+
+def growing(*growth: LiveSession) -> Scene:
     seen = snapshot(INIT, row(100, 1, "claude"))
     plain = scene(seen)
-    return Scene(memory=plain.memory, processes=plain.processes, footprints=plain.footprints, growth=growth)
+    return Scene(memory=plain.memory, processes=plain.processes, footprints=plain.footprints, sessions=growth)
 
 
 class TestGrowth:
     STEEP = tuple(300 * MB + at * 60 * MB for at in range(6))
 
     def test_the_line_through_points(self) -> None:
-        line = fit(tuple((at, 5 + 3 * at) for at in range(8)))
+        line = fit(points(*((at, 5 + 3 * at) for at in range(8))))
         assert line is not None
         assert (round(line.slope, 6), round(line.share, 6), line.points) == (3.0, 1.0, 8)
-        noisy = fit(((1, 10), (2, 30), (3, 20), (4, 50), (5, 40)))
+        noisy = fit(points((1, 10), (2, 30), (3, 20), (4, 50), (5, 40)))
         assert noisy is not None
         assert (round(noisy.slope, 6), round(noisy.share, 6)) == (8.0, 0.64)
 
     def test_no_line_through_too_few_or_all_alike(self) -> None:
-        assert fit(tuple((at, at) for at in range(LEAST_POINTS - 1))) is None
-        assert fit(tuple((at, 7) for at in range(9))) is None
-        assert fit(tuple((3, at) for at in range(9))) is None
+        assert fit(points(*((at, at) for at in range(LEAST_POINTS - 1)))) is None
+        assert fit(points(*((at, 7) for at in range(9)))) is None
+        assert fit(points(*((3, at) for at in range(9)))) is None
 
     def test_a_steep_one(self) -> None:
         found = rules(growing(grown(*self.STEEP)))["growing-session"]
@@ -131,7 +134,7 @@ class TestKeeping:
         for _ in range(KEPT + 3):
             growth.ended(self.WHO)
         kept = growth.of(self.WHO)
-        assert (len(kept), kept[0].ended, kept[-1]) == (KEPT, 4, EndView(ended=KEPT + 3, private_bytes=7 * MB))
+        assert (len(kept), kept[0].ended, kept[-1]) == (KEPT, 4, SubagentEnd(ended=KEPT + 3, private_bytes=7 * MB))
         growth.forget(self.WHO)
         assert growth.of(self.WHO) == ()
 
@@ -140,7 +143,7 @@ class TestKeeping:
         growth = Growth(lambda who: next(sizes))
         growth.ended(self.WHO)
         growth.ended(self.WHO)
-        assert growth.of(self.WHO) == (EndView(ended=2, private_bytes=5),)
+        assert growth.of(self.WHO) == (SubagentEnd(ended=2, private_bytes=5),)
 
     def test_another_process_with_that_number_is_not_weighed(self) -> None:
         linux = Linux()
@@ -179,8 +182,8 @@ def test_the_daemon_weighs_a_sessions_process_when_a_subagent_ends(growing_proce
         host.tell(finished("s-1", f"a{number}"))
     (session,) = host.status().sessions
     assert [end.ended for end in session.ends] == list(range(1, 9))
-    (told,) = told_by(host.status()).growth
-    line = fit(told.points)
+    (session,) = daemon_facts(host.status()).sessions
+    line = fit(session.ends)
     assert line is not None
     assert 7.5 * MB < line.slope < 8.5 * MB
     assert line.share > 0.99

@@ -13,12 +13,13 @@ import pytest
 import fake_claude
 from helpers import alive, wait_for
 from hosting import Host
-from oomless.census.daemon_facts import KnownIdle, KnownLeftover, OpenTree, Told
+from oomless.census.daemon_facts import DaemonFacts, OpenTree
 from oomless.daemon.sessions.idle import MINUTE, PER_MINUTE, IdleWatch
+from oomless.model import IdleProcess, Leftover
 from oomless.platform.proc import Stat
 from oomless.processes.descent import Memory, Who
 from oomless.protocol.reap_views import INCLUDABLE, PROVEN
-from oomless.reports.look import told_by
+from oomless.reports.look import daemon_facts
 from test_census import NPX, row, snapshot
 from test_left import HOOK, FakeClaude
 from test_verdicts import FLOW, HELD, INIT, NPM, settle, words
@@ -124,8 +125,8 @@ class TestWatching:
         assert not one.watch
 
 
-def quiet(*pids: int, seconds: float = 1800.0) -> Told:
-    return Told(idle=tuple(KnownIdle(pid=pid, start=pid, seconds=seconds, cpu_seconds=0.02) for pid in pids))
+def quiet(*pids: int, seconds: float = 1800.0) -> DaemonFacts:
+    return DaemonFacts(idle=tuple(IdleProcess(pid=pid, start=pid, seconds=seconds, cpu_seconds=0.02) for pid in pids))
 
 
 class TestVerdict:
@@ -145,23 +146,23 @@ class TestVerdict:
         assert why.startswith("it used 0.06 s of CPU time in the last 30 min 0 s, as the daemon has watched it")
         assert "calls are not seen" in why
 
-    @pytest.mark.parametrize("told", [quiet(101, 103), quiet(101, 102, 103, seconds=1799.0), Told()])
-    def test_one_of_them_at_work_or_too_short_or_not_watched(self, told: Told) -> None:
+    @pytest.mark.parametrize("told", [quiet(101, 103), quiet(101, 102, 103, seconds=1799.0), DaemonFacts()])
+    def test_one_of_them_at_work_or_too_short_or_not_watched(self, told: DaemonFacts) -> None:
         assert set(words(settle(self.ALONE, told)).values()) == {"owned"}
 
     def test_a_few_calls_a_minute_are_seen_in_the_sum(self) -> None:
         """Two real servers that were called three times a minute used 0.30 and 0.44 s in half an hour."""
         calm = quiet(101, 102).idle
         for used, verdict in ((0.19, "idle"), (0.30, "owned")):
-            server = KnownIdle(pid=103, start=103, seconds=1800.0, cpu_seconds=used)
-            assert words(settle(self.ALONE, Told(idle=(*calm, server))))[103] == verdict
+            server = IdleProcess(pid=103, start=103, seconds=1800.0, cpu_seconds=used)
+            assert words(settle(self.ALONE, DaemonFacts(idle=(*calm, server))))[103] == verdict
 
     def test_the_shortest_time_and_the_sum_of_all(self) -> None:
         some = (*quiet(101, 102).idle, *quiet(103, seconds=7200.0).idle)
-        assert "0.06 s of CPU time in the last 30 min" in settle(self.ALONE, Told(idle=some))[103].evidence[0]
+        assert "0.06 s of CPU time in the last 30 min" in settle(self.ALONE, DaemonFacts(idle=some))[103].evidence[0]
 
     def test_another_process_with_that_number_is_not_meant(self) -> None:
-        told = Told(idle=tuple(KnownIdle(pid=pid, start=7, seconds=9000.0) for pid in (101, 102, 103)))
+        told = DaemonFacts(idle=tuple(IdleProcess(pid=pid, start=7, seconds=9000.0) for pid in (101, 102, 103)))
         assert set(words(settle(self.ALONE, told)).values()) == {"owned"}
 
     def test_our_own_shim_above_it_may_tick(self) -> None:
@@ -171,7 +172,7 @@ class TestVerdict:
         tree = OpenTree(
             tree="t1", name="flow", root_pid=102, root_start=102, role="server", host="claude-code", session="s"
         )
-        found = settle(seen, Told(trees=(tree,), idle=quiet(102).idle))
+        found = settle(seen, DaemonFacts(trees=(tree,), idle=quiet(102).idle))
         assert words(found) == {100: "owned", 101: "idle", 102: "idle"}
 
     def test_only_servers_are_idle(self) -> None:
@@ -187,8 +188,9 @@ class TestVerdict:
     def test_an_orphan_is_never_only_idle(self) -> None:
         seen = snapshot(INIT, row(41, 1, FLOW, pgid=40, sid=30))
         assert words(settle(seen, quiet(41))) == {41: "orphan"}
-        left = KnownLeftover(pid=41, start=41, host="claude-code", session="s", root=40)
-        assert words(settle(seen, Told(leftovers=(left,), idle=quiet(41).idle), default=HELD)) == {41: "orphan"}
+        left = Leftover(pid=41, start=41, host="claude-code", session="s", root=40)
+        facts = DaemonFacts(leftovers=(left,), idle=quiet(41).idle)
+        assert words(settle(seen, facts, default=HELD)) == {41: "orphan"}
 
     def test_it_is_never_proposed(self) -> None:
         assert "idle" not in (*PROVEN, *INCLUDABLE)
@@ -223,7 +225,7 @@ def test_the_daemon_watches_the_servers_of_real_sessions(sessions: Callable[...,
     before = seconds()
     assert wait_for(lambda: all(seconds()[server] > before[server] for server in servers), 5.0)
     assert who["background"] not in seconds()
-    told = told_by(host.status()).idle
+    told = daemon_facts(host.status()).idle
     assert {(idle.pid, idle.start) for idle in told} >= servers
     one.end(signal.SIGKILL)
     assert wait_for(lambda: not servers & seconds().keys(), 5.0)

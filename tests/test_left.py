@@ -428,10 +428,10 @@ def test_every_end_of_a_session_leaves_nothing_but_what_was_asked_to_stay(
     assert {who[kind][0] for kind in ENDED} <= {one.pid for one in reap.ended}
     assert reap.bytes_freed > 0
     view = host.status()
-    assert {one.pid: one.why for one in view.left_running} == reasons
+    assert {one.pid: one.why for one in view.detached} == reasons
     assert [session.sessions for session in view.sessions] == [(living.session,)]
     dying.clean()
-    assert host.status().left_running == ()
+    assert host.status().detached == ()
 
 
 @pytest.mark.skipif(not os.path.exists("/usr/bin/tmux"), reason="tmux is not installed")
@@ -483,7 +483,7 @@ def test_a_governed_tree_below_a_session_is_not_touched(fake: Callable[..., Fake
         assert reaped(host, one).ended
         assert wait_for(lambda: host.status().sessions == (), 10)
         assert alive(*who)
-        assert host.status().left_running == ()
+        assert host.status().detached == ()
         assert len(host.status().trees) == 1
     finally:
         Client(host.paths, start=False).end(tree.tree, "test")

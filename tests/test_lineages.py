@@ -22,11 +22,10 @@ from oomless.errors import JournalError
 from oomless.journal.ancestry import LineageRows
 from oomless.journal.database import Journal
 from oomless.journal.facts import LineageRow, Remembered
-from oomless.model import Identity
+from oomless.model import Identity, Leftover
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.processes.descent import DAEMON, Memory, Trace, Trees, Who
-from oomless.protocol.views import LeftoverView
 from test_left import CLAUDE, HOOK, SERVER, SHELL, FakeClaude, stat, table
 
 assert sys.platform == "linux"
@@ -196,7 +195,7 @@ def fake(house: Path) -> Iterator[Callable[..., FakeClaude]]:
         one.clean()
 
 
-def told(host: Host, one: FakeClaude) -> dict[Who, LeftoverView]:
+def told(host: Host, one: FakeClaude) -> dict[Who, Leftover]:
     return {(left.pid, left.start): left for left in host.status().leftovers if left.root == one.process.pid}
 
 

@@ -19,10 +19,10 @@ from helpers import alive, run_oomless, wait_for, wait_gone
 from oomless.hosts.claude_code import prefix
 from oomless.journal.database import Journal
 from oomless.journal.facts import TreeRow
+from oomless.model import DetachedProcess
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.protocol.client import Client
-from oomless.protocol.views import LeftRunningView
 from sessions import Session, member
 from test_contain import OFFERS, read_roster
 from test_crash import kill_daemon, use_rung
@@ -114,8 +114,8 @@ def survivors(row: TreeRow) -> int:
     return (row.record.survivors if row.record else 0) + (len(row.sweep.left) if row.sweep else 0)
 
 
-def left_running() -> dict[Who, LeftRunningView]:
-    return {(one.pid, one.start): one for one in Client(Paths(), start=False).status().left_running}
+def left_running() -> dict[Who, DetachedProcess]:
+    return {(one.pid, one.start): one for one in Client(Paths(), start=False).status().detached}
 
 
 def shim_of(pid: int) -> Who:

@@ -29,7 +29,7 @@ from oomless.platform import proc
 from oomless.platform.linux import Linux
 from oomless.protocol.client import Client
 from oomless.protocol.views import StatusView, TreeView
-from oomless.reports.look import told_by
+from oomless.reports.look import daemon_facts
 from sessions import Session, member
 from test_contain import read_roster
 
@@ -327,7 +327,7 @@ class TestGoverned:
                 tree="t", name="x", owner=owner, klass="tool-shell", state="running", reserved_bytes=1, pid=5,
                 start=7, seconds=1.0,
             )  # fmt: skip
-            assert told_by(StatusView(pid=1, memory=Linux().memory(), trees=(view,))).trees == (expected,)
+            assert daemon_facts(StatusView(pid=1, memory=Linux().memory(), trees=(view,))).trees == (expected,)
 
 
 class TestPrefix:

@@ -21,11 +21,10 @@ from oomless.hosts.claude_code import settings as claude_settings
 from oomless.journal.database import Journal
 from oomless.journal.facts import HostSession, ReapRow
 from oomless.journal.sessions import SessionRows
-from oomless.model import Identity, Survivor
+from oomless.model import Identity, LiveSession, Survivor
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.protocol import spawn
-from oomless.protocol.views import SessionView
 
 assert sys.platform == "linux"
 
@@ -59,7 +58,7 @@ def run_hook(
     )
 
 
-def sessions() -> tuple[SessionView, ...]:
+def sessions() -> tuple[LiveSession, ...]:
     return Host().status().sessions
 
 

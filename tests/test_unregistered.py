@@ -23,10 +23,10 @@ from oomless.daemon.sessions.discovery import Unregistered
 from oomless.daemon.sessions.recognition import HINTS, Recogniser
 from oomless.journal.ancestry import LineageRows
 from oomless.journal.database import Journal
+from oomless.model import Leftover
 from oomless.platform import proc
 from oomless.platform.fork_events import ProcEvents
 from oomless.processes.descent import DAEMON, OWN_SESSION, Trees, Who
-from oomless.protocol.views import LeftoverView
 from test_left import ENDED, HOOK, KINDS, SPARED, FakeClaude
 
 assert sys.platform == "linux"
@@ -48,7 +48,7 @@ def fake(house: Path) -> Iterator[Callable[..., FakeClaude]]:
         one.clean()
 
 
-def told(host: Host, one: FakeClaude) -> dict[Who, LeftoverView]:
+def told(host: Host, one: FakeClaude) -> dict[Who, Leftover]:
     return {(left.pid, left.start): left for left in host.status().leftovers if left.root == one.process.pid}
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from oomless.census import governed, verdicts
 from oomless.census.attribution import Attributed, attribute
-from oomless.census.daemon_facts import KnownLeftover, OpenTree, Told
+from oomless.census.daemon_facts import DaemonFacts, OpenTree
 from oomless.census.snapshot import Marks, Snapshot, standings
-from oomless.model import Identity, ProcessInfo
+from oomless.model import Identity, Leftover, ProcessInfo
 from oomless.platform.base import Standing
 from oomless.platform.linux import Linux
 from test_census import KNOWN, NPX, SERVER_MARKS, TOOL_MARKS, row, snapshot
@@ -27,7 +27,7 @@ GONE, HELD, UNKNOWN = Standing(stdin="gone"), Standing(stdin="held"), Standing()
 
 
 def settle(
-    seen: Snapshot, told: Told | None = None, /, default: Standing = GONE, **standings: Standing
+    seen: Snapshot, told: DaemonFacts | None = None, /, default: Standing = GONE, **standings: Standing
 ) -> dict[int, Attributed]:
     """By pid; ``standings`` by ``p<pid>``, ``default`` for the others that are asked for."""
     trees = governed.find(seen, told.trees, "a1b2c3d4") if told else ()
@@ -177,7 +177,7 @@ class TestOrphan:
     def test_what_we_govern_is_not_judged(self) -> None:
         tree = OpenTree(tree="t1", name="job", root_pid=41)
         seen = snapshot(INIT, self.LEFT)
-        assert words(settle(seen, Told(trees=(tree,)))) == {41: "owned"}
+        assert words(settle(seen, DaemonFacts(trees=(tree,)))) == {41: "owned"}
 
 
 class TestMarkedOrphan:
@@ -295,10 +295,10 @@ class TestLeftRunning:
 class TestLeftovers:
     """What the daemon remembers of sessions that nobody had registered."""
 
-    ONE = KnownLeftover(pid=110, start=110, host="claude-code", session="s-1", root=100, above=(105, 107), since=5.0)
+    ONE = Leftover(pid=110, start=110, host="claude-code", session="s-1", root=100, above=(105, 107), since=5.0)
 
-    def told(self, **changes: object) -> Told:
-        return Told(leftovers=(msgspec.structs.replace(self.ONE, **changes),))
+    def told(self, **changes: object) -> DaemonFacts:
+        return DaemonFacts(leftovers=(msgspec.structs.replace(self.ONE, **changes),))
 
     def test_its_lineage_proves_it(self) -> None:
         found = settle(snapshot(INIT, row(110, 1, "make all")), self.told())[110]

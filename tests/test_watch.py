@@ -30,13 +30,13 @@ from oomless.cli.watch_view import LEFT, OTHER, Row, Section, fitted, footprints
 from oomless.demo.model.process import ModelProcess
 from oomless.demo.model.script import Call, Rule, Script, Turn
 from oomless.errors import DaemonError
-from oomless.model import Footprint, MachineMemory
+from oomless.model import DetachedProcess, Footprint, LiveSession, MachineMemory
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.platform.linux import Linux
 from oomless.protocol.client import Client
-from oomless.protocol.views import LeftRunningView, SessionView, StatusView, TreeView
-from oomless.reports.look import Scan, Scanner, told_by
+from oomless.protocol.views import StatusView, TreeView
+from oomless.reports.look import Scan, Scanner, daemon_facts
 from oomless.reports.scan import build
 from realparts import claude_environment, mcp_config, real_parts, real_server
 from test_census import KNOWN, NPX, ROOMY, SERVER_MARKS, SHIM, TOOL_MARKS, row, snapshot
@@ -50,7 +50,7 @@ NO_DAEMON = StatusView(pid=None, memory=ROOMY)
 
 def look(seen: Snapshot, status: StatusView = NO_DAEMON, sizes: dict[int, int] | None = None) -> Scan:
     """What one look at that machine is; each process has as many megabytes as ``sizes`` says, else one."""
-    told = told_by(status)
+    told = daemon_facts(status)
     members = governed.find(seen, told.trees, "a1b2c3d4")
     found = {one.process.pid: one for one in attribute(seen, members, KNOWN, told)}
     sized = {pid: Footprint(bytes=(sizes or {}).get(pid, 1) * 10**6, source="pss") for pid in found}
@@ -106,7 +106,7 @@ class TestSections:
         status = StatusView(
             pid=1,
             memory=ROOMY,
-            sessions=(SessionView(host="claude-code", sessions=("s-0", "s-1"), pid=100, start=100),),
+            sessions=(LiveSession(host="claude-code", sessions=("s-0", "s-1"), pid=100, start=100),),
             trees=(
                 tree(tree="a1", kind="subagent", klass="subagent", name="Agent:Explore", owner="claude-code s-0"),
                 tree(
@@ -129,13 +129,13 @@ class TestSections:
             row(204, 201, ("bash", "-c", "x")), row(205, 1, "y"),
             p60=Marks(trees="a1b2c3d4:t1"), p205=Marks(trees="a1b2c3d4:b1"),
         )  # fmt: skip
-        left = LeftRunningView(
+        left = DetachedProcess(
             pid=50, start=50, command="", why="it ignores SIGHUP", host="claude-code", session="s-9", since=0.0
         )
         shell = tree(
             tree="b1", name="make | tee log", klass="tool-shell", owner="claude-code:100:100", pid=204, start=204
         )
-        status = StatusView(pid=1, memory=ROOMY, trees=(tree(pid=10, start=10), shell), left_running=(left,))
+        status = StatusView(pid=1, memory=ROOMY, trees=(tree(pid=10, start=10), shell), detached=(left,))
         assert lines(sections(look(seen, status), {})) == {
             "claude-code 100": [
                 ("session", "claude-code, pid 100", 1, "running"),

@@ -81,16 +81,84 @@ class Survivor(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
-class Escaped(msgspec.Struct, frozen=True, kw_only=True):
-    """A member of a tree that moved out of its groups, to the group ``to``; ``back``: it was moved back, else ``why``
-    it was not."""
+class EscapedProcess(msgspec.Struct, frozen=True, kw_only=True):
+    """A member of a tree that moved out of its cgroups, to the cgroup ``to``; ``back``: it was moved back, else
+    ``why`` it was not."""
 
     pid: int
     start: int
-    command: str
+    command: str = ""
     to: str
-    back: bool
+    back: bool = False
     why: str = ""
+
+
+class SubagentEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """The private memory of a session's process when the subagent number ``ended`` in it ended."""
+
+    ended: int
+    private_bytes: int
+
+
+class LiveSession(msgspec.Struct, frozen=True, kw_only=True):
+    """One session of a host. ``sessions`` are the host's ids for it, newest last (``/clear`` gives a new one to the
+    same process). ``pid`` and ``start`` are None until its process is registered: until then only its subagents are
+    known. ``ends``: how its process grew with the subagents that ended, the last of them, oldest first."""
+
+    host: str
+    sessions: tuple[str, ...]
+    pid: int | None = None
+    start: int | None = None
+    cwd: str = ""
+    seconds: float = 0.0
+    subagents_running: int = 0
+    subagents_waiting: int = 0
+    ends: tuple[SubagentEnd, ...] = ()
+
+    @property
+    def newest_id(self) -> str:
+        """The host's newest id for it."""
+        return self.sessions[-1]
+
+
+class DetachedProcess(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that outlived its session and was not killed, for the reason ``why``. ``since`` is seconds since the
+    epoch."""
+
+    pid: int
+    start: int
+    command: str = ""
+    why: str
+    host: str
+    session: str
+    since: float = 0.0
+
+
+class Leftover(msgspec.Struct, frozen=True, kw_only=True):
+    """A live process that a dead, unregistered session left behind, by recorded ancestry. ``root`` is the pid of the
+    session's process, ``above`` are the pids in between, the nearest to ``root`` first. ``spared`` is the reason why
+    it counts as detached, "" if it is proven to be a leftover. ``since`` is seconds since the epoch."""
+
+    pid: int
+    start: int
+    command: str = ""
+    host: str
+    session: str
+    root: int
+    above: tuple[int, ...] = ()
+    spared: str = ""
+    since: float = 0.0
+
+
+class IdleProcess(msgspec.Struct, frozen=True, kw_only=True):
+    """A process of a live session, other than its tool shells: for how many seconds it has used next to no CPU time
+    as far as the daemon has watched it (the time in which the machine was suspended is not counted), and how much
+    CPU time in all of them."""
+
+    pid: int
+    start: int
+    seconds: float
+    cpu_seconds: float = 0.0
 
 
 class PrivateTmp(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +205,7 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     victim: bool = False
     started_at: float
     private_tmp: PrivateTmp | None = None
-    escaped: tuple[Escaped, ...] = ()
+    escaped: tuple[EscapedProcess, ...] = ()
     attempts: int = 1
     stdout: str | None = None
     stderr: str | None = None

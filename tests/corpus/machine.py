@@ -21,7 +21,7 @@ from typing import cast
 
 import msgspec
 
-from oomless.census.daemon_facts import Told
+from oomless.census.daemon_facts import DaemonFacts
 from oomless.contain.rungs.choose import mounts
 from oomless.model import Identity, ProcessInfo
 from oomless.platform import current, files, proc
@@ -167,14 +167,13 @@ def platform(group: Group, others: Collection[int]) -> Platform:
     return cast(Platform, Members(group, others))
 
 
-def of_these(told: Told, pids: Collection[int]) -> Told:
+def of_these(facts: DaemonFacts, pids: Collection[int]) -> DaemonFacts:
     """The daemon also sees hosts of others that run beside."""
-    return Told(
-        trees=tuple(one for one in told.trees if one.root_pid in pids),
-        sessions=tuple(one for one in told.sessions if one.pid in pids),
-        left=tuple(one for one in told.left if one.pid in pids),
-        leftovers=tuple(one for one in told.leftovers if one.pid in pids),
-        idle=tuple(one for one in told.idle if one.pid in pids),
-        growth=tuple(one for one in told.growth if one.pid in pids),
-        escaped=tuple(one for one in told.escaped if one.pid in pids),
+    return DaemonFacts(
+        trees=tuple(tree for tree in facts.trees if tree.root_pid in pids),
+        sessions=tuple(session for session in facts.sessions if session.pid in pids),
+        detached=tuple(process for process in facts.detached if process.pid in pids),
+        leftovers=tuple(process for process in facts.leftovers if process.pid in pids),
+        idle=tuple(process for process in facts.idle if process.pid in pids),
+        escaped=tuple(process for process in facts.escaped if process.pid in pids),
     )

@@ -174,7 +174,7 @@ def perform(name: str, folder: Path, group: Path | None = None) -> int:
     try:
         play.run(stage)
         stage.settle()
-        told = msgspec.structs.replace(stage.told(), configured=mcp_configs.Reader().read())
+        facts = msgspec.structs.replace(stage.daemon_facts(), configured=mcp_configs.Reader().read())
         seen, standings = read(stage.platform())
         labels = stage.labels(seen.processes)
         rows = tuple(
@@ -187,8 +187,8 @@ def perform(name: str, folder: Path, group: Path | None = None) -> int:
             programs=tuple(stage.programs),
             host=scene.Host(kernel=os.uname().release, recorded=datetime.date.today().isoformat()),
             rules=f"tried with {scene.rules_hash()}" if play.tried else scene.rules_hash(),
-            told=told,
-            install_id=Paths().install_id() if told.trees else "",
+            daemon=facts,
+            install_id=Paths().install_id() if facts.trees else "",
             processes=rows,
         )
         Path(folder, "scene.json").write_text(elsewhere(msgspec.json.encode(found).decode(), places))

@@ -19,7 +19,7 @@ import msgspec
 from oomless import catalog, census
 from oomless.census import attribution, governed, verdicts
 from oomless.census.attribution import Attributed, Verdict
-from oomless.census.daemon_facts import Told
+from oomless.census.daemon_facts import DaemonFacts
 from oomless.census.snapshot import Marks, Snapshot
 from oomless.model import Footprint, MachineMemory, ProcessInfo
 from oomless.platform.base import Standing
@@ -78,7 +78,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
     """``title``: what was run and how it ended; ``programs``: what ran, with versions; ``rules``: ``rules_hash()``
-    at the time of recording; ``told``: what the daemon knew; ``processes``: by pid."""
+    at the time of recording; ``daemon``: what it knew; ``processes``: by pid."""
 
     schema: Literal["oomless.corpus/1"] = "oomless.corpus/1"
     name: str
@@ -86,7 +86,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     programs: tuple[str, ...]
     host: Host
     rules: str
-    told: Told = Told()
+    daemon: DaemonFacts = DaemonFacts()
     install_id: str = ""
     processes: tuple[Recorded, ...]
 
@@ -104,8 +104,8 @@ def replay(scene: Scene) -> Replayed:
         processes=tuple(one.process for one in scene.processes), marks=tuple(one.marks for one in scene.processes)
     )
     standings = {one.process.pid: one.standing for one in scene.processes}
-    members = governed.find(seen, scene.told.trees, scene.install_id) if scene.told.trees else ()
-    found = attribution.attribute(seen, members, known_programs(), scene.told)
+    members = governed.find(seen, scene.daemon.trees, scene.install_id) if scene.daemon.trees else ()
+    found = attribution.attribute(seen, members, known_programs(), scene.daemon)
     doubtful = verdicts.candidates(found, seen)
     found = verdicts.settle(found, seen, {one.pid: standings[one.pid] for one in doubtful})
     return Replayed(found={one.process.pid: one for one in found}, proposed=proposals(found))

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from oomless.census.attribution import Verdict
-from oomless.census.daemon_facts import Told
+from oomless.census.daemon_facts import DaemonFacts
 from oomless.daemon.sessions.sampling import EVERY, IDLE_EVERY
 from oomless.model import ProcessInfo
 from oomless.paths import Paths
@@ -28,7 +28,7 @@ from oomless.platform import current, proc
 from oomless.platform.base import Platform
 from oomless.protocol import spawn
 from oomless.protocol.client import Client
-from oomless.reports.look import told_by
+from oomless.reports.look import daemon_facts
 
 from . import machine
 from .scene import Label
@@ -261,8 +261,8 @@ class Stage:
             raise StageFailed(f"nothing is known of {process.pid} ({role!r}): {' '.join(process.command)[:200]}")
         return found
 
-    def told(self) -> Told:
-        found = told_by(Client(Paths(), start=False).status()) if self._daemon else Told()
+    def daemon_facts(self) -> DaemonFacts:
+        found = daemon_facts(Client(Paths(), start=False).status()) if self._daemon else DaemonFacts()
         return found if self.group is None else machine.of_these(found, self.group.members())
 
     def expect(self, role: str, least: int = 1) -> None:

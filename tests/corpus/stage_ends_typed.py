@@ -51,7 +51,7 @@ def hung_up_with_jobs(stage: Stage) -> None:
     second.ready()
     screen.hang_up()
     session.gone(who)
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
     stage.expect("one:keep-*", 5)
 
 
@@ -72,7 +72,7 @@ def left_by_exit(stage: Stage) -> None:
     second = Typed(stage, "two", Screen(stage, "other-terminal"), shop, [by_npx("memory"), *servers], turns)
     next_serves(stage, "two")
     second.ready().exit()
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
     stage.expect("two:keep-*", 3)
     first.ready()
 
@@ -108,7 +108,7 @@ def continued_after_a_kill(stage: Stage) -> None:
     screen, shop = Screen(stage, "terminal"), project(stage, "shop")
     turns = [*tails(stage, "one"), kept("one", "nohup", "nohup sleep 625")]
     Typed(stage, "one", screen, shop, servers, turns).ready().killed()
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
     Typed(stage, "again", screen, shop, servers, options=["--continue"]).ready()
     stage.expect("one:flow-nexus", 3)
     stage.expect("one:nexus", 2)
@@ -220,6 +220,6 @@ def hung_up_with_the_prefix(stage: Stage) -> None:
     other = Typed(stage, "two", Screen(stage, "other-terminal"), shop, servers, tails(stage, "two")).ready()
     screen.hang_up()
     session.gone(who)
-    stage.wait(lambda: stage.told().left, 20, "the daemon tells what was left running")
+    stage.wait(lambda: stage.daemon_facts().detached, 20, "the daemon tells what was left running")
     stage.expect("one:keep-*", 3)
     other.ready()

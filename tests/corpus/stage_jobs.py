@@ -49,7 +49,7 @@ def jobs_left_remembered(stage: Stage) -> None:
     servers = [by_npx("flow-nexus"), module("time"), renamed(plain("flow-nexus"), "nexus")]
     Session(stage, "one", servers, jobs(stage, "one")).ready().killed()
     stage.expect("one:keep-*", 4)
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
     other.ready()
 
 
@@ -76,7 +76,7 @@ def stand_in_killed(stage: Stage) -> None:
     first, second = stand_in(stage, "one", python), stand_in(stage, "two", python)
     first.end("KILL")
     say_over(stage, "one")
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
     assert second.process.poll() is None
 
 

@@ -73,7 +73,7 @@ def prefix_installed(stage: Stage) -> None:
         plain_job("one"),
     ]
     Session(stage, "one", [by_npx("flow-nexus"), plain("everything")], turns).ready().killed()
-    stage.wait(lambda: stage.told().left, 20, "the daemon tells what was left running")
+    stage.wait(lambda: stage.daemon_facts().detached, 20, "the daemon tells what was left running")
     stage.expect("one:keep-*", 3)
     alive.ready()
 
@@ -119,7 +119,7 @@ def frontend_left(stage: Stage) -> None:
     next_serves(stage, "one")
     playwright_runs(stage, "one")
     session.ready().killed()
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
 
 
 @unseen("sessions in a terminal multiplexer, one closed, beside the user's own work", "claude", "servers")
@@ -197,7 +197,7 @@ def terminal_closed_remembered(stage: Stage) -> None:
     second.ready()
     one.hang_up()
     first.gone(who)
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
 
 
 @unseen(

@@ -76,7 +76,7 @@ def subagents_at_work(stage: Stage) -> None:
         stage.expect(role, least)
     other = Session(stage, "two", servers[:2], tails(stage, "two"), project=shop).ready()
     session.ready().killed()
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
     stage.expect("one:build", 7)
     other.ready()
 
@@ -102,7 +102,7 @@ def group_killed(stage: Stage) -> None:
     assert os.getpgid(session.process.pid) == session.process.pid != os.getpgrp()  # its zombie holds the number
     os.killpg(session.process.pid, signal.SIGKILL)
     session.gone(who)
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
     stage.expect("one:build", 7)
 
 
@@ -136,7 +136,7 @@ def servers_at_work(stage: Stage) -> None:
     serving.touch()
     stage.wait(lambda: len(stage.those("one:git*", "git status")) == len(servers), 30, "git runs below each")
     session.ready(stuck=1).killed()
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
     for server in servers:
         stage.expect(f"one:{server.name}", 2)
     other.ready()
@@ -179,7 +179,7 @@ def language_servers_of_three(stage: Stage) -> None:
     for name in ("one", "two"):
         stage.expect(f"{name}:typescript-language-server", 4)
     first.killed()
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
     second.ready()
 
 
@@ -204,7 +204,7 @@ def multiplexer_with_servers(stage: Stage) -> None:
     client = Screen(stage, "client", "/usr/bin/tmux", "-S", f"{stage.folder}/agents", "attach")
     stage.say("client", "protected", "where the user looks at the multiplexer")
     session.ready().killed()
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
     stage.expect(f"one:{MINE}server", 3)
     assert "[dev]" in client.said()
 
@@ -232,7 +232,7 @@ def servers_by_hand(stage: Stage) -> None:
     client.kill()
     client.wait()
     session.ready().killed()
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
     stage.wait(lambda: len(stage.those("mine", "streamableHttp")) == 2, 5, "the user's servers run")
     stage.expect("one:flow-nexus", 3)
 
@@ -251,7 +251,7 @@ def worker_for_all(stage: Stage) -> None:
     second = Session(stage, "two", servers, tails(stage, "two"), project=shop).ready()
     first.killed()
     stage.say_of(worker, "detached", "it works for all sessions, and the one that started it is gone")
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
     stage.expect("one:flow-nexus", 3)
     second.ready()
     assert worker <= set(stage.those("*", "build-daemon").items())
@@ -274,5 +274,5 @@ def browsers_of_servers(stage: Stage) -> None:
     ((pid, start),) = ((p, s) for p, s in stage.those("one:playwright").items() if table[p].ppid == first.who[0])
     proc.send(pid, start, signal.SIGSTOP)  # it hangs
     first.killed()
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
     second.ready()

@@ -91,4 +91,4 @@ def tools_left(stage: Stage) -> None:
     next_serves(stage, "one")
     playwright_runs(stage, "one")
     session.ready().killed()
-    stage.wait(lambda: stage.told().leftovers, 20, "the daemon tells of what is left")
+    stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")

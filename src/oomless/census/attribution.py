@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from oomless.catalog import ONLY_BELOW, PROTECTED, Catalog, Kind, Known
-from oomless.census.daemon_facts import KnownIdle, Told
+from oomless.census.daemon_facts import DaemonFacts
 from oomless.census.evidence import Facts, evidence
 from oomless.census.governed import GovernedTree
 from oomless.census.owners import MARKING_HOST, Owner, Owners
@@ -24,7 +24,7 @@ from oomless.census.servers import Instance, Servers
 from oomless.census.sessions import Sessions, plain_id
 from oomless.census.snapshot import Snapshot
 from oomless.hosts.mcp_entries import Entries
-from oomless.model import ProcessInfo
+from oomless.model import IdleProcess, ProcessInfo
 from oomless.processes.ancestry import Lineage
 from oomless.processes.command import SHELLS, parse
 from oomless.processes.ours import is_ours, prefixed
@@ -57,7 +57,7 @@ class Attributed(msgspec.Struct, frozen=True, kw_only=True):
     role: str = ""
     tree_root: int | None = None
     detached: bool = False
-    idle: KnownIdle | None = None
+    idle: IdleProcess | None = None
     meant: str = ""
     guessed: bool = False
     program: str | None = None
@@ -65,10 +65,10 @@ class Attributed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def attribute(
-    snapshot: Snapshot, governed: tuple[GovernedTree, ...], catalog: Catalog, told: Told | None = None
+    snapshot: Snapshot, governed: tuple[GovernedTree, ...], catalog: Catalog, facts: DaemonFacts | None = None
 ) -> tuple[Attributed, ...]:
     """The processes worth listing, by pid."""
-    census = _Census(snapshot, governed, catalog, told or Told())
+    census = _Census(snapshot, governed, catalog, facts or DaemonFacts())
     found = (census.attributed(process) for process in snapshot.processes)
     return tuple(one for one in found if one is not None)
 
@@ -76,7 +76,9 @@ def attribute(
 class _Census:
     """What is worked out once for the whole snapshot, and the questions put to it for each process."""
 
-    def __init__(self, snapshot: Snapshot, governed: tuple[GovernedTree, ...], catalog: Catalog, told: Told) -> None:
+    def __init__(
+        self, snapshot: Snapshot, governed: tuple[GovernedTree, ...], catalog: Catalog, facts: DaemonFacts
+    ) -> None:
         self._lineage = Lineage(snapshot.processes)
         self._marks = {p.pid: marks for p, marks in zip(snapshot.processes, snapshot.marks, strict=True)}
         found = ((p.pid, catalog.recognise(p.command)) for p in snapshot.processes)
@@ -87,15 +89,15 @@ class _Census:
         self._prefixed = {p.pid for p in snapshot.processes if prefixed(p) == "server"}
         protected = {pid for pid, known in self._known.items() if known.program.kind in PROTECTED}
         self._protected = protected
-        self._sessions = Sessions(self._lineage, self._known, self._marks, told.sessions)
-        left = {(one.pid, one.start): one for one in told.left}
-        leftovers = {(one.pid, one.start): one for one in told.leftovers}
-        entries = Entries(told.configured)
+        self._sessions = Sessions(self._lineage, self._known, self._marks, facts.sessions)
+        detached = {(one.pid, one.start): one for one in facts.detached}
+        leftovers = {(one.pid, one.start): one for one in facts.leftovers}
+        entries = Entries(facts.configured)
         matching = ((p.pid, entries.of(p.command)) for p in snapshot.processes)
         self._entries = {pid: entry for pid, entry in matching if entry is not None}
-        self._idle = {(one.pid, one.start): one for one in told.idle}
-        self._escaped = {(one.pid, one.start): one for one in told.escaped}
-        self._owners = Owners(self._lineage, self._known, self._marks, self._sessions, protected, left, leftovers)
+        self._idle = {(one.pid, one.start): one for one in facts.idle}
+        self._escaped = {(one.pid, one.start): one for one in facts.escaped}
+        self._owners = Owners(self._lineage, self._known, self._marks, self._sessions, protected, detached, leftovers)
         self._servers = Servers(
             self._lineage,
             self._known,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from oomless.catalog import Known
-from oomless.census.daemon_facts import KnownEscaped
 from oomless.census.governed import GovernedTree
 from oomless.census.owners import Owner
 from oomless.census.servers import Instance
 from oomless.census.snapshot import HOST_PID, SESSION, Marks
 from oomless.hosts.mcp_entries import Entry
+from oomless.model import EscapedProcess
 from oomless.redact import command_line
 
 
@@ -26,7 +26,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     entry: Entry | None
     ours: bool
     shim: bool
-    escaped: KnownEscaped | None = None
+    escaped: EscapedProcess | None = None
 
 
 def evidence(facts: Facts) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ def _by_journal(facts: Facts) -> str:
     return f"journal: {part} of the {what} {command_line((tree.name,))} ({tree.tree}){of}"
 
 
-def _by_groups(escaped: KnownEscaped | None) -> str:
+def _by_groups(escaped: EscapedProcess | None) -> str:
     return f"its shim: moved out of the tree's groups to {escaped.to}; {escaped.why}" if escaped else ""
 
 

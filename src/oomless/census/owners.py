@@ -13,10 +13,10 @@ from typing import Literal
 import msgspec
 
 from oomless.catalog import Known
-from oomless.census.daemon_facts import KnownLeft, KnownLeftover
 from oomless.census.governed import GovernedTree
 from oomless.census.sessions import Sessions, plain_id
 from oomless.census.snapshot import Marks
+from oomless.model import DetachedProcess, Leftover
 from oomless.processes.ancestry import Lineage
 
 #: The marks that are read are those of this host.
@@ -48,11 +48,11 @@ class Owners:
         marks: Mapping[int, Marks],
         sessions: Sessions,
         protected: Collection[int],
-        left: Mapping[tuple[int, int], KnownLeft],
-        leftovers: Mapping[tuple[int, int], KnownLeftover],
+        detached: Mapping[tuple[int, int], DetachedProcess],
+        leftovers: Mapping[tuple[int, int], Leftover],
     ) -> None:
         self._lineage, self._known, self._marks = lineage, known, marks
-        self._sessions, self._protected, self._left = sessions, protected, left
+        self._sessions, self._protected, self._detached = sessions, protected, detached
         self._leftovers = leftovers
         self._marked = {pid for pid, found in marks.items() if found.session}
 
@@ -82,9 +82,9 @@ class Owners:
         return self._by_chain(pid, editor, plain_id(self._lineage, editor), is_session=False)
 
     def _by_journal(self, pid: int, tree: GovernedTree | None) -> Owner | None:
-        left = self._left.get((pid, self._lineage.by_pid[pid].start))
-        if left is not None:
-            return Owner(by="journal", host=left.host, session=left.session, chain=(pid,), why=left.why)
+        detached = self._detached.get((pid, self._lineage.by_pid[pid].start))
+        if detached is not None:
+            return Owner(by="journal", host=detached.host, session=detached.session, chain=(pid,), why=detached.why)
         if tree is None:
             return self._by_lineage(pid)
         if not tree.session:

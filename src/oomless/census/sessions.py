@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from oomless.catalog import Known
-from oomless.census.daemon_facts import KnownSession
 from oomless.census.snapshot import Marks
+from oomless.model import LiveSession
 from oomless.processes.ancestry import Lineage
 
 
@@ -20,10 +20,10 @@ class Sessions:
         lineage: Lineage,
         known: Mapping[int, Known],
         marks: Mapping[int, Marks],
-        told: Iterable[KnownSession],
+        registered: Iterable[LiveSession],
     ) -> None:
         self._lineage, self._known, self._marks = lineage, known, marks
-        self._told = {(one.pid, one.start): one.session for one in told}
+        self._registered_ids = {(one.pid, one.start): one.newest_id for one in registered if one.pid is not None}
         self.roots = frozenset(pid for pid in known if self._is_root(pid))
         self._named = self._by_host_pid()
         self._ids = {root: self._id(root) for root in self.roots}
@@ -84,9 +84,9 @@ class Sessions:
         """A host has its id from the daemon, or from the marks of its children (its own environment has that of the
         host above, if any); of several, which ``/clear`` makes, the youngest child's. Else from whoever names it."""
         process = self._lineage.by_pid[root]
-        told = self._told.get((process.pid, process.start))
-        if told:
-            return told
+        registered = self._registered_ids.get((process.pid, process.start))
+        if registered:
+            return registered
         children = [child for child in self._lineage.children(root) if child not in self.roots]
         own = self._marks[root].session
         marked = [pid for pid in children if self._marks[pid].session not in ("", own)] or self._named.get(root)

@@ -19,10 +19,9 @@ import msgspec
 
 from oomless.census import companions, shells
 from oomless.census.attribution import Attributed, Verdict
-from oomless.census.daemon_facts import KnownIdle
 from oomless.census.ownerless import LIKELY, UNREAD, adopted, judged, marks_by_pid, own_reason
 from oomless.census.snapshot import Marks, Snapshot
-from oomless.model import ProcessInfo
+from oomless.model import IdleProcess, ProcessInfo
 from oomless.platform.base import Standing
 from oomless.processes.ancestry import Lineage
 from oomless.processes.command import to_be
@@ -263,5 +262,5 @@ def idle_seconds(members: Iterable[Attributed]) -> float:
     return min(told, default=0.0)
 
 
-def _calm(idle: KnownIdle) -> float:
+def _calm(idle: IdleProcess) -> float:
     return idle.seconds if idle.cpu_seconds <= IDLE_RATE * idle.seconds else 0.0

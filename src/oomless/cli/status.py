@@ -15,19 +15,11 @@ import typer
 
 from oomless.cli.output import console, guard, print_json, printable
 from oomless.errors import UsageError
-from oomless.model import Escaped
+from oomless.model import DetachedProcess, EscapedProcess, Leftover, LiveSession
 from oomless.paths import Paths
 from oomless.platform import current
 from oomless.protocol.client import Client
-from oomless.protocol.views import (
-    DecisionView,
-    LeftoverView,
-    LeftRunningView,
-    PressureView,
-    SessionView,
-    StatusView,
-    TreeView,
-)
+from oomless.protocol.views import DecisionView, PressureView, StatusView, TreeView
 from oomless.units import format_duration, format_size
 
 _OFF = 'reap = "off"'
@@ -61,7 +53,7 @@ def _only(view: StatusView, tree: TreeView | None, name: str) -> StatusView:
         raise UsageError(f"there is no tree {name!r}", why, "oomless status shows all that run and wait")
     decisions = tuple(decision for decision in view.decisions if decision.tree == tree.tree)
     return msgspec.structs.replace(
-        view, trees=(tree,), sessions=(), left_running=(), leftovers=(), idle=(), decisions=decisions
+        view, trees=(tree,), sessions=(), detached=(), leftovers=(), idle=(), decisions=decisions
     )
 
 
@@ -78,7 +70,7 @@ def show(out: Console, view: StatusView, why: bool) -> None:
     for title, lines in (
         (_ESCAPED, [_escaped(tree, one) for tree in view.trees for one in tree.escaped]),
         ("sessions:", [_session(session) for session in view.sessions]),
-        ("detached, of sessions that are gone:", [_left(one) for one in view.left_running]),
+        ("detached, of sessions that are gone:", [_left(one) for one in view.detached]),
         (f"left by sessions that are gone, and only listed ({_OFF}):", _listed_only(view)),
     ):
         if lines:
@@ -137,7 +129,7 @@ def _row(tree: TreeView) -> list[str]:
     return [printable(tree.tree), printable(tree.name), state, *sizes, format_duration(tree.seconds), pid]
 
 
-def _session(session: SessionView) -> str:
+def _session(session: LiveSession) -> str:
     """``claude-code 5f3a (pid 812) for 3 min 20 s in /home/me/work; 2 subagents run, 1 waits``"""
     where = f" for {format_duration(session.seconds)}" if session.pid else ""
     where += f" in {session.cwd}" if session.cwd else ""
@@ -149,11 +141,11 @@ def _session(session: SessionView) -> str:
     return f"{session.host} {session.sessions[-1]} ({pid}){where}; {counts}"
 
 
-def _escaped(tree: TreeView, one: Escaped) -> str:
+def _escaped(tree: TreeView, one: EscapedProcess) -> str:
     return f"pid {one.pid} {one.command} (of {tree.name}) to {one.to}: {one.why}"
 
 
-def _left(one: LeftRunningView) -> str:
+def _left(one: DetachedProcess) -> str:
     return f"pid {one.pid} {one.command} ({one.host} {one.session}): {one.why}"
 
 
@@ -167,7 +159,7 @@ def _listed_only(view: StatusView) -> list[str]:
     ]
 
 
-def _can_be_ended(proven: list[LeftoverView]) -> str:
+def _can_be_ended(proven: list[Leftover]) -> str:
     """``3 processes (41 MB) can be ended: oomless reap``, by their private memory, where that can be read."""
     platform = current()
     sizes = [found.private_bytes for one in proven if (found := platform.footprint(one.pid)) is not None]

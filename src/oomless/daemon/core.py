@@ -44,11 +44,12 @@ from oomless.journal.ancestry import LineageRows
 from oomless.journal.database import Journal
 from oomless.journal.facts import Decision, TreeRow
 from oomless.journal.sessions import SessionRows
+from oomless.model import DetachedProcess
 from oomless.paths import Paths
 from oomless.platform.linux import Linux
 from oomless.processes.descent import Memory, Trees
 from oomless.protocol.reap_views import ReapAnswer, ReapRequest
-from oomless.protocol.views import DecisionView, EventView, LeftRunningView, Registration, StatusView, TreeView
+from oomless.protocol.views import DecisionView, EventView, Registration, StatusView, TreeView
 from oomless.protocol.wire import Lease
 
 TYPE_CHECKING = False
@@ -190,7 +191,7 @@ class Core:
             sessions=self._hooks.sessions(),
             leftovers=self._unregistered.left.views(),
             idle=self._idle.views(),
-            left_running=self._left_running(),
+            detached=self._detached(),
             decisions=tuple(
                 DecisionView(at=d.at, tree=d.tree, name=d.name, verdict=d.verdict, reason=d.reason)
                 for d in self._journal.decisions(DECISIONS_SHOWN)
@@ -199,7 +200,7 @@ class Core:
             problem=self._settings.problem,
         )
 
-    def _left_running(self) -> tuple[LeftRunningView, ...]:
+    def _detached(self) -> tuple[DetachedProcess, ...]:
         """Each once: what a tool shell's tree has spared is found by its mark as well, when its session is cleared.
         The tree knows why."""
         known = (*self._sessions.left_running(), *self._registry.spared.now())

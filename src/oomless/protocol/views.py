@@ -9,7 +9,14 @@ from typing import Literal
 
 import msgspec
 
-from oomless.model import Escaped, MachineMemory
+from oomless.model import (
+    DetachedProcess,
+    EscapedProcess,
+    IdleProcess,
+    Leftover,
+    LiveSession,
+    MachineMemory,
+)
 
 TreeState = Literal["running", "waiting", "ended"]
 
@@ -40,7 +47,7 @@ class TreeView(msgspec.Struct, frozen=True, kw_only=True):
     status: str | None = None
     survivors: int | None = None
     command: tuple[str, ...] = ()
-    escaped: tuple[Escaped, ...] = ()
+    escaped: tuple[EscapedProcess, ...] = ()
 
 
 class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,67 +58,6 @@ class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     verdict: str
     reason: str
-
-
-class EndView(msgspec.Struct, frozen=True, kw_only=True):
-    """The private memory of a session's process when the subagent number ``ended`` in it ended."""
-
-    ended: int
-    private_bytes: int
-
-
-class SessionView(msgspec.Struct, frozen=True, kw_only=True):
-    """One session of a host. ``sessions`` are the host's ids for it, newest last (``/clear`` gives a new one to the
-    same process). ``pid`` and ``start`` are None until it is registered: then only its subagents are known. ``ends``:
-    how its process grew with those that ended, the last of them, oldest first."""
-
-    host: str
-    sessions: tuple[str, ...]
-    pid: int | None = None
-    start: int | None = None
-    cwd: str = ""
-    seconds: float = 0.0
-    subagents_running: int = 0
-    subagents_waiting: int = 0
-    ends: tuple[EndView, ...] = ()
-
-
-class LeftRunningView(msgspec.Struct, frozen=True, kw_only=True):
-    """A process that outlived its session and was left alone, and why. Only those that still live are listed."""
-
-    pid: int
-    start: int
-    command: str
-    why: str
-    host: str
-    session: str
-    since: float
-
-
-class LeftoverView(msgspec.Struct, frozen=True, kw_only=True):
-    """What the dead process ``root`` of a session that nobody had registered left, and nobody has ended; ``above``
-    are the pids in between, the nearest to ``root`` first. ``spared`` is why it would be left alone, or "" if its
-    lineage proves that it is only left. Listed for as long as it lives; ``start`` is in clock ticks since boot."""
-
-    pid: int
-    start: int
-    command: str
-    host: str
-    session: str
-    root: int
-    above: tuple[int, ...] = ()
-    spared: str = ""
-    since: float
-
-
-class IdleView(msgspec.Struct, frozen=True, kw_only=True):
-    """A process of a live session's, other than its tool shells: for how many seconds it has used next to no CPU time
-    (``sessions/idle.py``), as far as the daemon has watched it, and how much in all of them."""
-
-    pid: int
-    start: int
-    seconds: float
-    cpu_seconds: float
 
 
 class PressureView(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,10 +86,10 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     pressure: tuple[PressureView, ...] = ()
     max_parallel: int | None = None
     trees: tuple[TreeView, ...] = ()
-    sessions: tuple[SessionView, ...] = ()
-    left_running: tuple[LeftRunningView, ...] = ()
-    leftovers: tuple[LeftoverView, ...] = ()
-    idle: tuple[IdleView, ...] = ()
+    sessions: tuple[LiveSession, ...] = ()
+    detached: tuple[DetachedProcess, ...] = msgspec.field(default=(), name="left_running")
+    leftovers: tuple[Leftover, ...] = ()
+    idle: tuple[IdleProcess, ...] = ()
     decisions: tuple[DecisionView, ...] = ()
     reap: Literal["proven", "ask", "off"] = "proven"
     problem: str | None = None

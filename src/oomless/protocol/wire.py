@@ -29,7 +29,7 @@ from typing import Literal
 
 import msgspec
 
-from oomless.model import Escaped, ExitRecord
+from oomless.model import EscapedProcess, ExitRecord
 
 VERSION = 1
 
@@ -94,7 +94,7 @@ class Usage(_Message, frozen=True, kw_only=True, tag="usage"):
 
     used: int
     members: tuple[tuple[int, int], ...] = ()
-    escaped: tuple[Escaped, ...] = ()
+    escaped: tuple[EscapedProcess, ...] = ()
 
 
 class Ended(_Message, frozen=True, kw_only=True, tag="ended"):

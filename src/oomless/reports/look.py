@@ -17,17 +17,7 @@ import msgspec
 from oomless import catalog
 from oomless.census import attribution, governed, snapshot, verdicts
 from oomless.census.attribution import Attributed
-from oomless.census.daemon_facts import (
-    KnownEscaped,
-    KnownGrowth,
-    KnownIdle,
-    KnownLeft,
-    KnownLeftover,
-    KnownSession,
-    OpenTree,
-    Role,
-    Told,
-)
+from oomless.census.daemon_facts import DaemonFacts, OpenTree, Role
 from oomless.census.footprints import Footprints
 from oomless.hosts import mcp_configs
 from oomless.model import Footprint
@@ -65,10 +55,10 @@ class Scanner:
 
     def scan(self, status: StatusView, tick: Callable[[int], None] = lambda count: None) -> Scan:
         """``tick`` is told, before each reading of memory, how many there are at most."""
-        told = msgspec.structs.replace(told_by(status), configured=self._settings.read())
+        facts = msgspec.structs.replace(daemon_facts(status), configured=self._settings.read())
         seen = self._before = snapshot.take(self._platform, self._before)
-        members = governed.find(seen, told.trees, self._paths.install_id()) if told.trees else ()
-        found = attribution.attribute(seen, members, self._catalog, told)
+        members = governed.find(seen, facts.trees, self._paths.install_id()) if facts.trees else ()
+        found = attribution.attribute(seen, members, self._catalog, facts)
         doubtful = verdicts.candidates(found, seen)
         found = verdicts.settle(found, seen, snapshot.standings(self._platform, doubtful))
         footprints = self._footprints.of((one.process for one in found), time.monotonic(), lambda: tick(len(found)))
@@ -81,59 +71,23 @@ class Scanner:
             names,
             sessions,
             use=self._platform.memory_use(),
-            growth=told.growth,
+            sessions=facts.sessions,
         )
         alive = {one.process.pid: one for one in found if one.process.pid in footprints}
         return Scan(report, alive, footprints, status)
 
 
-def told_by(status: StatusView) -> Told:
-    return Told(
+def daemon_facts(status: StatusView) -> DaemonFacts:
+    """What the census uses of the daemon's answer."""
+    return DaemonFacts(
         trees=tuple(
             _open_tree(tree, tree.pid) for tree in status.trees if tree.state == "running" and tree.pid is not None
         ),
-        sessions=tuple(
-            KnownSession(host=one.host, session=one.sessions[-1], pid=one.pid, start=one.start)
-            for one in status.sessions
-            if one.pid is not None and one.start is not None and one.sessions
-        ),
-        left=tuple(
-            KnownLeft(pid=one.pid, start=one.start, host=one.host, session=one.session, why=one.why)
-            for one in status.left_running
-        ),
-        leftovers=tuple(
-            KnownLeftover(
-                pid=one.pid,
-                start=one.start,
-                host=one.host,
-                session=one.session,
-                root=one.root,
-                above=one.above,
-                spared=one.spared,
-                since=one.since,
-            )
-            for one in status.leftovers
-        ),
-        idle=tuple(
-            KnownIdle(pid=one.pid, start=one.start, seconds=one.seconds, cpu_seconds=one.cpu_seconds)
-            for one in status.idle
-        ),
-        growth=tuple(
-            KnownGrowth(
-                host=one.host,
-                session=one.sessions[-1],
-                pid=one.pid,
-                start=one.start,
-                points=tuple((end.ended, end.private_bytes) for end in one.ends),
-            )
-            for one in status.sessions
-            if one.pid is not None and one.start is not None and one.sessions and one.ends
-        ),
-        escaped=tuple(
-            KnownEscaped(pid=one.pid, start=one.start, tree=tree.tree, to=one.to, why=one.why)
-            for tree in status.trees
-            for one in tree.escaped
-        ),
+        sessions=status.sessions,
+        detached=status.detached,
+        leftovers=status.leftovers,
+        idle=status.idle,
+        escaped=tuple(process for tree in status.trees for process in tree.escaped),
     )
 
 

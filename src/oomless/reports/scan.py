@@ -13,9 +13,8 @@ import msgspec
 
 from oomless.catalog import Kind
 from oomless.census.attribution import Attributed, Verdict
-from oomless.census.daemon_facts import KnownGrowth
 from oomless.census.findings import Finding, Scene, findings
-from oomless.model import Footprint, FootprintSource, MachineMemory, MemoryUse
+from oomless.model import Footprint, FootprintSource, LiveSession, MachineMemory, MemoryUse
 from oomless.redact import command_line
 
 #: Masking a command line takes 0.1 ms and more; those who look again and again see the same ones.
@@ -70,10 +69,10 @@ def build(
     subagents: Mapping[str, int] | None = None,
     in_sessions: Mapping[str, int] | None = None,
     use: MemoryUse | None = None,
-    growth: tuple[KnownGrowth, ...] = (),
+    sessions: tuple[LiveSession, ...] = (),
 ) -> ScanReport:
     """Processes without a footprint have ended since the snapshot, and are left out. ``subagents``: how many of each
-    name run inside hosts' processes; ``in_sessions``: how many of them in each session; ``use`` and ``growth`` are
+    name run inside hosts' processes; ``in_sessions``: how many of them in each session; ``use`` and ``sessions`` are
     for the findings."""
     alive = [one for one in attributed if one.process.pid in footprints]
     inside = subagents if in_sessions is None else in_sessions
@@ -83,7 +82,7 @@ def build(
         footprints=footprints,
         subagents=inside or {},
         use=use,
-        growth=growth,
+        sessions=sessions,
     )
     return ScanReport(
         memory=memory,

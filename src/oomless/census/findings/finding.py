@@ -8,8 +8,7 @@ from typing import Literal
 import msgspec
 
 from oomless.census.attribution import Attributed
-from oomless.census.daemon_facts import KnownGrowth
-from oomless.model import Footprint, MachineMemory, MemoryUse
+from oomless.model import Footprint, LiveSession, MachineMemory, MemoryUse
 from oomless.units import format_size
 
 Severity = Literal["info", "warning", "critical"]
@@ -33,14 +32,15 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
     """``processes`` are those that are listed, ``footprints`` those of them by pid, as far as they are known.
     ``subagents``: how many run
-    inside each session's process, by its id. ``memory`` is None where nobody says (a listing)."""
+    inside each session's process, by its id; ``sessions``: what the daemon knows of them. ``memory`` is None where it
+    is not known (a listing)."""
 
     memory: MachineMemory | None
     processes: tuple[Attributed, ...] = ()
     footprints: Mapping[int, Footprint] = {}
     subagents: Mapping[str, int] = {}
     use: MemoryUse | None = None
-    growth: tuple[KnownGrowth, ...] = ()
+    sessions: tuple[LiveSession, ...] = ()
 
     def freed(self, group: Iterable[Attributed]) -> int | None:
         """What would be free if these ended, of those where that can be read; None if of none of them."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from oomless.census.daemon_facts import KnownGrowth
 from oomless.census.findings.finding import Finding, Scene, listed
+from oomless.model import LiveSession, SubagentEnd
 from oomless.units import format_size
 
 #: A line through fewer points says nothing; one that explains less than half of their spread neither.
@@ -23,8 +23,9 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
     points: int
 
 
-def fit(points: tuple[tuple[int, int], ...]) -> Fit | None:
+def fit(ends: tuple[SubagentEnd, ...]) -> Fit | None:
     """None where there is no line to be had."""
+    points = [(end.ended, end.private_bytes) for end in ends]
     number = len(points)
     if number < LEAST_POINTS:
         return None
@@ -39,7 +40,7 @@ def fit(points: tuple[tuple[int, int], ...]) -> Fit | None:
 
 def growing_sessions(scene: Scene) -> Finding | None:
     """A session's own process keeps more memory with every subagent that ends."""
-    fitted = [(one, line) for one in scene.growth if (line := fit(one.points)) is not None and _tells(one, line)]
+    fitted = [(one, line) for one in scene.sessions if (line := fit(one.ends)) is not None and _tells(one, line)]
     if not fitted:
         return None
     fitted.sort(key=lambda pair: -pair[1].slope)
@@ -60,16 +61,15 @@ def growing_sessions(scene: Scene) -> Finding | None:
     )
 
 
-def _tells(one: KnownGrowth, line: Fit) -> bool:
-    return line.share >= LEAST_FIT and line.slope * (one.points[-1][0] - one.points[0][0]) >= GROWN
+def _tells(one: LiveSession, line: Fit) -> bool:
+    return line.share >= LEAST_FIT and line.slope * (one.ends[-1].ended - one.ends[0].ended) >= GROWN
 
 
-def _evidence(one: KnownGrowth, line: Fit) -> str:
-    (first, before), (last, now) = one.points[0], one.points[-1]
+def _evidence(one: LiveSession, line: Fit) -> str:
+    first, last = (f"{format_size(end.private_bytes)} at number {end.ended}" for end in (one.ends[0], one.ends[-1]))
     return (
-        f"private memory of {one.pid} when its subagents ended: {format_size(before)} at number {first},"
-        f" {format_size(now)} at number {last}; a line through n = {line.points} points: {_each(line)} each,"
-        f" R² = {line.share:.2f}"
+        f"private memory of {one.pid} when its subagents ended: {first}, {last};"
+        f" a line through n = {line.points} points: {_each(line)} each, R² = {line.share:.2f}"
     )
 
 
@@ -77,9 +77,9 @@ def _each(line: Fit) -> str:
     return format_size(round(line.slope))
 
 
-def _name(one: KnownGrowth) -> str:
-    return f"the process {one.pid} of {one.host} {one.session[:8]}"
+def _name(one: LiveSession) -> str:
+    return f"the process {one.pid} of {one.host} {one.newest_id[:8]}"
 
 
-def _again(one: KnownGrowth) -> str:
-    return f"claude --resume {one.session}" if one.host == "claude-code" else _name(one)
+def _again(one: LiveSession) -> str:
+    return f"claude --resume {one.newest_id}" if one.host == "claude-code" else _name(one)

@@ -12,9 +12,8 @@ from collections.abc import Iterable
 assert sys.platform == "linux"
 
 from oomless.journal.facts import TreeIntent, TreeRow
-from oomless.model import Survivor
+from oomless.model import DetachedProcess, Survivor
 from oomless.platform import proc
-from oomless.protocol.views import LeftRunningView
 from oomless.redact import command_line
 
 Who = tuple[int, int]
@@ -22,12 +21,12 @@ Who = tuple[int, int]
 
 class Spared:
     def __init__(self) -> None:
-        self._known: dict[Who, LeftRunningView] = {}
+        self._known: dict[Who, DetachedProcess] = {}
 
     def add(self, intent: TreeIntent, rows: tuple[Survivor, ...], at: float) -> None:
         host, _, session = intent.owner.partition(":")
         for row in rows:
-            self._known[(row.pid, row.start)] = LeftRunningView(
+            self._known[(row.pid, row.start)] = DetachedProcess(
                 pid=row.pid,
                 start=row.start,
                 command=command_line((row.command,)),  # journals of earlier versions have it raw
@@ -44,7 +43,7 @@ class Spared:
                 for told in (row.record, row.sweep):
                     self.add(row.intent, told.left_running if told else (), row.ended_at)
 
-    def now(self) -> tuple[LeftRunningView, ...]:
+    def now(self) -> tuple[DetachedProcess, ...]:
         self._known = {who: view for who, view in self._known.items() if _lives(who)}
         return tuple(self._known.values())
 

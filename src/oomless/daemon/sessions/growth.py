@@ -13,8 +13,7 @@ from collections.abc import Callable
 
 assert sys.platform == "linux"
 
-from oomless.model import Identity
-from oomless.protocol.views import EndView
+from oomless.model import Identity, SubagentEnd
 
 KEPT = 64
 
@@ -22,7 +21,7 @@ KEPT = 64
 class _Ends:
     def __init__(self) -> None:
         self.count = 0
-        self.points: deque[EndView] = deque(maxlen=KEPT)
+        self.points: deque[SubagentEnd] = deque(maxlen=KEPT)
 
 
 class Growth:
@@ -38,9 +37,9 @@ class Growth:
         ends.count += 1
         size = self._weigh(process)
         if size is not None:
-            ends.points.append(EndView(ended=ends.count, private_bytes=size))
+            ends.points.append(SubagentEnd(ended=ends.count, private_bytes=size))
 
-    def of(self, process: Identity) -> tuple[EndView, ...]:
+    def of(self, process: Identity) -> tuple[SubagentEnd, ...]:
         """Oldest first."""
         found = self._by_process.get(process)
         return tuple(found.points) if found is not None else ()

@@ -24,8 +24,9 @@ from oomless.daemon.sessions.growth import Growth
 from oomless.daemon.sessions.subagents import Subagent, Subagents
 from oomless.daemon.trees import admission_gate
 from oomless.hosts.events import Began, Failed, Finished, HostEvent, Launched, Mapping, Other, Wanted
+from oomless.model import LiveSession
 from oomless.protocol import wire
-from oomless.protocol.views import SessionView, TreeView
+from oomless.protocol.views import TreeView
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -288,12 +289,12 @@ class Hooks:
             reason=one.reason if started else f"{one.reason}; it has not started yet",
         )
 
-    def sessions(self) -> tuple[SessionView, ...]:
+    def sessions(self) -> tuple[LiveSession, ...]:
         """The watched ones, and those that only hooks have told of, as long as something of theirs is held."""
         watched = self._sessions.all()
         known = {id for session in watched for id in session.ids}
         views = [
-            SessionView(
+            LiveSession(
                 host=session.host,
                 sessions=tuple(session.ids),
                 pid=session.process.pid,
@@ -307,7 +308,7 @@ class Hooks:
         ]
         unknown = {one.session: one.cwd for one in self.subagents if one.session not in known}
         host = self._mapping.host
-        views += [SessionView(host=host, sessions=(id,), cwd=cwd, **self._counts(id)) for id, cwd in unknown.items()]
+        views += [LiveSession(host=host, sessions=(id,), cwd=cwd, **self._counts(id)) for id, cwd in unknown.items()]
         return tuple(views)
 
     def _counts(self, session: str) -> _Counts:

@@ -22,11 +22,11 @@ from oomless.daemon.logs import Field, Log
 from oomless.errors import JournalError
 from oomless.journal.facts import HostSession, ReapRow
 from oomless.journal.sessions import SessionRows
-from oomless.model import Identity
+from oomless.model import DetachedProcess, Identity
 from oomless.platform import proc
 from oomless.platform.proc import Stat
 from oomless.processes.descent import Memory, Trees, Who
-from oomless.protocol.views import LeftRunningView, Registration
+from oomless.protocol.views import Registration
 
 if TYPE_CHECKING:
     from oomless.daemon.sessions.cleanup import Cleared
@@ -73,7 +73,7 @@ class Sessions:
         self._ask_look = look
         self._by_process: dict[Who, Session] = {}
         self._by_id: dict[str, Session] = {}
-        self._left: list[LeftRunningView] = []
+        self._left: list[DetachedProcess] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- who is watched ------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ class Sessions:
     def all(self) -> tuple[Session, ...]:
         return tuple(self._by_process.values())
 
-    def left_running(self) -> tuple[LeftRunningView, ...]:
+    def left_running(self) -> tuple[DetachedProcess, ...]:
         self._left = [
             one for one in self._left if (s := proc.read_stat(one.pid)) and s.start == one.start and s.alive
         ]
@@ -212,7 +212,7 @@ class Sessions:
 
     def _remember_left(self, reap: ReapRow) -> None:
         self._left += [
-            LeftRunningView(
+            DetachedProcess(
                 pid=one.pid,
                 start=one.start,
                 command=one.command,

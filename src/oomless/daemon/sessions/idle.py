@@ -15,9 +15,9 @@ from collections.abc import Callable, Container, Iterable, Mapping
 
 assert sys.platform == "linux"
 
+from oomless.model import IdleProcess
 from oomless.platform.proc import Stat
 from oomless.processes.descent import Memory, Who
-from oomless.protocol.views import IdleView
 
 MINUTE = 60.0
 #: In clock ticks (10 ms each on every Linux). Eleven real servers that nobody called took 0 to 5 ms a minute, a call
@@ -84,10 +84,10 @@ class IdleWatch:
         for who in working & known.keys():
             known[who].begin(now, known[who].ticks)
 
-    def views(self) -> tuple[IdleView, ...]:
+    def views(self) -> tuple[IdleProcess, ...]:
         now = self._clock()
         return tuple(
-            IdleView(
+            IdleProcess(
                 pid=who[0],
                 start=who[1],
                 seconds=round(now - one.since, 3),

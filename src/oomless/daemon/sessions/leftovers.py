@@ -15,10 +15,10 @@ assert sys.platform == "linux"
 
 from oomless.census.snapshot import SESSION
 from oomless.daemon.sessions.ancestry_store import Lineages, Recalled
+from oomless.model import Leftover
 from oomless.platform import proc
 from oomless.platform.proc import Stat
 from oomless.processes.descent import Memory, Trees, Who
-from oomless.protocol.views import LeftoverView
 
 #: Only its servers have a session's id in their environment that says whose they are.
 _MARKING = "claude-code"
@@ -98,9 +98,9 @@ class Leftovers:
         dead.written = dead.state()
         self._lineages.keep(dead.host, dead.session, dead.remains.memory, dead.remains.spared, dead.since)
 
-    def views(self) -> tuple[LeftoverView, ...]:
+    def views(self) -> tuple[Leftover, ...]:
         """Who descends from two dead sessions, one within the other, is told of once: below the nearer."""
-        found: dict[Who, LeftoverView] = {}
+        found: dict[Who, Leftover] = {}
         table = proc.table() if self._dead else {}
         for dead in self._dead:
             proven = self._judge(dead, table, anew=True)
@@ -116,8 +116,8 @@ class Leftovers:
         return dead.remains.look(table, anew=anew, also=also)
 
 
-def _view(dead: Dead, who: Who, why: str) -> LeftoverView:
-    return LeftoverView(
+def _view(dead: Dead, who: Who, why: str) -> Leftover:
+    return Leftover(
         pid=who[0],
         start=who[1],
         command=dead.remains.commands.get(who, ""),

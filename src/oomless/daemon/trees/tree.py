@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oomless.journal.facts import TreeIntent
-    from oomless.model import Escaped
+    from oomless.model import EscapedProcess
 
 #: Rungs that have all controllers in the v2 tree.
 V2 = ("cgroup2", "cgroup2+systemd")
@@ -45,7 +45,7 @@ class Tree:
         self.why_rung = ""
         self.used: int | None = None
         self.members: set[tuple[int, int]] = set()
-        self.escaped: tuple[Escaped, ...] = ()
+        self.escaped: tuple[EscapedProcess, ...] = ()
         self.writer: asyncio.StreamWriter | None = None
         self.retriable = False
         self.closed = asyncio.Event()
