@@ -79,9 +79,9 @@ class Core:
         ladder = Ladder(paths.install_id())
         self._leases = Leases(self._gate, self._registry, ladder, platform, settings, self._note)
         self._subscribers: set[asyncio.Queue[EventView]] = set()
-        trees = Trees(lambda pid: self._around(pid) is not None, self._registry.roots)
+        trees = Trees(self._registry.holds, lambda: set(self._registry.roots()))
         rows = SessionRows(self._journal)
-        self._lookout = Lookout(trees, lambda: bool(self._registry.trees))
+        self._lookout = Lookout(trees, self._registry.any_open)
         look = self._lookout.now
         lineages = Lineages(LineageRows(self._journal), platform.boot_id(), log)
         self._unregistered = Unregistered(trees, self._hosts, look, log, lineages)
@@ -94,9 +94,9 @@ class Core:
             self._registry, self._gate, settings, sessions, look, self._leases.end, self._publish, log
         )
         self._idle = IdleWatch(lambda: [memory for _, _, memory in self._remembered()])
-        known = Known(trees.holds, self._registry.roots, sessions, self._spared)
+        known = Known(trees.holds, trees.roots, sessions, self._spared)
         self._reaper = Reaper(known, platform.boot_id(), rows.reaped, log)
-        around = Around(self._around, platform.headroom)
+        around = Around(self._registry.innermost, platform.headroom)
         growth = Growth(platform.private_bytes)
         self._hooks = Hooks(
             ClaudeHooks(), self._gate, self._sessions, settings, self._settle, around, self._note, self._over, growth
@@ -160,10 +160,6 @@ class Core:
         left = (*self._sessions.left_running(), *self._registry.spared.now())
         unregistered = {(one.pid, one.start): one.spared for one in self._unregistered.left.views() if one.spared}
         return unregistered | {(one.pid, one.start): one.why for one in left}
-
-    def _around(self, pid: int) -> str | None:
-        tree = self._registry.around(pid)
-        return tree.id if tree is not None else None
 
     def _settle(self, lease: Lease) -> Settled:
         """A broken file of a project's must not keep its agents from starting: then the user's settings hold."""

@@ -32,6 +32,7 @@ from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.platform.linux import Linux
 from oomless.platform.pss import proportional_sum
+from oomless.processes.ids import ProcessId
 
 #: How long a tree that was granted may stay without a shim once its lease is gone.
 START_WITHIN = 10.0
@@ -43,7 +44,7 @@ ROWS_LOOKED_AT = 200
 
 
 class Registry:
-    """``freed`` is called with the id of every tree that is over, after the journal has it."""
+    """A ``GovernedTrees``. ``freed`` is called with the id of every tree that is over, after the journal has it."""
 
     def __init__(
         self, paths: Paths, journal: Journal, platform: Linux, log: Log, freed: Callable[[Tree, str], None]
@@ -298,16 +299,25 @@ class Registry:
         inside = [tree for tree in self.trees.values() if tree.contains(pid, prefix + tree.id)]
         return max(inside, key=lambda tree: tree.intent.marker.count("/"), default=None)
 
-    def roots(self) -> set[tuple[int, int]]:
-        """Pid and start of every shim, and of what becomes one by exec (``run``) or stands before one (a tool
-        shell)."""
+    def any_open(self) -> bool:
+        return bool(self.trees)
+
+    def holds(self, pid: int) -> bool:
+        return self.around(pid) is not None
+
+    def innermost(self, pid: int) -> str | None:
+        tree = self.around(pid)
+        return tree.id if tree is not None else None
+
+    def roots(self) -> set[ProcessId]:
+        """Every shim, and what becomes one by exec (``run``) or stands before one (a tool shell)."""
         found = set()
         for tree in self.trees.values():
             intent = tree.intent
             if intent.owner == "run" or intent.kind in ("shell", "server"):
-                found.add((intent.requester.pid, intent.requester.start))
+                found.add(ProcessId(intent.requester.pid, intent.requester.start))
             if tree.shim is not None:
-                found.add((tree.shim.pid, tree.shim.start))
+                found.add(ProcessId(tree.shim.pid, tree.shim.start))
         return found
 
     def _write(self, write: Callable[[], object]) -> bool:
