@@ -13,9 +13,9 @@ from typing import cast
 import pytest
 
 from corpus import __main__ as command
-from corpus import listing, scene, table
+from corpus import listing, rules, scene, table
 from corpus.score import ENDABLE, Score, Scores, scores
-from corpus.whole import judged
+from corpus.whole import digests, judged
 from oomless.census.snapshot import HOST_PID, MARKER, PROJECT, SESSION
 from oomless.cli.reap import propose
 from oomless.hosts import mcp_configs
@@ -133,9 +133,19 @@ def test_nothing_live_is_called_an_orphan(found: Scores) -> None:
     assert [f"{one.scene} {one.pid} is {one.label}, said {one.verdict}" for one in amiss] == []
 
 
+def test_verdicts_are_those_that_were_declared() -> None:
+    before, now = rules.declared(), digests()
+    assert rules.changed(before, now) == [], "say: python -m tests.corpus --new-rules; nothing is held out then"
+    assert before.verdicts.keys() == now.keys(), rules.SAY
+
+
+def test_sources_of_the_rules_are_declared() -> None:
+    assert rules.declared().sources == rules.sources_hash(), f"a rule was edited; {rules.SAY}"
+
+
 def test_the_page_has_these_figures(found: Scores) -> None:
     page = command.PAGE.read_text(encoding="utf-8")
-    assert table.into(page, table.markdown(found)) == page, "say: make corpus ARGS=--docs"
+    assert table.into(page, table.markdown(found)) == page, f"{rules.SAY}; then: make corpus ARGS=--docs"
 
 
 def test_the_command_writes_the_figures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from corpus import listing, scene, table
+from corpus import __main__ as command
+from corpus import listing, rules, scene, table
 from corpus.scene import Host, Label, Recorded, Scene
 from corpus.score import Judged, Score, scores
-from corpus.whole import judged
-from oomless import census
+from corpus.whole import digests, judged
 from oomless.census.attribution import Verdict
 from oomless.census.snapshot import Marks
 from oomless.model import ProcessInfo
 from oomless.platform.base import Standing
-from test_layers import imported
 
+SRC = Path(__file__).resolve().parents[1] / "src" / "oomless"
+Redeclare = Callable[..., tuple[int, rules.Declared]]
 SERVER = ("node", "/home/dev/node_modules/.bin/chrome-devtools-mcp")
 
 
@@ -100,31 +102,68 @@ def test_silence_is_right_only_of_whom_nobody_owns() -> None:
 
 
 def test_what_is_held_out_is_told_by_the_rules() -> None:
-    before, after = made(*ROWS), made(*ROWS, name="after", rules=scene.rules_hash())
+    before, after = made(*ROWS), made(*ROWS, name="after", rules=rules.name("scenes"))
     found = scores(judged([before, after], []))
     assert (found.whole.scenes, found.held_out.scenes, found.recorded.scenes, found.listings.scenes) == (2, 1, 2, 0)
     assert (found.held_out_recorded.scenes, found.held_out_listings.scenes) == (1, 0)
 
 
-def test_every_pattern_of_the_rules_names_a_file() -> None:
-    folder = Path(census.__path__[0])
-    for patterns in (scene.RULES, listing.RULES):
-        assert [pattern for pattern in patterns if not list(folder.glob(pattern))] == []
-    hashes = {scene.rules_hash(), listing.rules_hash(), *(scene.hash_of([one]) for one in scene.RULES)}
-    assert len(hashes) == 2 + len(scene.RULES)
-
-
 def test_whatever_gives_verdicts_is_of_the_rules() -> None:
-    """What it imports is too, but for what only words the evidence, or holds what was read."""
-    src, seen, todo = Path(census.__path__[0]).parents[1], set[str](), ["attribute", "verdicts", "governed"]
-    while todo:
-        name = todo.pop()
-        if name in seen or not (src / "oomless/census" / f"{name}.py").is_file():
-            continue
-        seen.add(name)
-        found = imported(src, src / "oomless/census" / f"{name}.py", deep=True)
-        todo += [one.split(".")[2] for one in found if one.startswith("oomless.census.")]
-    assert {f"{name}.py" for name in seen - {"evidence", "redact", "snapshot", "told"}} <= set(scene.RULES)
+    found = {path.relative_to(SRC).as_posix() for path in rules.sources()}
+    some = ("census/attribution.py", "census/verdicts.py", "census/governed.py", "catalog/servers.toml")
+    assert set(some) <= found
+    assert {"listing/parse.py", "processes/command.py", "reports/reap_proposal.py"} <= found
+    assert [path for path in found if path.startswith(("census/findings", "daemon", "cli", "platform"))] == []
+    assert len({rules.hash_of([path]) for path in rules.sources()}) == len(found)
+
+
+def test_other_sources_have_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    same = msgspec.structs.replace(rules.declared(), sources=rules.sources_hash(), scenes="of the scenes")
+    for declared, name in ((same, "of the scenes"), (msgspec.structs.replace(same, sources="x"), same.sources)):
+        monkeypatch.setattr(rules, "declared", lambda declared=declared: declared)
+        assert rules.name("scenes") == name
+
+
+@pytest.fixture
+def declared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Redeclare:
+    """Declares the rules where the verdicts of some scenes were others before; returns the exit status and what
+    ``rules.json`` has then."""
+
+    def redeclare(*scenes: str, accept: bool) -> tuple[int, rules.Declared]:
+        verdicts = {**digests(), **dict.fromkeys(scenes, "others")}
+        before = rules.Declared(sources="of before", scenes="old", listings="older", verdicts=verdicts)
+        path = tmp_path / "rules.json"
+        rules.declare(before, path)
+        monkeypatch.setattr(rules, "DECLARED", path)
+        monkeypatch.setattr(rules, "declared", lambda: before)
+        status = command.redeclare(accept=accept)
+        return status, msgspec.json.decode(path.read_bytes(), type=rules.Declared)
+
+    return redeclare
+
+
+class TestDeclaring:
+    def test_the_same_verdicts_keep_what_is_held_out(self, declared: Redeclare) -> None:
+        status, found = declared(accept=False)
+        assert (status, found.sources, found.scenes, found.listings) == (0, rules.sources_hash(), "old", "older")
+        assert found.verdicts == digests()
+
+    def test_other_verdicts_are_other_rules(self, declared: Redeclare, capsys: pytest.CaptureFixture[str]) -> None:
+        status, found = declared("jobs-left", accept=False)
+        assert (status, found.sources) == (1, "of before")
+        assert "other rules: jobs-left\n" in capsys.readouterr().err
+
+    def test_other_verdicts_end_what_is_held_out_of_their_kind(self, declared: Redeclare) -> None:
+        status, found = declared("jobs-left", accept=True)
+        assert (status, found.scenes, found.listings) == (0, rules.sources_hash(), "older")
+        assert found.verdicts == digests()
+
+
+def test_a_digest_tells_verdicts_apart() -> None:
+    row = (1, "orphan", 0.6, False)
+    others = [row, (2, *row[1:]), (1, "owned", 0.6, False), (1, "orphan", 0.9, False), (1, "orphan", 0.6, True)]
+    assert len({rules.digest([one]) for one in others}) == len(others)
+    assert rules.digest([row, others[1]]) == rules.digest([others[1], row]) != rules.digest([row])
 
 
 def test_shares_are_never_rounded_up() -> None:
@@ -231,9 +270,9 @@ def test_whom_the_reading_misses_counts_as_missed(tmp_path: Path) -> None:
 
 
 def test_a_listing_that_is_younger_than_its_rules_is_held_out(tmp_path: Path) -> None:
-    rules = f'rules = "{listing.rules_hash()}"\n'
+    line = 'rules = "{}"\n'.format(rules.name("listings"))
     assert not any(one.held_out for one in judged([], [labelled(tmp_path, LABELS)]))
-    assert all(one.held_out for one in judged([], [labelled(tmp_path, rules + LABELS)]))
+    assert all(one.held_out for one in judged([], [labelled(tmp_path, line + LABELS)]))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ first line. Not here: recorded scenes (``scene.py``).
 
 from __future__ import annotations
 
-import functools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -19,11 +18,8 @@ from oomless.census.attribution import Verdict
 from oomless.census.listing import Census, census
 from oomless.cli.listing import read
 
-from . import scene as recorded
 from .scene import Label, known_programs
 
-#: What gives verdicts on listings: the rules of recorded scenes, and the reading of text.
-RULES = (*recorded.RULES, "listed*.py", "../platform/listing/*.py")
 LISTINGS = Path(__file__).parent / "listings"
 
 
@@ -53,11 +49,6 @@ class ListingScene(msgspec.Struct, frozen=True, kw_only=True):
     rules: str
     file: Path
     labels: dict[int, Label]
-
-
-@functools.cache
-def rules_hash() -> str:
-    return recorded.hash_of(RULES)
 
 
 def replay(scene: ListingScene) -> Census:

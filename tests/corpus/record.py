@@ -32,7 +32,7 @@ from oomless.hosts import mcp_configs
 from oomless.paths import Paths
 from oomless.platform.base import Platform, Standing
 
-from . import machine, scene
+from . import machine, rules, scene
 
 if TYPE_CHECKING:
     from .stage import Play
@@ -186,7 +186,7 @@ def perform(name: str, folder: Path, group: Path | None = None) -> int:
             title=play.title,
             programs=tuple(stage.programs),
             host=scene.Host(kernel=os.uname().release, recorded=datetime.date.today().isoformat()),
-            rules=f"tried with {scene.rules_hash()}" if play.tried else scene.rules_hash(),
+            rules=f"tried with {rules.name('scenes')}" if play.tried else rules.name("scenes"),
             daemon=facts,
             install_id=Paths().install_id() if facts.trees else "",
             processes=rows,

@@ -7,7 +7,6 @@ the rules answer. Not here: recording, listings (``listing.py``), scores (``scor
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from oomless import catalog, census
+from oomless import catalog
 from oomless.census import attribution, governed, verdicts
 from oomless.census.attribution import Attributed, Verdict
 from oomless.census.daemon_facts import DaemonFacts
@@ -28,27 +27,6 @@ from oomless.reports.reap_proposal import proposed_of
 from oomless.reports.scan import build
 
 SCENES = Path(__file__).parent / "scenes"
-#: Whatever gives verdicts, below the folder of the census. A scene that was recorded with these very rules could not
-#: shape them: it is held out.
-RULES = (
-    "attribute.py",
-    "verdicts.py",
-    "deserted.py",
-    "shells.py",
-    "mates.py",
-    "configured.py",
-    "snapshot.py",
-    "owners.py",
-    "sessions.py",
-    "servers.py",
-    "lineage.py",
-    "governed.py",
-    "shims.py",
-    "command.py",
-    "words.py",
-    "catalog/*.py",
-    "catalog/*.toml",
-)
 #: What is of the machine where a scene was recorded, and says nothing: homes but /home/dev, and temporary folders.
 _PLACE = re.compile(r"(?<![\w.-])(?:/root\b|/work\b|/home/(?!dev\b)[^/ ]+|/tmp/(?!scene\b)[^ ]+)")
 _MEMORY = MachineMemory(total_bytes=16 * 2**30, available_bytes=8 * 2**30)
@@ -77,8 +55,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """``title``: what was run and how it ended; ``programs``: what ran, with versions; ``rules``: ``rules_hash()``
-    at the time of recording; ``daemon``: what it knew; ``processes``: by pid."""
+    """``title``: what was run and how it ended; ``programs``: what ran, with versions; ``rules``: those that it
+    was recorded with, as ``rules.name()`` calls them; ``daemon``: what it knew; ``processes``: by pid."""
 
     schema: Literal["oomless.corpus/1"] = "oomless.corpus/1"
     name: str
@@ -124,21 +102,6 @@ def proposals(found: Iterable[Attributed]) -> frozenset[int]:
 def known_programs() -> catalog.Catalog:
     """What comes with the program, and nothing of the user's."""
     return catalog.load()
-
-
-@functools.cache
-def rules_hash() -> str:
-    return hash_of(RULES)
-
-
-def hash_of(patterns: Iterable[str]) -> str:
-    """Of the sources below the census' folder, names and contents."""
-    folder = Path(census.__path__[0]).resolve()
-    digest = hashlib.sha256()
-    for path in sorted({path.resolve() for pattern in patterns for path in folder.glob(pattern)}):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(folder.parent).as_posix()} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
 
 
 # -- files -----------------------------------------------------------------------------------------------------------

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from oomless.census.attribution import Attributed
 from oomless.listing.merge import Merged
 from oomless.redact import command_line
 
-from . import listing, scene
+from . import listing, rules, scene
 from .score import UNLISTED, Judged
 
 
@@ -28,7 +29,7 @@ def _of_recorded(scenes: Iterable[scene.Scene]) -> Iterator[Judged]:
             yield Judged(
                 scene=one.name,
                 recorded=True,
-                held_out=one.rules == scene.rules_hash(),
+                held_out=one.rules == rules.name("scenes"),
                 pid=row.process.pid,
                 command=command_line(row.process.command),
                 label=row.label.verdict,
@@ -55,7 +56,7 @@ def _of_listings(scenes: Iterable[listing.ListingScene]) -> Iterator[Judged]:
             yield Judged(
                 scene=one.name,
                 recorded=False,
-                held_out=one.rules == listing.rules_hash(),
+                held_out=one.rules == rules.name("listings"),
                 pid=pid,
                 command=_command(census.rows.get(pid)),
                 label=label.verdict,
@@ -65,3 +66,19 @@ def _of_listings(scenes: Iterable[listing.ListingScene]) -> Iterator[Judged]:
                 evidence=said.evidence if said else (),
                 proposed=pid in proposed,
             )
+
+
+def digests() -> dict[str, str]:
+    """By the name of a scene, what its verdicts are told apart by: of all that is listed, labelled or not."""
+    found: dict[str, str] = {}
+    for one in scene.scenes():
+        replayed = scene.replay(one)
+        found[one.name] = _digest(replayed.found.values(), replayed.proposed)
+    for each in listing.listings():
+        rows = listing.replay(each).processes
+        found[each.name] = _digest(rows, scene.proposals(rows))
+    return dict(sorted(found.items()))
+
+
+def _digest(rows: Iterable[Attributed], proposed: frozenset[int]) -> str:
+    return rules.digest((row.process.pid, row.verdict, row.confidence, row.process.pid in proposed) for row in rows)
