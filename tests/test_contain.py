@@ -15,6 +15,7 @@ import pytest
 
 import trees
 from helpers import SLOWNESS, alive, wait_for, wait_gone
+from oomless.contain import ending
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
 from oomless.contain.limits.limits import Bounds
 from oomless.contain.rungs import members
@@ -339,3 +340,42 @@ def test_who_moves_out_of_its_group_is_ended_all_the_same(tmp_path: Path, roster
     assert len(members) == len(trees.KINDS) + 1
     assert not any(alive(*who) for who in members.values())
     assert (record.exit_code, record.survivors) == (6, 0)
+
+
+@pytest.mark.parametrize("kernel_can", [True, False])
+def test_the_root_is_born_in_the_group_of_the_v2_tree(
+    offer: Offer, kernel_can: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the kernel cannot, it enters as it does on other trees."""
+    paths = offer.cgroups(f"oomless-{TAG}-born{kernel_can}")
+    if "" not in paths:
+        pytest.skip("a rung without the v2 tree")
+    if not kernel_can:
+        monkeypatch.setattr(proc, "fork_into", _refuse)
+    rung = members.build(offer.name, paths, None, None, ())
+    rung.make()
+    reader, writer = os.pipe()
+    pid = rung.fork()
+    if pid == 0:
+        try:
+            born = proc.cgroups("self")
+            rung.enter()
+            os.write(writer, json.dumps([born, proc.cgroups("self")]).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    try:
+        with open(reader, encoding="utf-8") as answer:
+            born, entered = json.load(answer)
+    finally:
+        os.waitpid(pid, 0)
+        rung.close()
+        ending.remove(rung)
+    leaf = os.path.basename(paths[""])
+    if offer.name != "cgroup2+systemd":  # in a login session only the manager may put a process there
+        assert born[""].endswith(f"/{leaf}") == kernel_can
+    assert all(entered[controller].endswith(f"/{leaf}") for controller in paths)
+
+
+def _refuse(cgroup: str) -> int:
+    raise OSError(95, "no clone3 here", cgroup)

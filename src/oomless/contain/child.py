@@ -43,7 +43,7 @@ def start(
     ``tied``: it dies when we are killed."""
     reader, writer = os.pipe()  # both close on exec
     own = os.getpid()
-    pid = os.fork()
+    pid = rung.fork()
     if pid == 0:
         _become(command, rung, environment, same_group, before, writer, own if tied else None)
     os.close(writer)

@@ -22,6 +22,8 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
 
 
 _FORKED_ONLY = 0x40
+#: The same number on every architecture since Linux 5.3 (include/uapi/asm-generic/unistd.h), but for alpha.
+_SYS_CLONE3, _CLONE_INTO_CGROUP, _SIGCHLD = 435, 0x200000000, 17
 
 
 class Stat:
@@ -206,6 +208,27 @@ def become_subreaper() -> bool:
     """Orphaned descendants of this process become its children from now on (prctl(2)). ``_ctypes`` is used
     bare because the ``ctypes`` package would cost the shim another 0.3 MB."""
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def fork_into(cgroup: str) -> int:
+    """fork(2) of a process with one thread, whose child is born in that directory of the v2 tree (clone3(2), Linux
+    5.7). Raises OSError where the kernel does not offer that, or refuses it to this user; then nothing was forked.
+
+    A process that moves into a group by itself makes the kernel wait for all processors: 8 to 16 ms, against 0.3.
+    Python's own work after a fork concerns other threads only, and is left out."""
+    import _ctypes
+
+    fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fields = (_CLONE_INTO_CGROUP, 0, 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, fd)
+        arguments = b"".join(field.to_bytes(8, sys.byteorder) for field in fields)
+        address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall")  # type: ignore[arg-type]
+        pid: int = _ctypes.call_function(address, (_SYS_CLONE3, arguments, len(arguments)))
+    finally:
+        os.close(fd)
+    if pid < 0:
+        raise OSError(95, "cannot fork into a cgroup", cgroup)
+    return pid
 
 
 def die_with_parent(parent: int) -> None:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
             """Prepares the rung before the fork; raises OSError, then another rung is taken."""
             ...
 
+        def fork(self) -> int:
+            """As fork(2); the child calls ``enter``. Raises OSError."""
+            ...
+
         def enter(self) -> None:
             """In the forked child, before exec: from here on it and all that it forks belong to the tree."""
             ...

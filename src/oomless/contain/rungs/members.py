@@ -41,6 +41,7 @@ class Cgroups:
         self._pids = Pids1(paths["pids"]) if "pids" in paths else None
         self.paths = paths
         self._entries: list[int] = []
+        self._born_inside = False
         self._events: list[int] = []
         self._sampled_peak = 0
         self.kernel_limit = self._memory is not None
@@ -59,16 +60,29 @@ class Cgroups:
                 self._events = [os.open(self._unified.events(), os.O_RDONLY | os.O_CLOEXEC)]
             if self._pids:
                 self._pids.make(self._max_processes)
-            for path in self.paths.values():
-                self._entries.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+            for controller, path in self.paths.items():
+                # v1 moves one thread, which is all that a forked process has, without waiting for all processors.
+                entry = "tasks" if controller else "cgroup.procs"
+                self._entries.append(os.open(f"{path}/{entry}", os.O_WRONLY | os.O_CLOEXEC))
         except OSError:
             self.close()
             self.remove()
             raise
 
+    def fork(self) -> int:
+        if self._unified is None:
+            return os.fork()
+        self._born_inside = True
+        try:
+            return proc.fork_into(self._unified.path)
+        except OSError:
+            self._born_inside = False
+            return os.fork()
+
     def enter(self) -> None:
-        for fd in self._entries:
-            os.write(fd, b"0")
+        for controller, fd in zip(self.paths, self._entries, strict=True):
+            if controller or not self._born_inside:
+                os.write(fd, b"0")
 
     def root(self, forked: int) -> int:
         return forked
@@ -161,6 +175,9 @@ class Subreaper:
     def make(self) -> None:
         if not proc.become_subreaper():
             raise OSError(22, "this kernel has no child subreaper")
+
+    def fork(self) -> int:
+        return os.fork()
 
     def enter(self) -> None:
         pass
