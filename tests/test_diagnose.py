@@ -73,7 +73,7 @@ def test_json_of_a_file() -> None:
     result = run("--from", str(DATA / "incident.md"), "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found["schema"] == "oomless.reports.diagnose/1"
+    assert found["schema"] == "oomless.diagnose/1"
     assert {one["verdict"] for one in found["claims"]} == {"supported", "refuted", "unknown"}
     assert all({"text", "verdict", "evidence"} <= one.keys() for one in found["claims"])
     assert len(found["contradictions"]) == 6

@@ -208,7 +208,7 @@ def test_a_list_of_pids_is_shown_as_it_is() -> None:
     assert {row.verdict for row in found.values()} == {"unknown"}
     assert found[19287].command == "Code Helper - subagent 2"
     assert found[19287].kind == "other"  # what somebody calls it proves nothing
-    assert found[19287].evidence == ("listing: lines 7, 12", "line 7 says 555 MB")
+    assert found[19287].evidence == ("listing: lines 7, 12", "line 12 says 552 MB")  # the first counts
 
 
 def test_a_table_counts_more_than_what_is_said() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from oomless.census.attribution import Verdict
-from oomless.census.listing import Census, census
+from oomless.census.listing import ListingCensus, attribute_listing
 from oomless.cli.listing import read
 
 from .scene import Label, known_programs
@@ -51,8 +51,8 @@ class ListingScene(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[int, Label]
 
 
-def replay(scene: ListingScene) -> Census:
-    return census(read(str(scene.file)), known_programs())
+def replay(scene: ListingScene) -> ListingCensus:
+    return attribute_listing(read(str(scene.file)), known_programs())
 
 
 def load(path: Path) -> ListingScene:

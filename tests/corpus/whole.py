@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from oomless.census.attribution import Attributed
-from oomless.listing.merge import Merged
+from oomless.listing.merge import MergedRow
 from oomless.redact import command_line
+from oomless.reports.listing_scan import shown_command
 
 from . import listing, rules, scene
 from .score import UNLISTED, Judged
@@ -41,8 +42,8 @@ def _of_recorded(scenes: Iterable[scene.Scene]) -> Iterator[Judged]:
             )
 
 
-def _command(row: Merged | None) -> str:
-    return command_line(tuple(row.listed.command.split())) if row else "not read"
+def _command(row: MergedRow | None) -> str:
+    return shown_command(row) if row else "not read"
 
 
 def _of_listings(scenes: Iterable[listing.ListingScene]) -> Iterator[Judged]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from oomless import catalog
 from oomless.catalog import Catalog
 from oomless.census.findings.finding import listed as in_words
-from oomless.census.listing import Census, census
+from oomless.census.listing import ListingCensus, attribute_listing
 from oomless.cli.listing import read
 from oomless.cli.reap_view import ReapReport, show
 from oomless.listing import Listing, Unreadable
@@ -33,7 +33,7 @@ def report(source: str, verdicts: Iterable[str]) -> ListedReapReport:
 
 
 def dry_run(listing: Listing, known: Catalog, verdicts: Iterable[str]) -> ListedReapReport:
-    found = census(listing, known)
+    found = attribute_listing(listing, known)
     rows = report_of(listing, found).processes
     attributed = {one.process.pid: one for one in found.processes}
     proposed, held = proposed_of(rows, attributed, verdicts)
@@ -55,7 +55,7 @@ def tell(found: ListedReapReport) -> None:
     show_unreadable(found.unreadable)
 
 
-def _notes(rows: tuple[ListedRow, ...], found: Census) -> Iterator[str]:
+def _notes(rows: tuple[ListedRow, ...], found: ListingCensus) -> Iterator[str]:
     yield f"a listing shows no standard input and no history, so no orphan is proven by it; {_ON_THE_MACHINE}"
     lost = [row for row in rows if row.ppid == 1 and row.server is not None and row.verdict == "unknown"]
     if lost:

@@ -55,7 +55,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    schema: str = "oomless.reports.diagnose/1"
+    schema: str = "oomless.diagnose/1"
     origin: Literal["text", "live"]
     source: str
     summary: tuple[str, ...]

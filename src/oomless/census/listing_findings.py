@@ -1,0 +1,87 @@
+"""The findings of a saved listing: the rules of a live scan, and one for copies that terminals tell apart. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from oomless.census.attribution import Attributed
+from oomless.census.findings import Finding, Scene, findings
+from oomless.census.findings.finding import listed, pids_of
+from oomless.listing.merge import MergedRow
+from oomless.model import Footprint, MachineMemory
+from oomless.processes.command import to_be
+
+DUPLICATES = "duplicate-servers"
+
+_Places = dict[str, list[Attributed]]
+
+
+def listing_findings(
+    processes: tuple[Attributed, ...],
+    rows: Mapping[int, MergedRow],
+    footprints: Mapping[int, Footprint],
+    memory: MachineMemory | None,
+) -> tuple[Finding, ...]:
+    """The most severe first."""
+    scene = Scene(memory=memory, processes=processes, footprints=footprints)
+    copies = _duplicates(processes, rows)
+    rest = (finding for finding in findings(scene) if finding.rule != DUPLICATES)
+    return tuple(sorted((*rest, *copies), key=lambda finding: finding.severity == "info"))
+
+
+def _duplicates(processes: Iterable[Attributed], rows: Mapping[int, MergedRow]) -> list[Finding]:
+    """The same server in several sessions, or on several terminals. A listing seldom says which was first."""
+    places: dict[tuple[str, ...], _Places] = {}
+    for process in processes:
+        place = _place(process, rows)
+        if process.server is not None and process.kind == "server" and place:
+            command = (process.server, *to_be(process.process.command))
+            places.setdefault(command, {}).setdefault(place, []).append(process)
+    several = {command[0]: group for command, group in places.items() if len(group) > 1}
+    if not several:
+        return []
+    copies = {_instance(one) for group in several.values() for members in group.values() for one in members}
+    members = [one for one in processes if one.server is not None and _instance(one) in copies]
+    cut = any(rows[one.process.pid].listed.cut for one in members)
+    count = f"{len(several)} MCP servers run more" if len(several) > 1 else "an MCP server runs more"
+    evidence = [f"{name}: {'; '.join(_at(*at) for at in group.items())}" for name, group in several.items()]
+    return [
+        Finding(
+            rule=DUPLICATES,
+            severity="warning",
+            title=f"{count} than once: {listed(sorted(several))}",
+            pids=pids_of(members),
+            evidence=(*evidence, *(("some commands are cut: the same as far as they are printed",) if cut else ())),
+            action=_action(several.values(), members, rows),
+        )
+    ]
+
+
+def _instance(server: Attributed) -> int:
+    return server.process.pid if server.instance is None else server.instance
+
+
+def _place(process: Attributed, rows: Mapping[int, MergedRow]) -> str:
+    """What a person can close: the session and its terminal, or that alone."""
+    tty = _terminal(process, rows)
+    if process.session_root is None:
+        return f"terminal {tty}" if tty else ""
+    return f"{process.host} {process.session_root}" + (f" on {tty}" if tty else "")
+
+
+def _terminal(process: Attributed, rows: Mapping[int, MergedRow]) -> str:
+    root = rows.get(process.session_root) if process.session_root is not None else None
+    return (root.listed.tty if root else "") or rows[process.process.pid].listed.tty
+
+
+def _at(place: str, group: list[Attributed]) -> str:
+    return f"{place} (pid {', '.join(str(one.process.pid) for one in group)})"
+
+
+def _action(several: Iterable[_Places], members: Iterable[Attributed], rows: Mapping[int, MergedRow]) -> str:
+    terminals = sorted({tty for one in members if (tty := _terminal(one, rows))})
+    places = listed(sorted({place for group in several for place in group}))
+    where = f" on the terminals {', '.join(terminals)}" if len(terminals) > 1 else ""
+    return (
+        f"close the sessions that you don't need{where}: {places}; or disable these servers where they are not used"
+    )
