@@ -21,7 +21,7 @@ test: $(STAMP) ## run the tests (ARGS=... goes to pytest)
 	@$(BIN)/pytest $(ARGS)
 
 test-vm: $(STAMP) ## test containment under systemd in virtual machines (needs root; ARGS="--release trixie", ...)
-	@$(BIN)/python tests/vm.py $(ARGS)
+	@$(BIN)/python -m tests.vm $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy (for Linux and, as far as src goes, for macOS)
 	$(BIN)/ruff check
@@ -33,7 +33,7 @@ bench: $(STAMP) ## measure what oomless costs and how it contains: every bench/*
 	@set -e; for file in bench/[!_]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 soak: $(STAMP) ## kill daemon, shims and agents at random FAULTS times, and look for what is left
-	@$(BIN)/python tests/soak.py --faults $(FAULTS)
+	@$(BIN)/python -m tests.soak --faults $(FAULTS)
 
 corpus: $(STAMP) ## score the labelled corpus in tests/corpus (ARGS=--docs also writes docs/corpus.md)
 	@$(BIN)/python -m tests.corpus $(ARGS)

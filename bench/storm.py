@@ -28,7 +28,7 @@ from footprint import OOMLESS
 from oomless.contain.rungs.choose import Ladder
 from oomless.platform import proc
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 from trees import BOMB
 
 LIMITS = (100, 200, 500)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 assert sys.platform == "linux"
 
 HERE = Path(__file__).parent
-REPOSITORY = HERE.parent.parent
+REPOSITORY, SUPPORT = HERE.parent.parent, HERE.parent / "support"
 MODULES = (
     "stage_claude", "stage_ends", "stage_jobs", "stage_tools", "stage_late", "stage_ends_typed", "stage_machine",
     "stage_unremembered", "stage_trees",
@@ -50,9 +50,9 @@ LONGEST = 240
 
 
 def plays() -> tuple[str, ...]:
-    """The names of all stages. The helpers of the tests are modules of their own, beside this package."""
-    if str(HERE.parent) not in sys.path:
-        sys.path.insert(0, str(HERE.parent))
+    """The names of all stages. The helpers of the tests are modules of their own, in ``tests/support``."""
+    if str(SUPPORT) not in sys.path:
+        sys.path.insert(0, str(SUPPORT))
     for name in MODULES:
         importlib.import_module(f"{__package__}.{name}")
     from .stage import PLAYS
@@ -147,7 +147,7 @@ def _on_the_machine(command: list[str], env: dict[str, str], folder: Path, secon
 
 def _path() -> list[str]:
     """Where the inner process finds this package and the tests' helpers."""
-    return [str(REPOSITORY), str(HERE.parent)]
+    return [str(REPOSITORY), str(SUPPORT)]
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def own_things(stage: Stage) -> None:
 
 @play("two sessions of a stand-in for Claude Code, one killed, the daemon remembering")
 def stand_in_killed(stage: Stage) -> None:
-    """Its shapes are Claude Code's (``tests/sessions.py``); it needs no program that is not on every machine."""
+    """Its shapes are Claude Code's (``sessions.py``); it needs no program that is not on every machine."""
     stage.daemon()
     stage.uses("a stand-in for Claude Code")
     python = stage.folder / "claude"

@@ -1,0 +1,461 @@
+"""What a dead session leaves: who is remembered, who is spared, and real processes of every kind at every end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fake_claude
+from contained import read_roster
+from descents import CHILD, CLAUDE, ENDED, KINDS, ROOT, SERVER, SHELL, SPARED, FakeClaude, stat, table
+from helpers import alive, wait_for, wait_gone
+from hosting import Host
+from oomless.daemon.sessions.cleanup import marked
+from oomless.daemon.sessions.remains import Remains, _read
+from oomless.journal.database import Journal
+from oomless.journal.facts import ReapRow
+from oomless.journal.sessions import SessionRows
+from oomless.platform import proc
+from oomless.platform.proc import Stat
+from oomless.platform.sockets import listeners
+from oomless.processes.descent import DAEMON, OWN_SESSION, Facts, Memory, Trace, Trees, Who, judge
+from oomless.processes.forks import Births
+from oomless.protocol.client import Client
+
+assert sys.platform == "linux"
+
+
+# Memory
+
+
+def test_a_direct_child_with_a_process_session_of_its_own_is_a_tool_shell() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, SERVER, SHELL, CHILD, stat(40, 1, 40)))
+    assert memory.traces == {
+        (20, 20): Trace(above=(), shell_sid=None),
+        (30, 30): Trace(above=(), shell_sid=30),
+        (31, 31): Trace(above=((30, 30),), shell_sid=30),
+    }
+
+
+def test_who_lost_its_parent_is_remembered_with_what_it_forks_later() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, SHELL, CHILD))
+    memory.look(table(CLAUDE, stat(31, 1, 30)))
+    memory.look(table(stat(31, 1, 30), stat(50, 31, 50)))
+    assert memory.traces == {
+        (31, 31): Trace(above=((30, 30),), shell_sid=30),
+        (50, 50): Trace(above=((30, 30), (31, 31)), shell_sid=30),
+    }
+
+
+def test_a_number_that_is_used_again_is_a_stranger() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, SHELL, CHILD))
+    again = table(CLAUDE, stat(30, 1, 30, start=99), stat(31, 30, 30, start=100))
+    memory.look(again)
+    assert memory.candidates(again) == {}
+
+
+def test_what_a_root_left_whose_own_birth_was_told_of_a_moment_ago() -> None:
+    """Events are kept over two looks. Only another birth under that number makes it somebody else."""
+    births = Births()
+    births.forked(5, 10)
+    for again in (False, True):
+        memory = Memory(ROOT)
+        memory.look(table(CLAUDE), lines=births.lines())
+        births.looked()
+        if again:
+            births.forked(5, 10)
+        births.forked(10, 49)
+        births.forked(49, 50)
+        memory.look(table(stat(50, 1, 50)), lines=births.lines())
+        assert set(memory.traces) == (set() if again else {(50, 50)})
+
+
+def test_who_made_itself_a_daemon_below_a_server_that_goes_on() -> None:
+    """By two forks, with or without the one in between having been seen; and what is none."""
+    memory = Memory(ROOT)
+    browser, renderer = stat(60, 20, 60), stat(61, 60, 60)
+    memory.look(table(CLAUDE, SERVER, stat(40, 20, 40), stat(41, 40, 40), browser, renderer, stat(70, 20, 5)))
+    assert memory.daemons == set()
+    there = [CLAUDE, SERVER, browser, stat(61, 1, 60), stat(70, 1, 5)]
+    memory.look(table(*there, stat(41, 1, 40), stat(51, 1, 50)), lines={51: (20, 50)})
+    assert memory.daemons == {(41, 41), (51, 51)}
+    memory.look(table(SERVER, stat(41, 1, 40)))
+    assert memory.daemons == {(41, 41)}, "for good"
+
+
+@pytest.mark.parametrize("gone", [CLAUDE, SERVER])
+def test_what_a_server_that_ends_leaves_behind_is_no_daemon(gone: Stat) -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, SERVER, stat(60, 20, 60)))
+    memory.look(table(*(one for one in (CLAUDE, SERVER) if one is not gone), stat(60, 1, 60)))
+    assert (60, 60) in memory.traces
+    assert memory.daemons == set()
+
+
+def test_a_root_that_is_another_by_now_has_no_children() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(stat(10, 1, 5, start=99), stat(20, 10, 5, start=100)))
+    assert memory.traces == {}
+
+
+def test_a_child_older_than_its_parent_is_none() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, SHELL, stat(31, 30, 31, start=7), stat(20, 10, 5, start=7)))
+    assert list(memory.traces) == [(30, 30)]
+
+
+def test_an_orphan_that_was_never_seen_is_known_by_the_process_session_of_its_shell() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, SHELL))
+    memory.look(table(CLAUDE, SHELL, stat(35, 1, 30), stat(36, 35, 30), stat(8, 1, 30)))
+    assert memory.traces[(35, 35)] == Trace(above=((30, 30),), shell_sid=30)
+    assert memory.traces[(36, 36)].shell_sid == 30
+    assert (8, 8) not in memory.traces, "it was there before the shell"
+
+
+def test_the_session_of_a_shell_that_nobody_is_in_any_more_proves_nothing() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, SHELL))
+    memory.look(table(CLAUDE))
+    memory.look(table(CLAUDE, stat(35, 1, 30)))
+    assert memory.traces == {}
+
+
+def test_a_tool_shell_that_was_first_seen_before_its_setsid() -> None:
+    memory = Memory(ROOT)
+    memory.look(table(CLAUDE, stat(30, 10, 5)))
+    memory.look(table(stat(30, 1, 30), CHILD))
+    assert {trace.shell_sid for trace in memory.traces.values()} == {30}
+
+
+def test_what_is_in_a_tree_of_ours_is_no_candidate_even_when_its_shim_is_gone() -> None:
+    memory = Memory(ROOT)
+    shim = stat(32, 31, 32)
+    memory.look(table(CLAUDE, SHELL, CHILD, shim, stat(33, 32, 33)), ours={(32, 32)})
+    later = table(SHELL, CHILD, stat(33, 1, 33), stat(34, 33, 33))
+    memory.look(later)
+    assert set(memory.candidates(later)) == {(30, 30), (31, 31)}
+
+
+def test_a_corpse_is_no_candidate() -> None:
+    memory = Memory(ROOT)
+    last = table(CLAUDE, stat(20, 10, 5, state="Z"))
+    memory.look(last)
+    assert memory.candidates(last) == {}
+
+
+# Verdicts
+
+TOP, IN, BELOW, DEEP = (30, 30), (31, 31), (32, 32), (33, 33)
+SHELL_TRACES = {
+    TOP: Trace(above=(), shell_sid=30),
+    IN: Trace(above=(TOP,), shell_sid=30),
+    BELOW: Trace(above=(TOP, IN), shell_sid=30),
+    DEEP: Trace(above=(TOP, IN, BELOW), shell_sid=30),
+}
+SERVER_TRACES = {who: Trace(above=trace.above, shell_sid=None) for who, trace in SHELL_TRACES.items()}
+
+
+def facts(**more: Any) -> Facts:
+    return Facts(**{"sid": 30, **more})
+
+
+@pytest.mark.parametrize(
+    ("traces", "special", "spared"),
+    [
+        (SHELL_TRACES, {}, set()),
+        (SERVER_TRACES, {}, set()),
+        (SHELL_TRACES, {IN: facts(sid=31, leads=True)}, {IN, BELOW, DEEP}),
+        (SHELL_TRACES, {BELOW: facts(sid=99)}, {BELOW, DEEP}),
+        (SHELL_TRACES, {IN: facts(sid=31, leads=True, driven=True), BELOW: facts(sid=31)}, set()),
+        (SHELL_TRACES, {IN: facts(sid=31, leads=True, driven=True), DEEP: facts(sid=33)}, {DEEP}),
+        (SHELL_TRACES, {IN: facts(sid=31, driven=True, listens=True)}, {IN, BELOW, DEEP}),
+        (SERVER_TRACES, {IN: facts(sid=31, leads=True)}, set()),
+        (SHELL_TRACES, {BELOW: facts(ignores_hangup=True)}, {BELOW, DEEP}),
+        (SERVER_TRACES, {TOP: facts(ignores_hangup=True)}, {TOP, IN, BELOW, DEEP}),
+        (SHELL_TRACES, {TOP: facts(listens=True)}, {TOP, IN, BELOW, DEEP}),
+        (SHELL_TRACES, {DEEP: facts(listens=True)}, {IN, BELOW, DEEP}),
+        (SERVER_TRACES, {BELOW: facts(listens=True)}, {IN, BELOW, DEEP}),
+        (SERVER_TRACES, {TOP: facts(listens=True)}, {TOP, IN, BELOW, DEEP}),
+        (SHELL_TRACES, {BELOW: facts(protected="tmux")}, {IN, BELOW, DEEP}),
+        (SERVER_TRACES, {IN: facts(protected="Vim")}, {IN, BELOW, DEEP}),
+        (SHELL_TRACES, {TOP: facts(host=True, leads=True)}, {TOP, IN, BELOW, DEEP}),
+        (SHELL_TRACES, {IN: facts(host=True)}, set()),
+    ],
+)
+def test_who_is_spared(traces: dict[Who, Trace], special: dict[Who, Facts], spared: set[Who]) -> None:
+    found = judge(traces, {who: special.get(who, facts()) for who in traces})
+    assert set(found) == spared
+    assert all(found.values())
+
+
+def test_each_reason_is_named() -> None:
+    def why(**more: Any) -> str:
+        return judge(SHELL_TRACES, {IN: facts(**more)})[IN]
+
+    assert why(sid=31) == OWN_SESSION
+    assert why(ignores_hangup=True) == "it ignores SIGHUP (nohup)"
+    assert why(listens=True) == "it listens on a port"
+    assert why(protected="tmux") == "tmux is never ended"
+    server, browser = {TOP: Trace(above=(), shell_sid=None)}, {IN: Trace(above=(TOP,), shell_sid=None)}
+    assert judge(server, {TOP: facts(apart=True)}) == {TOP: OWN_SESSION}
+    assert judge(browser, {IN: facts(apart=True)}) == {}, "what a server starts goes with it"
+    assert judge(SHELL_TRACES, {IN: facts(sid=31, handler=True)}) == {}
+    below = judge(SHELL_TRACES, {IN: facts(sid=31), DEEP: facts()})
+    assert below[DEEP] == "started by 31, which is detached"
+    above = judge(SHELL_TRACES, {IN: facts(), DEEP: facts(listens=True)})
+    assert above[IN] == "33 below it listens on a port"
+    above = judge(SHELL_TRACES, {IN: facts(), DEEP: facts(sid=33, protected="Vim")})
+    assert above[IN] == "33 below it is never ended (Vim)"
+
+
+def test_what_a_dead_one_that_was_spared_has_started_is_spared() -> None:
+    assert set(judge(SHELL_TRACES, {BELOW: facts()}, {IN: OWN_SESSION})) == {IN, BELOW}
+
+
+# Facts
+
+
+def listens(pid: int) -> bool:
+    return pid in listeners((pid,))
+
+
+def test_a_listening_socket_is_seen_and_one_that_does_not_listen_is_none() -> None:
+    import socket
+
+    assert not listens(os.getpid())
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.socket(family) as one:
+            one.bind((address, 0))
+            assert not listens(os.getpid())
+            one.listen()
+            assert listens(os.getpid())
+    assert not listens(2**22 + 1)
+
+
+def test_what_may_not_be_read_counts_as_listening_unless_it_is_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ordinary user may not read the descriptors of a shell that is on its way out; all below would be spared."""
+
+    def refused(path: str) -> list[str]:
+        raise PermissionError(13, "refused", path)
+
+    with subprocess.Popen(["sleep", "60"]) as child:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "listdir", refused)
+            assert listens(child.pid)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "listdir", refused)
+            assert not listens(child.pid)
+
+
+def test_a_mark_is_the_whole_id() -> None:
+    own = uuid.uuid4().hex
+    with subprocess.Popen(["sleep", "60"], env={"CLAUDE_CODE_SESSION_ID": f"{own}-1"}) as sleeper:
+        try:
+            found = proc.table()
+            start = found[sleeper.pid].start
+            assert [one.pid for one in marked(found, ("x", f"{own}-1"), start)] == [sleeper.pid]
+            assert marked(found, (f"{own}-1",), start + 1) == []
+            assert marked(found, (own, f"{own}-", f"{own[1:]}-1", f"{own}-12"), start) == []
+        finally:
+            sleeper.kill()
+
+
+# Real processes
+
+
+@pytest.fixture
+def fake(house: Path) -> Iterator[Callable[..., FakeClaude]]:
+    made: list[FakeClaude] = []
+
+    def make(session: str, *kinds: str) -> FakeClaude:
+        made.append(FakeClaude(house, session, kinds))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.clean()
+
+
+def reaped(host: Host, one: FakeClaude) -> ReapRow:
+    """The journal's account, once it is there (it is written when all is verified)."""
+    journal = Journal.open(host.paths.journal)
+    found: list[ReapRow] = []
+
+    def look() -> bool:
+        found.extend(row for row in SessionRows(journal).reaps() if row.session == one.session)
+        return bool(found)
+
+    try:
+        assert wait_for(look, 10)
+        return found[0]
+    finally:
+        journal.close()
+
+
+@pytest.mark.parametrize("end", [0, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_every_end_of_a_session_leaves_nothing_but_what_was_asked_to_stay(
+    fake: Callable[..., FakeClaude], end: int
+) -> None:
+    host = Host()
+    dying, living = fake("dying", *KINDS), fake("living", "server", "foreground", "background")
+    dying.do("look")
+    dying.do("orphan")
+    who = dying.who
+    dying.end(end)
+    for kind in ENDED:
+        assert wait_gone(*who[kind], 2.0), kind
+    reap = reaped(host, dying)
+    assert [kind for kind in SPARED if not alive(*who[kind])] == []
+    assert all(alive(*one) for one in living.who.values())
+    pids = {kind: str(pid) for kind, (pid, _) in who.items()}
+    reasons = {who[kind][0]: why.format(**pids) for kind, why in SPARED.items()}
+    assert {one.pid: one.why for one in reap.left_running} == reasons
+    assert reap.left == ()
+    assert {who[kind][0] for kind in ENDED} <= {one.pid for one in reap.ended}
+    assert reap.bytes_freed > 0
+    view = host.status()
+    assert {one.pid: one.why for one in view.detached} == reasons
+    assert [session.sessions for session in view.sessions] == [(living.session,)]
+    dying.clean()
+    assert host.status().detached == ()
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/bin/tmux"), reason="tmux is not installed")
+def test_a_multiplexer_started_from_a_tool_shell_is_left_alone(fake: Callable[..., FakeClaude]) -> None:
+    host = Host()
+    one = fake("with-tmux", "tmux", "foreground")
+    one.do("look")
+    who = one.who
+    one.end(signal.SIGKILL)
+    assert wait_gone(*who["foreground"], 2.0)
+    reap = reaped(host, one)
+    assert alive(*who["tmux"])
+    assert {one.pid: one.why for one in reap.left_running}[who["tmux"][0]] == OWN_SESSION
+    assert any("tmux" in one.command for one in reap.left_running)
+
+
+def test_what_only_has_a_mark_is_told_and_not_touched(fake: Callable[..., FakeClaude]) -> None:
+    host = Host()
+    one = fake("marked", "server")
+    one.do("look")
+    with subprocess.Popen(["sleep", "60"], env={**os.environ, "CLAUDE_CODE_SESSION_ID": one.session}) as stranger:
+        try:
+            one.end(signal.SIGKILL)
+            told = reaped(host, one).left_running
+            assert [(found.pid, found.command) for found in told] == [(stranger.pid, "sleep 60")]
+            assert told[0].why == "only a mark in its environment says whose it is"
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+def test_a_governed_tree_below_a_session_is_not_touched(fake: Callable[..., FakeClaude], house: Path) -> None:
+    """Its shim decides, which is not the session's to take along."""
+    host = Host()
+    one = fake("governed", "server")
+    roster = house / "inside.roster"
+    inside = [*fake_claude.PYTHON, "stay", str(roster), "inside"]
+    line = f"{shlex.quote(sys.executable)} -m oomless run --quiet -- {shlex.join(inside)}; true"
+    session = subprocess.Popen(["sh", "-c", line], start_new_session=True)
+    assert wait_for(lambda: "inside" in read_roster(roster), 30)
+    who = read_roster(roster)["inside"]
+    assert wait_for(lambda: [tree.pid for tree in host.status().trees] == [who[0]], 10)
+    (tree,) = host.status().trees
+    try:
+        assert host.register(f"other-{uuid.uuid4()}", session.pid) == 200
+        session.kill()
+        session.wait(10)
+        one.end(signal.SIGKILL)
+        assert reaped(host, one).ended
+        assert wait_for(lambda: host.status().sessions == (), 10)
+        assert alive(*who)
+        assert host.status().detached == ()
+        assert len(host.status().trees) == 1
+    finally:
+        Client(host.paths, start=False).end(tree.tree, "test")
+        assert wait_gone(*who, 10)
+
+
+def test_a_daemon_that_stops_finishes_what_it_has_begun(fake: Callable[..., FakeClaude]) -> None:
+    host = Host()
+    one = fake("last", "server", "ignores-term")
+    one.do("look")
+    pid = host.status().pid or 0
+    start, who = proc.start_of(pid) or 0, one.who
+    one.end(signal.SIGKILL)
+    assert wait_for(lambda: host.status().sessions == (), 10)
+    proc.send(pid, start, signal.SIGTERM)
+    for kind in ("server", "ignores-term"):
+        assert wait_gone(*who[kind], 2.0), kind
+    assert wait_gone(pid, start, 10)
+    assert {one.pid for one in reaped(host, one).ended} >= {who[kind][0] for kind in ("server", "ignores-term")}
+
+
+def test_a_daemon_started_anew_remembers_what_lives(fake: Callable[..., FakeClaude]) -> None:
+    host = Host()
+    one = fake("kept", "server", "background")
+    pid = host.status().pid or 0
+    start = proc.start_of(pid) or 0
+    proc.kill(pid, start)
+    assert wait_gone(pid, start, 10)
+    host = Host()
+    assert [session.sessions for session in host.status().sessions] == [(one.session,)]
+    who = one.who
+    one.end(signal.SIGKILL)
+    for kind in ("server", "background"):
+        assert wait_gone(*who[kind], 2.0), kind
+
+
+def test_a_browser_that_a_program_drives_is_known_by_its_pipe() -> None:
+    def driven(*argv: str) -> bool:
+        return _read(stat(os.getpid(), 1, 1), argv).driven
+
+    assert driven("/usr/bin/chromium", "--headless", "--remote-debugging-pipe")
+    assert not driven("/usr/bin/chromium", "https://example.org")
+    assert not driven("node", "drive.js", "--remote-debugging-pipe")
+
+
+def test_a_server_that_left_its_hosts_process_session_is_known_by_its_marks(house: Path) -> None:
+    marks = {"CLAUDE_CODE_SESSION_ID": "s", "CLAUDE_PROJECT_DIR": "/p"}
+    for more, apart in ((marks, True), ({**marks, "CLAUDE_PID": "7"}, False), ({}, False)):
+        for alone in (True, False):
+            env = {**os.environ, **more}
+            with subprocess.Popen(["sleep", "60"], env=env, start_new_session=alone) as process:
+                try:
+                    found = proc.read_stat(process.pid)
+                    assert found is not None
+                    assert _read(found, ("sleep", "60")).apart is (apart and alone)
+                finally:
+                    process.kill()
+
+
+def test_a_crash_handler_is_no_daemon_for_others(house: Path) -> None:
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        try:
+            found = proc.read_stat(process.pid)
+            assert found is not None
+            who, memory = (found.pid, found.start), Memory((2**22 + 1, 1))
+            memory.traces[who], memory.daemons = Trace(above=(), shell_sid=None), {who}
+            remains = Remains(memory, Trees(lambda pid: False, set))
+            assert remains.look({found.pid: found}) == {}
+            assert remains.spared == {who: DAEMON}
+            remains = Remains(memory, Trees(lambda pid: False, set))
+            remains._facts[who], remains.commands[who] = facts(sid=found.sid, handler=True), "x"
+            assert set(remains.look({found.pid: found})) == {who}
+        finally:
+            process.kill()

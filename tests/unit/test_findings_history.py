@@ -1,0 +1,231 @@
+"""Findings that need a memory over time, and memory that no process holds: when there is one, and what it says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from helpers import wait_for
+from hosting import Host, began, finished
+from oomless.census.daemon_facts import DaemonFacts
+from oomless.census.findings import Scene, findings
+from oomless.census.findings.history import LEAST_POINTS, fit
+from oomless.census.findings.unowned import NAMED_BYTES, UNKNOWN_BYTES
+from oomless.daemon.sessions.growth import KEPT, Growth
+from oomless.model import Identity, IdleProcess, LiveSession, MachineMemory, MemoryUse, SubagentEnd
+from oomless.platform.linux import Linux
+from oomless.reports.look import daemon_facts
+from snapshots import FLOW, HELD, INIT, MEMORY, row, rules, scene, snapshot
+
+assert sys.platform == "linux"
+
+MB, GB = 10**6, 10**9
+
+
+def idle(*pids: int, seconds: float = 2400.0) -> DaemonFacts:
+    return DaemonFacts(idle=tuple(IdleProcess(pid=pid, start=pid, seconds=seconds, cpu_seconds=0.01) for pid in pids))
+
+
+class TestUnused:
+    SESSIONS = snapshot(
+        INIT, row(100, 1, "claude"), row(101, 100, FLOW), row(102, 100, MEMORY),
+        row(200, 1, "claude"), row(201, 200, FLOW),
+    )  # fmt: skip
+
+    def test_a_server_that_no_session_uses(self) -> None:
+        found = rules(scene(self.SESSIONS, told=idle(101, 201), default=HELD))["unused-servers"]
+        assert (found.severity, found.pids, found.bytes_recoverable) == ("info", (101, 201), 60 * MB)
+        assert found.title == "no session uses flow-nexus (60 MB would be free)"
+        assert found.evidence[0] == "flow-nexus: 2 instances, 80 MB, 0.02 s of CPU time in the last 40 min 0 s"
+        assert "calls are not seen" in found.evidence[-1]
+        assert found.action == "disable for good what you do not need, in the settings of claude-code: flow-nexus"
+
+    def test_one_that_only_some_sessions_use(self) -> None:
+        found = rules(scene(self.SESSIONS, told=idle(101, 102), default=HELD))
+        assert (found["idle-servers"].pids, found["unused-servers"].pids) == ((101,), (102,))
+        assert "one session uses, and another does not: flow-nexus" in found["idle-servers"].title
+        assert found["idle-servers"].action.endswith("or close claude-code 100 (pid 100): flow-nexus")
+
+    def test_none_that_is_used_or_not_watched_for_long(self) -> None:
+        for told in (DaemonFacts(), idle(101, 102, 201, seconds=1799.0)):
+            assert (
+                not {"unused-servers", "idle-servers"} & rules(scene(self.SESSIONS, told=told, default=HELD)).keys()
+            )
+
+    def test_what_is_gone_for_other_reasons_is_not_in_it(self) -> None:
+        seen = snapshot(INIT, row(41, 1, FLOW, pgid=40, sid=30))
+        assert rules(scene(seen, told=idle(41))).keys() == {"orphans"}
+
+
+def grown(*sizes: int, session: str = "5e55-1", pid: int = 100, first: int = 1) -> LiveSession:
+    ends = tuple(SubagentEnd(ended=first + at, private_bytes=size) for at, size in enumerate(sizes))
+    return LiveSession(host="claude-code", sessions=(session,), pid=pid, start=pid, ends=ends)
+
+
+def points(*pairs: tuple[int, int]) -> tuple[SubagentEnd, ...]:
+    return tuple(SubagentEnd(ended=ended, private_bytes=size) for ended, size in pairs)
+
+
+def growing(*growth: LiveSession) -> Scene:
+    seen = snapshot(INIT, row(100, 1, "claude"))
+    plain = scene(seen)
+    return Scene(memory=plain.memory, processes=plain.processes, footprints=plain.footprints, sessions=growth)
+
+
+class TestGrowth:
+    STEEP = tuple(300 * MB + at * 60 * MB for at in range(6))
+
+    def test_the_line_through_points(self) -> None:
+        line = fit(points(*((at, 5 + 3 * at) for at in range(8))))
+        assert line is not None
+        assert (round(line.slope, 6), round(line.share, 6), line.points) == (3.0, 1.0, 8)
+        noisy = fit(points((1, 10), (2, 30), (3, 20), (4, 50), (5, 40)))
+        assert noisy is not None
+        assert (round(noisy.slope, 6), round(noisy.share, 6)) == (8.0, 0.64)
+
+    def test_no_line_through_too_few_or_all_alike(self) -> None:
+        assert fit(points(*((at, at) for at in range(LEAST_POINTS - 1)))) is None
+        assert fit(points(*((at, 7) for at in range(9)))) is None
+        assert fit(points(*((3, at) for at in range(9)))) is None
+
+    def test_a_steep_one(self) -> None:
+        found = rules(growing(grown(*self.STEEP)))["growing-session"]
+        assert (found.severity, found.pids, found.bytes_recoverable) == ("warning", (100,), None)
+        assert found.title == "the process 100 of claude-code 5e55-1 grew by 60 MB with each subagent that ended"
+        assert "300 MB at number 1, 600 MB at number 6; a line through n = 6 points: 60 MB each, R² = 1.00" in str(
+            found.evidence
+        )
+        assert "the host's own process" in found.evidence[-1]
+        assert "claude --resume 5e55-1" in found.action
+
+    def test_a_flat_one_is_no_warning(self) -> None:
+        """1.8 MB each, as measured of the real one."""
+        sizes = tuple(300 * MB + at * 1_800_000 for at in range(31))
+        assert rules(growing(grown(*sizes)))["growing-session"].severity == "info"
+        assert rules(growing(grown(*sizes[:20]))) == {}, "34 MB are not worth a word"
+
+    def test_none_of_what_jumps_about(self) -> None:
+        jumping = (300, 700, 310, 690, 320, 680, 330, 800)
+        assert rules(growing(grown(*(size * MB for size in jumping)))) == {}
+
+    def test_none_with_too_few(self) -> None:
+        assert rules(growing(grown(*self.STEEP[:4]))) == {}
+
+    def test_several_sessions_are_one_finding(self) -> None:
+        other = grown(*(300 * MB + at * 20 * MB for at in range(9)), session="5e55-2", pid=200)
+        found = rules(growing(other, grown(*self.STEEP)))["growing-session"]
+        assert found.title.endswith("60 MB with each subagent that ended, 1 more too")
+        assert "claude --resume 5e55-2" in found.action
+        assert len(found.evidence) == 3
+
+
+class TestKeeping:
+    WHO = Identity(boot_id="b", pid=7, start=70)
+
+    def test_bounded_and_numbered(self) -> None:
+        growth = Growth(lambda who: who.pid * MB)
+        for _ in range(KEPT + 3):
+            growth.ended(self.WHO)
+        kept = growth.of(self.WHO)
+        assert (len(kept), kept[0].ended, kept[-1]) == (KEPT, 4, SubagentEnd(ended=KEPT + 3, private_bytes=7 * MB))
+        growth.forget(self.WHO)
+        assert growth.of(self.WHO) == ()
+
+    def test_an_end_that_could_not_be_weighed_counts(self) -> None:
+        sizes = iter((None, 5))
+        growth = Growth(lambda who: next(sizes))
+        growth.ended(self.WHO)
+        growth.ended(self.WHO)
+        assert growth.of(self.WHO) == (SubagentEnd(ended=2, private_bytes=5),)
+
+    def test_another_process_with_that_number_is_not_weighed(self) -> None:
+        linux = Linux()
+        own = linux.identity(os.getpid())
+        assert own is not None
+        assert (linux.private_bytes(own) or 0) > MB
+        assert linux.private_bytes(Identity(boot_id=own.boot_id, pid=own.pid, start=own.start + 1)) is None
+
+
+@pytest.fixture
+def growing_process() -> Iterator[subprocess.Popen[bytes]]:
+    """Takes 8 MB more for each byte that it is sent, and says so."""
+    code = (
+        "import sys\nkept = []\nwhile sys.stdin.buffer.read(1):\n kept.append(b'x' * 8_000_000)\n print(flush=True)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    )
+    yield process
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        pipe.close()
+
+
+def test_the_daemon_weighs_a_sessions_process_when_a_subagent_ends(growing_process: subprocess.Popen[bytes]) -> None:
+    host = Host()
+    assert host.register("s-1", growing_process.pid) == 200
+    assert growing_process.stdin is not None
+    assert growing_process.stdout is not None
+    for number in range(1, 9):
+        host.tell(began("s-1", f"a{number}"))
+        growing_process.stdin.write(b"x")
+        growing_process.stdout.readline()
+        host.tell(finished("s-1", f"a{number}"))
+    (session,) = host.status().sessions
+    assert [end.ended for end in session.ends] == list(range(1, 9))
+    (session,) = daemon_facts(host.status()).sessions
+    line = fit(session.ends)
+    assert line is not None
+    assert 7.5 * MB < line.slope < 8.5 * MB
+    assert line.share > 0.99
+    host.tell(finished("s-1", "unknown"))
+    assert len(host.status().sessions[0].ends) == 8, "nobody that ran has ended"
+    growing_process.kill()
+    assert wait_for(lambda: not host.status().sessions, 5.0)
+
+
+class TestUnaccounted:
+    def scene(self, used: int, use: MemoryUse | None) -> Scene:
+        return Scene(memory=MachineMemory(total_bytes=16 * GB, available_bytes=16 * GB - used), use=use)
+
+    def use(self, processes: int, *, shared: int = 0, kernel: int = 0, huge: int = 0) -> MemoryUse:
+        return MemoryUse(processes_bytes=processes, shared_bytes=shared, kernel_bytes=kernel, huge_bytes=huge)
+
+    def test_what_nobody_owns(self) -> None:
+        found = rules(self.scene(8 * GB, self.use(5 * GB, kernel=GB)))["unaccounted-memory"]
+        assert (found.severity, found.pids) == ("warning", ())
+        assert found.title == "3.00 GB of the memory in use are no process's, 2.00 GB that nobody owns"
+        assert "processes hold 5.00 GB together" in found.evidence[0]
+        assert "the kernel 1.00 GB" in found.evidence[1]
+        assert found.evidence[2].endswith("2.00 GB")
+        assert "a driver" in found.action
+
+    @pytest.mark.parametrize(
+        ("use", "action"), [("shared", "/dev/shm"), ("kernel", "slabtop"), ("huge", "vm.nr_hugepages")]
+    )
+    def test_what_is_named_and_no_process(self, use: str, action: str) -> None:
+        held = {use: 4 * GB}
+        found = rules(self.scene(8 * GB, self.use(4 * GB, **held)))["unaccounted-memory"]
+        assert "nobody owns" not in found.title
+        assert action in found.action
+
+    def test_nothing_of_note(self) -> None:
+        assert rules(self.scene(8 * GB, self.use(8 * GB - UNKNOWN_BYTES + 1))) == {}
+        assert rules(self.scene(8 * GB, self.use(8 * GB - NAMED_BYTES, shared=NAMED_BYTES))) == {}, "6 % of 16 GB"
+        assert rules(self.scene(8 * GB, None)) == {}
+        assert rules(self.scene(5 * GB, self.use(6 * GB))) == {}, "more than what is in use: some can be given back"
+
+    def test_this_machine_says_so(self) -> None:
+        linux = Linux()
+        use, memory = linux.memory_use(), linux.memory()
+        assert use is not None
+        assert 0 < use.processes_bytes < memory.total_bytes
+        assert 0 < use.kernel_bytes < memory.total_bytes
+        assert isinstance(findings(Scene(memory=memory, use=use)), tuple)

@@ -1,0 +1,85 @@
+"""House rules that can be counted: docstrings, lengths, and a README that knows every command."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted((ROOT / "src" / "oomless").rglob("*.py"))
+MOST_LINES, MOST_LINES_OF_FUNCTION = 600, 60
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT / "src" / "oomless"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_module(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text, str(path))
+    if path.name != "__init__.py" or tree.body:
+        assert ast.get_docstring(tree), "no docstring"
+    assert len(text.splitlines()) <= MOST_LINES
+    long = [
+        f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno + 1 > MOST_LINES_OF_FUNCTION
+    ]
+    assert long == []
+
+
+def commands(command: Any, above: str = "oomless") -> Iterator[str]:
+    """``oomless scan``, ``oomless config show``, ...: the leaves of a typer or click command."""
+    inner = getattr(command, "commands", None)
+    if not inner:
+        yield above
+        return
+    for word, sub in inner.items():
+        if not sub.hidden:
+            yield from commands(sub, f"{above} {word}")
+
+
+def test_every_command_is_in_the_readme() -> None:
+    import typer.main
+
+    from oomless.cli.app import build
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = {"oomless run", *commands(typer.main.get_command(build()))}
+    assert len(found) > 1
+    missing = [line for line in sorted(found) if not re.search(rf"\b{line}\b", readme)]
+    assert missing == []
+
+
+def test_every_make_target_has_help() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    assert targets == {"help", "setup", "demo", "test", "lint", "bench", "soak", "corpus"}
+    assert targets == set(re.findall(r"^([a-z]+):.* ## \S", makefile, re.MULTILINE))
+
+
+def test_constraints_are_plain_pins() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert lines
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line)] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.stem)
+def test_marks_stand_on_tests(path: Path) -> None:
+    """pytest says nothing of a skip on a helper, as when a line was put between the mark and its test."""
+    misplaced = [
+        f"{node.name}: {ast.unparse(mark)}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("test_")
+        for mark in node.decorator_list
+        if ast.unparse(mark).startswith("pytest.mark.")
+    ]
+    assert misplaced == []

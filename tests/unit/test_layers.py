@@ -1,0 +1,149 @@
+"""The two rules of ARCHITECTURE.md on imports: rooms import downward only, and the shim and the fast commands load
+nothing outside the standard library."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from modules import imported, module_file, module_name
+
+SRC = Path(__file__).parents[2] / "src"
+
+
+def levels() -> dict[str, int]:
+    """The rooms of ARCHITECTURE.md from the top down; modules that share an entry share a level."""
+    text = (SRC.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    listed = text.partition("## Rooms")[2].split("```")[1].strip()
+    found: dict[str, int] = {}
+    level = 0
+    for line in listed.splitlines():
+        first = re.match(r"(\w+)(/|\.py)", line)
+        level -= 1 if first else 0
+        if first and first[2] == "/":
+            found[first[1]] = level
+        elif first or "model" in found:
+            found |= dict.fromkeys(re.findall(r"(\w+)\.py", line), level)
+    return found
+
+
+LEVEL = levels()
+
+STANDARD_ONLY = (
+    "errors",
+    "units",
+    "paths",
+    "platform.namespaces",
+    "platform.proc",
+    "platform.files",
+    "platform.pss",
+    "protocol.lease",
+    "protocol.spawn",
+    "cli",
+    "cli.run",
+    "cli.hook",
+)
+STANDARD_ONLY_ROOM, NOT_IN_IT = "contain", "contain.sweep"
+
+
+def upward(src: Path) -> list[str]:
+    """Every import that points up; the package itself and ``__main__`` hand out what is above and are exempt."""
+    wrong = []
+    for path in sorted((src / "oomless").rglob("*.py")):
+        module = module_name(src, path)
+        room = module.split(".")[1] if "." in module else ""
+        if room in ("", "__main__"):
+            continue
+        assert room in LEVEL, f"{room} has no level in ARCHITECTURE.md"
+        for name in sorted(imported(src, path, deep=True)):
+            other = name.split(".")[1] if name.startswith("oomless.") else ""
+            if other and LEVEL[other] > LEVEL[room]:
+                wrong.append(f"{module} imports {name}")
+    return wrong
+
+
+def foreign(src: Path, module: str) -> list[str]:
+    """What loading ``module`` loads that is neither ours nor of the standard library, each with who imports it."""
+    found, seen, todo = [], set(), [module]
+    while todo:
+        name = todo.pop()
+        path = module_file(src, name)
+        if path is None or name in seen:
+            continue
+        seen.add(name)
+        todo += [name.rpartition(".")[0]] if "." in name else []
+        for other in sorted(imported(src, path, deep=False)):
+            if other.split(".")[0] == "oomless":
+                todo.append(other)
+            elif other.split(".")[0] not in sys.stdlib_module_names:
+                found.append(f"{name} imports {other}")
+    return found
+
+
+def standard_only() -> list[str]:
+    room = [module_name(SRC, path) for path in sorted((SRC / "oomless" / STANDARD_ONLY_ROOM).rglob("*.py"))]
+    rest = [f"oomless.{name}" for name in STANDARD_ONLY]
+    return [name for name in rest + room if name != f"oomless.{NOT_IN_IT}" and module_file(SRC, name)]
+
+
+def test_levels_are_those_of_the_page() -> None:
+    assert LEVEL["cli"] > LEVEL["governor"] > LEVEL["contain"] > LEVEL["platform"] > LEVEL["model"]
+    assert LEVEL["model"] == LEVEL["config"] == LEVEL["paths"] == LEVEL["errors"]
+    assert "output" not in LEVEL
+
+
+def test_rooms_import_downward() -> None:
+    assert upward(SRC) == []
+
+
+@pytest.mark.parametrize("module", standard_only())
+def test_standard_library_only(module: str) -> None:
+    assert foreign(SRC, module) == []
+
+
+def make(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = folder / "oomless" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def test_an_import_that_points_up_is_found(tmp_path: Path) -> None:
+    src = make(
+        tmp_path,
+        {
+            "__init__.py": "def f():\n    from oomless import governor\n",
+            "governor.py": "from oomless.daemon import client",
+            "daemon/__init__.py": "",
+            "daemon/client.py": "import os\n",
+            "census/__init__.py": "",
+            "census/who.py": "def f():\n    from ..daemon import client\n",
+            "platform/proc.py": "import oomless.census.who\n",
+        },
+    )
+    assert upward(src) == [
+        "oomless.census.who imports oomless.daemon",
+        "oomless.census.who imports oomless.daemon.client",
+        "oomless.platform.proc imports oomless.census.who",
+    ]
+
+
+def test_a_foreign_import_is_found_through_others(tmp_path: Path) -> None:
+    src = make(
+        tmp_path,
+        {
+            "__init__.py": "",
+            "contain/__init__.py": "try:\n    import rich\nexcept ImportError:\n    pass\n",
+            "contain/shim.py": "from typing import TYPE_CHECKING\nimport os.path\nfrom oomless import model\n"
+            "if TYPE_CHECKING:\n    import typer\ndef f():\n    import httptools\n",
+            "model.py": "import msgspec\n",
+        },
+    )
+    assert sorted(foreign(src, "oomless.contain.shim")) == [
+        "oomless.contain imports rich",
+        "oomless.model imports msgspec",
+    ]

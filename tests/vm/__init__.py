@@ -1,0 +1,1 @@
+"""Debian in a virtual machine, and the containment contract in it (``make test-vm``)."""
