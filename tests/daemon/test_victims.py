@@ -35,7 +35,7 @@ from oomless.admission.victims import (
     judge_all,
     may_use,
 )
-from oomless.cli.status import headline
+from oomless.cli.status_view import headline
 from oomless.config import MarkSettings, Settings, Watched
 from oomless.daemon.trees.admission_gate import Gate
 from oomless.daemon.trees.intents import restore_of

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
+from typer.testing import CliRunner
 
 from helpers import run_oomless
+from oomless import __version__
+from oomless.cli.app import build
+from oomless.cli.commands import SUMMARIES
 
 
 @pytest.mark.parametrize(
@@ -34,10 +40,50 @@ def test_help_is_on_stdout(args: list[str]) -> None:
     assert "oomless" in done.stdout
 
 
-def test_help_lists_every_command() -> None:
-    out = run_oomless("--help").stdout
-    for name in ("run", "batch", "scan", "status", "doctor", "demo", "daemon", "config"):
-        assert f" {name} " in out
+def test_help_is_what_typer_would_show() -> None:
+    """The table has the same commands in the same order, and of each the first line of its own help, uncut."""
+    import typer.main
+
+    group = typer.main.get_command(build())
+    shown = CliRunner().invoke(build(), ["--help"], prog_name="oomless", terminal_width=80).output
+    assert run_oomless("--help").stdout == shown
+    assert list(SUMMARIES) == list(group.commands)  # type: ignore[attr-defined]
+    for name, summary in SUMMARIES.items():
+        own = run_oomless(name, "--help").stdout.splitlines()
+        assert own[2].strip().startswith(summary), name
+    assert run_oomless("help").stdout == shown
+    assert run_oomless("help", "batch").stdout == run_oomless("batch", "--help").stdout
+
+
+def loaded(*arguments: str) -> set[str]:
+    """The modules that a command loads, the standard library's included."""
+    command = [sys.executable, "-X", "importtime", "-c", "from oomless.cli import main; main()", *arguments]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+
+
+HEAVY = {"typer", "rich", "asyncio", "ssl", "tomlkit", "tomllib", "markdown_it"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "without"),
+    [
+        (["--help"], HEAVY | {"msgspec", "oomless.cli.batch", "oomless.cli.app"}),
+        (["version"], HEAVY | {"msgspec", "oomless.cli.app"}),
+        (["status"], HEAVY | {"oomless.cli.app"}),
+        (["scan"], HEAVY - {"typer", "rich", "tomllib"}),
+        (["run", "--quiet", "--", "true"], HEAVY | {"msgspec", "oomless.cli.app", "typing", "argparse"}),
+        (["scan", "--help"], HEAVY - {"typer", "tomllib"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_command_loads_only_what_it_needs(arguments: list[str], without: set[str]) -> None:
+    assert loaded(*arguments) & without == set()
+
+
+def test_version() -> None:
+    for arguments in (["--version"], ["version"]):
+        assert run_oomless(*arguments).stdout == f"oomless {__version__}\n"
 
 
 def test_completion_knows_the_commands() -> None:

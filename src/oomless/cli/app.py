@@ -1,8 +1,8 @@
-"""The typer application: which commands there are and in which order ``--help`` shows them.
+"""The typer application: each command is a file of its own beside this one, loaded only if it is asked for.
 
-Each command is a file of its own beside this one, loaded only if it is the one that is wanted: all of them together
-take a quarter of a second. ``run`` is listed here for help and completion only; it is dispatched before this module
-is loaded (``__init__.py``). What only Linux has is not listed elsewhere, and says so when it is asked for.
+The table of commands is in ``commands.py``. What is not asked for is known to typer by name and summary alone, for
+completion and for "did you mean". ``run``, ``status`` and ``oomless --help`` are answered without this module
+(``__init__.py``).
 """
 
 from __future__ import annotations
@@ -14,59 +14,58 @@ from typing import Annotated
 import typer
 
 from oomless import __version__
-from oomless.errors import UnsupportedPlatform
+from oomless.cli.commands import DESCRIPTION, GROUPS, HELP_OPTIONS, SUMMARIES, is_supported
 
-#: Name, and whether its module has a group of commands (``app``) or one (``command``).
-COMMANDS = {
-    "batch": False,
-    "scan": False,
-    "diagnose": False,
-    "reap": False,
-    "status": False,
-    "doctor": False,
-    "demo": False,
-    "install": False,
-    "uninstall": False,
-    "daemon": True,
-    "config": True,
-}
-#: These start, contain or install something, which is written for Linux only; the others look, and read.
-LINUX_ONLY = frozenset({"hook", "batch", "doctor", "demo", "install", "uninstall", "daemon"})
-
-
-def here(name: str) -> bool:
-    """Whether this system has that command."""
-    return sys.platform == "linux" or name not in LINUX_ONLY
-
-
-def unsupported(name: str) -> UnsupportedPlatform:
-    why = "it needs the daemon, which is written for Linux only so far"
-    return UnsupportedPlatform(f"oomless {name} does not run on {sys.platform}", why, "run it on Linux")
+_HELP = {"help_option_names": list(HELP_OPTIONS)}
+_UNTOUCHED = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
 def build(wanted: str | None = None) -> typer.Typer:
-    """The application with that command only, or, for help and completion, with all."""
+    """The application with the module of that command loaded, or with all of them."""
     app = typer.Typer(
-        help="Runs AI coding agents without running out of memory.",
+        help=DESCRIPTION,
         no_args_is_help=True,
+        # Plain text: the boxes of rich take 60 ms more, half of it to load a Markdown parser.
+        rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=_HELP,
     )
     app.callback()(_root)
-    untouched = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-    app.command("run", add_help_option=False, context_settings=untouched)(_run)
-    for name in [wanted] if wanted in COMMANDS else filter(here, COMMANDS):
-        module = importlib.import_module(f"oomless.cli.{name}")
-        if COMMANDS[name]:
-            app.add_typer(module.app, name=name)
+    for name in filter(is_supported, SUMMARIES):
+        if name in _BUILT_IN:
+            app.command(name)(_BUILT_IN[name])
+        elif name == "run" or wanted not in (None, name):
+            app.command(name, help=SUMMARIES[name], add_help_option=False, context_settings=_UNTOUCHED)(_dispatch)
+        elif name in GROUPS:
+            app.add_typer(importlib.import_module(f"oomless.cli.{name}").app, name=name)
         else:
-            app.command(name)(module.command)
+            app.command(name)(importlib.import_module(f"oomless.cli.{name}").command)
     return app
+
+
+def _dispatch(context: typer.Context) -> None:
+    from oomless.cli import dispatch
+
+    sys.exit(dispatch([str(context.info_name), *context.args]))
+
+
+def _print_version() -> None:
+    """Print the version."""
+    typer.echo(f"oomless {__version__}")
+
+
+def _show_help(
+    name: Annotated[str | None, typer.Argument(metavar="COMMAND", help="One command only.")] = None,
+) -> None:
+    """Show the help of a command."""
+    from oomless.cli import dispatch
+
+    sys.exit(dispatch([name, "--help"] if name else ["--help"]))
 
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"oomless {__version__}")
+        _print_version()
         raise typer.Exit
 
 
@@ -75,11 +74,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Runs AI coding agents without running out of memory."""
+    """Its help is the table's."""
 
 
-def _run(context: typer.Context) -> None:
-    """Run a command governed: admitted, bounded, and nothing of it left."""
-    from oomless.cli import _dispatch
-
-    sys.exit(_dispatch(["run", *context.args]))
+_BUILT_IN = {"help": _show_help, "version": _print_version}

@@ -49,7 +49,7 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Replay the incident: five agents at once, in sequence, killed, and governed.
+    """Replay the incident: parallel, in sequence, killed, governed.
 
     Each is a session of Claude Code with five MCP servers against a scripted model. These programs are installed into
     the cache folder first, about 900 MB, once.

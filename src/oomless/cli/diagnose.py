@@ -41,7 +41,7 @@ def command(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say what used the memory and why: claims, contradictions, and what to do."""
+    """Say what used the memory and why, with the evidence."""
     if source is not None and since is not None:
         raise UsageError("--since is for the journal of this machine", "--from reads a text", "leave one of them out")
     if json and format not in (None, "json"):

@@ -93,7 +93,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show how trees are contained here and why, try a kill, and look at hosts.
+    """Show how trees are contained here, try a kill, check the hosts.
 
     Every rung that this machine offers is tried on a small tree with the known ways to escape. Exit 1 if one
     left a survivor.

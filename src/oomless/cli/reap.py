@@ -38,7 +38,7 @@ def command(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show what may be ended, and why; with --yes, end it."""
+    """Propose leftover processes to kill; with --yes, kill them."""
     verdicts = _verdicts(include)
     if source is not None:
         _from(source, yes, verdicts, json)

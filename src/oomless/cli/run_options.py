@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 USAGE = "usage: oomless run [options] -- COMMAND [ARG...]"
 HELP = f"""{USAGE}
 
-Run a command governed: it starts when there is memory for it, it is bounded, and when it ends nothing of it is left.
+Run a command with admission control and a memory limit. It starts when there is memory for it, and when it ends
+everything that it started is killed.
 
 options:
   --name N          what to call it (default: the command's name)

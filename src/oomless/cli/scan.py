@@ -50,7 +50,7 @@ def command(
     interval: Annotated[str | None, typer.Option(metavar="TIME", help="With --watch: how often (1s).")] = None,
     count: Annotated[int | None, typer.Option(min=1, help="With --watch: end after so many looks.")] = None,
 ) -> None:
-    """Show who owns what: sessions, their servers and tool shells, governed trees, and their memory."""
+    """Show sessions, their servers and tool shells, and their memory."""
     if not watch and (interval is not None or count is not None):
         raise UsageError("--interval and --count are for --watch", "", "add --watch")
     if source is not None and watch:

@@ -32,7 +32,7 @@ class Uninstalled(msgspec.Struct, frozen=True, kw_only=True):
 
 @guard()
 def command(host: Host, yes: Yes = False, json: Json = False) -> None:
-    """Take oomless out of an application again; what was there before comes back."""
+    """Take oomless out of an application again. What was there before comes back."""
     known_host(host)
     paths = Paths()
     change = install.plan_uninstall(paths, os.environ)

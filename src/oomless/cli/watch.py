@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from oomless.census.findings import Finding, at_least
 from oomless.cli.output import console, print_json, printable
-from oomless.cli.status import headline
+from oomless.cli.status_view import headline
 from oomless.cli.watch_view import LEFT, Row, Section, fitted, footprints, sections, several, totals
 from oomless.errors import DaemonError
 from oomless.model import MachineMemory
