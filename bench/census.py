@@ -61,8 +61,9 @@ def sampler() -> Callable[[], object]:
 def daemon() -> Callable[[], object]:
     """All that the daemon does in a look, with one session whose lineage and CPU time it remembers: this very
     process's parent."""
-    from oomless.daemon.sessions.idle import IdleWatch
     from oomless.daemon.sessions.recognition import Recogniser
+
+    from oomless.daemon.sessions.idle import IdleWatch
     from oomless.platform import proc
     from oomless.processes.descent import Memory
     from oomless.processes.table import Sampler

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from oomless.daemon.sessions.remains import Remains, _read
 
 import fake_claude
 from contained import read_roster
@@ -20,7 +21,6 @@ from descents import CHILD, CLAUDE, ENDED, KINDS, ROOT, SERVER, SHELL, SPARED, F
 from helpers import alive, wait_for, wait_gone
 from hosting import Host
 from oomless.daemon.sessions.cleanup import marked
-from oomless.daemon.sessions.remains import Remains, _read
 from oomless.journal.database import Journal
 from oomless.journal.facts import ReapRow
 from oomless.journal.sessions import SessionRows

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from oomless.daemon.sessions.recognition import HINTS, Recogniser
 
 import fake_claude
 from descents import ENDED, HOOK, KINDS, SPARED, FakeClaude
@@ -21,7 +22,6 @@ from oomless.daemon.logs import Log
 from oomless.daemon.sessions import recognition
 from oomless.daemon.sessions.ancestry_store import Lineages
 from oomless.daemon.sessions.discovery import Unregistered
-from oomless.daemon.sessions.recognition import HINTS, Recogniser
 from oomless.journal.ancestry import LineageRows
 from oomless.journal.database import Journal
 from oomless.model import Leftover

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from oomless.daemon.sessions.detached import Spared
 
 from helpers import run_oomless, wait_for, wait_gone
 from oomless.contain import ending
 from oomless.contain.sweep import Sweep
 from oomless.daemon.core import ended_view
-from oomless.daemon.sessions.detached import Spared
 from oomless.daemon.trees.tree import Tree
 from oomless.hosts.claude_code import prefix
 from oomless.journal.facts import TreeIntent, TreeRow

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from oomless.daemon.sessions.fork_tracker import BirthWatch
 
 from descents import CHILD, CLAUDE, ROOT, SERVER, SHELL, stat, table
 from helpers import wait_for
 from oomless.daemon.sessions import fork_tracker
-from oomless.daemon.sessions.fork_tracker import BirthWatch
 from oomless.platform.fork_events import Event, ProcEvents, parse
 from oomless.processes.descent import Memory, Trace
 from oomless.processes.forks import DEEPEST, Births

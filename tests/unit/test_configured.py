@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from oomless.daemon.sessions.remains import Remains
 
 from helpers import wait_for
 from oomless.census.attribution import Attributed
 from oomless.census.daemon_facts import DaemonFacts
 from oomless.census.snapshot import Snapshot
-from oomless.daemon.sessions.remains import Remains
 from oomless.hosts import mcp_configs
 from oomless.hosts.mcp_configs import Reader
 from oomless.hosts.mcp_entries import Configured, Entries

@@ -1,9 +1,9 @@
 """Leases, trees and admission put together: what the surfaces know as ``CoreProtocol`` (``views.py``).
 
 Wiring only. The parts: ``trees/gate.py`` (admission with a clock), ``trees/registry.py`` (open trees),
-``trees/leases.py`` (the protocol), ``sessions/registered.py`` (hosts' processes), ``descent/unregistered.py`` (those
-that did not register), ``descent/lookout.py`` (when the process table is looked at), ``sessions/idle.py`` (who uses
-no CPU time), ``sessions/hooks.py`` (what runs inside those), ``trees/pressure.py`` (who is ended for all),
+``trees/leases.py`` (the protocol), ``sessions/host_sessions.py`` (registered sessions), ``sessions/discovery.py``
+(discovered ones), ``sessions/sampling.py`` (samples of the process table), ``sessions/idle.py`` (idle servers),
+``sessions/hook_gate.py`` (subagents), ``trees/pressure.py`` (who is ended for all),
 ``contain/rungs/choose.py`` (rungs), ``journal/``.
 """
 
@@ -24,14 +24,14 @@ from oomless.contain.rungs.choose import Ladder
 from oomless.daemon.logs import Log
 from oomless.daemon.message import Handler
 from oomless.daemon.reaping import Known, Reaper
-from oomless.daemon.sessions.ancestry_store import Keeper, Lineages
-from oomless.daemon.sessions.discovery import Unregistered
-from oomless.daemon.sessions.growth import Growth
-from oomless.daemon.sessions.hook_gate import Around, Hooks
-from oomless.daemon.sessions.host_sessions import Sessions
-from oomless.daemon.sessions.idle import IdleWatch
-from oomless.daemon.sessions.programs import mistakes
-from oomless.daemon.sessions.sampling import Lookout
+from oomless.daemon.sessions.ancestry_store import AncestryCheckpoint, AncestryStore
+from oomless.daemon.sessions.discovery import DiscoveredSessions
+from oomless.daemon.sessions.growth import SessionGrowth
+from oomless.daemon.sessions.hook_gate import HookGate
+from oomless.daemon.sessions.host_sessions import RegisteredSessions
+from oomless.daemon.sessions.idle import IdleTracker
+from oomless.daemon.sessions.programs import catalog_mistakes
+from oomless.daemon.sessions.sampling import ProcessSampler
 from oomless.daemon.trees.admission_gate import Gate
 from oomless.daemon.trees.leases import Leases
 from oomless.daemon.trees.limits import Settled
@@ -47,7 +47,8 @@ from oomless.journal.sessions import SessionRows
 from oomless.model import DetachedProcess
 from oomless.paths import Paths
 from oomless.platform.linux import Linux
-from oomless.processes.descent import Memory, Trees
+from oomless.processes.descent import Descendants
+from oomless.processes.ids import ProcessId
 from oomless.protocol.reap_views import ReapAnswer, ReapRequest
 from oomless.protocol.views import DecisionView, EventView, Registration, StatusView, TreeView
 from oomless.protocol.wire import Lease
@@ -70,7 +71,7 @@ class Core:
         self._paths = paths
         self._settings = settings = Watched(paths.config_file)
         self._log = log
-        for mistake in mistakes():
+        for mistake in catalog_mistakes():
             log.warning(f"the user's known programs are passed over; {mistake}")
         self._journal = Journal.open(paths.journal)
         platform = Linux()
@@ -79,27 +80,35 @@ class Core:
         ladder = Ladder(paths.install_id())
         self._leases = Leases(self._gate, self._registry, ladder, platform, settings, self._note)
         self._subscribers: set[asyncio.Queue[EventView]] = set()
-        trees = Trees(self._registry.holds, lambda: set(self._registry.roots()))
+        trees = self._registry
         rows = SessionRows(self._journal)
-        self._lookout = Lookout(trees, self._registry.any_open)
-        look = self._lookout.now
-        lineages = Lineages(LineageRows(self._journal), platform.boot_id(), log)
-        self._unregistered = Unregistered(trees, self._hosts, look, log, lineages)
-        self._keeper = Keeper(lineages, self._remembered, self._unregistered.left.holds)
-        self._sessions = Sessions(
-            rows, platform.boot_id(), trees, log, self._session_gone, self._unregistered.hand_over, look, self._keep
+        self._sampler = ProcessSampler(trees)
+        sample = self._sampler.sample
+        store = AncestryStore(LineageRows(self._journal), platform.boot_id(), log)
+        self._discovered = DiscoveredSessions(trees, self._hosts, sample, log, store)
+        self._checkpoint = AncestryCheckpoint(store, self._descendants, self._discovered.leftovers.has_root)
+        self._sessions = RegisteredSessions(
+            rows, platform.boot_id(), trees, log, self._session_gone, self._discovered.hand_over, sample, self._keep
         )
-        sessions = self._unregistered.living
+        sessions = self._discovered.living
         self._pressure = Pressure(
-            self._registry, self._gate, settings, sessions, look, self._leases.end, self._publish, log
+            self._registry, self._gate, settings, sessions, sample, self._leases.end, self._publish, log
         )
-        self._idle = IdleWatch(lambda: [memory for _, _, memory in self._remembered()])
-        known = Known(trees.holds, trees.roots, sessions, self._spared)
+        self._idle = IdleTracker(lambda: [descendants for _, _, descendants in self._descendants()])
+        known = Known(trees.holds, lambda: set(trees.roots()), lambda: {**sessions()}, self._spared)
         self._reaper = Reaper(known, platform.boot_id(), rows.reaped, log)
-        around = Around(self._registry.innermost, platform.headroom)
-        growth = Growth(platform.private_bytes)
-        self._hooks = Hooks(
-            ClaudeHooks(), self._gate, self._sessions, settings, self._settle, around, self._note, self._over, growth
+        growth = SessionGrowth(platform.private_bytes)
+        self._hooks = HookGate(
+            ClaudeHooks(),
+            self._gate,
+            self._sessions,
+            trees,
+            settings,
+            self._settle,
+            platform.headroom,
+            self._note,
+            self._over,
+            growth,
         )
 
     async def start(self) -> None:
@@ -108,16 +117,16 @@ class Core:
         for tree in self._registry.recover():
             self._leases.restore(tree)
         self._gate.sampled = self._pressure.look
-        self._unregistered.recover()
+        self._discovered.recover()
         self._sessions.recover()
-        self._lookout.start(self._sessions, self._unregistered, self._idle, self._keeper)
+        self._sampler.start(self._sessions, self._discovered, self._idle, self._checkpoint)
 
     async def stop(self) -> None:
         self._hooks.close()
         self._gate.close()
-        self._lookout.stop()
-        self._keeper.write()
-        self._unregistered.stop()
+        self._sampler.stop()
+        self._checkpoint.write()
+        self._discovered.stop()
         await self._reaper.stop()
         await self._sessions.stop()
         await self._registry.stop()
@@ -135,30 +144,30 @@ class Core:
         return self._sessions.register(asked)
 
     async def reap(self, asked: ReapRequest) -> ReapAnswer:
-        self._lookout.now()  # a session that nobody registered is known by a look
+        self._sampler.sample()  # a session that nobody registered is known by a look
         return await self._reaper.reap(asked)
 
-    def _hosts(self) -> dict[tuple[int, int], str]:
+    def _hosts(self) -> dict[ProcessId, str]:
         return self._sessions.hosts()
 
-    def _remembered(self) -> tuple[tuple[str, str, Memory], ...]:
-        return (*self._sessions.remembered(), *self._unregistered.remembered())
+    def _descendants(self) -> tuple[tuple[str, str, Descendants], ...]:
+        return (*self._sessions.descendants(), *self._discovered.descendants())
 
     def _session_gone(self, id: str) -> None:
-        self._hooks.session_gone(id)
+        self._hooks.end_session(id)
 
-    def _keep(self, host: str, session: str, memory: Memory) -> bool:
+    def _keep(self, host: str, session: str, descendants: Descendants) -> bool:
         """Whether what a registered session left is only told, as the settings may say: with "ask" it is proposed by
         ``oomless reap``, with "off" it is not even that."""
         if self._settings.current().reap == "proven":
             return False
-        self._unregistered.left.add(host, session, memory)
+        self._discovered.leftovers.add(host, session, descendants)
         return True
 
     def _spared(self) -> dict[tuple[int, int], str]:
         """Who outlived its session and is left alone, and why."""
-        left = (*self._sessions.left_running(), *self._registry.spared.now())
-        unregistered = {(one.pid, one.start): one.spared for one in self._unregistered.left.views() if one.spared}
+        left = (*self._sessions.detached(), *self._registry.spared.living())
+        unregistered = {(one.pid, one.start): one.spared for one in self._discovered.leftovers.views() if one.spared}
         return unregistered | {(one.pid, one.start): one.why for one in left}
 
     def _settle(self, lease: Lease) -> Settled:
@@ -173,7 +182,7 @@ class Core:
 
     def status(self) -> StatusView:
         self._gate.sample()
-        self._lookout.now()
+        self._sampler.sample()
         totals = self._gate.totals()
         return StatusView(
             pid=self._registry.own_pid,
@@ -185,7 +194,7 @@ class Core:
             max_parallel=totals.max_parallel,
             trees=self._views(),
             sessions=self._hooks.sessions(),
-            leftovers=self._unregistered.left.views(),
+            leftovers=self._discovered.leftovers.views(),
             idle=self._idle.views(),
             detached=self._detached(),
             decisions=tuple(
@@ -199,7 +208,7 @@ class Core:
     def _detached(self) -> tuple[DetachedProcess, ...]:
         """Each once: what a tool shell's tree has spared is found by its mark as well, when its session is cleared.
         The tree knows why."""
-        known = (*self._sessions.left_running(), *self._registry.spared.now())
+        known = (*self._sessions.detached(), *self._registry.spared.living())
         return tuple({(one.pid, one.start): one for one in known}.values())
 
     def _views(self) -> tuple[TreeView, ...]:

@@ -1,7 +1,5 @@
-"""What a host's hooks tell, as typed facts without the host's own words, and what a host's mapping must do.
-
-The mapping for Claude Code is ``claude_hooks.py``. What follows from an event is ``hooks.py``'s business.
-"""
+"""What a host's hooks report about subagents, as typed events without the host's own words, and what a host's mapping
+must provide."""
 
 from __future__ import annotations
 
@@ -10,76 +8,77 @@ from typing import Protocol
 import msgspec
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """A subagent is about to be started, if we let it. ``use`` names the request among those of its session,
-    ``within`` the subagent that asks (None: the session itself), ``kind`` the type of agent."""
+class SubagentRequested(msgspec.Struct, frozen=True, kw_only=True):
+    """A subagent is about to be started, if we allow it. ``request`` names the request within its session,
+    ``requester`` the subagent that asks (None: the session itself)."""
 
     session: str
-    use: str
-    kind: str
+    request: str
+    agent_type: str
     cwd: str = ""
-    within: str | None = None
+    requester: str | None = None
 
 
-class Launched(msgspec.Struct, frozen=True, kw_only=True):
-    """That request went through and made ``agent``. ``over``: and the agent has finished, or runs elsewhere."""
+class SubagentLaunched(msgspec.Struct, frozen=True, kw_only=True):
+    """The request went through and made ``agent``. ``over``: the agent has finished already, or runs elsewhere."""
 
     session: str
-    use: str
+    request: str
     agent: str | None = None
     over: bool = False
 
 
-class Failed(msgspec.Struct, frozen=True, kw_only=True):
-    """That request came to nothing."""
+class RequestFailed(msgspec.Struct, frozen=True, kw_only=True):
+    """The request came to nothing."""
 
     session: str
-    use: str
+    request: str
 
 
-class Began(msgspec.Struct, frozen=True, kw_only=True):
-    """A subagent runs: one that asked, or one that never does (a resumed agent, a teammate). May be told again for
+class SubagentStarted(msgspec.Struct, frozen=True, kw_only=True):
+    """A subagent runs: one that was requested, or one that never is (a resumed agent, a teammate). May come again for
     the same one."""
 
     session: str
     agent: str
-    kind: str
+    agent_type: str
     cwd: str = ""
 
 
-class Finished(msgspec.Struct, frozen=True, kw_only=True):
+class SubagentStopped(msgspec.Struct, frozen=True, kw_only=True):
     session: str
     agent: str
 
 
-class Other(msgspec.Struct, frozen=True, kw_only=True):
-    """Nothing that concerns us, but for being a sign of life of ``agent``, if it is from inside one."""
+class OtherEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing that concerns us, except as a sign of life of ``agent``, if it comes from inside one."""
 
     session: str = ""
     agent: str | None = None
 
 
-HostEvent = Wanted | Launched | Failed | Began | Finished | Other
+HostEvent = SubagentRequested | SubagentLaunched | RequestFailed | SubagentStarted | SubagentStopped | OtherEvent
 
 
-class Mapping(Protocol):
-    """Pure, both ways."""
+class HookMapping(Protocol):
+    """Between a host's JSON and events. Pure, both ways."""
 
     @property
     def host(self) -> str: ...
 
-    def read(self, body: bytes) -> HostEvent:
+    def parse_event(self, body: bytes) -> HostEvent:
         """Raises ValueError with one line about what is wrong with it."""
         ...
 
-    def heard(self) -> bytes:
-        """The answer to everything that we have no say in."""
+    def acknowledge(self) -> bytes:
+        """Returns the answer to every event that we have no say in."""
         ...
 
-    def allowed(self) -> bytes:
-        """The answer to ``Wanted``: as if we had not been asked."""
+    def allow(self) -> bytes:
+        """Returns the answer to an admitted ``SubagentRequested``: as if we had not been asked."""
         ...
 
-    def refused(self, why: str, never: bool) -> bytes:
-        """The answer to ``Wanted``: no, in words that tell the model what to do."""
+    def refuse(self, reason: str, never: bool) -> bytes:
+        """Returns the answer to a refused ``SubagentRequested``, in words that tell the model what to do. ``never``:
+        it would be refused again."""
         ...

@@ -1,242 +1,193 @@
-"""What a session leaves when its process dies, and whom of that we may end: pure, over readings of the process table.
+"""Who descends from a session's process, remembered while it lives: pure, over readings of the process table.
 
-``Memory`` looks at the table once a second while the session lives, because descent cannot be seen any more
-afterwards: whoever loses its parent is below init. ``judge`` says who of those is spared. Not here: reading the facts
-and ending processes (``clearing.py``), when it is done (``sessions/registered.py``), and what our own trees leave
-(``contain/shells/detached.py``).
-
-What a host starts falls in two. A *tool shell* is a direct child that leads a process session of its own; commands
-left in its background stay in that session. Whatever left it, or ignores SIGHUP, was asked to outlive the session. A
-*server* is any other direct child. As this session is only watched, a listening socket spares as well: someone may
-be using it. So does having become a daemon below a server that went on: what it shares with others cannot be seen.
+Descent cannot be seen after the fact: whoever loses its parent is a child of init. So ``Descendants`` is shown the
+table once a second, and what the kernel's fork events say of parents that came and went in between. Which of the
+descendants are leftovers is decided in ``detach.py``. Standard library only.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Container, Mapping
 
 assert sys.platform == "linux"
 
-import msgspec
+from typing import NamedTuple
 
-from oomless.platform.proc import Stat
+from oomless.processes.ids import ProcessId
 
-#: Pid and start time.
-Who = tuple[int, int]
-OWN_SESSION = "it started a process session of its own (setsid)"
-DAEMON = "it made itself a daemon while its session lived"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
 
-
-class Trees:
-    """What must be known here of governed trees: ``holds`` whether a pid is in one, ``roots`` their shims and
-    requesters. Those are never touched here."""
-
-    def __init__(self, holds: Callable[[int], bool], roots: Callable[[], set[Who]]) -> None:
-        self.holds, self.roots = holds, roots
+    from oomless.platform.proc import Stat
 
 
-class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """How a process descends from the session's: ``above`` are those in between, the direct child first, with start
-    time 0 if they were gone before any look (only an event told of them).
-    ``shell_sid``: the process session of the tool shell that it is below (or is), None below a server."""
+class Descent(NamedTuple):
+    """How a process descends from the session's.
 
-    above: tuple[Who, ...]
+    ``above`` are the processes in between, the direct child first; their start time is 0 if they were gone before any
+    sample and only an event named them. ``shell_sid`` is the process session of the tool shell that it is or is
+    below, None below a server.
+    """
+
+    above: tuple[ProcessId, ...]
     shell_sid: int | None
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """One process after its session's death. ``protected``: the title of the editor, terminal or multiplexer that it
-    is, or "". ``host``: it is a program that runs agents itself. ``driven``: a browser that is held by a pipe.
-    ``handler``: a browser's crash handler, which forks twice and yet serves that browser alone. ``apart``: it leads a
-    process session and has a server's marks, as the server itself never does that a host has started."""
-
-    sid: int
-    leads: bool = False
-    ignores_hangup: bool = False
-    listens: bool = False
-    protected: str = ""
-    host: bool = False
-    driven: bool = False
-    handler: bool = False
-    apart: bool = False
-
-
-class Memory:
+class Descendants:
     """The living descendants of one process, also those that lost their parents since they were first seen.
-    ``daemons``: who of a server's descendants became one."""
 
-    def __init__(self, root: Who) -> None:
+    ``daemons`` are descendants of servers that made themselves daemons while their server lived. ``governed`` are the
+    descendants that are in a governed tree: they belong to it and not to the session.
+    """
+
+    def __init__(self, root: ProcessId) -> None:
         self.root = root
-        self.traces: dict[Who, Trace] = {}
-        self.daemons: set[Who] = set()
+        self.descents: dict[ProcessId, Descent] = {}
+        self.daemons: set[ProcessId] = set()
+        self.governed: set[ProcessId] = set()
         self._sid = 0
         self._birth: tuple[int, ...] | None = None
-        self._ours: set[Who] = set()
 
-    def look(
+    def observe(
         self,
         table: Mapping[int, Stat],
-        ours: Container[Who] = (),
+        governed: Container[ProcessId] = (),
         lines: Mapping[int, tuple[int, ...]] | None = None,
     ) -> None:
-        """``ours``: shims and requesters of governed trees; they and what is below them are not this memory's.
-        ``lines``: who was above those that were born since, by pid, the nearest last (``processes/forks.py``)."""
+        """Takes one reading of the table. ``governed`` are shims and requesters of governed trees. ``lines`` are the
+        ancestors of each process born since the last reading, by pid, the nearest last (``processes/forks.py``)."""
         children: dict[int, list[Stat]] = {}
         for stat in table.values():
             children.setdefault(stat.ppid, []).append(stat)
-        old, self.traces = self.traces, {}
-        root = table.get(self.root[0])
-        if root is not None and root.start == self.root[1]:
+        known, self.descents = self.descents, {}
+        root = table.get(self.root.pid)
+        if root is not None and root.start == self.root.start:
             self._sid, self._birth = root.sid, (lines or {}).get(root.pid)
-            for child in _born_of(root, children):
-                self._take(child, Trace(above=(), shell_sid=child.sid if child.sid == child.pid else None), children)
-        # Longest ago first: who was seen with its parents has the fuller line.
-        for who, trace in old.items():
-            still = table.get(who[0])
-            if who not in self.traces and still is not None and still.start == who[1]:
-                if not trace.above and still.sid == still.pid:  # first seen between fork and setsid
-                    trace = Trace(above=(), shell_sid=still.sid)
-                self._take(still, trace, children)
-        self._take_born(table, lines or {}, old, children)
-        self._take_shell_mates(table, children)
-        self._note_daemons(table)
-        before = self._ours
-        self._ours = set()
-        if ours or before:
-            self._ours = {
-                who for who, t in self.traces.items() if any(one in ours or one in before for one in (who, *t.above))
-            }
+            for child in _children_of(root, children):
+                self._add(child, Descent(above=(), shell_sid=child.sid if child.sid == child.pid else None), children)
+        # Oldest first: a process that was seen with its parents has the fuller line.
+        for process, descent in known.items():
+            current = table.get(process.pid)
+            if process not in self.descents and current is not None and current.start == process.start:
+                if not descent.above and current.sid == current.pid:  # first seen between fork and setsid
+                    descent = Descent(above=(), shell_sid=current.sid)
+                self._add(current, descent, children)
+        self._add_newborn(table, lines or {}, known, children)
+        self._add_shell_companions(table, children)
+        self._find_daemons(table)
+        self._find_governed(governed)
 
-    def _take(self, stat: Stat, trace: Trace, children: Mapping[int, list[Stat]]) -> None:
-        todo = [(stat, trace)]
+    def _add(self, stat: Stat, descent: Descent, children: Mapping[int, list[Stat]]) -> None:
+        """Adds the process and all that is below it now."""
+        todo = [(stat, descent)]
         while todo:
-            stat, trace = todo.pop()
-            who = (stat.pid, stat.start)
-            if who in self.traces or who == self.root:
+            stat, descent = todo.pop()
+            process = ProcessId.of(stat)
+            if process in self.descents or process == self.root:
                 continue
-            self.traces[who] = trace
-            below = Trace(above=(*trace.above, who), shell_sid=trace.shell_sid)
-            todo += [(child, below) for child in _born_of(stat, children)]
+            self.descents[process] = descent
+            below = Descent(above=(*descent.above, process), shell_sid=descent.shell_sid)
+            todo += [(child, below) for child in _children_of(stat, children)]
 
-    def _take_born(
+    def _add_newborn(
         self,
         table: Mapping[int, Stat],
         lines: Mapping[int, tuple[int, ...]],
-        old: Mapping[Who, Trace],
+        known: Mapping[ProcessId, Descent],
         children: Mapping[int, list[Stat]],
     ) -> None:
-        """Those whose parents came and went since the last look."""
-        before = {who[0]: who for who in old if who[0] not in lines}
-        root = table.get(self.root[0])
-        born = lines.get(self.root[0])
-        same = born is None or born is self._birth  # the event itself: else the number is used again
-        if same or (root is not None and root.start == self.root[1]):
-            before[self.root[0]] = self.root
+        """Adds processes whose parents came and went since the last sample."""
+        anchors = {process.pid: process for process in known if process.pid not in lines}
+        root = table.get(self.root.pid)
+        birth = lines.get(self.root.pid)
+        same_root = birth is None or birth is self._birth  # the event itself: else the pid is in use again
+        if same_root or (root is not None and root.start == self.root.start):
+            anchors[self.root.pid] = self.root
         for pid, line in lines.items():
             stat = table.get(pid)
-            if stat is not None and stat.alive and (pid, stat.start) not in self.traces:
-                trace = self._anchored(stat, line, before, old)
-                if trace is not None:
-                    self._take(stat, trace, children)
+            if stat is not None and stat.alive and (pid, stat.start) not in self.descents:
+                descent = self._descent_by_line(stat, line, anchors, known)
+                if descent is not None:
+                    self._add(stat, descent, children)
 
-    def _anchored(
-        self, stat: Stat, line: tuple[int, ...], before: Mapping[int, Who], old: Mapping[Who, Trace]
-    ) -> Trace | None:
-        """A line up to the nearest whom we know. What is in the session's own process session is not of a tool shell;
-        whatever else a parent that is gone has left is taken for a shell's, which is spared in doubt."""
-        for at in range(len(line) - 1, -1, -1):
-            gone = tuple((pid, 0) for pid in line[at + 1 :])
-            known = before.get(line[at])
-            if known is None or known[1] > stat.start:
+    def _descent_by_line(
+        self,
+        stat: Stat,
+        line: tuple[int, ...],
+        anchors: Mapping[int, ProcessId],
+        known: Mapping[ProcessId, Descent],
+    ) -> Descent | None:
+        """Returns the descent along ``line`` up to the nearest known process.
+
+        What is in the session's own process session is not of a tool shell. Whatever else a vanished parent left
+        counts as a shell's, which is spared in doubt.
+        """
+        for index in range(len(line) - 1, -1, -1):
+            gone = tuple(ProcessId(pid, 0) for pid in line[index + 1 :])
+            anchor = anchors.get(line[index])
+            if anchor is None or anchor.start > stat.start:
                 continue
-            if known != self.root:
-                trace = old[known]
-                return Trace(above=(*trace.above, known, *gone), shell_sid=trace.shell_sid)
-            first = gone[0][0] if gone else stat.pid
-            return Trace(above=gone, shell_sid=None if stat.sid == self._sid else first)
+            if anchor != self.root:
+                descent = known[anchor]
+                return Descent(above=(*descent.above, anchor, *gone), shell_sid=descent.shell_sid)
+            top = gone[0].pid if gone else stat.pid
+            return Descent(above=gone, shell_sid=None if stat.sid == self._sid else top)
         return None
 
-    def _take_shell_mates(self, table: Mapping[int, Stat], children: Mapping[int, list[Stat]]) -> None:
-        """Whoever is in the process session of a tool shell descends from it: there is no way into one but by birth,
-        and its number is not used again while anybody is in it, which we have seen to be so without a break."""
+    def _add_shell_companions(self, table: Mapping[int, Stat], children: Mapping[int, list[Stat]]) -> None:
+        """Adds whoever is in the process session of a tool shell: the only way into one is by birth, and its number
+        is not reused while it has members, which the samples have seen it to have without a break."""
         shells = {
-            trace.shell_sid: (trace.above or (who,))[0]
-            for who, trace in self.traces.items()
-            if trace.shell_sid is not None and table[who[0]].sid == trace.shell_sid
+            descent.shell_sid: (descent.above or (process,))[0]
+            for process, descent in self.descents.items()
+            if descent.shell_sid is not None and table[process.pid].sid == descent.shell_sid
         }
         for stat in table.values():
             shell = shells.get(stat.sid)
-            if shell is not None and (stat.pid, stat.start) not in self.traces and stat.start >= shell[1]:
-                self._take(stat, Trace(above=(shell,), shell_sid=stat.sid), children)
+            if shell is not None and (stat.pid, stat.start) not in self.descents and stat.start >= shell.start:
+                self._add(stat, Descent(above=(shell,), shell_sid=stat.sid), children)
 
-    def _note_daemons(self, table: Mapping[int, Stat]) -> None:
-        """A server's browser has a process session of its own too, but it stays its parent's child; what a server
-        that is being ended leaves behind loses its parent with it."""
-        self.daemons &= self.traces.keys()
-        if not _lives(table, self.root):
+    def _find_daemons(self, table: Mapping[int, Stat]) -> None:
+        """A server's browser has a process session of its own too, but stays its parent's child; what an ending
+        server leaves behind loses its parent together with it."""
+        self.daemons &= self.descents.keys()
+        if not is_alive(table, self.root):
             return
-        for who, trace in self.traces.items():
-            stat = table[who[0]]
-            if trace.shell_sid is None and trace.above and stat.ppid != trace.above[-1][0] and stat.sid != self._sid:
+        for process, descent in self.descents.items():
+            stat = table[process.pid]
+            below_server = descent.shell_sid is None and descent.above
+            if below_server and stat.ppid != descent.above[-1].pid and stat.sid != self._sid:
                 leader = table.get(stat.sid)
-                alone = stat.sid == stat.pid or leader is None or not leader.alive
-                if alone and _lives(table, trace.above[0]):
-                    self.daemons.add(who)
+                leaderless = stat.sid == stat.pid or leader is None or not leader.alive
+                if leaderless and is_alive(table, descent.above[0]):
+                    self.daemons.add(process)
 
-    def candidates(self, table: Mapping[int, Stat]) -> dict[Who, Stat]:
-        """Of those remembered at the last look, the living ones that are not in a tree of ours."""
-        found = {}
-        for who in self.traces:
-            stat = table.get(who[0])
-            if who not in self._ours and stat is not None and stat.start == who[1] and stat.alive:
-                found[who] = stat
-        return found
+    def _find_governed(self, governed: Container[ProcessId]) -> None:
+        """A tree's processes stay governed after their shim is gone."""
+        before, self.governed = self.governed, set()
+        if governed or before:
+            self.governed = {
+                process
+                for process, descent in self.descents.items()
+                if any(one in governed or one in before for one in (process, *descent.above))
+            }
+
+    def living(self, table: Mapping[int, Stat]) -> dict[ProcessId, Stat]:
+        """Returns the descendants of the last sample that live and are in no governed tree."""
+        return {
+            process: table[process.pid]
+            for process in self.descents
+            if process not in self.governed and is_alive(table, process)
+        }
 
 
-def _lives(table: Mapping[int, Stat], who: Who) -> bool:
-    stat = table.get(who[0])
-    return stat is not None and stat.start == who[1] and stat.alive
+def is_alive(table: Mapping[int, Stat], process: ProcessId) -> bool:
+    """Whether the process is in the table and no zombie."""
+    stat = table.get(process.pid)
+    return stat is not None and stat.start == process.start and stat.alive
 
 
-def _born_of(stat: Stat, children: Mapping[int, list[Stat]]) -> list[Stat]:
-    """Entries are read one after another: a parent that is younger than its child is a stranger."""
+def _children_of(stat: Stat, children: Mapping[int, list[Stat]]) -> list[Stat]:
+    """The table is read entry by entry, so a pid may be reused meanwhile: a parent younger than its child is none."""
     return [child for child in children.get(stat.pid, ()) if child.start >= stat.start]
-
-
-def judge(
-    traces: Mapping[Who, Trace], facts: Mapping[Who, Facts], before: Mapping[Who, str] | None = None
-) -> dict[Who, str]:
-    """Who of those that ``facts`` are known of is spared, and why. The others may be ended. ``before``: who was
-    spared earlier, and stays so."""
-    driven = {who[0] for who, fact in facts.items() if fact.driven}
-    spared = {who: why for who, fact in facts.items() if (why := _own_reason(traces[who], fact, driven))}
-    spared |= before or {}
-    for who in facts:
-        if who not in spared:
-            above = next((one for one in traces[who].above if one in spared), None)
-            if above is not None:
-                spared[who] = f"started by {above[0]}, which is detached"
-    for who, fact in facts.items():
-        if fact.listens or fact.protected:
-            # A wrapper in between would hand our signal on, or take the terminal of an editor with it; the shell or
-            # server at the top is not one to keep.
-            why = f"is never ended ({fact.protected})" if fact.protected else "listens on a port"
-            for above in traces[who].above[1:]:
-                if above in facts:
-                    spared.setdefault(above, f"{who[0]} below it {why}")
-    return spared
-
-
-def _own_reason(trace: Trace, fact: Facts, driven: Container[int]) -> str:
-    """``driven``: such browsers. Playwright has each lead a process session of its own, which says nothing of it."""
-    if fact.protected:
-        return f"{fact.protected} is never ended"
-    if fact.host and fact.leads:
-        return "it runs agents in the background"
-    elsewhere = trace.shell_sid is not None and fact.sid != trace.shell_sid and fact.sid not in driven
-    if (fact.apart and not trace.above) or (elsewhere and not fact.handler):
-        return OWN_SESSION
-    if fact.ignores_hangup:
-        return "it ignores SIGHUP (nohup)"
-    return "it listens on a port" if fact.listens else ""

@@ -1,8 +1,8 @@
-"""Ends what a dead session left, as far as ``left.py`` allows: TERM, a second's grace, KILL, and proof that it is
-gone.
+"""Kills what a dead session left, as far as ``leftovers.py`` proves it: TERM, a second's grace, KILL, and proof that
+it is gone.
 
-Covers: signals through verified identities, rounds until nobody is left, and the account of it. Who is there is read
-in ``remains.py``. Everything is looked at anew in each round, for what is being ended may still fork.
+Signals go through verified identities, in rounds until no leftover is found. Each round reads everything anew, for
+what is being killed may still fork.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ assert sys.platform == "linux"
 import msgspec
 
 from oomless.census.snapshot import SESSION
-from oomless.daemon.sessions.remains import Remains
+from oomless.daemon.governed_trees import GovernedTrees
+from oomless.daemon.sessions.leftovers import LivingDescendants
 from oomless.model import Survivor
 from oomless.platform import proc
+from oomless.platform.proc import Stat
 from oomless.platform.pss import proportional_sum
-from oomless.processes.descent import OWN_SESSION, Memory, Trees, Who
+from oomless.processes.descent import Descendants, is_alive
+from oomless.processes.detach import OWN_SESSION
+from oomless.processes.ids import ProcessId
 
 GRACE = 1.0
 GIVE_UP_AFTER = 5.0
@@ -30,8 +34,8 @@ ROUND_EVERY = 0.02
 QUIET_ROUNDS = 3
 
 
-class Cleared(msgspec.Struct, frozen=True, kw_only=True):
-    """``left`` could not be ended; ``left_running`` was spared, or is not proven to be the session's."""
+class CleanupResult(msgspec.Struct, frozen=True, kw_only=True):
+    """``left`` could not be killed; ``left_running`` is detached, or not proven to be the session's."""
 
     ended: tuple[Survivor, ...]
     left: tuple[Survivor, ...]
@@ -39,78 +43,85 @@ class Cleared(msgspec.Struct, frozen=True, kw_only=True):
     bytes_freed: int
 
 
-class Clearing:
-    """``ids``: the host's for the session."""
+class Cleanup:
+    """One dead session. ``session_ids`` are the host's for it."""
 
-    def __init__(self, memory: Memory, ids: tuple[str, ...], trees: Trees) -> None:
-        self._remains = Remains(memory, trees)
-        self._memory = memory
-        self._ids = ids
+    def __init__(self, descendants: Descendants, session_ids: tuple[str, ...], trees: GovernedTrees) -> None:
+        self._processes = LivingDescendants(descendants, trees)
+        self._descendants = descendants
+        self._session_ids = session_ids
         self._trees = trees
-        self._termed: set[Who] = set()
-        self._ended: dict[Who, str] = {}
+        self._terminated: set[ProcessId] = set()
+        self._ended: dict[ProcessId, str] = {}
         self._freed = 0
 
-    async def run(self) -> Cleared:
-        began, quiet, doomed = time.monotonic(), 0, self._remains.look()
-        self._freed = proportional_sum(list(doomed.values()))
+    async def run(self) -> CleanupResult:
+        began, quiet, leftovers = time.monotonic(), 0, self._processes.classify()
+        self._freed = proportional_sum(list(leftovers.values()))
         while quiet < QUIET_ROUNDS and time.monotonic() - began < GIVE_UP_AFTER:
-            self._signal(doomed, hard=time.monotonic() - began >= GRACE)
+            self._signal(leftovers, hard=time.monotonic() - began >= GRACE)
             await asyncio.sleep(ROUND_EVERY)
-            doomed = self._remains.look()
-            quiet = 0 if doomed else quiet + 1
-        return self._account(doomed)
+            leftovers = self._processes.classify()
+            quiet = 0 if leftovers else quiet + 1
+        return self._result(leftovers)
 
-    def _signal(self, doomed: dict[Who, proc.Stat], *, hard: bool) -> None:
-        for who in doomed:
+    def _signal(self, leftovers: dict[ProcessId, Stat], *, hard: bool) -> None:
+        for process in leftovers:
             if hard:
-                sent = proc.kill(*who)
-            elif who not in self._termed:
-                self._termed.add(who)
-                sent = proc.send(*who, signal.SIGTERM)
+                sent = proc.kill(*process)
+            elif process not in self._terminated:
+                self._terminated.add(process)
+                sent = proc.send(*process, signal.SIGTERM)
             else:
                 continue
             if sent == proc.SENT:
-                self._ended.setdefault(who, "killed" if hard else "ended")
+                self._ended.setdefault(process, "killed" if hard else "ended")
                 if hard:
-                    self._ended[who] = "killed"
+                    self._ended[process] = "killed"
 
-    def _account(self, still: dict[Who, proc.Stat]) -> Cleared:
+    def _result(self, unkilled: dict[ProcessId, Stat]) -> CleanupResult:
         left = {
-            who: "uninterruptible" if stat.state == "D" else "may not be signalled" for who, stat in still.items()
+            process: "uninterruptible" if stat.state == "D" else "may not be signalled"
+            for process, stat in unkilled.items()
         }
-        ended = {who: how for who, how in self._ended.items() if who not in still}
+        ended = {process: how for process, how in self._ended.items() if process not in unkilled}
         table = proc.table()
-        spared = {who: why for who, why in self._remains.spared.items() if _lives(table, who)}
-        spared |= self._unproven(table, {*spared, *left})
-        parts = (tuple(self._survivor(who, why) for who, why in part.items()) for part in (ended, left, spared))
-        ended_rows, left_rows, spared_rows = parts
-        return Cleared(ended=ended_rows, left=left_rows, left_running=spared_rows, bytes_freed=self._freed)
+        detached = {p: reason for p, reason in self._processes.detached.items() if is_alive(table, p)}
+        detached |= self._unproven(table, {*detached, *left})
+        return CleanupResult(
+            ended=self._rows(ended),
+            left=self._rows(left),
+            left_running=self._rows(detached),
+            bytes_freed=self._freed,
+        )
 
-    def _unproven(self, table: dict[int, proc.Stat], known: set[Who]) -> dict[Who, str]:
-        """Whoever was never seen below the session, and has its mark: its shell had ended before we looked. It is
-        told and not touched, for a multiplexer or a build daemon hands the mark on to what is not the session's."""
+    def _unproven(self, table: dict[int, Stat], known: set[ProcessId]) -> dict[ProcessId, str]:
+        """Returns processes with the session's mark that were never seen below it, as their shell had ended before
+        any sample. They are reported and not touched: a multiplexer or a build daemon passes the mark on to what is
+        not the session's."""
         found = {}
-        for stat in marked(table, self._ids, since=self._memory.root[1]):
-            who = (stat.pid, stat.start)
-            if who in known or who[0] == os.getpid() or self._trees.holds(who[0]):
+        for stat in find_marked(table, self._session_ids, since=self._descendants.root.start):
+            process = ProcessId.of(stat)
+            if process in known or process.pid == os.getpid() or self._trees.holds(process.pid):
                 continue
-            self._remains.tell(who, tuple(proc.cmdline(who[0])), stat)
-            found[who] = OWN_SESSION if stat.sid == stat.pid else "only a mark in its environment says whose it is"
+            self._processes.record_command(process, tuple(proc.cmdline(process.pid)), stat)
+            found[process] = (
+                OWN_SESSION if stat.sid == stat.pid else "only a mark in its environment says whose it is"
+            )
         return found
 
-    def _survivor(self, who: Who, why: str) -> Survivor:
-        return Survivor(pid=who[0], start=who[1], command=self._remains.commands.get(who, ""), why=why)
+    def _rows(self, reasons: dict[ProcessId, str]) -> tuple[Survivor, ...]:
+        commands = self._processes.commands
+        return tuple(
+            Survivor(pid=process.pid, start=process.start, command=commands.get(process, ""), why=reason)
+            for process, reason in reasons.items()
+        )
 
 
-def _lives(table: dict[int, proc.Stat], who: Who) -> bool:
-    stat = table.get(who[0])
-    return stat is not None and stat.start == who[1] and stat.alive
-
-
-def marked(table: dict[int, proc.Stat], ids: tuple[str, ...], since: int) -> list[proc.Stat]:
-    """Who carries one of these session ids in the environment that it was started with."""
-    marks = tuple(b"\0" + SESSION.encode() + b"=" + id.encode() + b"\0" for id in ids)
+def find_marked(table: dict[int, Stat], session_ids: tuple[str, ...], since: int) -> list[Stat]:
+    """Returns the living processes that were started with one of these session ids in their environment, not earlier
+    than ``since`` (a start time)."""
+    marks = tuple(b"\0" + SESSION.encode() + b"=" + id.encode() + b"\0" for id in session_ids)
     found = []
     for stat in table.values():
         if stat.alive and stat.start >= since:

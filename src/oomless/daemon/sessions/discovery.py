@@ -1,8 +1,7 @@
-"""The hosts' sessions on this machine that nobody registered: found by the catalog, watched by pidfd, never ended.
+"""The hosts' sessions that nobody registered: discovered by the catalog, watched by pidfd, never cleaned up.
 
-While such a session lives, its lineage is remembered like a registered one's; if it registers later, that memory is
-handed over. When its process dies nothing is ended: what it left is told (``leftovers.py``). Not here: which
-processes are hosts (``recognise.py``), and registered sessions (``sessions/registered.py``).
+While such a session lives its descendants are remembered like those of a registered one; if it registers later, they
+are handed over. When its process dies nothing is killed: what it left is reported (``leftovers.py``).
 """
 
 from __future__ import annotations
@@ -10,118 +9,182 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Callable, Container, Mapping
 
 assert sys.platform == "linux"
 
+from oomless.daemon.governed_trees import GovernedTrees
 from oomless.daemon.logs import Log
-from oomless.daemon.sessions.ancestry_store import Lineages
+from oomless.daemon.sessions.ancestry_store import AncestryStore
 from oomless.daemon.sessions.leftovers import Leftovers
-from oomless.daemon.sessions.recognition import Recogniser
+from oomless.daemon.sessions.programs import known_programs
+from oomless.daemon.sessions.sampling import ProcessSample
+from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.platform.proc import Stat
-from oomless.processes.descent import Memory, Trees, Who
+from oomless.processes.descent import Descendants
+from oomless.processes.ids import ProcessId
+
+#: One of these is in every command line of a host that the catalog knows (checked by a test).
+HINTS = (b"claude", b"codex", b"gemini", b"opencode", b"cursor-agent")
+#: Seconds within which a forked process has become what it is to be; an admitted tree's root waits for its groups.
+YOUNG = 2.0
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class Watch:
-    def __init__(self, host: str, who: Who, pidfd: int, memory: Memory) -> None:
-        self.host, self.who, self.pidfd, self.memory = host, who, pidfd, memory
+class DiscoveredSession:
+    def __init__(self, host: str, process: ProcessId, pidfd: int, descendants: Descendants) -> None:
+        self.host, self.process, self.pidfd, self.descendants = host, process, pidfd, descendants
 
 
-class Unregistered:
-    """``registered``: the sessions that ``sessions/registered.py`` watches, with their hosts. ``look`` asks for a
-    look at the table at once."""
+class DiscoveredSessions:
+    """An observer of the sampler's. ``registered`` yields the processes of registered sessions, with their hosts.
+    ``request_sample`` has the table sampled at once."""
 
     def __init__(
         self,
-        trees: Trees,
-        registered: Callable[[], Mapping[Who, str]],
-        look: Callable[[], None],
+        trees: GovernedTrees,
+        registered: Callable[[], Mapping[ProcessId, str]],
+        request_sample: Callable[[], None],
         log: Log,
-        lineages: Lineages,
+        ancestry_store: AncestryStore,
     ) -> None:
         self._registered = registered
-        self._look = look
+        self._request_sample = request_sample
         self._log = log
-        self._recogniser = Recogniser()
-        self._watched: dict[Who, Watch] = {}
-        self._lineages = lineages
-        self._recalled: dict[Who, Memory] = {}
-        self.left = Leftovers(trees, self.living, lineages)
+        self._recogniser = HostRecogniser()
+        self._sessions: dict[ProcessId, DiscoveredSession] = {}
+        self._store = ancestry_store
+        self._recorded: dict[ProcessId, Descendants] = {}
+        self.leftovers = Leftovers(trees, self.living, ancestry_store)
 
     def recover(self) -> None:
-        """What the daemon before has remembered: of sessions that live it is taken up when they are seen again, or
-        register; what the others left is told of, also where they died while no daemon ran."""
+        """Loads what an earlier daemon stored. Descendants of living sessions are taken up when their session is
+        discovered or registers; what the others left is reported, also where they died while no daemon ran."""
         table = proc.table()
-        for one in self._lineages.recall():
-            root = one.memory.root
-            stat = table.get(root[0])
-            if one.died_at is None and stat is not None and stat.start == root[1] and stat.alive:
-                self._recalled[root] = one.memory
+        for stored in self._store.load():
+            root = stored.descendants.root
+            stat = table.get(root.pid)
+            if stored.died_at is None and stat is not None and stat.start == root.start and stat.alive:
+                self._recorded[root] = stored.descendants
             else:
-                self.left.take_up(one, table)
+                self.leftovers.restore(stored, table)
 
     def __bool__(self) -> bool:
-        return bool(self._watched) or bool(self.left)
+        return bool(self._sessions) or bool(self.leftovers)
 
-    def look(
-        self,
-        table: Mapping[int, Stat],
-        ours: set[Who],
-        lines: Mapping[int, tuple[int, ...]],
-        executed: Container[int] = (),
-    ) -> None:
-        hosts, registered = self._recogniser.look(table, executed), self._registered()
-        for who, host in hosts.items():
-            if who not in self._watched and who not in registered and table[who[0]].alive:
-                self._watch(host, who)
-        for who, watch in tuple(self._watched.items()):
-            if who not in hosts and who[0] in table and table[who[0]].start == who[1]:
-                self._unwatch(watch)  # it was seen between fork and exec
+    def observe(self, sample: ProcessSample) -> None:
+        table = sample.table
+        hosts, registered = self._recogniser.recognise(table, sample.executed), self._registered()
+        for process, host in hosts.items():
+            if process not in self._sessions and process not in registered and table[process.pid].alive:
+                self._watch(host, process)
+        for process, session in tuple(self._sessions.items()):
+            if process not in hosts and process.pid in table and table[process.pid].start == process.start:
+                self._unwatch(session)  # it was seen between fork and exec
             else:
-                watch.memory.look(table, ours, lines)
-        self.left.look(table, ours, lines)
+                session.descendants.observe(table, sample.governed, sample.lines)
+        self.leftovers.observe(sample)
 
-    def remembered(self) -> list[tuple[str, str, Memory]]:
-        """Host, id (nobody has told it) and memory of each session that lives."""
-        return [(watch.host, "", watch.memory) for watch in self._watched.values()]
+    def descendants(self) -> list[tuple[str, str, Descendants]]:
+        """Returns host, id (always "", as no hook gave one) and descendants of each session."""
+        return [(session.host, "", session.descendants) for session in self._sessions.values()]
 
-    def hand_over(self, who: Who) -> Memory | None:
-        """It has registered."""
-        watch = self._watched.get(who)
-        if watch is None:
-            return self._recalled.pop(who, None)
-        self._unwatch(watch)
-        return watch.memory
+    def hand_over(self, process: ProcessId) -> Descendants | None:
+        """Returns the remembered descendants of a process that registers, and stops watching it."""
+        session = self._sessions.get(process)
+        if session is None:
+            return self._recorded.pop(process, None)
+        self._unwatch(session)
+        return session.descendants
 
-    def living(self) -> dict[Who, str]:
-        """All sessions' processes, registered or not, with their hosts."""
-        return {who: watch.host for who, watch in self._watched.items()} | dict(self._registered())
+    def living(self) -> dict[ProcessId, str]:
+        """Returns the processes of all living sessions, registered ones too, with their hosts."""
+        return {process: session.host for process, session in self._sessions.items()} | dict(self._registered())
 
-    def _watch(self, host: str, who: Who) -> None:
-        pidfd = proc.open_verified(*who)
+    def _watch(self, host: str, process: ProcessId) -> None:
+        pidfd = proc.open_verified(*process)
         if pidfd is not None:
-            memory = self._recalled.pop(who, None) or Memory(who)
-            self._watched[who] = watch = Watch(host, who, pidfd, memory)
-            asyncio.get_running_loop().add_reader(pidfd, self._died, watch)
+            descendants = self._recorded.pop(process, None) or Descendants(process)
+            self._sessions[process] = session = DiscoveredSession(host, process, pidfd, descendants)
+            asyncio.get_running_loop().add_reader(pidfd, self._on_death, session)
 
-    def _unwatch(self, watch: Watch) -> None:
-        del self._watched[watch.who]
-        asyncio.get_running_loop().remove_reader(watch.pidfd)
-        os.close(watch.pidfd)
+    def _unwatch(self, session: DiscoveredSession) -> None:
+        del self._sessions[session.process]
+        asyncio.get_running_loop().remove_reader(session.pidfd)
+        os.close(session.pidfd)
 
-    def _died(self, watch: Watch) -> None:
-        """A last look first: who was born since the one before may still be there to be seen."""
-        self._look()
-        if watch.who not in self._watched:
+    def _on_death(self, session: DiscoveredSession) -> None:
+        # A last sample first: what was born since the one before may still be visible as a child.
+        self._request_sample()
+        if session.process not in self._sessions:
             return
-        self._unwatch(watch)
-        proven = self.left.add(watch.host, "", watch.memory)
-        if proven:
+        self._unwatch(session)
+        leftovers = self.leftovers.add(session.host, "", session.descendants)
+        if leftovers:
             self._log.info(
-                "a session that is not registered left processes", host=watch.host, pid=watch.who[0], processes=proven
+                "a session that is not registered left processes",
+                host=session.host,
+                pid=session.process.pid,
+                processes=leftovers,
             )
 
     def stop(self) -> None:
-        for watch in tuple(self._watched.values()):
-            self._unwatch(watch)
+        for session in tuple(self._sessions.values()):
+            self._unwatch(session)
+
+
+class HostRecogniser:
+    """Which processes of our own user run agents: each command line is read once, and again after an exec.
+
+    The catalog costs a megabyte, so it is loaded for the first command line with a word of a known host in it (or at
+    once if the user has a catalog of their own). A new process is read again at each sample while it is young, and
+    once after that: it may have been seen between fork and exec, and its name may stay the same. From then on it is
+    read again when it changes its name.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[int, tuple[int, str]] = {}
+        self._read_again: set[int] = set()
+        self._hosts: dict[ProcessId, str] = {}
+        self._uid = os.geteuid()
+
+    def recognise(self, table: Mapping[int, Stat], executed: Container[int] = ()) -> dict[ProcessId, str]:
+        """Returns the hosts' processes and their names. An unreadable command line counts as unknown."""
+        again, self._read_again = self._read_again, set()
+        before, self._read = self._read, {}
+        hosts, self._hosts = self._hosts, {}
+        young = (time.clock_gettime(time.CLOCK_BOOTTIME) - YOUNG) * _TICKS
+        for pid, stat in table.items():
+            known = before.get(pid)
+            new = known is None or known[0] != stat.start
+            if new or stat.start > young:
+                self._read_again.add(pid)
+            if known is not None and not new and known[1] == stat.comm and pid not in again and pid not in executed:
+                self._read[pid] = known
+                if (pid, stat.start) in hosts:
+                    process = ProcessId(pid, stat.start)
+                    self._hosts[process] = hosts[process]
+                continue
+            self._read[pid] = (stat.start, stat.comm)
+            raw = proc.read_file(f"/proc/{pid}/cmdline")
+            process = ProcessId(pid, stat.start)
+            # An ending or dead process has no arguments any more: it stays what it was.
+            host = self._host_of(pid, raw) if raw else hosts.get(process, "")
+            if host:
+                self._hosts[process] = host
+        return self._hosts
+
+    def _host_of(self, pid: int, raw: bytes) -> str:
+        """Returns the name of the host that this command line runs, or ""."""
+        if not (any(hint in raw for hint in HINTS) or os.path.exists(Paths().catalog_file)):
+            return ""
+        try:
+            if os.stat(f"/proc/{pid}").st_uid != self._uid:
+                return ""
+        except OSError:
+            return ""
+        argv = tuple(part.decode("utf-8", "replace") for part in raw.rstrip(b"\0").split(b"\0"))
+        known = known_programs().recognise(argv)
+        return known.program.name if known is not None and known.program.host else ""

@@ -1,8 +1,8 @@
 """How large a session's own process is each time one of its subagents ends: a bounded history, in memory.
 
-Its subagents run inside of that process, so what they leave behind is seen there and nowhere else. What is kept is
-its private memory, which does not change with what others share. Reading it stalls the process (9 ms at 500 MB), so
-it is done at these moments alone. Not here: what follows from the figures (``census/findings/history.py``).
+Subagents run inside that process, so what they leave behind shows there and nowhere else. Private memory is kept,
+which does not change with what others share. Reading it stalls the process (9 ms at 500 MB), so it is read at these
+moments only.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ assert sys.platform == "linux"
 
 from oomless.model import Identity, SubagentEnd
 
-KEPT = 64
+KEPT_POINTS = 64
 
 
-class _Ends:
+class _History:
     def __init__(self) -> None:
         self.count = 0
-        self.points: deque[SubagentEnd] = deque(maxlen=KEPT)
+        self.points: deque[SubagentEnd] = deque(maxlen=KEPT_POINTS)
 
 
-class Growth:
-    """``weigh`` gives the private bytes of a process, None if that one is gone or cannot be read."""
+class SessionGrowth:
+    """``private_bytes`` measures a process; None if it is gone or cannot be read."""
 
-    def __init__(self, weigh: Callable[[Identity], int | None]) -> None:
-        self._weigh = weigh
-        self._by_process: dict[Identity, _Ends] = {}
+    def __init__(self, private_bytes: Callable[[Identity], int | None]) -> None:
+        self._private_bytes = private_bytes
+        self._histories: dict[Identity, _History] = {}
 
-    def ended(self, process: Identity) -> None:
-        """One of its subagents has ended."""
-        ends = self._by_process.setdefault(process, _Ends())
-        ends.count += 1
-        size = self._weigh(process)
+    def record_end(self, process: Identity) -> None:
+        """Takes a point after a subagent of the process has ended."""
+        history = self._histories.setdefault(process, _History())
+        history.count += 1
+        size = self._private_bytes(process)
         if size is not None:
-            ends.points.append(SubagentEnd(ended=ends.count, private_bytes=size))
+            history.points.append(SubagentEnd(ended=history.count, private_bytes=size))
 
-    def of(self, process: Identity) -> tuple[SubagentEnd, ...]:
-        """Oldest first."""
-        found = self._by_process.get(process)
-        return tuple(found.points) if found is not None else ()
+    def points_of(self, process: Identity) -> tuple[SubagentEnd, ...]:
+        """Returns the points, oldest first."""
+        history = self._histories.get(process)
+        return tuple(history.points) if history is not None else ()
 
     def forget(self, process: Identity) -> None:
-        self._by_process.pop(process, None)
+        self._histories.pop(process, None)

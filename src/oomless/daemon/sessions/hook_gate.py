@@ -1,10 +1,9 @@
-"""Subagents inside a host's process at the gate: what its hooks ask and tell, over HTTP on 127.0.0.1.
+"""The gate for subagents inside a host's process: what its hooks ask and report, over HTTP on 127.0.0.1.
 
-The answer to a request is held back until admission has one, as a stream whose first bytes are the decision: so the
-end of the connection is noticed, and withdraws. Everything else is answered at once. Nothing here can break a host's
-session: what we don't understand has no effect, and every reservation ends by itself (``subagents.py``).
-
-Not here: the host's own words (``claude_hooks.py``), the rules (``admission/``), processes (``registered.py``).
+The answer to a request is held back until admission has decided, as a stream whose first bytes are the decision: so a
+closed connection is noticed, and withdraws the request. Everything else is answered at once. Nothing here can break a
+host's session: an event that is not understood has no effect, and every reservation ends by itself
+(``subagents.py``).
 """
 
 from __future__ import annotations
@@ -19,11 +18,21 @@ from typing import TYPE_CHECKING, TypedDict
 assert sys.platform == "linux"
 
 from oomless.admission.events import Admit, Ask, Refuse, Restore, Wait
+from oomless.daemon.governed_trees import GovernedTrees
 from oomless.daemon.message import Request, Response, failure
-from oomless.daemon.sessions.growth import Growth
+from oomless.daemon.sessions.growth import SessionGrowth
 from oomless.daemon.sessions.subagents import Subagent, Subagents
 from oomless.daemon.trees import admission_gate
-from oomless.hosts.events import Began, Failed, Finished, HostEvent, Launched, Mapping, Other, Wanted
+from oomless.hosts.events import (
+    HookMapping,
+    HostEvent,
+    OtherEvent,
+    RequestFailed,
+    SubagentLaunched,
+    SubagentRequested,
+    SubagentStarted,
+    SubagentStopped,
+)
 from oomless.model import LiveSession
 from oomless.protocol import wire
 from oomless.protocol.views import TreeView
@@ -32,12 +41,13 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from oomless.config import Watched
-    from oomless.daemon.sessions.host_sessions import Sessions
+    from oomless.daemon.sessions.host_sessions import RegisteredSessions
     from oomless.daemon.trees.limits import Settled
 
     Note = Callable[[str, str, Literal["admitted", "waiting", "refused", "withdrawn"], str], None]
 
-KLASS = "subagent"
+#: The class of every subagent; limits for one type of agent are given to the class ``HOST/TYPE``.
+SUBAGENT_CLASS = "subagent"
 #: What one more subagent is expected to add to its host's process: five at once added 37 MB to one of Claude Code
 #: 2.1.330, twenty 62 MB, and thirty one after another 53 MB. What its tool shells use is theirs.
 PRIOR = 40 * 10**6
@@ -45,42 +55,37 @@ PRIOR = 40 * 10**6
 LONGEST_WAIT = 590.0
 
 
-class Around:
-    """What the gate must know of where a session runs: the governed tree around a process (its id), and what is left
-    under the memory limits above it."""
-
-    def __init__(self, tree: Callable[[int], str | None], headroom: Callable[[int], int | None]) -> None:
-        self.tree, self.headroom = tree, headroom
-
-
-class Hooks:
-    """``settle`` applies the settings, ``note`` records a decision, ``freed`` is told of the end of what was held,
-    ``growth`` of the end of a subagent."""
+class HookGate:
+    """``settle`` applies the settings, ``headroom`` returns the bytes left under the memory limits above a process,
+    ``note`` records a decision, ``freed`` is called at the end of what was reserved, ``growth`` takes a point at the
+    end of a subagent."""
 
     def __init__(
         self,
-        mapping: Mapping,
+        mapping: HookMapping,
         admission: admission_gate.Gate,
-        sessions: Sessions,
+        sessions: RegisteredSessions,
+        trees: GovernedTrees,
         settings: Watched,
         settle: Callable[[wire.Lease], Settled],
-        around: Around,
+        headroom: Callable[[int], int | None],
         note: Note,
         freed: Callable[[str, str, str], None],
-        growth: Growth,
+        growth: SessionGrowth,
     ) -> None:
         self._mapping = mapping
-        self._gate = admission
+        self._admission = admission
         self._sessions = sessions
         self._settings = settings
         self._settle = settle
-        self._around = around
+        self._trees = trees
+        self._headroom = headroom
         self._note = note
         self._freed = freed
         self._growth = growth
-        self._waiting: dict[str, _Waiting] = {}
+        self._pending: dict[str, _Pending] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self.subagents = Subagents(sessions.same)
+        self.subagents = Subagents(sessions.is_same)
 
     async def __call__(self, request: Request) -> Response:
         if request.path.count("/") != 2:
@@ -88,162 +93,165 @@ class Hooks:
         if request.method != "POST":
             return failure(405, "hooks are told by POST")
         try:
-            event = self._mapping.read(request.body)
+            event = self._mapping.parse_event(request.body)
         except ValueError as error:
             return failure(400, str(error))
-        if isinstance(event, Wanted):
+        if isinstance(event, SubagentRequested):
             return Response(stream=self._decide(event))
-        self._take(event)
-        return Response(body=self._mapping.heard())
+        self._apply(event)
+        return Response(body=self._mapping.acknowledge())
 
     # -- a request -----------------------------------------------------------------------------------------
 
-    async def _decide(self, event: Wanted) -> AsyncGenerator[bytes, None]:
+    async def _decide(self, event: SubagentRequested) -> AsyncGenerator[bytes, None]:
         """The same request may come twice, if the hook is installed twice: then both wait for one answer."""
-        one = self.subagents.by_use(event.session, event.use) or self._ask(event)
-        waiting = self._waiting.get(one.id)
-        if waiting is None:
-            yield self._mapping.allowed()
+        subagent = self.subagents.by_request(event.session, event.request) or self._ask(event)
+        pending = self._pending.get(subagent.id)
+        if pending is None:
+            yield self._mapping.allow()
             return
         answer = None
-        waiting.clients += 1
+        pending.connections += 1
         try:
-            answer = await asyncio.shield(waiting.request.answer)
+            answer = await asyncio.shield(pending.request.answer)
         finally:
-            waiting.clients -= 1
-            if answer is None and not waiting.clients and one in self.subagents:
-                self._note(one.id, one.name, "withdrawn", "its host did not wait for the answer")
-                self._drop(one, "withdrawn")
-        self._answered(one, waiting.request.answer)  # its callback may be still to come
+            pending.connections -= 1
+            if answer is None and not pending.connections and subagent in self.subagents:
+                self._note(subagent.id, subagent.name, "withdrawn", "its host did not wait for the answer")
+                self._drop(subagent, "withdrawn")
+        self._on_answer(subagent, pending.request.answer)  # its callback may be still to come
         if isinstance(answer, Refuse):
-            yield self._mapping.refused(answer.reason, answer.never)
+            yield self._mapping.refuse(answer.reason, answer.never)
         else:
-            yield self._mapping.allowed()
+            yield self._mapping.allow()
 
-    def _ask(self, event: Wanted) -> Subagent:
+    def _ask(self, event: SubagentRequested) -> Subagent:
         now = time.monotonic()
-        one = self.subagents.wanted(event, now)
-        settled = self._settled(one)
-        one.parent = self._parent(event.session, event.within)
-        process = self._sessions.process(event.session)
-        room = admission_gate.ceiling(
-            lambda: self._around.headroom(process.pid) if process else None, settled.extra_headroom
+        subagent = self.subagents.add_request(event, now)
+        settled = self._settled(subagent)
+        subagent.parent = self._parent(event.session, event.requester)
+        process = self._sessions.process_of(event.session)
+        ceiling = admission_gate.ceiling(
+            lambda: self._headroom(process.pid) if process else None, settled.extra_headroom
         )
         ask = Ask(
-            id=one.id,
-            name=one.name,
-            klass=KLASS,
+            id=subagent.id,
+            name=subagent.name,
+            klass=SUBAGENT_CLASS,
             declared=settled.declared,
             prior=PRIOR,
-            parent=one.parent,
+            parent=subagent.parent,
             group=settled.group,
             group_budget=settled.group_budget,
             group_parallel=settled.group_parallel,
-            ceiling=room(self._gate.memory.available_bytes),
+            ceiling=ceiling(self._admission.memory.available_bytes),
             deadline=now + min(settled.wait, LONGEST_WAIT),
             at=now,
         )
-        request = admission_gate.Request(ask, room, partial(self._waits, one))
-        self._waiting[one.id] = _Waiting(request)
-        request.answer.add_done_callback(partial(self._answered, one))
-        self._gate.ask(request)
-        return one
+        request = admission_gate.Request(ask, ceiling, partial(self._on_wait, subagent))
+        self._pending[subagent.id] = _Pending(request)
+        request.answer.add_done_callback(partial(self._on_answer, subagent))
+        self._admission.ask(request)
+        return subagent
 
-    def _waits(self, one: Subagent, wait: Wait) -> None:
-        one.reason = wait.reason
-        self._note(one.id, one.name, "waiting", wait.reason)
+    def _on_wait(self, subagent: Subagent, wait: Wait) -> None:
+        subagent.reason = wait.reason
+        self._note(subagent.id, subagent.name, "waiting", wait.reason)
 
-    def _answered(self, one: Subagent, future: asyncio.Future[Admit | Refuse]) -> None:
-        if self._waiting.pop(one.id, None) is None:
-            return  # told already, or dropped in the same moment and with it what it held
+    def _on_answer(self, subagent: Subagent, future: asyncio.Future[Admit | Refuse]) -> None:
+        if self._pending.pop(subagent.id, None) is None:
+            return  # applied already, or dropped in the same moment and its reservation with it
         answer = future.result()
         if isinstance(answer, Admit):
-            self.subagents.admitted(one, answer.reserved, answer.reason, time.monotonic())
-            self._note(one.id, one.name, "admitted", answer.reason)
-            self._arm()
+            self.subagents.mark_admitted(subagent, answer.reserved, answer.reason, time.monotonic())
+            self._note(subagent.id, subagent.name, "admitted", answer.reason)
+            self._set_timer()
         else:
-            self.subagents.remove(one)
-            self._note(one.id, one.name, "refused", answer.reason)
+            self.subagents.remove(subagent)
+            self._note(subagent.id, subagent.name, "refused", answer.reason)
 
-    def _settled(self, one: Subagent) -> Settled:
+    def _settled(self, subagent: Subagent) -> Settled:
         """Settings for this type of agent go before those for all subagents."""
-        typed = f"{self._mapping.host}/{one.kind}"
-        klass = typed if typed in self._settings.current().classes else KLASS
-        return self._settle(wire.Lease(v=wire.VERSION, kind="slot", name=one.name, klass=klass, cwd=one.cwd or "/"))
+        typed = f"{self._mapping.host}/{subagent.agent_type}"
+        klass = typed if typed in self._settings.current().classes else SUBAGENT_CLASS
+        return self._settle(
+            wire.Lease(v=wire.VERSION, kind="slot", name=subagent.name, klass=klass, cwd=subagent.cwd or "/")
+        )
 
-    def _parent(self, session: str, within: str | None) -> str | None:
-        """The subagent that asks, else the governed tree that its host runs in."""
-        outer = self.subagents.by_agent(session, within) if within else None
+    def _parent(self, session: str, requester: str | None) -> str | None:
+        """Returns the id of the subagent that asks, else of the governed tree that its host runs in."""
+        outer = self.subagents.by_agent(session, requester) if requester else None
         if outer is not None:
             return outer.id
-        process = self._sessions.process(session)
-        return self._around.tree(process.pid) if process is not None else None
+        process = self._sessions.process_of(session)
+        return self._trees.innermost(process.pid) if process is not None else None
 
-    # -- what is told --------------------------------------------------------------------------------------
+    # -- reports -------------------------------------------------------------------------------------------
 
-    def _take(self, event: HostEvent) -> None:
+    def _apply(self, event: HostEvent) -> None:
         now, over = time.monotonic(), None
-        if isinstance(event, Launched):
-            over = self.subagents.launched(event, now)
-        elif isinstance(event, Failed):
-            over = self.subagents.by_use(event.session, event.use)
-        elif isinstance(event, Began):
-            new = self.subagents.began(event, now)
+        if isinstance(event, SubagentLaunched):
+            over = self.subagents.link_agent(event, now)
+        elif isinstance(event, RequestFailed):
+            over = self.subagents.by_request(event.session, event.request)
+        elif isinstance(event, SubagentStarted):
+            new = self.subagents.mark_started(event, now)
             if new is not None:
                 self._account(new)
-        elif isinstance(event, Finished):
-            over = self.subagents.finished(event)
-        elif isinstance(event, Other) and event.agent:
-            self.subagents.heard_of(event.session, event.agent, now)
+        elif isinstance(event, SubagentStopped):
+            over = self.subagents.mark_stopped(event)
+        elif isinstance(event, OtherEvent) and event.agent:
+            self.subagents.note_activity(event.session, event.agent, now)
         if over is not None:
             ran = over.state == "running"
-            self._drop(over, type(event).__name__.lower())
-            process = self._sessions.process(over.session)
+            self._drop(over, _ENDS[type(event)])
+            process = self._sessions.process_of(over.session)
             if ran and process is not None:
-                self._growth.ended(process)
-        self._arm()
+                self._growth.record_end(process)
+        self._set_timer()
 
-    def _account(self, one: Subagent) -> None:
-        """It runs and cannot be refused any more: held without question."""
-        settled = self._settled(one)
-        one.parent = self._parent(one.session, None)
-        one.reserved = PRIOR if settled.declared is None else settled.declared
-        one.reason = "it started without asking (a resumed agent or a teammate)"
-        self._gate.restore(
+    def _account(self, subagent: Subagent) -> None:
+        """It runs and cannot be refused any more: its memory is reserved without asking."""
+        settled = self._settled(subagent)
+        subagent.parent = self._parent(subagent.session, None)
+        subagent.reserved = PRIOR if settled.declared is None else settled.declared
+        subagent.reason = "it started without asking (a resumed agent or a teammate)"
+        self._admission.restore(
             Restore(
-                id=one.id,
-                name=one.name,
-                klass=KLASS,
-                reserved=one.reserved,
-                parent=one.parent,
+                id=subagent.id,
+                name=subagent.name,
+                klass=SUBAGENT_CLASS,
+                reserved=subagent.reserved,
+                parent=subagent.parent,
                 group=settled.group,
-                reason=one.reason,
+                reason=subagent.reason,
                 at=time.monotonic(),
             )
         )
 
     # -- ends ----------------------------------------------------------------------------------------------
 
-    def session_gone(self, session: str) -> None:
-        for one in self.subagents.of(session):
-            self._drop(one, "its session is gone")
-        process = self._sessions.process(session)
+    def end_session(self, session: str) -> None:
+        """Ends all subagents of a session whose process has died."""
+        for subagent in self.subagents.of_session(session):
+            self._drop(subagent, "its session is gone")
+        process = self._sessions.process_of(session)
         if process is not None:
             self._growth.forget(process)
-        self._arm()
+        self._set_timer()
 
-    def _drop(self, one: Subagent, how: str) -> None:
-        """Whatever its state is: it waits and holds no longer."""
-        if not self.subagents.remove(one):
+    def _drop(self, subagent: Subagent, reason: str) -> None:
+        """Ends its request or its reservation, whatever its state is."""
+        if not self.subagents.remove(subagent):
             return
-        waiting = self._waiting.pop(one.id, None)
-        if waiting is not None and not waiting.request.answer.done():
-            self._gate.withdraw(one.id)
-            waiting.request.answer.set_result(Refuse(id=one.id, code=75, error=how, reason=how))
+        pending = self._pending.pop(subagent.id, None)
+        if pending is not None and not pending.request.answer.done():
+            self._admission.withdraw(subagent.id)
+            pending.request.answer.set_result(Refuse(id=subagent.id, code=75, error=reason, reason=reason))
         else:
-            self._freed(one.id, one.name, how)
+            self._freed(subagent.id, subagent.name, reason)
 
-    def _arm(self) -> None:
+    def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -254,11 +262,11 @@ class Hooks:
 
     def _expire(self) -> None:
         self._timer = None
-        for one in self.subagents.overdue(time.monotonic()):
-            how = "it was not started" if one.state == "admitted" else "nothing was heard of it any more"
-            self._note(one.id, one.name, "withdrawn", how)
-            self._drop(one, how)
-        self._arm()
+        for subagent in self.subagents.overdue(time.monotonic()):
+            reason = "it was not started" if subagent.state == "admitted" else "nothing was heard of it any more"
+            self._note(subagent.id, subagent.name, "withdrawn", reason)
+            self._drop(subagent, reason)
+        self._set_timer()
 
     def close(self) -> None:
         if self._timer is not None:
@@ -267,32 +275,33 @@ class Hooks:
 
     # -- views ---------------------------------------------------------------------------------------------
 
-    def owner(self, one: Subagent) -> str:
-        return f"{self._mapping.host} {one.session}"
+    def owner(self, subagent: Subagent) -> str:
+        return f"{self._mapping.host} {subagent.session}"
 
     def views(self) -> tuple[TreeView, ...]:
-        """Those that hold something; who waits is known to admission."""
-        return tuple(self._view(one) for one in self.subagents if one.state != "waiting")
+        """Returns those with a reservation; those that wait are known to admission."""
+        return tuple(self._view(subagent) for subagent in self.subagents if subagent.state != "waiting")
 
-    def _view(self, one: Subagent) -> TreeView:
-        started = one.state == "running"
+    def _view(self, subagent: Subagent) -> TreeView:
+        running = subagent.state == "running"
         return TreeView(
-            tree=one.id,
-            kind=KLASS,
-            name=one.name,
-            klass=KLASS,
-            owner=self.owner(one),
+            tree=subagent.id,
+            kind=SUBAGENT_CLASS,
+            name=subagent.name,
+            klass=SUBAGENT_CLASS,
+            owner=self.owner(subagent),
             state="running",
-            parent=one.parent,
-            reserved_bytes=one.reserved,
-            seconds=round(time.monotonic() - one.since, 3),
-            reason=one.reason if started else f"{one.reason}; it has not started yet",
+            parent=subagent.parent,
+            reserved_bytes=subagent.reserved,
+            seconds=round(time.monotonic() - subagent.since, 3),
+            reason=subagent.reason if running else f"{subagent.reason}; it has not started yet",
         )
 
     def sessions(self) -> tuple[LiveSession, ...]:
-        """The watched ones, and those that only hooks have told of, as long as something of theirs is held."""
-        watched = self._sessions.all()
-        known = {id for session in watched for id in session.ids}
+        """Returns the registered sessions, and those that only hooks have named, while something of theirs is
+        reserved."""
+        registered = self._sessions.all()
+        known = {id for session in registered for id in session.ids}
         views = [
             LiveSession(
                 host=session.host,
@@ -301,20 +310,28 @@ class Hooks:
                 start=session.process.start,
                 cwd=session.cwd,
                 seconds=round(time.time() - session.at, 3),
-                ends=self._growth.of(session.process),
+                ends=self._growth.points_of(session.process),
                 **self._counts(session.ids[-1]),
             )
-            for session in watched
+            for session in registered
         ]
-        unknown = {one.session: one.cwd for one in self.subagents if one.session not in known}
+        unknown = {s.session: s.cwd for s in self.subagents if s.session not in known}
         host = self._mapping.host
         views += [LiveSession(host=host, sessions=(id,), cwd=cwd, **self._counts(id)) for id, cwd in unknown.items()]
         return tuple(views)
 
     def _counts(self, session: str) -> _Counts:
-        found = self.subagents.of(session)
-        waiting = sum(one.state == "waiting" for one in found)
-        return {"subagents_running": len(found) - waiting, "subagents_waiting": waiting}
+        subagents = self.subagents.of_session(session)
+        waiting = sum(subagent.state == "waiting" for subagent in subagents)
+        return {"subagents_running": len(subagents) - waiting, "subagents_waiting": waiting}
+
+
+#: How an event that ends a subagent is named in the stream of events.
+_ENDS: dict[type[HostEvent], str] = {
+    SubagentLaunched: "launched",
+    RequestFailed: "failed",
+    SubagentStopped: "finished",
+}
 
 
 class _Counts(TypedDict):
@@ -322,9 +339,9 @@ class _Counts(TypedDict):
     subagents_waiting: int
 
 
-class _Waiting:
+class _Pending:
     """A request at the gate, and how many connections wait for its answer."""
 
     def __init__(self, request: admission_gate.Request) -> None:
         self.request = request
-        self.clients = 0
+        self.connections = 0

@@ -1,10 +1,9 @@
 """The hosts' sessions that registered themselves, watched by pidfd until their process dies.
 
 A host's session id names a conversation: ``/clear`` gives the same process another one, ``--resume`` gives another
-process an old one. What we watch is the process, known by pid and start time, and it is never ended by a hook: only
-its death ends it. Then its subagents are over (``hooks.py``), and what it left is ended as far as lineage proves it
-(``descent/left.py``, ``descent/clearing.py``, which are loaded for the first of them). The journal keeps who is
-watched, for the next daemon.
+process an old one. What is watched is the process, known by pid and start time, and no hook ends it: only its death
+does. Then its subagents are over, and its leftovers are killed (``cleanup.py``, which is loaded for the first of
+them). The journal keeps who is watched, for the next daemon.
 """
 
 from __future__ import annotations
@@ -13,87 +12,98 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Container, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 assert sys.platform == "linux"
 
+from oomless.daemon.governed_trees import GovernedTrees
 from oomless.daemon.logs import Field, Log
+from oomless.daemon.sessions.leftovers import lives_now
+from oomless.daemon.sessions.sampling import ProcessSample
 from oomless.errors import JournalError
 from oomless.journal.facts import HostSession, ReapRow
 from oomless.journal.sessions import SessionRows
 from oomless.model import DetachedProcess, Identity
 from oomless.platform import proc
-from oomless.platform.proc import Stat
-from oomless.processes.descent import Memory, Trees, Who
+from oomless.processes.descent import Descendants
+from oomless.processes.ids import ProcessId
 from oomless.protocol.views import Registration
 
 if TYPE_CHECKING:
-    from oomless.daemon.sessions.cleanup import Cleared
+    from oomless.daemon.sessions.cleanup import CleanupResult
 
-#: A daemon that stops lets the clearing that it has begun come to its end.
-CLEAR_WITHIN = 6.0
+#: A daemon that stops lets the cleanup that it has begun finish, for at most so many seconds.
+CLEANUP_WITHIN = 6.0
 KEEP_ROWS = 1000
 REAPS_SHOWN = 50
 
 
-class Session:
+class RegisteredSession:
     """One process of a host. ``ids`` are the host's for it, newest last."""
 
     def __init__(self, host: str, process: Identity, cwd: str, at: float, pidfd: int) -> None:
         self.host, self.process, self.cwd, self.at = host, process, cwd, at
         self.ids: list[str] = []
         self.pidfd = pidfd
-        self.memory = Memory((process.pid, process.start))
+        self.descendants = Descendants(ProcessId.of(process))
 
 
-class Sessions:
-    """``gone`` is called with each id of a session whose process has died. ``before`` gives what is remembered of a
-    process already; ``look`` asks for a look at the table at once (``descent/lookout.py``). ``keep`` is asked with
-    host, id and memory of a dead session, and takes what it left if that is not to be ended."""
+class RegisteredSessions:
+    """An observer of the sampler's.
+
+    ``on_gone`` is called with each id of a session whose process has died, before its leftovers are dealt with.
+    ``hand_over`` returns the descendants already remembered of a process. ``request_sample`` has the table sampled at
+    once. ``keep_leftovers`` is asked with host, id and descendants of a dead session, and returns True if it took
+    over what that left, which then is not killed.
+    """
 
     def __init__(
         self,
         rows: SessionRows,
         boot_id: str,
-        trees: Trees,
+        trees: GovernedTrees,
         log: Log,
-        gone: Callable[[str], None],
-        before: Callable[[Who], Memory | None],
-        look: Callable[[], None],
-        keep: Callable[[str, str, Memory], bool] = lambda host, session, memory: False,
+        on_gone: Callable[[str], None],
+        hand_over: Callable[[ProcessId], Descendants | None],
+        request_sample: Callable[[], None],
+        keep_leftovers: Callable[[str, str, Descendants], bool],
     ) -> None:
         self._rows = rows
-        self._keep = keep
+        self._keep_leftovers = keep_leftovers
         self._boot_id = boot_id
         self._trees = trees
         self._log = log
-        self._gone = gone
-        self._before = before
-        self._ask_look = look
-        self._by_process: dict[Who, Session] = {}
-        self._by_id: dict[str, Session] = {}
-        self._left: list[DetachedProcess] = []
+        self._on_gone = on_gone
+        self._hand_over = hand_over
+        self._request_sample = request_sample
+        self._by_process: dict[ProcessId, RegisteredSession] = {}
+        self._by_id: dict[str, RegisteredSession] = {}
+        self._detached: list[DetachedProcess] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # -- who is watched ------------------------------------------------------------------------------------
+    # -- sessions ------------------------------------------------------------------------------------------
 
-    def register(self, asked: Registration) -> bool:
-        """False if that process is gone, or none that could be a session."""
-        if asked.pid <= 1 or asked.pid == os.getpid() or not asked.session:
+    def register(self, registration: Registration) -> bool:
+        """Returns False if that process is gone, or cannot be a session."""
+        if registration.pid <= 1 or registration.pid == os.getpid() or not registration.session:
             return False
-        process = Identity(boot_id=self._boot_id, pid=asked.pid, start=asked.start)
-        row = HostSession(host=asked.host, session=asked.session, process=process, cwd=asked.cwd, at=time.time())
-        session = self._watch(row)
-        if session is None:
+        row = HostSession(
+            host=registration.host,
+            session=registration.session,
+            process=Identity(boot_id=self._boot_id, pid=registration.pid, start=registration.start),
+            cwd=registration.cwd,
+            at=time.time(),
+        )
+        if self._watch(row) is None:
             return False
         self._write(lambda: self._rows.register(row))
-        self._ask_look()
+        self._request_sample()
         return True
 
     def recover(self) -> None:
-        """Watches again what the daemon before watched. What those left that died meanwhile is told, not ended
-        (``descent/unregistered.py``)."""
+        """Watches again what an earlier daemon watched. What sessions left that died meanwhile is reported and not
+        killed (``discovery.py``)."""
         self._rows.prune(KEEP_ROWS)
         for row in self._rows.open():
             if row.process.boot_id != self._boot_id or self._watch(row) is None:
@@ -101,19 +111,19 @@ class Sessions:
                 self._write(lambda process=process: self._rows.ended(process, time.time()))  # type: ignore[misc]
         for reap in self._rows.reaps(REAPS_SHOWN):
             if reap.session and reap.process.boot_id == self._boot_id:
-                self._remember_left(reap)
+                self._remember_detached(reap)
 
-    def _watch(self, row: HostSession) -> Session | None:
-        who = (row.process.pid, row.process.start)
-        session = self._by_process.get(who)
+    def _watch(self, row: HostSession) -> RegisteredSession | None:
+        process = ProcessId.of(row.process)
+        session = self._by_process.get(process)
         if session is None:
-            pidfd = proc.open_verified(*who)
+            pidfd = proc.open_verified(*process)
             if pidfd is None:
                 return None
-            session = Session(row.host, row.process, row.cwd, row.at, pidfd)
-            session.memory = self._before(who) or session.memory
-            self._by_process[who] = session
-            asyncio.get_running_loop().add_reader(pidfd, self._died, session)
+            session = RegisteredSession(row.host, row.process, row.cwd, row.at, pidfd)
+            session.descendants = self._hand_over(process) or session.descendants
+            self._by_process[process] = session
+            asyncio.get_running_loop().add_reader(pidfd, self._on_death, session)
         if row.session in session.ids:
             session.ids.remove(row.session)
         session.ids.append(row.session)
@@ -121,121 +131,112 @@ class Sessions:
         self._by_id[row.session] = session
         return session
 
-    def process(self, id: str) -> Identity | None:
+    def process_of(self, id: str) -> Identity | None:
         session = self._by_id.get(id)
         return session.process if session is not None else None
 
-    def same(self, one: str, other: str) -> bool:
+    def is_same(self, id: str, other_id: str) -> bool:
         """Whether two ids are of one process."""
-        if one == other:
+        if id == other_id:
             return True
-        session = self._by_id.get(one)
-        return session is not None and session is self._by_id.get(other)
+        session = self._by_id.get(id)
+        return session is not None and session is self._by_id.get(other_id)
 
-    def all(self) -> tuple[Session, ...]:
+    def all(self) -> tuple[RegisteredSession, ...]:
         return tuple(self._by_process.values())
 
-    def left_running(self) -> tuple[DetachedProcess, ...]:
-        self._left = [
-            one for one in self._left if (s := proc.read_stat(one.pid)) and s.start == one.start and s.alive
-        ]
-        return tuple(self._left)
+    def detached(self) -> tuple[DetachedProcess, ...]:
+        """Returns what outlived its session, or could not be killed, and lives."""
+        self._detached = [view for view in self._detached if lives_now(ProcessId.of(view))]
+        return tuple(self._detached)
 
-    # -- lineage -------------------------------------------------------------------------------------------
+    # -- descendants ---------------------------------------------------------------------------------------
 
     def __bool__(self) -> bool:
         return bool(self._by_process)
 
-    def hosts(self) -> dict[Who, str]:
-        return {who: session.host for who, session in self._by_process.items()}
+    def hosts(self) -> dict[ProcessId, str]:
+        return {process: session.host for process, session in self._by_process.items()}
 
-    def remembered(self) -> list[tuple[str, str, Memory]]:
-        """Host, newest id and memory of each."""
-        return [(session.host, session.ids[-1], session.memory) for session in self._by_process.values()]
+    def descendants(self) -> list[tuple[str, str, Descendants]]:
+        """Returns host, newest id and descendants of each session."""
+        return [(session.host, session.ids[-1], session.descendants) for session in self._by_process.values()]
 
-    def look(
-        self,
-        table: Mapping[int, Stat],
-        ours: set[Who],
-        lines: Mapping[int, tuple[int, ...]],
-        executed: Container[int] = (),
-    ) -> None:
-        """Remembers who descends from whom."""
+    def observe(self, sample: ProcessSample) -> None:
         for session in self._by_process.values():
-            session.memory.look(table, ours, lines)
+            session.descendants.observe(sample.table, sample.governed, sample.lines)
 
     # -- ends ----------------------------------------------------------------------------------------------
 
-    def _died(self, session: Session) -> None:
-        """A last look first: what the kernel has told of since the one before is still to be had."""
-        self._ask_look()
+    def _on_death(self, session: RegisteredSession) -> None:
+        # A last sample first: fork events since the one before are still to be had.
+        self._request_sample()
         self._unwatch(session)
-        del self._by_process[(session.process.pid, session.process.start)]
+        del self._by_process[ProcessId.of(session.process)]
         for id in session.ids:
             if self._by_id.get(id) is session:
-                self._gone(id)  # while the ids still name one process
+                self._on_gone(id)  # while the ids still name one process
         for id in session.ids:
             if self._by_id.get(id) is session:
                 del self._by_id[id]
-        if self._keep(session.host, session.ids[-1], session.memory):
+        if self._keep_leftovers(session.host, session.ids[-1], session.descendants):
             self._write(lambda: self._rows.ended(session.process, time.time()))
         else:
-            self._spawn(self._clear(session))
+            self._spawn(self._clean_up(session))
 
-    async def _clear(self, session: Session) -> None:
-        from oomless.daemon.sessions.cleanup import Clearing
+    async def _clean_up(self, session: RegisteredSession) -> None:
+        from oomless.daemon.sessions.cleanup import Cleanup
 
-        done = await Clearing(session.memory, tuple(session.ids), self._trees).run()
-        at, id = time.time(), session.ids[-1]
+        result = await Cleanup(session.descendants, tuple(session.ids), self._trees).run()
         reap = ReapRow(
             host=session.host,
-            session=id,
+            session=session.ids[-1],
             process=session.process,
-            at=at,
-            ended=done.ended,
-            left=done.left,
-            left_running=done.left_running,
-            bytes_freed=done.bytes_freed,
+            at=time.time(),
+            ended=result.ended,
+            left=result.left,
+            left_running=result.left_running,
+            bytes_freed=result.bytes_freed,
         )
-        something = done.ended or done.left or done.left_running
-        self._write(lambda: self._rows.ended(session.process, at, reap if something else None))
-        self._remember_left(reap)
-        self._tell(session, done)
+        has_rows = result.ended or result.left or result.left_running
+        self._write(lambda: self._rows.ended(session.process, reap.at, reap if has_rows else None))
+        self._remember_detached(reap)
+        self._log_result(session, result)
 
-    def _tell(self, session: Session, done: Cleared) -> None:
+    def _log_result(self, session: RegisteredSession, result: CleanupResult) -> None:
         fields: dict[str, Field] = {"host": session.host, "session": session.ids[-1], "pid": session.process.pid}
-        if done.ended:
-            freed = done.bytes_freed
-            self._log.info(f"a session left {len(done.ended)} processes, ended", bytes_freed=freed, **fields)
-        for one in (*done.left, *done.left_running):
-            self._log.warning("left running", left=one.pid, command=one.command, why=one.why, **fields)
+        if result.ended:
+            freed = result.bytes_freed
+            self._log.info(f"a session left {len(result.ended)} processes, ended", bytes_freed=freed, **fields)
+        for row in (*result.left, *result.left_running):
+            self._log.warning("left running", left=row.pid, command=row.command, why=row.why, **fields)
 
-    def _remember_left(self, reap: ReapRow) -> None:
-        self._left += [
+    def _remember_detached(self, reap: ReapRow) -> None:
+        self._detached += [
             DetachedProcess(
-                pid=one.pid,
-                start=one.start,
-                command=one.command,
-                why=one.why,
+                pid=row.pid,
+                start=row.start,
+                command=row.command,
+                why=row.why,
                 host=reap.host,
                 session=reap.session,
                 since=reap.at,
             )
-            for one in (*reap.left_running, *reap.left)
+            for row in (*reap.left_running, *reap.left)
         ]
-        self.left_running()
+        self.detached()
 
-    def _unwatch(self, session: Session) -> None:
+    def _unwatch(self, session: RegisteredSession) -> None:
         asyncio.get_running_loop().remove_reader(session.pidfd)
         os.close(session.pidfd)
 
     async def stop(self) -> None:
-        """Sessions go on; the next daemon watches them again."""
+        """The sessions go on; the next daemon watches them again."""
         for session in self._by_process.values():
             self._unwatch(session)
         self._by_process.clear()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=CLEAR_WITHIN)
+            await asyncio.wait(self._tasks, timeout=CLEANUP_WITHIN)
 
     def _write(self, write: Callable[[], object]) -> None:
         """What cannot be written (a full disk) is only missing from the history, and watched by this daemon alone."""
@@ -247,9 +248,9 @@ class Sessions:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._on_done)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            self._log.error(f"what a session left could not be cleared: {task.exception()!r}")
+            self._log.error(f"what a session left could not be cleaned up: {task.exception()!r}")

@@ -1,9 +1,8 @@
-"""Since when the servers of hosts' sessions have used next to no CPU time: remembered from look to look.
+"""Since when the servers of hosts' sessions have used next to no CPU time.
 
-What a session started that is no tool shell (``descent/left.py``) is watched, process by process, on the process
-table that is read anyway. A minute in which a process used more than ``PER_MINUTE``, or started another one, was no
-idle one. Calls are not seen, only what they cost. Not here: which of these processes are a server, and from when on
-that is called idle (``census/verdicts.py``).
+What a session started that is no tool shell is watched, process by process, on the sampled process table. A minute in
+which a process used more than ``PER_MINUTE``, or started another one, was not idle. Calls are not seen, only what
+they cost.
 """
 
 from __future__ import annotations
@@ -11,13 +10,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 assert sys.platform == "linux"
 
+from oomless.daemon.sessions.sampling import ProcessSample
 from oomless.model import IdleProcess
-from oomless.platform.proc import Stat
-from oomless.processes.descent import Memory, Who
+from oomless.processes.descent import Descendants, is_alive
+from oomless.processes.ids import ProcessId
 
 MINUTE = 60.0
 #: In clock ticks (10 ms each on every Linux). Eleven real servers that nobody called took 0 to 5 ms a minute, a call
@@ -26,72 +26,68 @@ PER_MINUTE = 2
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
-class _Calm:
-    """One process: CPU ticks at the beginning of the idle time, and of its present minute."""
+class _IdleTime:
+    """One process: CPU ticks at the beginning of its idle time, and of the current minute."""
 
     __slots__ = ("at_minute", "at_since", "minute", "since", "ticks")
 
     def __init__(self, now: float, ticks: int) -> None:
-        self.begin(now, ticks)
+        self.restart(now, ticks)
 
-    def begin(self, now: float, ticks: int) -> None:
+    def restart(self, now: float, ticks: int) -> None:
         self.since = self.minute = now
         self.ticks = self.at_since = self.at_minute = ticks
 
-    def look(self, now: float, ticks: int) -> None:
+    def update(self, now: float, ticks: int) -> None:
         self.ticks = ticks
         if ticks - self.at_minute > PER_MINUTE:
-            self.begin(now, ticks)
+            self.restart(now, ticks)
         elif now - self.minute >= MINUTE:
             self.minute, self.at_minute = now, ticks
 
 
-class IdleWatch:
-    """An eye of the lookout's, to be asked after those that remember lineage; ``memories`` are those of the sessions
-    that live. ``clock`` stands still while the machine is suspended (CLOCK_MONOTONIC does)."""
+class IdleTracker:
+    """An observer of the sampler's, after those that remember descendants; ``descendants`` are those of each living
+    session. ``clock`` stands still while the machine is suspended (CLOCK_MONOTONIC does)."""
 
-    def __init__(self, memories: Callable[[], Iterable[Memory]], clock: Callable[[], float] = time.monotonic) -> None:
-        self._memories = memories
+    def __init__(
+        self, descendants: Callable[[], Iterable[Descendants]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._descendants = descendants
         self._clock = clock
-        self._known: dict[Who, _Calm] = {}
+        self._idle_times: dict[ProcessId, _IdleTime] = {}
 
     def __bool__(self) -> bool:
-        """No reason to look: there is something to watch only if there is a session."""
+        """No reason for frequent samples: where there is something to watch, there is a session."""
         return False
 
-    def look(
-        self,
-        table: Mapping[int, Stat],
-        ours: set[Who],
-        lines: Mapping[int, tuple[int, ...]],
-        executed: Container[int] = (),
-    ) -> None:
-        now, before = self._clock(), self._known
-        working: set[Who] = set()
-        self._known = known = {}
-        for memory in self._memories():
-            for who, trace in memory.traces.items():
-                stat = table.get(who[0]) if trace.shell_sid is None and who not in known else None
-                if stat is None or stat.start != who[1] or not stat.alive:
+    def observe(self, sample: ProcessSample) -> None:
+        now, before = self._clock(), self._idle_times
+        forking: set[ProcessId] = set()
+        self._idle_times = idle_times = {}
+        for descendants in self._descendants():
+            for process, descent in descendants.descents.items():
+                if descent.shell_sid is not None or process in idle_times or not is_alive(sample.table, process):
                     continue
-                one = before.get(who)
-                if one is None:
-                    one = _Calm(now, stat.cpu_ticks)
-                    working.update(trace.above[-1:])
+                ticks = sample.table[process.pid].cpu_ticks
+                idle_time = before.get(process)
+                if idle_time is None:
+                    idle_time = _IdleTime(now, ticks)
+                    forking.update(descent.above[-1:])
                 else:
-                    one.look(now, stat.cpu_ticks)
-                known[who] = one
-        for who in working & known.keys():
-            known[who].begin(now, known[who].ticks)
+                    idle_time.update(now, ticks)
+                idle_times[process] = idle_time
+        for process in forking & idle_times.keys():
+            idle_times[process].restart(now, idle_times[process].ticks)
 
     def views(self) -> tuple[IdleProcess, ...]:
         now = self._clock()
         return tuple(
             IdleProcess(
-                pid=who[0],
-                start=who[1],
-                seconds=round(now - one.since, 3),
-                cpu_seconds=round((one.ticks - one.at_since) * _TICK, 3),
+                pid=process.pid,
+                start=process.start,
+                seconds=round(now - idle_time.since, 3),
+                cpu_seconds=round((idle_time.ticks - idle_time.at_since) * _TICK, 3),
             )
-            for who, one in self._known.items()
+            for process, idle_time in self._idle_times.items()
         )

@@ -1,151 +1,286 @@
-"""What dead sessions left that nobody has asked us to end: told for as long as each lives, with what spares it.
+"""What dead sessions left: which of it is a leftover, and which is detached and why.
 
-The same judgement as where we end (``remains.py``, ``left.judge``), made anew for each view, for a socket may have
-been opened since. The journal has it too, for the next daemon (``lineages.py``). Not here: noticing the death
-(``unregistered.py``), and ending anything.
+``LivingDescendants`` reads the facts about each process and asks ``detach_reasons``; cleaning up after a registered
+session (``cleanup.py``) goes by the same answer. ``Leftovers`` reports what nobody has asked us to kill for as long
+as it lives, decided anew for each view, as a socket may have been opened since. ``DetachedFromTrees`` is what tool
+shells' trees left alone.
+
+The catalog and the readers of hosts' settings are loaded for the first dead session only: they cost a megabyte.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 assert sys.platform == "linux"
 
 from oomless.census.snapshot import SESSION
-from oomless.daemon.sessions.ancestry_store import Lineages, Recalled
-from oomless.model import Leftover
+from oomless.daemon.governed_trees import GovernedTrees
+from oomless.daemon.sessions.ancestry_store import AncestryStore, StoredAncestry
+from oomless.daemon.sessions.sampling import ProcessSample
+from oomless.journal.facts import TreeIntent, TreeRow
+from oomless.model import DetachedProcess, Leftover, Survivor
 from oomless.platform import proc
 from oomless.platform.proc import Stat
-from oomless.processes.descent import Memory, Trees, Who
+from oomless.processes.descent import Descendants, is_alive
+from oomless.processes.detach import DAEMON, SurvivalFacts, detach_reasons
+from oomless.processes.ids import ProcessId
+from oomless.redact import command_line
 
+if TYPE_CHECKING:
+    from oomless.hosts.mcp_entries import Entries
+
+_COMMAND_CHARS = 200
 #: Only its servers have a session's id in their environment that says whose they are.
 _MARKING = "claude-code"
 
 
-class Dead:
-    """One session whose process is gone."""
+class LivingDescendants:
+    """The descendants of a dead session that live. ``detached`` and ``commands`` are those of the last
+    ``classify``."""
 
-    def __init__(self, host: str, session: str, memory: Memory, trees: Trees, since: float) -> None:
-        # It loads what recognises programs: not before it is needed.
-        from oomless.daemon.sessions.remains import Remains
+    def __init__(self, descendants: Descendants, trees: GovernedTrees) -> None:
+        self.descendants = descendants
+        self.commands: dict[ProcessId, str] = {}
+        self.detached: dict[ProcessId, str] = {}
+        self._trees = trees
+        self._facts: dict[ProcessId, SurvivalFacts] = {}
+        self._entries: Entries | None = None
+        self._persist_reasons: dict[ProcessId, str] = {}
 
-        self.host, self.session, self.root, self.since = host, session, memory.root, since
-        self.remains = Remains(memory, trees)
-        self.written: tuple[frozenset[Who], dict[Who, str]] | None = None
+    def classify(
+        self,
+        table: dict[int, Stat] | None = None,
+        *,
+        reread: bool = False,
+        detached: Mapping[ProcessId, str] | None = None,
+    ) -> dict[ProcessId, Stat]:
+        """Returns the leftovers. ``reread``: facts about them are read again. ``detached``: more processes that count
+        as detached, with their reasons."""
+        table = proc.table() if table is None else table
+        self.descendants.observe(table, self._trees.roots())
+        living = self.descendants.living(table)
+        living = {p: s for p, s in living.items() if p.pid != os.getpid() and not self._trees.holds(p.pid)}
+        for process, stat in living.items():
+            if process not in self._facts or (reread and process not in self.detached):
+                argv = tuple(proc.cmdline(process.pid))
+                self._facts[process] = read_survival_facts(stat, argv)
+                self._persist_reasons[process] = self._persist_reason(argv)
+                self.record_command(process, argv, stat)
+        descents = self.descendants.descents
+        earlier = self.detached | {p: reason for p, reason in (detached or {}).items() if p in living}
+        earlier |= {p: reason for p, reason in self._persist_reasons.items() if reason and p in living}
+        daemons = (p for p in self.descendants.daemons if p in living and not self._facts[p].crash_handler)
+        earlier |= dict.fromkeys(daemons, DAEMON)
+        facts = {process: fact for process, fact in self._facts.items() if process in descents}
+        self.detached = detach_reasons(descents, facts, earlier)
+        return {process: stat for process, stat in living.items() if process not in self.detached}
 
-    def lives(self, table: Mapping[int, Stat]) -> bool:
-        return _anybody(self.remains.memory, table)
+    def _persist_reason(self, argv: tuple[str, ...]) -> str:
+        """Returns why a host's settings make the process outlive its session, or ""."""
+        if self._entries is None:
+            from oomless.hosts.mcp_configs import Reader
+            from oomless.hosts.mcp_entries import Entries
 
-    def state(self) -> tuple[frozenset[Who], dict[Who, str]]:
-        """What the journal must know: who lives, and who of them is spared."""
-        living = self.remains.memory.traces
-        return frozenset(living), {who: why for who, why in self.remains.spared.items() if who in living}
+            self._entries = Entries(Reader().read())
+        entry = self._entries.of(argv)
+        return entry.meant if entry is not None else ""
+
+    def record_command(self, process: ProcessId, argv: tuple[str, ...], stat: Stat) -> None:
+        self.commands[process] = (command_line(argv) or stat.comm)[:_COMMAND_CHARS]
+
+
+def read_survival_facts(stat: Stat, argv: tuple[str, ...]) -> SurvivalFacts:
+    from oomless import catalog
+    from oomless.contain.shells.detached import ignores_hangup
+    from oomless.daemon.sessions.programs import known_programs
+    from oomless.platform.sockets import listeners
+    from oomless.processes.command import is_crash_handler, is_driven
+
+    known = known_programs().recognise(argv) if argv else None
+    program = known.program if known is not None else None
+    leads_session = stat.sid == stat.pid
+    return SurvivalFacts(
+        sid=stat.sid,
+        leads_session=leads_session,
+        ignores_hangup=ignores_hangup(stat.pid),
+        listens=stat.pid in listeners((stat.pid,)),
+        protected=program.title if program is not None and program.kind in catalog.PROTECTED else "",
+        host=program is not None and program.host,
+        driven=program is not None and program.kind == "browser" and is_driven(argv),
+        crash_handler=is_crash_handler(argv),
+        stray_server=leads_session and _has_server_marks(stat.pid),
+    )
+
+
+def _has_server_marks(pid: int) -> bool:
+    """Whether it has the marks of a stdio server, which a host starts in its own process session."""
+    from oomless.census.snapshot import marks_of
+
+    entries = proc.environ(pid).decode("utf-8", "replace").split("\0")
+    marks = marks_of(dict(entry.partition("=")[::2] for entry in entries))
+    return marks.project and bool(marks.session) and not marks.host_pid
+
+
+class DeadSession:
+    """A session whose process has died, with what lives of it. ``since`` is seconds since the epoch."""
+
+    def __init__(self, host: str, session: str, descendants: Descendants, trees: GovernedTrees, since: float) -> None:
+        self.host, self.session, self.root, self.since = host, session, descendants.root, since
+        self.processes = LivingDescendants(descendants, trees)
+        self.written: tuple[frozenset[ProcessId], dict[ProcessId, str]] | None = None
+
+    def has_survivors(self, table: Mapping[int, Stat]) -> bool:
+        return _any_alive(self.processes.descendants, table)
+
+    def state(self) -> tuple[frozenset[ProcessId], dict[ProcessId, str]]:
+        """Returns what the journal must know: who lives, and the reasons of those that are detached."""
+        living = self.processes.descendants.descents
+        return frozenset(living), {p: reason for p, reason in self.processes.detached.items() if p in living}
 
 
 class Leftovers:
-    """``living``: the processes of hosts' sessions that live, and their names. Such a one is never only left, nor
-    what it started."""
+    """An observer of the sampler's, by way of ``DiscoveredSessions``. ``living`` yields the processes of hosts'
+    sessions that live, with their hosts: such a process is never a leftover, nor is what it started."""
 
-    def __init__(self, trees: Trees, living: Callable[[], Mapping[Who, str]], lineages: Lineages) -> None:
+    def __init__(
+        self, trees: GovernedTrees, living: Callable[[], Mapping[ProcessId, str]], ancestry_store: AncestryStore
+    ) -> None:
         self._trees = trees
         self._living = living
-        self._lineages = lineages
-        self._dead: list[Dead] = []
+        self._store = ancestry_store
+        self._dead: list[DeadSession] = []
 
     def __bool__(self) -> bool:
         return bool(self._dead)
 
-    def add(self, host: str, session: str, memory: Memory) -> int:
-        """How many are proven to be only left."""
-        dead = Dead(host, session, memory, self._trees, time.time())
+    def add(self, host: str, session: str, descendants: Descendants) -> int:
+        """Takes over what a session left that has just died; returns the number of proven leftovers."""
+        dead = DeadSession(host, session, descendants, self._trees, time.time())
         table = proc.table()
-        proven = self._judge(dead, table, anew=False)
-        dead.session = session or _marked(host, memory) or "{}:{}".format(*memory.root)
-        if dead.lives(table):
+        leftovers = self._classify(dead, table, reread=False)
+        dead.session = session or _session_label(host, descendants)
+        if dead.has_survivors(table):
             self._dead.append(dead)
-            self._write(dead)
-        return len(proven)
+            self._save(dead)
+        return len(leftovers)
 
-    def take_up(self, one: Recalled, table: Mapping[int, Stat]) -> None:
-        """What another daemon has remembered, as far as it lives: by pid and start time, in the same boot."""
-        one.memory.look(table, self._trees.roots())
-        if not _anybody(one.memory, table):
-            self._lineages.forget(one.memory.root)
+    def restore(self, stored: StoredAncestry, table: Mapping[int, Stat]) -> None:
+        """Takes over what an earlier daemon stored, as far as it lives: by pid and start time, in the same boot."""
+        descendants = stored.descendants
+        descendants.observe(table, self._trees.roots())
+        if not _any_alive(descendants, table):
+            self._store.forget(descendants.root)
             return
-        since = time.time() if one.died_at is None else one.died_at
-        session = one.session or _marked(one.host, one.memory) or "{}:{}".format(*one.memory.root)
-        dead = Dead(one.host, session, one.memory, self._trees, since)
-        dead.remains.spared = dict(one.spared)
+        since = time.time() if stored.died_at is None else stored.died_at
+        session = stored.session or _session_label(stored.host, descendants)
+        dead = DeadSession(stored.host, session, descendants, self._trees, since)
+        dead.processes.detached = dict(stored.detached)
         self._dead.append(dead)
-        self._write(dead)
+        self._save(dead)
 
-    def holds(self, root: Who) -> bool:
+    def has_root(self, root: ProcessId) -> bool:
         return any(dead.root == root for dead in self._dead)
 
-    def look(self, table: Mapping[int, Stat], ours: set[Who], lines: Mapping[int, tuple[int, ...]]) -> None:
-        """They may go on forking; of whom nobody is left, nothing is told any more."""
+    def observe(self, sample: ProcessSample) -> None:
+        """Survivors may go on forking. A dead session with no survivors is forgotten."""
         for dead in self._dead:
-            dead.remains.memory.look(table, ours, lines)
-            if not dead.lives(table):
-                self._lineages.forget(dead.root)
+            dead.processes.descendants.observe(sample.table, sample.governed, sample.lines)
+            if not dead.has_survivors(sample.table):
+                self._store.forget(dead.root)
             elif dead.state() != dead.written:
-                self._write(dead)
-        self._dead = [dead for dead in self._dead if dead.lives(table)]
+                self._save(dead)
+        self._dead = [dead for dead in self._dead if dead.has_survivors(sample.table)]
 
-    def _write(self, dead: Dead) -> None:
+    def _save(self, dead: DeadSession) -> None:
         dead.written = dead.state()
-        self._lineages.keep(dead.host, dead.session, dead.remains.memory, dead.remains.spared, dead.since)
+        processes = dead.processes
+        self._store.save(dead.host, dead.session, processes.descendants, processes.detached, dead.since)
 
     def views(self) -> tuple[Leftover, ...]:
-        """Who descends from two dead sessions, one within the other, is told of once: below the nearer."""
-        found: dict[Who, Leftover] = {}
+        """A process that descends from two dead sessions, one within the other, is listed once: below the nearer."""
+        views: dict[ProcessId, Leftover] = {}
         table = proc.table() if self._dead else {}
         for dead in self._dead:
-            proven = self._judge(dead, table, anew=True)
-            spared = {who: why for who, why in dead.remains.spared.items() if _lives(table, who)}
-            for who, why in (spared | dict.fromkeys(proven, "")).items():
-                view = _view(dead, who, why)
-                if who not in found or len(view.above) < len(found[who].above):
-                    found[who] = view
-        return tuple(found.values())
+            leftovers = self._classify(dead, table, reread=True)
+            detached = {p: reason for p, reason in dead.processes.detached.items() if is_alive(table, p)}
+            for process, reason in (detached | dict.fromkeys(leftovers, "")).items():
+                view = _view(dead, process, reason)
+                if process not in views or len(view.above) < len(views[process].above):
+                    views[process] = view
+        return tuple(views.values())
 
-    def _judge(self, dead: Dead, table: dict[int, Stat], *, anew: bool) -> dict[Who, Stat]:
-        also = {who: f"it is a session of {host} itself" for who, host in self._living().items() if who != dead.root}
-        return dead.remains.look(table, anew=anew, also=also)
+    def _classify(self, dead: DeadSession, table: dict[int, Stat], *, reread: bool) -> dict[ProcessId, Stat]:
+        sessions = {p: f"it is a session of {host} itself" for p, host in self._living().items() if p != dead.root}
+        return dead.processes.classify(table, reread=reread, detached=sessions)
 
 
-def _view(dead: Dead, who: Who, why: str) -> Leftover:
+def _view(dead: DeadSession, process: ProcessId, reason: str) -> Leftover:
     return Leftover(
-        pid=who[0],
-        start=who[1],
-        command=dead.remains.commands.get(who, ""),
+        pid=process.pid,
+        start=process.start,
+        command=dead.processes.commands.get(process, ""),
         host=dead.host,
         session=dead.session,
-        root=dead.root[0],
-        above=tuple(pid for pid, _ in dead.remains.memory.traces[who].above),
-        spared=why,
+        root=dead.root.pid,
+        above=tuple(pid for pid, _ in dead.processes.descendants.descents[process].above),
+        spared=reason,
         since=dead.since,
     )
 
 
-def _anybody(memory: Memory, table: Mapping[int, Stat]) -> bool:
-    """Whether one of those remembered lives; who is only not waited for yet starts nobody any more."""
-    return any(_lives(table, who) for who in memory.traces)
+def _any_alive(descendants: Descendants, table: Mapping[int, Stat]) -> bool:
+    """Zombies do not count: they start nothing any more."""
+    return any(is_alive(table, process) for process in descendants.descents)
 
 
-def _lives(table: Mapping[int, Stat], who: Who) -> bool:
-    stat = table.get(who[0])
-    return stat is not None and stat.start == who[1] and stat.alive
-
-
-def _marked(host: str, memory: Memory) -> str:
-    """The id that a direct child of the session's was started with."""
+def _session_label(host: str, descendants: Descendants) -> str:
+    """Returns the session's id by the environment of its direct children, else its process as ``PID:START``."""
     name = SESSION.encode() + b"="
-    for who, trace in memory.traces.items() if host == _MARKING else ():
-        if not trace.above:
-            for entry in proc.environ(who[0]).split(b"\0"):
+    for process, descent in descendants.descents.items() if host == _MARKING else ():
+        if not descent.above:
+            for entry in proc.environ(process.pid).split(b"\0"):
                 if entry.startswith(name):
                     return entry[len(name) :].decode("utf-8", "replace")
-    return ""
+    return "{}:{}".format(*descendants.root)
+
+
+class DetachedFromTrees:
+    """What tool shells' trees left alone when their sessions ended, as it had detached on purpose."""
+
+    def __init__(self) -> None:
+        self._views: dict[ProcessId, DetachedProcess] = {}
+
+    def add(self, intent: TreeIntent, rows: tuple[Survivor, ...], at: float) -> None:
+        host, _, session = intent.owner.partition(":")
+        for row in rows:
+            self._views[ProcessId.of(row)] = DetachedProcess(
+                pid=row.pid,
+                start=row.start,
+                command=command_line((row.command,)),  # journals of earlier versions have it raw
+                why=row.why,
+                host=host,
+                session=session,
+                since=at,
+            )
+
+    def recover(self, rows: Iterable[TreeRow], boot_id: str) -> None:
+        """Adds what the journal has of this boot."""
+        for row in rows:
+            if row.intent.boot_id == boot_id and row.ended_at is not None:
+                for account in (row.record, row.sweep):
+                    self.add(row.intent, account.left_running if account else (), row.ended_at)
+
+    def living(self) -> tuple[DetachedProcess, ...]:
+        self._views = {process: view for process, view in self._views.items() if lives_now(process)}
+        return tuple(self._views.values())
+
+
+def lives_now(process: ProcessId) -> bool:
+    """Whether the process is alive at this moment, and no zombie."""
+    stat = proc.read_stat(process.pid)
+    return stat is not None and stat.start == process.start and stat.alive

@@ -1,5 +1,8 @@
-"""The known programs as the daemon goes by them: read once, the user's own first. A file of theirs that is broken is
-done without; the line about it is for the log (``daemon/core.py``)."""
+"""The known programs as the daemon goes by them: read once, the user's own first.
+
+A user's file with a mistake in it is passed over; the line about it is for the log. The catalog is loaded by the
+first call: it costs a megabyte.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def known_programs() -> catalog.Catalog:
-    return _read()[0]
+    return _load()[0]
 
 
-def mistakes() -> tuple[str, ...]:
-    """What is wrong with the user's file: a line, or none. Asked at the start, where nothing is read without need."""
-    return _read()[1] if os.path.lexists(Paths().catalog_file) else ()
+def catalog_mistakes() -> tuple[str, ...]:
+    """Returns what is wrong with the user's file: one line, or none. Without such a file nothing is loaded."""
+    return _load()[1] if os.path.lexists(Paths().catalog_file) else ()
 
 
 @cache
-def _read() -> tuple[catalog.Catalog, tuple[str, ...]]:
+def _load() -> tuple[catalog.Catalog, tuple[str, ...]]:
     from oomless import catalog
 
-    told: list[str] = []
-    found = catalog.load_or_ours(Paths().catalog_file, told.append)
-    return found, tuple(told)
+    mistakes: list[str] = []
+    programs = catalog.load_or_ours(Paths().catalog_file, mistakes.append)
+    return programs, tuple(mistakes)

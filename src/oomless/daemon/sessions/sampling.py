@@ -1,89 +1,174 @@
-"""The looks at the process table: one reading for all who remember lineage, once a second while there is a reason.
+"""The samples of the process table: one reading for all observers, once a second while there is a reason.
 
-A reason is a host's session, registered or not, something that such a one left, or a governed tree. Else every five
-seconds is enough to notice a host. Whoever needs to know at once (a registration, a death, a view) asks for a look.
+A reason is a host's session, what a dead session left, or a governed tree. Otherwise a sample every five seconds is
+enough to notice a host. Who needs to know at once (a registration, a death, a view) asks for a sample.
+
+Between samples the kernel's fork events name the parents that came and went (``ForkTracker``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Container, Mapping
-from typing import Protocol
+import time
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 assert sys.platform == "linux"
 
-from oomless.daemon.sessions.fork_tracker import BirthWatch
+from oomless.daemon.governed_trees import GovernedTrees
+from oomless.platform.fork_events import ProcEvents
 from oomless.platform.proc import Stat
-from oomless.processes.descent import Trees, Who
+from oomless.processes.forks import Births
+from oomless.processes.ids import ProcessId
 from oomless.processes.table import Sampler
 
-EVERY = 1.0
-IDLE_EVERY = 5.0
+SAMPLE_EVERY = 1.0
+SAMPLE_IDLE_EVERY = 5.0
+#: Fork events per second. Beyond that (a build) listening costs more than it tells.
+MAX_EVENTS_PER_SECOND = 500
+LISTEN_AGAIN_AFTER = 60.0
 
 
-class Eye(Protocol):
-    """``bool``: it has a reason to look often."""
+class ProcessSample(NamedTuple):
+    """``governed`` are shims and requesters of governed trees. ``lines`` are the ancestors of each process born since
+    the last sample, by pid, the nearest last. ``executed`` are the pids that called exec since."""
+
+    table: Mapping[int, Stat]
+    governed: Collection[ProcessId] = ()
+    lines: Mapping[int, tuple[int, ...]] = MappingProxyType({})
+    executed: Collection[int] = ()
+
+
+class Observer(Protocol):
+    """``bool``: it has a reason for frequent samples."""
 
     def __bool__(self) -> bool: ...
 
-    def look(
-        self,
-        table: Mapping[int, Stat],
-        ours: set[Who],
-        lines: Mapping[int, tuple[int, ...]],
-        executed: Container[int] = (),
-    ) -> None: ...
+    def observe(self, sample: ProcessSample) -> None: ...
 
 
-class Lookout:
-    """``busy``: whether there is a reason beside those of the eyes."""
-
-    def __init__(self, trees: Trees, busy: Callable[[], bool]) -> None:
+class ProcessSampler:
+    def __init__(self, trees: GovernedTrees) -> None:
         self._trees = trees
-        self._busy = busy
-        self._eyes: tuple[Eye, ...] = ()
-        self._sampler = Sampler()
-        self._births = BirthWatch(self._soon)
+        self._observers: tuple[Observer, ...] = ()
+        self._reader = Sampler()
+        self._forks = ForkTracker(self._sample_soon)
         self._timer: asyncio.TimerHandle | None = None
-        self._open = self._looking = False
+        self._open = self._sampling = False
 
-    def start(self, *eyes: Eye) -> None:
-        self._eyes = eyes
+    def start(self, *observers: Observer) -> None:
+        """Each sample goes to the observers in this order."""
+        self._observers = observers
         self._open = True
-        self.now()
+        self.sample()
 
-    def now(self) -> None:
-        """Does nothing if what a look has found asks for one."""
-        if not self._open or self._looking:
+    def sample(self) -> None:
+        """Samples now. Does nothing when an observer asks for it in the middle of a sample."""
+        if not self._open or self._sampling:
             return
-        self._cancel()
-        self._looking = True
+        self._cancel_timer()
+        self._sampling = True
         try:
-            lines, executed = self._births.drain()
-            table, ours = self._sampler.look(), self._trees.roots()
-            for eye in self._eyes:
-                eye.look(table, ours, lines, executed)
-            self._births.looked()
+            # Events first: what they name has been born before the table is read.
+            lines, executed = self._forks.drain()
+            sample = ProcessSample(self._reader.look(), self._trees.roots(), lines, executed)
+            for observer in self._observers:
+                observer.observe(sample)
+            self._forks.mark_sampled()
         finally:
-            self._looking = False
-        hosted = any(self._eyes)
-        self._births.want(hosted)
-        every = EVERY if hosted or self._busy() else IDLE_EVERY
-        self._timer = asyncio.get_running_loop().call_later(every, self.now)
+            self._sampling = False
+        watching = any(self._observers)
+        self._forks.listen(watching)
+        every = SAMPLE_EVERY if watching or self._trees.any_open() else SAMPLE_IDLE_EVERY
+        self._timer = asyncio.get_running_loop().call_later(every, self.sample)
 
-    def _soon(self) -> None:
+    def _sample_soon(self) -> None:
         if self._open:
-            self._cancel()
-            self._timer = asyncio.get_running_loop().call_later(0, self.now)
+            self._cancel_timer()
+            self._timer = asyncio.get_running_loop().call_later(0, self.sample)
 
-    def _cancel(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def stop(self) -> None:
         self._open = False
-        self._cancel()
-        self._births.close()
-        self._sampler.close()
+        self._cancel_timer()
+        self._forks.close()
+        self._reader.close()
+
+
+class ForkTracker:
+    """Listens to the kernel's process events while a host runs, as long as they are few.
+
+    ``resync`` is called when events were lost: what was heard until then is forgotten, and the table has to be read.
+    """
+
+    def __init__(self, resync: Callable[[], None], source: Callable[[], ProcEvents | None] = ProcEvents.open) -> None:
+        self._resync = resync
+        self._source = source
+        self._events: ProcEvents | None = None
+        self._not_before = 0.0
+        self._second, self._events_in_second = 0.0, 0
+        self._births = Births()
+        self._executed: set[int] = set()
+
+    @property
+    def listening(self) -> bool:
+        return self._events is not None
+
+    def listen(self, wanted: bool) -> None:
+        """Starts or stops listening; after too many events or a refusal it starts again a minute later."""
+        if not wanted:
+            self.close()
+        elif self._events is None and time.monotonic() >= self._not_before:
+            self._events = self._source()
+            if self._events is None:
+                self._not_before = time.monotonic() + LISTEN_AGAIN_AFTER
+            else:
+                asyncio.get_running_loop().add_reader(self._events.fileno(), self._read_events)
+
+    def drain(self) -> tuple[Mapping[int, tuple[int, ...]], set[int]]:
+        """Returns lines of ancestors by pid, and the pids that called exec. To be called right before the table is
+        read."""
+        self._read_events(resync=False)
+        return self._births.lines(), self._executed
+
+    def mark_sampled(self) -> None:
+        self._births.looked()
+        self._executed = set()
+
+    def _read_events(self, resync: bool = True) -> None:
+        if self._events is None:
+            return
+        events, lost = self._events.read()
+        if lost:
+            self._births.clear()
+        for event in events:
+            if event.kind == "fork":
+                self._births.forked(event.parent, event.pid)
+            elif event.kind == "exec":
+                self._executed.add(event.pid)
+        if self._exceeds_rate(len(events)):
+            self.close()
+            self._not_before = time.monotonic() + LISTEN_AGAIN_AFTER
+        if lost and resync:
+            self._resync()
+
+    def _exceeds_rate(self, count: int) -> bool:
+        now = time.monotonic()
+        if now - self._second >= 1.0:
+            self._second, self._events_in_second = now, 0
+        self._events_in_second += count
+        return self._events_in_second > MAX_EVENTS_PER_SECOND
+
+    def close(self) -> None:
+        if self._events is not None:
+            asyncio.get_running_loop().remove_reader(self._events.fileno())
+            self._events.close()
+            self._events = None
+            self._births.clear()
+            self._executed = set()

@@ -21,7 +21,7 @@ import msgspec
 from oomless.contain.rungs.choose import PID_NAMESPACE
 from oomless.contain.sweep import SWEEP_FOR, Sweep
 from oomless.daemon.logs import Log
-from oomless.daemon.sessions.detached import Spared
+from oomless.daemon.sessions.leftovers import DetachedFromTrees
 from oomless.daemon.trees.stale_files import Remnants
 from oomless.daemon.trees.tree import Tree
 from oomless.errors import JournalError
@@ -54,7 +54,7 @@ class Registry:
         self.own_pid = os.getpid()
         self._log = log
         self.trees: dict[str, Tree] = {}
-        self.spared = Spared()
+        self.spared = DetachedFromTrees()
         self._remnants = Remnants(paths, journal, log)
         self._platform = platform
         self._freed = freed

@@ -3,8 +3,7 @@
 As of 2.1.330. A subagent is the tool ``Agent`` (``Task`` in older versions and still in some lists). In the
 background, which is the default, PostToolUse comes at once and names the agent, about when SubagentStart does; in
 the foreground it comes when the agent has finished. SubagentStart carries no ``tool_use_id``, fires again for a
-resumed agent and for each message of a teammate, and cannot be refused. What these events mean for reservations is
-in ``subagents.py``.
+resumed agent and for each message of a teammate, and cannot be refused.
 
 An admitted request is answered with ``{}`` and not with ``allow``: that would skip the user's own permission rules.
 """
@@ -15,19 +14,27 @@ from typing import TypeVar
 
 import msgspec
 
-from oomless.hosts.events import Began, Failed, Finished, HostEvent, Launched, Other, Wanted
+from oomless.hosts.events import (
+    HostEvent,
+    OtherEvent,
+    RequestFailed,
+    SubagentLaunched,
+    SubagentRequested,
+    SubagentStarted,
+    SubagentStopped,
+)
 
 HOST = "claude-code"
 TOOLS = ("Agent", "Task")
-DEFAULT_KIND = "general-purpose"
-#: Whatever a name is, it has to fit in a line.
-NAME_KEPT = 80
+DEFAULT_AGENT_TYPE = "general-purpose"
+#: A name has to fit in a line.
+NAME_CHARS = 80
 NOTHING = b"{}\n"
 _T = TypeVar("_T")
 
 
 class _Hook(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields that we look at; there are others, and other events have them with other types."""
+    """The fields that are read; there are others, and other events have them with other types."""
 
     hook_event_name: str
     session_id: str = ""
@@ -51,7 +58,7 @@ class _Response(msgspec.Struct, frozen=True, kw_only=True):
     agentId: str | None = None
 
 
-class _Name(msgspec.Struct, frozen=True, kw_only=True):
+class _EventName(msgspec.Struct, frozen=True, kw_only=True):
     hook_event_name: str
 
 
@@ -65,104 +72,108 @@ class _Decision(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     hook_specific_output: _Specific
 
 
-_name = msgspec.json.Decoder(_Name).decode
+_name = msgspec.json.Decoder(_EventName).decode
 _hook = msgspec.json.Decoder(_Hook).decode
 
 
 class ClaudeHooks:
     host = HOST
 
-    def read(self, body: bytes) -> HostEvent:
+    def parse_event(self, body: bytes) -> HostEvent:
         try:
             mapped = _EVENTS.get(_name(body).hook_event_name)
-            return mapped(_hook(body)) if mapped else Other()
+            return mapped(_hook(body)) if mapped else OtherEvent()
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ValueError(f"that is no hook event: {error}") from None
 
-    def heard(self) -> bytes:
+    def acknowledge(self) -> bytes:
         return NOTHING
 
-    def allowed(self) -> bytes:
+    def allow(self) -> bytes:
         return NOTHING
 
-    def refused(self, why: str, never: bool) -> bytes:
+    def refuse(self, reason: str, never: bool) -> bytes:
         specific = _Specific(
-            hook_event_name="PreToolUse", permission_decision="deny", permission_decision_reason=advice(why, never)
+            hook_event_name="PreToolUse", permission_decision="deny", permission_decision_reason=advice(reason, never)
         )
         return msgspec.json.encode(_Decision(hook_specific_output=specific)) + b"\n"
 
 
-def advice(why: str, never: bool) -> str:
+def advice(reason: str, never: bool) -> str:
     """What the model reads in place of the tool's result."""
     if never:
-        return f"oomless did not start this subagent: {why}. It cannot run here: do the work without a subagent."
+        return f"oomless did not start this subagent: {reason}. It cannot run here: do the work without a subagent."
     return (
-        f"oomless did not start this subagent: {why}. Nothing was started and nothing is wrong with the request. Wait"
-        " until one of those has finished, then call the tool again with the same input; start fewer subagents at"
-        " once, or one after another."
+        f"oomless did not start this subagent: {reason}. Nothing was started, and the request is valid. Wait until a"
+        " running subagent has finished, then call the tool again with the same input. Start fewer subagents at once,"
+        " or one after another."
     )
 
 
 def _pre_tool_use(hook: _Hook) -> HostEvent:
     if hook.tool_name not in TOOLS:
-        return _sign_of_life(hook)
-    asked = _or_default(hook.tool_input, _Input)
-    kind = asked.subagent_type or DEFAULT_KIND
-    return Wanted(
-        session=_needed(hook.session_id, "session_id"),
-        use=_needed(hook.tool_use_id, "tool_use_id"),
-        kind=kind[:NAME_KEPT],
+        return _other_event(hook)
+    tool_input = _or_default(hook.tool_input, _Input)
+    agent_type = tool_input.subagent_type or DEFAULT_AGENT_TYPE
+    return SubagentRequested(
+        session=_required(hook.session_id, "session_id"),
+        request=_required(hook.tool_use_id, "tool_use_id"),
+        agent_type=agent_type[:NAME_CHARS],
         cwd=hook.cwd,
-        within=hook.agent_id,
+        requester=hook.agent_id,
     )
 
 
 def _post_tool_use(hook: _Hook) -> HostEvent:
     if hook.tool_name not in TOOLS:
-        return _sign_of_life(hook)
-    answer = _or_default(hook.tool_response, _Response)
-    return Launched(
-        session=_needed(hook.session_id, "session_id"),
-        use=_needed(hook.tool_use_id, "tool_use_id"),
-        agent=answer.agentId,
-        over=answer.status in ("completed", "remote_launched"),
+        return _other_event(hook)
+    response = _or_default(hook.tool_response, _Response)
+    return SubagentLaunched(
+        session=_required(hook.session_id, "session_id"),
+        request=_required(hook.tool_use_id, "tool_use_id"),
+        agent=response.agentId,
+        over=response.status in ("completed", "remote_launched"),
     )
 
 
-def _failed(hook: _Hook) -> HostEvent:
+def _request_failed(hook: _Hook) -> HostEvent:
     if hook.tool_name not in TOOLS:
-        return _sign_of_life(hook)
-    return Failed(session=_needed(hook.session_id, "session_id"), use=_needed(hook.tool_use_id, "tool_use_id"))
+        return _other_event(hook)
+    return RequestFailed(
+        session=_required(hook.session_id, "session_id"), request=_required(hook.tool_use_id, "tool_use_id")
+    )
 
 
 def _subagent_start(hook: _Hook) -> HostEvent:
-    return Began(
-        session=_needed(hook.session_id, "session_id"),
-        agent=_needed(hook.agent_id or "", "agent_id"),
-        kind=(hook.agent_type or DEFAULT_KIND)[:NAME_KEPT],
+    return SubagentStarted(
+        session=_required(hook.session_id, "session_id"),
+        agent=_required(hook.agent_id or "", "agent_id"),
+        agent_type=(hook.agent_type or DEFAULT_AGENT_TYPE)[:NAME_CHARS],
         cwd=hook.cwd,
     )
 
 
 def _subagent_stop(hook: _Hook) -> HostEvent:
-    return Finished(session=_needed(hook.session_id, "session_id"), agent=_needed(hook.agent_id or "", "agent_id"))
+    return SubagentStopped(
+        session=_required(hook.session_id, "session_id"), agent=_required(hook.agent_id or "", "agent_id")
+    )
 
 
-def _sign_of_life(hook: _Hook) -> HostEvent:
-    return Other(session=hook.session_id, agent=hook.agent_id)
+def _other_event(hook: _Hook) -> HostEvent:
+    return OtherEvent(session=hook.session_id, agent=hook.agent_id)
 
 
 _EVENTS = {
     "PreToolUse": _pre_tool_use,
     "PostToolUse": _post_tool_use,
-    "PostToolUseFailure": _failed,
-    "PermissionDenied": _failed,
+    "PostToolUseFailure": _request_failed,
+    "PermissionDenied": _request_failed,
     "SubagentStart": _subagent_start,
     "SubagentStop": _subagent_stop,
 }
 
 
-def _needed(value: str, name: str) -> str:
+def _required(value: str, name: str) -> str:
     if not value:
         raise msgspec.ValidationError(f"it has no {name}")
     return value[:200]
