@@ -61,22 +61,23 @@ def sampler() -> Callable[[], object]:
 def daemon() -> Callable[[], object]:
     """All that the daemon does in a look, with one session whose lineage and CPU time it remembers: this very
     process's parent."""
-    from oomless.daemon.sessions.recognition import Recogniser
-
-    from oomless.daemon.sessions.idle import IdleWatch
+    from oomless.daemon.sessions.discovery import HostRecogniser
+    from oomless.daemon.sessions.idle import IdleTracker
+    from oomless.daemon.sessions.sampling import ProcessSample
     from oomless.platform import proc
-    from oomless.processes.descent import Memory
+    from oomless.processes.descent import Descendants
+    from oomless.processes.ids import ProcessId
     from oomless.processes.table import Sampler
 
-    taking, recogniser, parent = Sampler(), Recogniser(), os.getppid()
-    memory = Memory((parent, proc.start_of(parent) or 0))
-    idle = IdleWatch(lambda: [memory])
+    taking, recogniser, parent = Sampler(), HostRecogniser(), os.getppid()
+    descendants = Descendants(ProcessId(parent, proc.start_of(parent) or 0))
+    idle = IdleTracker(lambda: [descendants])
 
     def look() -> None:
         table = taking.look()
-        recogniser.look(table)
-        memory.look(table)
-        idle.look(table, set(), {})
+        recogniser.recognise(table)
+        descendants.observe(table)
+        idle.observe(ProcessSample(table))
 
     return look
 

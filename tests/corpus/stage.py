@@ -21,7 +21,7 @@ import msgspec
 
 from oomless.census.attribution import Verdict
 from oomless.census.daemon_facts import DaemonFacts
-from oomless.daemon.sessions.sampling import EVERY, IDLE_EVERY
+from oomless.daemon.sessions.sampling import SAMPLE_EVERY, SAMPLE_IDLE_EVERY
 from oomless.model import ProcessInfo
 from oomless.paths import Paths
 from oomless.platform import current, proc
@@ -37,7 +37,7 @@ assert sys.platform == "linux"
 
 ROLE = "STAGE_ROLE"
 #: Seconds: how long nothing may change until it counts as settled; with the daemon, until it has looked twice.
-QUIET, LOOKED_TWICE = 1.0, 2 * EVERY + 0.5
+QUIET, LOOKED_TWICE = 1.0, 2 * SAMPLE_EVERY + 0.5
 #: Nothing on a stage lives longer by itself.
 LIFE = 600.0
 ACTORS = str(Path(__file__).with_name("stage_actors.py"))
@@ -149,11 +149,11 @@ class Stage:
         if not self._daemon or self.group is None:
             return 0.0
         first, self._looks = not self._looks, True
-        return EVERY + (IDLE_EVERY if first else EVERY)
+        return SAMPLE_EVERY + (SAMPLE_IDLE_EVERY if first else SAMPLE_EVERY)
 
     def heard(self) -> None:
         """Raises StageFailed if the daemon does not listen to the kernel while a session lives. It stops for a minute
-        where more is started on the machine than it can follow (``fork_tracker.py``); then it would know less
+        where more is started on the machine than it can follow (``sampling.py``); then it would know less
         than on a user's machine."""
         if self._daemon and self.group is not None and self._daemon_pid not in machine.listeners():
             raise StageFailed("the daemon does not listen: too much is started on this machine; try again later")
@@ -220,7 +220,7 @@ class Stage:
         before: object = None
         quiet = LOOKED_TWICE if self._daemon else QUIET
         if self._daemon and not self._noticed:
-            self._noticed, quiet = True, IDLE_EVERY + LOOKED_TWICE
+            self._noticed, quiet = True, SAMPLE_IDLE_EVERY + LOOKED_TWICE
         since, deadline = time.monotonic(), time.monotonic() + most
         while time.monotonic() < min(since + quiet, deadline):
             now = {(pid, stat.start, tuple(proc.cmdline(pid))) for pid, stat in self.look().items()}

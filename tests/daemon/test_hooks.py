@@ -22,14 +22,22 @@ from oomless.daemon.sessions import hook_gate, subagents
 from oomless.daemon.sessions.subagents import Subagent, Subagents
 from oomless.hosts.claude_code import hooks as claude_hooks
 from oomless.hosts.claude_code.hooks import ClaudeHooks
-from oomless.hosts.events import Began, Failed, Finished, HostEvent, Launched, Other, Wanted
+from oomless.hosts.events import (
+    HostEvent,
+    OtherEvent,
+    RequestFailed,
+    SubagentLaunched,
+    SubagentRequested,
+    SubagentStarted,
+    SubagentStopped,
+)
 from oomless.paths import Paths
 from oomless.platform import proc
 from running import start as start_run
 
 assert sys.platform == "linux"
 
-READ = ClaudeHooks().read
+READ = ClaudeHooks().parse_event
 UP = "import os; print(os.getpid(), flush=True); input()"
 
 
@@ -43,37 +51,42 @@ def read(what: dict[str, Any]) -> HostEvent:
 @pytest.mark.parametrize("tool", ["Agent", "Task"])
 def test_a_request_for_a_subagent(tool: str) -> None:
     found = read({**wanted("s", "u", "Explore", agent_id="outer"), "tool_name": tool, "cwd": "/work"})
-    assert found == Wanted(session="s", use="u", kind="Explore", cwd="/work", within="outer")
-    assert read(wanted("s", "u")) == Wanted(session="s", use="u", kind="general-purpose", cwd="/")
+    assert found == SubagentRequested(session="s", request="u", agent_type="Explore", cwd="/work", requester="outer")
+    assert read(wanted("s", "u")) == SubagentRequested(
+        session="s", request="u", agent_type="general-purpose", cwd="/"
+    )
 
 
 @pytest.mark.parametrize(
     ("what", "expected"),
     [
-        (launched("s", "u", "a"), Launched(session="s", use="u", agent="a")),
-        (launched("s", "u", "a", "completed"), Launched(session="s", use="u", agent="a", over=True)),
+        (launched("s", "u", "a"), SubagentLaunched(session="s", request="u", agent="a")),
+        (launched("s", "u", "a", "completed"), SubagentLaunched(session="s", request="u", agent="a", over=True)),
         (
             event(
                 "PostToolUse", "s", tool_name="Agent", tool_use_id="u", tool_response={"status": "remote_launched"}
             ),
-            Launched(session="s", use="u", over=True),
+            SubagentLaunched(session="s", request="u", over=True),
         ),
         (
             event("PostToolUse", "s", tool_name="Agent", tool_use_id="u", tool_response=["another", "shape"]),
-            Launched(session="s", use="u"),
+            SubagentLaunched(session="s", request="u"),
         ),
         (
             event("PostToolUseFailure", "s", tool_name="Agent", tool_use_id="u", error="x"),
-            Failed(session="s", use="u"),
+            RequestFailed(session="s", request="u"),
         ),
-        (event("PermissionDenied", "s", tool_name="Task", tool_use_id="u"), Failed(session="s", use="u")),
-        (began("s", "a", "Plan"), Began(session="s", agent="a", kind="Plan", cwd="/")),
-        (finished("s", "a"), Finished(session="s", agent="a")),
-        (event("PreToolUse", "s", tool_name="Bash", tool_use_id="u", agent_id="a"), Other(session="s", agent="a")),
-        (event("PostToolUse", "s", tool_name="Read", tool_use_id="u"), Other(session="s")),
-        (event("PostToolUseFailure", "s", tool_name="Read", tool_use_id="u"), Other(session="s")),
-        (event("SessionEnd", "s", reason="clear"), Other()),
-        (event("SomethingNew", "s", agent_id=5, tool_input=7), Other()),
+        (event("PermissionDenied", "s", tool_name="Task", tool_use_id="u"), RequestFailed(session="s", request="u")),
+        (began("s", "a", "Plan"), SubagentStarted(session="s", agent="a", agent_type="Plan", cwd="/")),
+        (finished("s", "a"), SubagentStopped(session="s", agent="a")),
+        (
+            event("PreToolUse", "s", tool_name="Bash", tool_use_id="u", agent_id="a"),
+            OtherEvent(session="s", agent="a"),
+        ),
+        (event("PostToolUse", "s", tool_name="Read", tool_use_id="u"), OtherEvent(session="s")),
+        (event("PostToolUseFailure", "s", tool_name="Read", tool_use_id="u"), OtherEvent(session="s")),
+        (event("SessionEnd", "s", reason="clear"), OtherEvent()),
+        (event("SomethingNew", "s", agent_id=5, tool_input=7), OtherEvent()),
     ],
 )
 def test_events(what: dict[str, Any], expected: HostEvent) -> None:
@@ -94,11 +107,11 @@ def test_what_is_no_event_is_told_in_one_line(body: bytes) -> None:
 
 
 def test_an_admission_leaves_the_users_own_permissions_alone() -> None:
-    assert json.loads(ClaudeHooks().allowed()) == {}
+    assert json.loads(ClaudeHooks().allow()) == {}
 
 
 def test_a_refusal_tells_the_model_what_to_do() -> None:
-    refused = json.loads(ClaudeHooks().refused("2 of 2 places are taken, by Agent:Plan (40 MB)", never=False))
+    refused = json.loads(ClaudeHooks().refuse("2 of 2 places are taken, by Agent:Plan (40 MB)", never=False))
     specific = refused["hookSpecificOutput"]
     assert (specific["hookEventName"], specific["permissionDecision"]) == ("PreToolUse", "deny")
     reason = specific["permissionDecisionReason"]
@@ -119,18 +132,18 @@ class Book:
         self.all = Subagents(lambda one, other: one == other or {one, other} == {"s", "s2"})
 
     def admit(self, use: str, kind: str = "x", session: str = "s") -> Subagent:
-        one = self.all.wanted(Wanted(session=session, use=use, kind=kind), self.now)
-        self.all.admitted(one, 1, "", self.now)
+        one = self.all.add_request(SubagentRequested(session=session, request=use, agent_type=kind), self.now)
+        self.all.mark_admitted(one, 1, "", self.now)
         return one
 
     def link(self, use: str, agent: str, over: bool = False) -> Subagent | None:
-        return self.all.launched(Launched(session="s", use=use, agent=agent, over=over), self.now)
+        return self.all.link_agent(SubagentLaunched(session="s", request=use, agent=agent, over=over), self.now)
 
     def begin(self, agent: str, kind: str = "x", session: str = "s") -> Subagent | None:
-        return self.all.began(Began(session=session, agent=agent, kind=kind), self.now)
+        return self.all.mark_started(SubagentStarted(session=session, agent=agent, agent_type=kind), self.now)
 
     def finish(self, agent: str, session: str = "s") -> Subagent | None:
-        found = self.all.finished(Finished(session=session, agent=agent))
+        found = self.all.mark_stopped(SubagentStopped(session=session, agent=agent))
         if found is not None:
             self.all.remove(found)
         return found
@@ -159,7 +172,7 @@ def test_a_wrong_guess_is_put_right_by_the_link() -> None:
     first, second = book.admit("u1"), book.admit("u2")
     book.begin("a2")
     book.link("u2", "a2")
-    assert (first.use, first.agent, second.use, second.state) == ("u2", "a2", "u1", "admitted")
+    assert (first.request, first.agent, second.request, second.state) == ("u2", "a2", "u1", "admitted")
     book.link("u1", "a1")
     assert book.finish("a2") is first
     assert book.finish("a1") is second
@@ -231,13 +244,13 @@ def test_a_new_id_of_the_same_process_still_finds_it() -> None:
 
 def test_every_state_but_waiting_ends_by_time() -> None:
     book = Book()
-    waiting = book.all.wanted(Wanted(session="s", use="u0", kind="x"), 0.0)
+    waiting = book.all.add_request(SubagentRequested(session="s", request="u0", agent_type="x"), 0.0)
     admitted = book.admit("u1")
     assert (waiting.due(), admitted.due()) == (None, subagents.START_WITHIN)
     book.now = 5.0
     book.begin("a")
     assert book.all.next_due() == 5.0 + subagents.QUIET_FOR
-    book.all.heard_of("s", "a", 100.0)
+    book.all.note_activity("s", "a", 100.0)
     assert book.all.next_due() == 100.0 + subagents.QUIET_FOR
     assert book.all.overdue(99.0 + subagents.QUIET_FOR) == []
     assert book.all.overdue(100.0 + subagents.QUIET_FOR) == [admitted]

@@ -13,57 +13,59 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oomless.daemon.sessions.remains import Remains, _read
 
 import fake_claude
 from contained import read_roster
-from descents import CHILD, CLAUDE, ENDED, KINDS, ROOT, SERVER, SHELL, SPARED, FakeClaude, stat, table
+from descents import CHILD, CLAUDE, ENDED, KINDS, ROOT, SERVER, SHELL, SPARED, FakeClaude, NoTrees, stat, table
 from helpers import alive, wait_for, wait_gone
 from hosting import Host
-from oomless.daemon.sessions.cleanup import marked
+from oomless.daemon.sessions.cleanup import find_marked
+from oomless.daemon.sessions.leftovers import LivingDescendants, read_survival_facts
 from oomless.journal.database import Journal
 from oomless.journal.facts import ReapRow
 from oomless.journal.sessions import SessionRows
 from oomless.platform import proc
 from oomless.platform.proc import Stat
 from oomless.platform.sockets import listeners
-from oomless.processes.descent import DAEMON, OWN_SESSION, Facts, Memory, Trace, Trees, Who, judge
+from oomless.processes.descent import Descendants, Descent
+from oomless.processes.detach import DAEMON, OWN_SESSION, SurvivalFacts, detach_reasons
 from oomless.processes.forks import Births
+from oomless.processes.ids import ProcessId
 from oomless.protocol.client import Client
 
 assert sys.platform == "linux"
 
 
-# Memory
+# Descendants
 
 
 def test_a_direct_child_with_a_process_session_of_its_own_is_a_tool_shell() -> None:
-    memory = Memory(ROOT)
-    memory.look(table(CLAUDE, SERVER, SHELL, CHILD, stat(40, 1, 40)))
-    assert memory.traces == {
-        (20, 20): Trace(above=(), shell_sid=None),
-        (30, 30): Trace(above=(), shell_sid=30),
-        (31, 31): Trace(above=((30, 30),), shell_sid=30),
+    descendants = Descendants(ROOT)
+    descendants.observe(table(CLAUDE, SERVER, SHELL, CHILD, stat(40, 1, 40)))
+    assert descendants.descents == {
+        (20, 20): Descent(above=(), shell_sid=None),
+        (30, 30): Descent(above=(), shell_sid=30),
+        (31, 31): Descent(above=(ProcessId(30, 30),), shell_sid=30),
     }
 
 
 def test_who_lost_its_parent_is_remembered_with_what_it_forks_later() -> None:
-    memory = Memory(ROOT)
-    memory.look(table(CLAUDE, SHELL, CHILD))
-    memory.look(table(CLAUDE, stat(31, 1, 30)))
-    memory.look(table(stat(31, 1, 30), stat(50, 31, 50)))
-    assert memory.traces == {
-        (31, 31): Trace(above=((30, 30),), shell_sid=30),
-        (50, 50): Trace(above=((30, 30), (31, 31)), shell_sid=30),
+    descendants = Descendants(ROOT)
+    descendants.observe(table(CLAUDE, SHELL, CHILD))
+    descendants.observe(table(CLAUDE, stat(31, 1, 30)))
+    descendants.observe(table(stat(31, 1, 30), stat(50, 31, 50)))
+    assert descendants.descents == {
+        (31, 31): Descent(above=(ProcessId(30, 30),), shell_sid=30),
+        (50, 50): Descent(above=(ProcessId(30, 30), ProcessId(31, 31)), shell_sid=30),
     }
 
 
 def test_a_number_that_is_used_again_is_a_stranger() -> None:
-    memory = Memory(ROOT)
-    memory.look(table(CLAUDE, SHELL, CHILD))
+    descendants = Descendants(ROOT)
+    descendants.observe(table(CLAUDE, SHELL, CHILD))
     again = table(CLAUDE, stat(30, 1, 30, start=99), stat(31, 30, 30, start=100))
-    memory.look(again)
-    assert memory.candidates(again) == {}
+    descendants.observe(again)
+    assert descendants.living(again) == {}
 
 
 def test_what_a_root_left_whose_own_birth_was_told_of_a_moment_ago() -> None:
@@ -71,161 +73,163 @@ def test_what_a_root_left_whose_own_birth_was_told_of_a_moment_ago() -> None:
     births = Births()
     births.forked(5, 10)
     for again in (False, True):
-        memory = Memory(ROOT)
-        memory.look(table(CLAUDE), lines=births.lines())
+        descendants = Descendants(ROOT)
+        descendants.observe(table(CLAUDE), lines=births.lines())
         births.looked()
         if again:
             births.forked(5, 10)
         births.forked(10, 49)
         births.forked(49, 50)
-        memory.look(table(stat(50, 1, 50)), lines=births.lines())
-        assert set(memory.traces) == (set() if again else {(50, 50)})
+        descendants.observe(table(stat(50, 1, 50)), lines=births.lines())
+        assert set(descendants.descents) == (set() if again else {(50, 50)})
 
 
 def test_who_made_itself_a_daemon_below_a_server_that_goes_on() -> None:
     """By two forks, with or without the one in between having been seen; and what is none."""
-    memory = Memory(ROOT)
+    descendants = Descendants(ROOT)
     browser, renderer = stat(60, 20, 60), stat(61, 60, 60)
-    memory.look(table(CLAUDE, SERVER, stat(40, 20, 40), stat(41, 40, 40), browser, renderer, stat(70, 20, 5)))
-    assert memory.daemons == set()
+    descendants.observe(table(CLAUDE, SERVER, stat(40, 20, 40), stat(41, 40, 40), browser, renderer, stat(70, 20, 5)))
+    assert descendants.daemons == set()
     there = [CLAUDE, SERVER, browser, stat(61, 1, 60), stat(70, 1, 5)]
-    memory.look(table(*there, stat(41, 1, 40), stat(51, 1, 50)), lines={51: (20, 50)})
-    assert memory.daemons == {(41, 41), (51, 51)}
-    memory.look(table(SERVER, stat(41, 1, 40)))
-    assert memory.daemons == {(41, 41)}, "for good"
+    descendants.observe(table(*there, stat(41, 1, 40), stat(51, 1, 50)), lines={51: (20, 50)})
+    assert descendants.daemons == {(41, 41), (51, 51)}
+    descendants.observe(table(SERVER, stat(41, 1, 40)))
+    assert descendants.daemons == {(41, 41)}, "for good"
 
 
 @pytest.mark.parametrize("gone", [CLAUDE, SERVER])
 def test_what_a_server_that_ends_leaves_behind_is_no_daemon(gone: Stat) -> None:
-    memory = Memory(ROOT)
-    memory.look(table(CLAUDE, SERVER, stat(60, 20, 60)))
-    memory.look(table(*(one for one in (CLAUDE, SERVER) if one is not gone), stat(60, 1, 60)))
-    assert (60, 60) in memory.traces
-    assert memory.daemons == set()
+    descendants = Descendants(ROOT)
+    descendants.observe(table(CLAUDE, SERVER, stat(60, 20, 60)))
+    descendants.observe(table(*(one for one in (CLAUDE, SERVER) if one is not gone), stat(60, 1, 60)))
+    assert (60, 60) in descendants.descents
+    assert descendants.daemons == set()
 
 
 def test_a_root_that_is_another_by_now_has_no_children() -> None:
-    memory = Memory(ROOT)
-    memory.look(table(stat(10, 1, 5, start=99), stat(20, 10, 5, start=100)))
-    assert memory.traces == {}
+    descendants = Descendants(ROOT)
+    descendants.observe(table(stat(10, 1, 5, start=99), stat(20, 10, 5, start=100)))
+    assert descendants.descents == {}
 
 
 def test_a_child_older_than_its_parent_is_none() -> None:
-    memory = Memory(ROOT)
-    memory.look(table(CLAUDE, SHELL, stat(31, 30, 31, start=7), stat(20, 10, 5, start=7)))
-    assert list(memory.traces) == [(30, 30)]
+    descendants = Descendants(ROOT)
+    descendants.observe(table(CLAUDE, SHELL, stat(31, 30, 31, start=7), stat(20, 10, 5, start=7)))
+    assert list(descendants.descents) == [(30, 30)]
 
 
 def test_an_orphan_that_was_never_seen_is_known_by_the_process_session_of_its_shell() -> None:
-    memory = Memory(ROOT)
-    memory.look(table(CLAUDE, SHELL))
-    memory.look(table(CLAUDE, SHELL, stat(35, 1, 30), stat(36, 35, 30), stat(8, 1, 30)))
-    assert memory.traces[(35, 35)] == Trace(above=((30, 30),), shell_sid=30)
-    assert memory.traces[(36, 36)].shell_sid == 30
-    assert (8, 8) not in memory.traces, "it was there before the shell"
+    descendants = Descendants(ROOT)
+    descendants.observe(table(CLAUDE, SHELL))
+    descendants.observe(table(CLAUDE, SHELL, stat(35, 1, 30), stat(36, 35, 30), stat(8, 1, 30)))
+    assert descendants.descents[ProcessId(35, 35)] == Descent(above=(ProcessId(30, 30),), shell_sid=30)
+    assert descendants.descents[ProcessId(36, 36)].shell_sid == 30
+    assert (8, 8) not in descendants.descents, "it was there before the shell"
 
 
 def test_the_session_of_a_shell_that_nobody_is_in_any_more_proves_nothing() -> None:
-    memory = Memory(ROOT)
-    memory.look(table(CLAUDE, SHELL))
-    memory.look(table(CLAUDE))
-    memory.look(table(CLAUDE, stat(35, 1, 30)))
-    assert memory.traces == {}
+    descendants = Descendants(ROOT)
+    descendants.observe(table(CLAUDE, SHELL))
+    descendants.observe(table(CLAUDE))
+    descendants.observe(table(CLAUDE, stat(35, 1, 30)))
+    assert descendants.descents == {}
 
 
 def test_a_tool_shell_that_was_first_seen_before_its_setsid() -> None:
-    memory = Memory(ROOT)
-    memory.look(table(CLAUDE, stat(30, 10, 5)))
-    memory.look(table(stat(30, 1, 30), CHILD))
-    assert {trace.shell_sid for trace in memory.traces.values()} == {30}
+    descendants = Descendants(ROOT)
+    descendants.observe(table(CLAUDE, stat(30, 10, 5)))
+    descendants.observe(table(stat(30, 1, 30), CHILD))
+    assert {trace.shell_sid for trace in descendants.descents.values()} == {30}
 
 
 def test_what_is_in_a_tree_of_ours_is_no_candidate_even_when_its_shim_is_gone() -> None:
-    memory = Memory(ROOT)
+    descendants = Descendants(ROOT)
     shim = stat(32, 31, 32)
-    memory.look(table(CLAUDE, SHELL, CHILD, shim, stat(33, 32, 33)), ours={(32, 32)})
+    descendants.observe(table(CLAUDE, SHELL, CHILD, shim, stat(33, 32, 33)), governed={ProcessId(32, 32)})
     later = table(SHELL, CHILD, stat(33, 1, 33), stat(34, 33, 33))
-    memory.look(later)
-    assert set(memory.candidates(later)) == {(30, 30), (31, 31)}
+    descendants.observe(later)
+    assert set(descendants.living(later)) == {(30, 30), (31, 31)}
 
 
 def test_a_corpse_is_no_candidate() -> None:
-    memory = Memory(ROOT)
+    descendants = Descendants(ROOT)
     last = table(CLAUDE, stat(20, 10, 5, state="Z"))
-    memory.look(last)
-    assert memory.candidates(last) == {}
+    descendants.observe(last)
+    assert descendants.living(last) == {}
 
 
 # Verdicts
 
-TOP, IN, BELOW, DEEP = (30, 30), (31, 31), (32, 32), (33, 33)
-SHELL_TRACES = {
-    TOP: Trace(above=(), shell_sid=30),
-    IN: Trace(above=(TOP,), shell_sid=30),
-    BELOW: Trace(above=(TOP, IN), shell_sid=30),
-    DEEP: Trace(above=(TOP, IN, BELOW), shell_sid=30),
+TOP, IN, BELOW, DEEP = (ProcessId(pid, pid) for pid in (30, 31, 32, 33))
+SHELL_DESCENTS = {
+    TOP: Descent(above=(), shell_sid=30),
+    IN: Descent(above=(TOP,), shell_sid=30),
+    BELOW: Descent(above=(TOP, IN), shell_sid=30),
+    DEEP: Descent(above=(TOP, IN, BELOW), shell_sid=30),
 }
-SERVER_TRACES = {who: Trace(above=trace.above, shell_sid=None) for who, trace in SHELL_TRACES.items()}
+SERVER_DESCENTS = {who: Descent(above=trace.above, shell_sid=None) for who, trace in SHELL_DESCENTS.items()}
 
 
-def facts(**more: Any) -> Facts:
-    return Facts(**{"sid": 30, **more})
+def facts(**more: Any) -> SurvivalFacts:
+    return SurvivalFacts(**{"sid": 30, **more})
 
 
 @pytest.mark.parametrize(
-    ("traces", "special", "spared"),
+    ("descents", "special", "spared"),
     [
-        (SHELL_TRACES, {}, set()),
-        (SERVER_TRACES, {}, set()),
-        (SHELL_TRACES, {IN: facts(sid=31, leads=True)}, {IN, BELOW, DEEP}),
-        (SHELL_TRACES, {BELOW: facts(sid=99)}, {BELOW, DEEP}),
-        (SHELL_TRACES, {IN: facts(sid=31, leads=True, driven=True), BELOW: facts(sid=31)}, set()),
-        (SHELL_TRACES, {IN: facts(sid=31, leads=True, driven=True), DEEP: facts(sid=33)}, {DEEP}),
-        (SHELL_TRACES, {IN: facts(sid=31, driven=True, listens=True)}, {IN, BELOW, DEEP}),
-        (SERVER_TRACES, {IN: facts(sid=31, leads=True)}, set()),
-        (SHELL_TRACES, {BELOW: facts(ignores_hangup=True)}, {BELOW, DEEP}),
-        (SERVER_TRACES, {TOP: facts(ignores_hangup=True)}, {TOP, IN, BELOW, DEEP}),
-        (SHELL_TRACES, {TOP: facts(listens=True)}, {TOP, IN, BELOW, DEEP}),
-        (SHELL_TRACES, {DEEP: facts(listens=True)}, {IN, BELOW, DEEP}),
-        (SERVER_TRACES, {BELOW: facts(listens=True)}, {IN, BELOW, DEEP}),
-        (SERVER_TRACES, {TOP: facts(listens=True)}, {TOP, IN, BELOW, DEEP}),
-        (SHELL_TRACES, {BELOW: facts(protected="tmux")}, {IN, BELOW, DEEP}),
-        (SERVER_TRACES, {IN: facts(protected="Vim")}, {IN, BELOW, DEEP}),
-        (SHELL_TRACES, {TOP: facts(host=True, leads=True)}, {TOP, IN, BELOW, DEEP}),
-        (SHELL_TRACES, {IN: facts(host=True)}, set()),
+        (SHELL_DESCENTS, {}, set()),
+        (SERVER_DESCENTS, {}, set()),
+        (SHELL_DESCENTS, {IN: facts(sid=31, leads_session=True)}, {IN, BELOW, DEEP}),
+        (SHELL_DESCENTS, {BELOW: facts(sid=99)}, {BELOW, DEEP}),
+        (SHELL_DESCENTS, {IN: facts(sid=31, leads_session=True, driven=True), BELOW: facts(sid=31)}, set()),
+        (SHELL_DESCENTS, {IN: facts(sid=31, leads_session=True, driven=True), DEEP: facts(sid=33)}, {DEEP}),
+        (SHELL_DESCENTS, {IN: facts(sid=31, driven=True, listens=True)}, {IN, BELOW, DEEP}),
+        (SERVER_DESCENTS, {IN: facts(sid=31, leads_session=True)}, set()),
+        (SHELL_DESCENTS, {BELOW: facts(ignores_hangup=True)}, {BELOW, DEEP}),
+        (SERVER_DESCENTS, {TOP: facts(ignores_hangup=True)}, {TOP, IN, BELOW, DEEP}),
+        (SHELL_DESCENTS, {TOP: facts(listens=True)}, {TOP, IN, BELOW, DEEP}),
+        (SHELL_DESCENTS, {DEEP: facts(listens=True)}, {IN, BELOW, DEEP}),
+        (SERVER_DESCENTS, {BELOW: facts(listens=True)}, {IN, BELOW, DEEP}),
+        (SERVER_DESCENTS, {TOP: facts(listens=True)}, {TOP, IN, BELOW, DEEP}),
+        (SHELL_DESCENTS, {BELOW: facts(protected="tmux")}, {IN, BELOW, DEEP}),
+        (SERVER_DESCENTS, {IN: facts(protected="Vim")}, {IN, BELOW, DEEP}),
+        (SHELL_DESCENTS, {TOP: facts(host=True, leads_session=True)}, {TOP, IN, BELOW, DEEP}),
+        (SHELL_DESCENTS, {IN: facts(host=True)}, set()),
     ],
 )
-def test_who_is_spared(traces: dict[Who, Trace], special: dict[Who, Facts], spared: set[Who]) -> None:
-    found = judge(traces, {who: special.get(who, facts()) for who in traces})
+def test_who_is_spared(
+    descents: dict[ProcessId, Descent], special: dict[ProcessId, SurvivalFacts], spared: set[ProcessId]
+) -> None:
+    found = detach_reasons(descents, {who: special.get(who, facts()) for who in descents})
     assert set(found) == spared
     assert all(found.values())
 
 
 def test_each_reason_is_named() -> None:
     def why(**more: Any) -> str:
-        return judge(SHELL_TRACES, {IN: facts(**more)})[IN]
+        return detach_reasons(SHELL_DESCENTS, {IN: facts(**more)})[IN]
 
     assert why(sid=31) == OWN_SESSION
     assert why(ignores_hangup=True) == "it ignores SIGHUP (nohup)"
     assert why(listens=True) == "it listens on a port"
     assert why(protected="tmux") == "tmux is never ended"
-    server, browser = {TOP: Trace(above=(), shell_sid=None)}, {IN: Trace(above=(TOP,), shell_sid=None)}
-    assert judge(server, {TOP: facts(apart=True)}) == {TOP: OWN_SESSION}
-    assert judge(browser, {IN: facts(apart=True)}) == {}, "what a server starts goes with it"
-    assert judge(SHELL_TRACES, {IN: facts(sid=31, handler=True)}) == {}
-    below = judge(SHELL_TRACES, {IN: facts(sid=31), DEEP: facts()})
+    server, browser = {TOP: Descent(above=(), shell_sid=None)}, {IN: Descent(above=(TOP,), shell_sid=None)}
+    assert detach_reasons(server, {TOP: facts(stray_server=True)}) == {TOP: OWN_SESSION}
+    assert detach_reasons(browser, {IN: facts(stray_server=True)}) == {}, "what a server starts goes with it"
+    assert detach_reasons(SHELL_DESCENTS, {IN: facts(sid=31, crash_handler=True)}) == {}
+    below = detach_reasons(SHELL_DESCENTS, {IN: facts(sid=31), DEEP: facts()})
     assert below[DEEP] == "started by 31, which is detached"
-    above = judge(SHELL_TRACES, {IN: facts(), DEEP: facts(listens=True)})
+    above = detach_reasons(SHELL_DESCENTS, {IN: facts(), DEEP: facts(listens=True)})
     assert above[IN] == "33 below it listens on a port"
-    above = judge(SHELL_TRACES, {IN: facts(), DEEP: facts(sid=33, protected="Vim")})
+    above = detach_reasons(SHELL_DESCENTS, {IN: facts(), DEEP: facts(sid=33, protected="Vim")})
     assert above[IN] == "33 below it is never ended (Vim)"
 
 
 def test_what_a_dead_one_that_was_spared_has_started_is_spared() -> None:
-    assert set(judge(SHELL_TRACES, {BELOW: facts()}, {IN: OWN_SESSION})) == {IN, BELOW}
+    assert set(detach_reasons(SHELL_DESCENTS, {BELOW: facts()}, {IN: OWN_SESSION})) == {IN, BELOW}
 
 
-# Facts
+# SurvivalFacts
 
 
 def listens(pid: int) -> bool:
@@ -268,9 +272,9 @@ def test_a_mark_is_the_whole_id() -> None:
         try:
             found = proc.table()
             start = found[sleeper.pid].start
-            assert [one.pid for one in marked(found, ("x", f"{own}-1"), start)] == [sleeper.pid]
-            assert marked(found, (f"{own}-1",), start + 1) == []
-            assert marked(found, (own, f"{own}-", f"{own[1:]}-1", f"{own}-12"), start) == []
+            assert [one.pid for one in find_marked(found, ("x", f"{own}-1"), start)] == [sleeper.pid]
+            assert find_marked(found, (f"{own}-1",), start + 1) == []
+            assert find_marked(found, (own, f"{own}-", f"{own[1:]}-1", f"{own}-12"), start) == []
         finally:
             sleeper.kill()
 
@@ -423,7 +427,7 @@ def test_a_daemon_started_anew_remembers_what_lives(fake: Callable[..., FakeClau
 
 def test_a_browser_that_a_program_drives_is_known_by_its_pipe() -> None:
     def driven(*argv: str) -> bool:
-        return _read(stat(os.getpid(), 1, 1), argv).driven
+        return read_survival_facts(stat(os.getpid(), 1, 1), argv).driven
 
     assert driven("/usr/bin/chromium", "--headless", "--remote-debugging-pipe")
     assert not driven("/usr/bin/chromium", "https://example.org")
@@ -439,7 +443,7 @@ def test_a_server_that_left_its_hosts_process_session_is_known_by_its_marks(hous
                 try:
                     found = proc.read_stat(process.pid)
                     assert found is not None
-                    assert _read(found, ("sleep", "60")).apart is (apart and alone)
+                    assert read_survival_facts(found, ("sleep", "60")).stray_server is (apart and alone)
                 finally:
                     process.kill()
 
@@ -449,13 +453,13 @@ def test_a_crash_handler_is_no_daemon_for_others(house: Path) -> None:
         try:
             found = proc.read_stat(process.pid)
             assert found is not None
-            who, memory = (found.pid, found.start), Memory((2**22 + 1, 1))
-            memory.traces[who], memory.daemons = Trace(above=(), shell_sid=None), {who}
-            remains = Remains(memory, Trees(lambda pid: False, set))
-            assert remains.look({found.pid: found}) == {}
-            assert remains.spared == {who: DAEMON}
-            remains = Remains(memory, Trees(lambda pid: False, set))
-            remains._facts[who], remains.commands[who] = facts(sid=found.sid, handler=True), "x"
-            assert set(remains.look({found.pid: found})) == {who}
+            who, descendants = ProcessId.of(found), Descendants(ProcessId(2**22 + 1, 1))
+            descendants.descents[who], descendants.daemons = Descent(above=(), shell_sid=None), {who}
+            remains = LivingDescendants(descendants, NoTrees())
+            assert remains.classify({found.pid: found}) == {}
+            assert remains.detached == {who: DAEMON}
+            remains = LivingDescendants(descendants, NoTrees())
+            remains._facts[who], remains.commands[who] = facts(sid=found.sid, crash_handler=True), "x"
+            assert set(remains.classify({found.pid: found})) == {who}
         finally:
             process.kill()

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 import fake_claude
-from descents import CLAUDE, HOOK, SERVER, SHELL, FakeClaude, stat, table
+from descents import CLAUDE, HOOK, SERVER, SHELL, FakeClaude, NoTrees, stat, table
 from helpers import alive, run_oomless, wait_for, wait_gone
 from hosting import Host, settings
 from oomless.daemon.logs import Log
-from oomless.daemon.sessions.ancestry_store import EVERY, Keeper, Lineages
+from oomless.daemon.sessions.ancestry_store import CHECKPOINT_EVERY, AncestryCheckpoint, AncestryStore
 from oomless.daemon.sessions.leftovers import Leftovers
+from oomless.daemon.sessions.sampling import ProcessSample
 from oomless.errors import JournalError
 from oomless.journal.ancestry import LineageRows
 from oomless.journal.database import Journal
@@ -26,7 +27,9 @@ from oomless.journal.facts import LineageRow, Remembered
 from oomless.model import Identity, Leftover
 from oomless.paths import Paths
 from oomless.platform import proc
-from oomless.processes.descent import DAEMON, Memory, Trace, Trees, Who
+from oomless.processes.descent import Descendants, Descent
+from oomless.processes.detach import DAEMON
+from oomless.processes.ids import ProcessId
 
 assert sys.platform == "linux"
 
@@ -40,8 +43,8 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     opened.close()
 
 
-def lineages(journal: Journal, boot: str = BOOT) -> Lineages:
-    return Lineages(LineageRows(journal), boot, Log(-1))
+def store(journal: Journal, boot: str = BOOT) -> AncestryStore:
+    return AncestryStore(LineageRows(journal), boot, Log(-1))
 
 
 def row(pid: int = 10, boot: str = BOOT, **more: object) -> LineageRow:
@@ -78,79 +81,81 @@ class TestRows:
         journal._write("UPDATE lineages SET members = '['", ())
         with pytest.raises(JournalError, match="damaged"):
             rows.of_boot(BOOT)
-        assert lineages(journal).recall() == [], "the daemon starts without it"
+        assert store(journal).load() == [], "the daemon starts without it"
 
 
-class TestKeeper:
-    def keeper(self, journal: Journal, *memories: Memory) -> tuple[Keeper, list[float], list[Memory]]:
-        now, living = [100.0], list(memories)
-        keeper = Keeper(
-            lineages(journal), lambda: [("codex", "s", one) for one in living], lambda root: False, lambda: now[0]
+class TestCheckpoint:
+    def checkpoint(
+        self, journal: Journal, *living: Descendants
+    ) -> tuple[AncestryCheckpoint, list[float], list[Descendants]]:
+        now, alive = [100.0], list(living)
+        checkpoint = AncestryCheckpoint(
+            store(journal), lambda: [("codex", "s", one) for one in alive], lambda root: False, lambda: now[0]
         )
-        return keeper, now, living
+        return checkpoint, now, alive
 
-    def look(self, keeper: Keeper) -> None:
-        keeper.look({}, set(), {})
+    def look(self, checkpoint: AncestryCheckpoint) -> None:
+        checkpoint.observe(ProcessSample({}))
 
     def test_a_change_is_written_twice_a_minute_and_at_the_end(self, journal: Journal) -> None:
-        memory = Memory((10, 10))
-        keeper, now, _ = self.keeper(journal, memory)
-        self.look(keeper)
-        memory.look(table(CLAUDE, SERVER))
-        self.look(keeper)
+        descendants = Descendants(ProcessId(10, 10))
+        checkpoint, now, _ = self.checkpoint(journal, descendants)
+        self.look(checkpoint)
+        descendants.observe(table(CLAUDE, SERVER))
+        self.look(checkpoint)
 
-        def kept() -> set[Who]:
-            (found,) = lineages(journal).recall()
-            return set(found.memory.traces)
+        def kept() -> set[ProcessId]:
+            (found,) = store(journal).load()
+            return set(found.descendants.descents)
 
         assert kept() == set()
-        now[0] += EVERY
-        self.look(keeper)
+        now[0] += CHECKPOINT_EVERY
+        self.look(checkpoint)
         assert kept() == {(20, 20)}
-        memory.look(table(CLAUDE, SERVER, SHELL))
-        keeper.write()
+        descendants.observe(table(CLAUDE, SERVER, SHELL))
+        checkpoint.write()
         assert kept() == {(20, 20), (30, 30)}
 
     def test_nothing_is_written_where_nothing_has_changed(self, journal: Journal) -> None:
-        memory = Memory((10, 10))
-        memory.look(table(CLAUDE, SERVER))
-        keeper, _, _ = self.keeper(journal, memory)
-        keeper.write()
+        descendants = Descendants(ProcessId(10, 10))
+        descendants.observe(table(CLAUDE, SERVER))
+        checkpoint, _, _ = self.checkpoint(journal, descendants)
+        checkpoint.write()
         LineageRows(journal).forget(Identity(boot_id=BOOT, pid=10, start=10))
-        keeper.write()
-        assert lineages(journal).recall() == []
+        checkpoint.write()
+        assert store(journal).load() == []
 
     def test_who_has_died_and_left_nothing_is_forgotten(self, journal: Journal) -> None:
-        memory = Memory((10, 10))
-        keeper, _, living = self.keeper(journal, memory)
-        keeper.write()
+        descendants = Descendants(ProcessId(10, 10))
+        checkpoint, _, living = self.checkpoint(journal, descendants)
+        checkpoint.write()
         living.clear()
-        keeper.write()
-        assert lineages(journal).recall() == []
+        checkpoint.write()
+        assert store(journal).load() == []
 
     def test_what_is_in_a_governed_tree_is_not_of_it(self, journal: Journal) -> None:
-        memory = Memory((10, 10))
-        memory.look(table(CLAUDE, SERVER, SHELL), ours={(30, 30)})
-        keeper, _, _ = self.keeper(journal, memory)
-        keeper.write()
-        assert set(lineages(journal).recall()[0].memory.traces) == {(20, 20)}
+        descendants = Descendants(ProcessId(10, 10))
+        descendants.observe(table(CLAUDE, SERVER, SHELL), governed={ProcessId(30, 30)})
+        checkpoint, _, _ = self.checkpoint(journal, descendants)
+        checkpoint.write()
+        assert set(store(journal).load()[0].descendants.descents) == {(20, 20)}
 
     def test_a_servers_daemon_stays_one(self, journal: Journal) -> None:
-        memory = Memory((10, 10))
-        memory.look(table(CLAUDE, SERVER, stat(21, 20, 5)))
-        memory.daemons.add((21, 21))
-        keeper, _, _ = self.keeper(journal, memory)
-        keeper.write()
-        (found,) = lineages(journal).recall()
-        assert (found.memory.daemons, found.spared) == ({(21, 21)}, {(21, 21): DAEMON})
-        assert found.memory.traces[(21, 21)] == Trace(above=((20, 20),), shell_sid=None)
+        descendants = Descendants(ProcessId(10, 10))
+        descendants.observe(table(CLAUDE, SERVER, stat(21, 20, 5)))
+        descendants.daemons.add(ProcessId(21, 21))
+        checkpoint, _, _ = self.checkpoint(journal, descendants)
+        checkpoint.write()
+        (found,) = store(journal).load()
+        assert (found.descendants.daemons, found.detached) == ({(21, 21)}, {(21, 21): DAEMON})
+        assert found.descendants.descents[ProcessId(21, 21)] == Descent(above=(ProcessId(20, 20),), shell_sid=None)
 
 
 class TestTakingUp:
     """With this very process as what was left, so that facts about it can be read."""
 
     def leftovers(self, journal: Journal) -> Leftovers:
-        return Leftovers(Trees(lambda pid: False, set), dict, lineages(journal))
+        return Leftovers(NoTrees(), dict, store(journal))
 
     def kept(self, journal: Journal, start: int, spared: str = "it was") -> None:
         parent = os.getppid()
@@ -160,21 +165,21 @@ class TestTakingUp:
     def test_what_lives_is_told_again_as_it_was(self, journal: Journal) -> None:
         self.kept(journal, proc.start_of(os.getppid()) or 0)
         left = self.leftovers(journal)
-        (one,) = lineages(journal).recall()
-        left.take_up(one, proc.table())
+        (one,) = store(journal).load()
+        left.restore(one, proc.table())
         told = next(view for view in left.views() if view.pid == os.getppid())
         assert (told.host, told.session, told.root, told.spared, told.since) == (
             "codex", "s", 4_000_000, "it was", 7.5,
         )  # fmt: skip
-        assert left.holds((4_000_000, 4_000_000))
+        assert left.has_root(ProcessId(4_000_000, 4_000_000))
 
     def test_another_process_with_that_number_is_a_stranger(self, journal: Journal) -> None:
         self.kept(journal, (proc.start_of(os.getppid()) or 0) + 1)
         left = self.leftovers(journal)
-        (one,) = lineages(journal).recall()
-        left.take_up(one, proc.table())
+        (one,) = store(journal).load()
+        left.restore(one, proc.table())
         assert not left
-        assert lineages(journal).recall() == [], "nobody of it lives"
+        assert store(journal).load() == [], "nobody of it lives"
 
 
 # Real daemons
@@ -195,8 +200,8 @@ def fake(house: Path) -> Iterator[Callable[..., FakeClaude]]:
         one.clean()
 
 
-def told(host: Host, one: FakeClaude) -> dict[Who, Leftover]:
-    return {(left.pid, left.start): left for left in host.status().leftovers if left.root == one.process.pid}
+def told(host: Host, one: FakeClaude) -> dict[ProcessId, Leftover]:
+    return {ProcessId.of(left): left for left in host.status().leftovers if left.root == one.process.pid}
 
 
 def json_of(*words: str) -> Any:

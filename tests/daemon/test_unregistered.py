@@ -11,23 +11,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from oomless.daemon.sessions.recognition import HINTS, Recogniser
 
 import fake_claude
-from descents import ENDED, HOOK, KINDS, SPARED, FakeClaude
+from descents import ENDED, HOOK, KINDS, SPARED, FakeClaude, NoTrees
 from helpers import alive, wait_for, wait_gone
 from hosting import Host, settings
 from oomless import catalog
 from oomless.daemon.logs import Log
-from oomless.daemon.sessions import recognition
-from oomless.daemon.sessions.ancestry_store import Lineages
-from oomless.daemon.sessions.discovery import Unregistered
+from oomless.daemon.sessions import discovery
+from oomless.daemon.sessions.ancestry_store import AncestryStore
+from oomless.daemon.sessions.discovery import HINTS, DiscoveredSessions, HostRecogniser
+from oomless.daemon.sessions.sampling import ProcessSample
 from oomless.journal.ancestry import LineageRows
 from oomless.journal.database import Journal
 from oomless.model import Leftover
 from oomless.platform import proc
 from oomless.platform.fork_events import ProcEvents
-from oomless.processes.descent import DAEMON, OWN_SESSION, Trees, Who
+from oomless.processes.detach import DAEMON, OWN_SESSION
+from oomless.processes.ids import ProcessId
 
 assert sys.platform == "linux"
 
@@ -48,8 +49,8 @@ def fake(house: Path) -> Iterator[Callable[..., FakeClaude]]:
         one.clean()
 
 
-def told(host: Host, one: FakeClaude) -> dict[Who, Leftover]:
-    return {(left.pid, left.start): left for left in host.status().leftovers if left.root == one.process.pid}
+def told(host: Host, one: FakeClaude) -> dict[ProcessId, Leftover]:
+    return {ProcessId.of(left): left for left in host.status().leftovers if left.root == one.process.pid}
 
 
 def test_what_an_unregistered_session_left_is_told_within_two_seconds_and_not_ended(
@@ -200,21 +201,21 @@ def test_a_daemon_that_a_server_started_for_others_too_is_spared(fake: Callable[
 def test_a_registered_one_that_has_just_died_is_not_taken_for_another(tmp_path: Path) -> None:
     """Its process is still in the table until its parent has waited for it."""
     process = named(tmp_path, "claude")
-    who = (process.pid, proc.start_of(process.pid) or 0)
+    who = ProcessId(process.pid, proc.start_of(process.pid) or 0)
     registered = {who: "claude-code"}
     journal = Journal.open(str(tmp_path / "journal.db"))
 
     async def run() -> None:
-        trees = Trees(lambda pid: False, set)
-        kept = Lineages(LineageRows(journal), "b", Log(-1))
-        watching = Unregistered(trees, lambda: registered, lambda: None, Log(-1), kept)
-        assert wait_for(lambda: who in Recogniser().look(proc.table()), 5)
-        watching.look(proc.table(), set(), {})
+        trees = NoTrees()
+        kept = AncestryStore(LineageRows(journal), "b", Log(-1))
+        watching = DiscoveredSessions(trees, lambda: registered, lambda: None, Log(-1), kept)
+        assert wait_for(lambda: who in HostRecogniser().recognise(proc.table()), 5)
+        watching.observe(ProcessSample(proc.table()))
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         registered.clear()
-        watching.look(proc.table(), set(), {})
-        assert who not in watching._watched
+        watching.observe(ProcessSample(proc.table()))
+        assert who not in watching._sessions
         watching.stop()
 
     try:
@@ -246,22 +247,22 @@ def test_a_process_becomes_a_host_by_exec_and_ceases_to_be_one(tmp_path: Path) -
     script = tmp_path / "claude"
     script.write_text("import os; print(flush=True); os.read(0, 3); os.execvp('cat', ['cat'])")
     line = f'read x; exec "{sys.executable}" -I -S "{script}"'
-    recogniser = Recogniser()
+    recogniser = HostRecogniser()
     with subprocess.Popen(["sh", "-c", line], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        who = (process.pid, proc.start_of(process.pid) or 0)
+        who = ProcessId(process.pid, proc.start_of(process.pid) or 0)
         for _ in range(3):  # long known as what it is not
-            assert who not in recogniser.look(proc.table())
+            assert who not in recogniser.recognise(proc.table())
         process.stdin.write(b"go\n")
         process.stdin.flush()
         process.stdout.readline()
-        assert recogniser.look(proc.table())[who] == "claude-code"
-        assert recogniser.look(proc.table())[who] == "claude-code"
+        assert recogniser.recognise(proc.table())[who] == "claude-code"
+        assert recogniser.recognise(proc.table())[who] == "claude-code"
         process.stdin.write(b"on\nback\n")
         process.stdin.flush()
         assert process.stdout.readline() == b"back\n"
-        assert who not in recogniser.look(proc.table(), {process.pid})
+        assert who not in recogniser.recognise(proc.table(), {process.pid})
         process.stdin.close()
         process.wait(10)
 
@@ -270,23 +271,23 @@ def test_one_that_is_seen_often_before_it_becomes_a_host_under_the_same_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever asks for the status asks for a look, and a tree's root is a fork of ours until it is let go."""
-    monkeypatch.setattr(recognition, "YOUNG", 60.0)
+    monkeypatch.setattr(discovery, "YOUNG", 60.0)
     code = "import os, sys; os.read(0, 1); os.execv(sys.executable, ['claude', '-I', '-S', '-c', 'input(print(1))'])"
     command = [sys.executable, "-I", "-S", "-c", code]
-    recogniser = Recogniser()
+    recogniser = HostRecogniser()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        who = (process.pid, proc.start_of(process.pid) or 0)
+        who = ProcessId(process.pid, proc.start_of(process.pid) or 0)
         assert wait_for(lambda: code in proc.cmdline(process.pid), 10)
         for _ in range(5):
-            assert who not in recogniser.look(proc.table())
+            assert who not in recogniser.recognise(proc.table())
         before = recorded(process.pid).comm
         process.stdin.write(b"x")
         process.stdin.flush()
         process.stdout.readline()
         assert recorded(process.pid).comm == before
-        assert recogniser.look(proc.table())[who] == "claude-code"
+        assert recogniser.recognise(proc.table())[who] == "claude-code"
         process.stdin.close()
         process.wait(10)
 
@@ -294,27 +295,27 @@ def test_one_that_is_seen_often_before_it_becomes_a_host_under_the_same_name(
 def test_a_host_that_is_dead_and_not_waited_for_stays_one(tmp_path: Path) -> None:
     """Else what it left would be forgotten in the very look after its death."""
     process = named(tmp_path, "claude")
-    recogniser = Recogniser()
-    who = (process.pid, proc.start_of(process.pid) or 0)
+    recogniser = HostRecogniser()
+    who = ProcessId(process.pid, proc.start_of(process.pid) or 0)
     try:
-        assert wait_for(lambda: who in recogniser.look(proc.table()), 5)
+        assert wait_for(lambda: who in recogniser.recognise(proc.table()), 5)
         process.kill()
         assert os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT) is not None
-        assert who in recogniser.look(proc.table())
+        assert who in recogniser.recognise(proc.table())
     finally:
         process.kill()
         process.communicate(timeout=10)
 
 
 def test_a_host_that_is_ending_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its arguments go with its memory, before it is dead."""
+    """Its arguments go with its descendants, before it is dead."""
     process = named(tmp_path, "claude")
-    recogniser = Recogniser()
-    who = (process.pid, proc.start_of(process.pid) or 0)
+    recogniser = HostRecogniser()
+    who = ProcessId(process.pid, proc.start_of(process.pid) or 0)
     try:
-        assert wait_for(lambda: who in recogniser.look(proc.table()), 5)
+        assert wait_for(lambda: who in recogniser.recognise(proc.table()), 5)
         monkeypatch.setattr(proc, "read_file", lambda path: b"")
-        assert who in recogniser.look({process.pid: recorded(process.pid)}, {process.pid})
+        assert who in recogniser.recognise({process.pid: recorded(process.pid)}, {process.pid})
     finally:
         monkeypatch.undo()
         process.communicate(timeout=10)
@@ -328,7 +329,7 @@ def test_another_users_host_is_not_watched(tmp_path: Path, monkeypatch: pytest.M
     process = named(tmp_path, "claude")
     try:
         monkeypatch.setattr(os, "geteuid", lambda: 12345)
-        assert process.pid not in {pid for pid, _ in Recogniser().look(proc.table())}
+        assert process.pid not in {pid for pid, _ in HostRecogniser().recognise(proc.table())}
     finally:
         monkeypatch.undo()
         process.communicate(timeout=10)

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from oomless.daemon.sessions.detached import Spared
 
 from helpers import run_oomless, wait_for, wait_gone
 from oomless.contain import ending
 from oomless.contain.sweep import Sweep
 from oomless.daemon.core import ended_view
+from oomless.daemon.sessions.leftovers import DetachedFromTrees
 from oomless.daemon.trees.tree import Tree
 from oomless.hosts.claude_code import prefix
 from oomless.journal.facts import TreeIntent, TreeRow
@@ -141,12 +141,12 @@ def test_journals_of_earlier_versions_are_shown_masked(kind: str) -> None:
     for view in (Tree(intent, "").view(), ended_view(TreeRow(intent=intent, rung="subreaper", ended_at=1.0))):
         assert view.name == f"x --token {MASK}"
         assert view.command == ("x", "--token", MASK)
-    spared = Spared()
+    spared = DetachedFromTrees()
     here = proc.read_stat(os.getpid())
     assert here is not None
     row = Survivor(pid=here.pid, start=here.start, command=f"x --token {SECRET}", why="")
     spared.add(intent, (row,), 0.0)
-    assert [one.command for one in spared.now()] == [f"x --token {MASK}"]
+    assert [one.command for one in spared.living()] == [f"x --token {MASK}"]
 
 
 def test_the_name_that_somebody_gave_stays() -> None:

@@ -15,7 +15,8 @@ from contained import read_roster
 from helpers import wait_for, wait_gone
 from oomless.platform import proc
 from oomless.platform.proc import Stat
-from oomless.processes.descent import OWN_SESSION, Who
+from oomless.processes.detach import OWN_SESSION
+from oomless.processes.ids import ProcessId
 
 
 def stat(pid: int, ppid: int, sid: int, start: int = 0, state: str = "S") -> Stat:
@@ -41,7 +42,7 @@ SHELL = stat(30, 10, 30)
 CHILD = stat(31, 30, 30)
 
 
-ROOT: Who = (10, 10)
+ROOT = ProcessId(10, 10)
 
 
 HOOK = f"exec {shlex.quote(sys.executable)} -m oomless hook claude-code session-start"
@@ -76,6 +77,22 @@ BELOW_OF = {
 }
 
 
+class NoTrees:
+    """``GovernedTrees`` where nothing is governed."""
+
+    def any_open(self) -> bool:
+        return False
+
+    def holds(self, pid: int) -> bool:
+        return False
+
+    def innermost(self, pid: int) -> str | None:
+        return None
+
+    def roots(self) -> set[ProcessId]:
+        return set()
+
+
 class FakeClaude:
     """One session of the fake host, its kinds all there and registered. ``who`` are its processes by kind. Its id is
     nobody else's: also other runs of these tests look for its mark."""
@@ -104,8 +121,8 @@ class FakeClaude:
         assert wait_for(lambda: expected <= set(self.who), 30), expected - set(self.who)
 
     @property
-    def who(self) -> dict[str, Who]:
-        return read_roster(self.roster)
+    def who(self) -> dict[str, ProcessId]:
+        return {kind: ProcessId(*pair) for kind, pair in read_roster(self.roster).items()}
 
     def _answer(self) -> None:
         assert self.process.stdout is not None

@@ -10,14 +10,15 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from oomless.daemon.sessions.fork_tracker import BirthWatch
 
 from descents import CHILD, CLAUDE, ROOT, SERVER, SHELL, stat, table
 from helpers import wait_for
-from oomless.daemon.sessions import fork_tracker
+from oomless.daemon.sessions import sampling
+from oomless.daemon.sessions.sampling import ForkTracker
 from oomless.platform.fork_events import Event, ProcEvents, parse
-from oomless.processes.descent import Memory, Trace
+from oomless.processes.descent import Descendants, Descent
 from oomless.processes.forks import DEEPEST, Births
+from oomless.processes.ids import ProcessId
 
 assert sys.platform == "linux"
 
@@ -112,47 +113,49 @@ def test_a_line_is_bounded_and_lost_events_end_all() -> None:
 
 
 def test_whose_parent_came_and_went_is_known_by_its_line() -> None:
-    memory = Memory(ROOT)
-    memory.look(table(CLAUDE))
-    memory.look(table(CLAUDE, stat(40, 1, 39)), lines={39: (10,), 40: (10, 39)})
-    assert memory.traces == {(40, 40): Trace(above=((39, 0),), shell_sid=39)}
+    descendants = Descendants(ROOT)
+    descendants.observe(table(CLAUDE))
+    descendants.observe(table(CLAUDE, stat(40, 1, 39)), lines={39: (10,), 40: (10, 39)})
+    assert descendants.descents == {(40, 40): Descent(above=(ProcessId(39, 0),), shell_sid=39)}
 
 
 def test_a_detached_job_of_a_shell_that_is_gone_is_not_its_mate() -> None:
-    memory = Memory(ROOT)
-    memory.look(table(CLAUDE))
-    memory.look(table(CLAUDE, stat(41, 1, 41)), lines={41: (10, 39)})
-    assert memory.traces[(41, 41)] == Trace(above=((39, 0),), shell_sid=39)
+    descendants = Descendants(ROOT)
+    descendants.observe(table(CLAUDE))
+    descendants.observe(table(CLAUDE, stat(41, 1, 41)), lines={41: (10, 39)})
+    assert descendants.descents[ProcessId(41, 41)] == Descent(above=(ProcessId(39, 0),), shell_sid=39)
 
 
 def test_in_the_sessions_own_process_session_a_parent_that_is_gone_was_no_shell() -> None:
-    memory = Memory(ROOT)
-    memory.look(table(CLAUDE))
-    memory.look(table(CLAUDE, stat(41, 1, 5)), lines={41: (10, 39)})
-    assert memory.traces[(41, 41)] == Trace(above=((39, 0),), shell_sid=None)
+    descendants = Descendants(ROOT)
+    descendants.observe(table(CLAUDE))
+    descendants.observe(table(CLAUDE, stat(41, 1, 5)), lines={41: (10, 39)})
+    assert descendants.descents[ProcessId(41, 41)] == Descent(above=(ProcessId(39, 0),), shell_sid=None)
 
 
 def test_a_line_goes_up_to_the_nearest_that_is_known() -> None:
-    memory = Memory(ROOT)
-    memory.look(table(CLAUDE, SERVER, SHELL, CHILD))
-    memory.look(table(CLAUDE, SERVER, SHELL, stat(41, 1, 30)), lines={40: (31,), 41: (31, 40)})
-    assert memory.traces[(41, 41)] == Trace(above=((30, 30), (31, 31), (40, 0)), shell_sid=30)
+    descendants = Descendants(ROOT)
+    descendants.observe(table(CLAUDE, SERVER, SHELL, CHILD))
+    descendants.observe(table(CLAUDE, SERVER, SHELL, stat(41, 1, 30)), lines={40: (31,), 41: (31, 40)})
+    assert descendants.descents[ProcessId(41, 41)] == Descent(
+        above=(ProcessId(30, 30), ProcessId(31, 31), ProcessId(40, 0)), shell_sid=30
+    )
 
 
 def test_a_line_to_a_stranger_or_to_a_number_used_again_proves_nothing() -> None:
-    memory = Memory(ROOT)
-    memory.look(table(CLAUDE, SERVER))
-    memory.look(table(CLAUDE, stat(41, 1, 5)), lines={20: (77,), 41: (20,)})
-    assert memory.traces == {}
-    memory.look(table(stat(10, 77, 5, start=50), stat(42, 1, 5, start=60)), lines={10: (77,), 42: (10,)})
-    assert memory.traces == {}
+    descendants = Descendants(ROOT)
+    descendants.observe(table(CLAUDE, SERVER))
+    descendants.observe(table(CLAUDE, stat(41, 1, 5)), lines={20: (77,), 41: (20,)})
+    assert descendants.descents == {}
+    descendants.observe(table(stat(10, 77, 5, start=50), stat(42, 1, 5, start=60)), lines={10: (77,), 42: (10,)})
+    assert descendants.descents == {}
 
 
 def test_what_was_born_and_orphaned_just_before_the_death_is_known() -> None:
-    memory = Memory(ROOT)
-    memory.look(table(CLAUDE))
-    memory.look(table(stat(41, 1, 5)), lines={41: (10, 39)})
-    assert (41, 41) in memory.traces
+    descendants = Descendants(ROOT)
+    descendants.observe(table(CLAUDE))
+    descendants.observe(table(stat(41, 1, 5)), lines={41: (10, 39)})
+    assert (41, 41) in descendants.descents
 
 
 # When it listens
@@ -176,11 +179,11 @@ class Source:
         self.closed = True
 
 
-def with_watch(body: Callable[[BirthWatch, Source, list[str]], None]) -> None:
+def with_watch(body: Callable[[ForkTracker, Source, list[str]], None]) -> None:
     source, resynced = Source(), []
 
     async def run() -> None:
-        watch = BirthWatch(lambda: resynced.append("now"), lambda: source)  # type: ignore[arg-type, return-value]
+        watch = ForkTracker(lambda: resynced.append("now"), lambda: source)  # type: ignore[arg-type, return-value]
         body(watch, source, resynced)
         watch.close()
 
@@ -192,16 +195,16 @@ def with_watch(body: Callable[[BirthWatch, Source, list[str]], None]) -> None:
 
 
 def test_it_listens_only_when_wanted_and_tells_lines_and_execs() -> None:
-    def body(watch: BirthWatch, source: Source, _: list[str]) -> None:
+    def body(watch: ForkTracker, source: Source, _: list[str]) -> None:
         assert not watch.listening
         assert watch.drain() == ({}, set())
-        watch.want(True)
+        watch.listen(True)
         assert watch.listening
         source.batches.append(([Event("fork", 30, 10), Event("exec", 30), Event("exit", 31)], False))
         assert watch.drain() == ({30: (10,)}, {30})
-        watch.looked()
+        watch.mark_sampled()
         assert watch.drain()[1] == set()
-        watch.want(False)
+        watch.listen(False)
         assert source.closed
         assert not watch.listening
 
@@ -209,12 +212,12 @@ def test_it_listens_only_when_wanted_and_tells_lines_and_execs() -> None:
 
 
 def test_lost_events_are_answered_by_a_look() -> None:
-    def body(watch: BirthWatch, source: Source, resynced: list[str]) -> None:
-        watch.want(True)
+    def body(watch: ForkTracker, source: Source, resynced: list[str]) -> None:
+        watch.listen(True)
         source.batches += [([Event("fork", 30, 10)], False), ([], True)]
-        watch._take()
+        watch._read_events()
         assert resynced == []
-        watch._take()
+        watch._read_events()
         assert resynced == ["now"]
         assert watch.drain()[0] == {}
         assert watch.listening
@@ -223,19 +226,19 @@ def test_lost_events_are_answered_by_a_look() -> None:
 
 
 def test_too_many_events_and_it_stops_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    def body(watch: BirthWatch, source: Source, _: list[str]) -> None:
-        watch.want(True)
+    def body(watch: ForkTracker, source: Source, _: list[str]) -> None:
+        watch.listen(True)
         source.batches += [([Event("exit", 30)] * 500, False), ([Event("exit", 30)], False)]
-        watch._take()
+        watch._read_events()
         assert watch.listening
-        watch._take()
+        watch._read_events()
         assert not watch.listening
         assert source.closed
-        watch.want(True)
+        watch.listen(True)
         assert not watch.listening
-        monkeypatch.setattr(fork_tracker, "AGAIN_AFTER", 0.0)
+        monkeypatch.setattr(sampling, "LISTEN_AGAIN_AFTER", 0.0)
         watch._not_before = 0.0
-        watch.want(True)
+        watch.listen(True)
         assert watch.listening
 
     with_watch(body)

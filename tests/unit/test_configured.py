@@ -7,21 +7,22 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import cast
 
 import pytest
-from oomless.daemon.sessions.remains import Remains
 
+from descents import NoTrees
 from helpers import wait_for
 from oomless.census.attribution import Attributed
 from oomless.census.daemon_facts import DaemonFacts
 from oomless.census.snapshot import Snapshot
+from oomless.daemon.sessions.leftovers import LivingDescendants
 from oomless.hosts import mcp_configs
 from oomless.hosts.mcp_configs import Reader
 from oomless.hosts.mcp_entries import Configured, Entries
 from oomless.model import Leftover
 from oomless.platform import proc
-from oomless.processes.descent import Memory, Trace, Trees
+from oomless.processes.descent import Descendants, Descent
+from oomless.processes.ids import ProcessId
 from snapshots import GONE, HELD, INIT, SERVER_MARKS, TOOL_MARKS, by_pid, row, settle, snapshot
 
 NODE = ("node", "/srv/index.js", "--fast")
@@ -275,9 +276,9 @@ class TestTheDaemon:
         (tmp_path / ".claude.json").write_text(json.dumps({"mcpServers": servers}))
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
-        remains = Remains(Memory((2**22 + 1, 1)), cast(Trees, None))
-        assert remains._of_settings(NODE) == "its entry mine in ~/.claude.json starts it with nohup"
-        assert remains._of_settings(("node", "other.js")) == ""
+        remains = LivingDescendants(Descendants(ProcessId(2**22 + 1, 1)), NoTrees())
+        assert remains._persist_reason(NODE) == "its entry mine in ~/.claude.json starts it with nohup"
+        assert remains._persist_reason(("node", "other.js")) == ""
 
     def test_and_is_not_ended(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         servers = {"mine": {"command": "nohup", "args": ["sleep", "61"]}}
@@ -291,9 +292,9 @@ class TestTheDaemon:
                     assert wait_for(functools.partial(runs, process.pid, command), 10)
                     found = proc.read_stat(process.pid)
                     assert found is not None
-                    memory = Memory((2**22 + 1, 1))
-                    memory.traces[found.pid, found.start] = Trace(above=(), shell_sid=None)
-                    remains = Remains(memory, Trees(lambda pid: False, set))
-                    assert bool(remains.look({found.pid: found})) is not spared
+                    descendants = Descendants(ProcessId(2**22 + 1, 1))
+                    descendants.descents[ProcessId.of(found)] = Descent(above=(), shell_sid=None)
+                    remains = LivingDescendants(descendants, NoTrees())
+                    assert bool(remains.classify({found.pid: found})) is not spared
                 finally:
                     process.kill()

@@ -16,7 +16,7 @@ from oomless.census.daemon_facts import DaemonFacts
 from oomless.census.findings import Scene, findings
 from oomless.census.findings.history import LEAST_POINTS, fit
 from oomless.census.findings.unowned import NAMED_BYTES, UNKNOWN_BYTES
-from oomless.daemon.sessions.growth import KEPT, Growth
+from oomless.daemon.sessions.growth import KEPT_POINTS, SessionGrowth
 from oomless.model import Identity, IdleProcess, LiveSession, MachineMemory, MemoryUse, SubagentEnd
 from oomless.platform.linux import Linux
 from oomless.reports.look import daemon_facts
@@ -128,20 +128,24 @@ class TestKeeping:
     WHO = Identity(boot_id="b", pid=7, start=70)
 
     def test_bounded_and_numbered(self) -> None:
-        growth = Growth(lambda who: who.pid * MB)
-        for _ in range(KEPT + 3):
-            growth.ended(self.WHO)
-        kept = growth.of(self.WHO)
-        assert (len(kept), kept[0].ended, kept[-1]) == (KEPT, 4, SubagentEnd(ended=KEPT + 3, private_bytes=7 * MB))
+        growth = SessionGrowth(lambda who: who.pid * MB)
+        for _ in range(KEPT_POINTS + 3):
+            growth.record_end(self.WHO)
+        kept = growth.points_of(self.WHO)
+        assert (len(kept), kept[0].ended, kept[-1]) == (
+            KEPT_POINTS,
+            4,
+            SubagentEnd(ended=KEPT_POINTS + 3, private_bytes=7 * MB),
+        )
         growth.forget(self.WHO)
-        assert growth.of(self.WHO) == ()
+        assert growth.points_of(self.WHO) == ()
 
     def test_an_end_that_could_not_be_weighed_counts(self) -> None:
         sizes = iter((None, 5))
-        growth = Growth(lambda who: next(sizes))
-        growth.ended(self.WHO)
-        growth.ended(self.WHO)
-        assert growth.of(self.WHO) == (SubagentEnd(ended=2, private_bytes=5),)
+        growth = SessionGrowth(lambda who: next(sizes))
+        growth.record_end(self.WHO)
+        growth.record_end(self.WHO)
+        assert growth.points_of(self.WHO) == (SubagentEnd(ended=2, private_bytes=5),)
 
     def test_another_process_with_that_number_is_not_weighed(self) -> None:
         linux = Linux()

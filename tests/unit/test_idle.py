@@ -15,18 +15,20 @@ from descents import HOOK, FakeClaude
 from helpers import alive, wait_for
 from hosting import Host
 from oomless.census.daemon_facts import DaemonFacts, OpenTree
-from oomless.daemon.sessions.idle import MINUTE, PER_MINUTE, IdleWatch
+from oomless.daemon.sessions.idle import MINUTE, PER_MINUTE, IdleTracker
+from oomless.daemon.sessions.sampling import ProcessSample
 from oomless.model import IdleProcess, Leftover
 from oomless.platform.proc import Stat
-from oomless.processes.descent import Memory, Who
+from oomless.processes.descent import Descendants
+from oomless.processes.ids import ProcessId
 from oomless.protocol.reap_views import INCLUDABLE, PROVEN
 from oomless.reports.look import daemon_facts
 from snapshots import FLOW, HELD, INIT, NPM, NPX, row, settle, snapshot, words
 
 assert sys.platform == "linux"
 
-CLAUDE: Who = (10, 10)
-MEMORY = f"node {NPX}/node_modules/.bin/mcp-server-memory"
+CLAUDE = ProcessId(10, 10)
+MEMORY = f"node {NPX}/node_modules/.bin/mcp-server-descendants"
 
 
 def stat(pid: int, ppid: int, sid: int = 5, cpu: int = 0, start: int = 0) -> Stat:
@@ -41,16 +43,16 @@ class Watched:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.memory = Memory(CLAUDE)
-        self.living = [self.memory]
-        self.watch = IdleWatch(lambda: self.living, lambda: self.now)
+        self.descendants = Descendants(CLAUDE)
+        self.living = [self.descendants]
+        self.watch = IdleTracker(lambda: self.living, lambda: self.now)
 
     def look(self, *stats: Stat, after: float = 0.0) -> dict[int, tuple[float, float]]:
         """Seconds and CPU seconds by pid."""
         self.now += after
         table = {one.pid: one for one in (stat(10, 1), *stats)}
-        self.memory.look(table)
-        self.watch.look(table, set(), {})
+        self.descendants.observe(table)
+        self.watch.observe(ProcessSample(table))
         return {one.pid: (one.seconds, one.cpu_seconds) for one in self.watch.views()}
 
 
@@ -109,7 +111,7 @@ class TestWatching:
         one.look(stat(20, 10), stat(22, 10))
         corpse, stranger = stat(20, 10), stat(22, 10, start=99)
         corpse.state = "Z"
-        one.watch.look({20: corpse, 22: stranger}, set(), {})
+        one.watch.observe(ProcessSample({20: corpse, 22: stranger}))
         assert one.watch.views() == ()
 
     def test_of_a_session_that_is_gone_nothing_is_kept(self) -> None:
@@ -133,7 +135,7 @@ class TestVerdict:
         INIT,
         row(100, 1, "claude"),
         row(101, 100, NPM),
-        row(102, 101, "sh -c mcp-server-memory"),
+        row(102, 101, "sh -c mcp-server-descendants"),
         row(103, 102, MEMORY),
     )
 
@@ -216,8 +218,8 @@ def test_the_daemon_watches_the_servers_of_real_sessions(sessions: Callable[...,
     one = sessions("one", "server", "launcher", "background", hook=hook)
     who = one.who
 
-    def seconds() -> dict[Who, float]:
-        return {(idle.pid, idle.start): idle.seconds for idle in host.status().idle}
+    def seconds() -> dict[ProcessId, float]:
+        return {ProcessId.of(idle): idle.seconds for idle in host.status().idle}
 
     servers = {who[kind] for kind in ("server", "launcher", "launched")}
     assert wait_for(lambda: servers <= seconds().keys(), 5.0)
@@ -237,16 +239,16 @@ def test_a_reader_of_proc_sees_the_work_of_a_real_process() -> None:
     busy = subprocess.Popen([sys.executable, "-I", "-S", "-c", "while True: pass"])
     try:
         now = 0.0
-        memory = Memory((busy.pid, 1))
-        watch = IdleWatch(lambda: [memory], lambda: now)
+        descendants = Descendants(ProcessId(busy.pid, 1))
+        watch = IdleTracker(lambda: [descendants], lambda: now)
         own = proc.read_stat(busy.pid)
         assert own is not None
-        memory = Memory((own.ppid, proc.start_of(own.ppid) or 0))
+        descendants = Descendants(ProcessId(own.ppid, proc.start_of(own.ppid) or 0))
 
         def idle(stats: Iterable[Stat]) -> float:
             table = {one.pid: one for one in stats}
-            memory.look(table)
-            watch.look(table, set(), {})
+            descendants.observe(table)
+            watch.observe(ProcessSample(table))
             return {one.pid: one.seconds for one in watch.views()}[busy.pid]
 
         def looked() -> float:
