@@ -8,10 +8,9 @@ descendants are leftovers is decided in ``detach.py``. Standard library only.
 from __future__ import annotations
 
 import sys
+from typing import NamedTuple
 
 assert sys.platform == "linux"
-
-from typing import NamedTuple
 
 from oomless.processes.ids import ProcessId
 

@@ -11,7 +11,10 @@ Standard library only.
 
 from __future__ import annotations
 
+import sys
 from typing import NamedTuple
+
+assert sys.platform == "linux"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
