@@ -30,7 +30,7 @@ import msgspec
 from oomless.engines.capture import Stdio
 from oomless.engines.launch import Order, Shim, check_folder, conclude, not_started, spawn_shim
 from oomless.errors import CommandNotFound, NotRunnable, StateUnwritable, UsageError
-from oomless.model import ExitRecord, FootprintSource, Status
+from oomless.model import ExitRecord, FootprintSource, Status, TreeKind
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.protocol import wire
@@ -184,9 +184,9 @@ class Governor:
         self._report()
         request = wire.Lease(
             v=wire.VERSION,
-            kind="slot",
+            kind=TreeKind.SLOT,
             name=name,
-            klass=klass,
+            class_name=klass,
             cwd=os.getcwd(),
             need=_size(memory, "memory"),
             wait=_seconds(wait, "wait"),

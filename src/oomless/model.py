@@ -10,6 +10,7 @@ same fields by hand, and ``tests/test_contract.py`` checks that both agree.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Literal
 
 import msgspec
@@ -17,6 +18,54 @@ import msgspec
 #: ``pss+anon``: of processes whose PSS is not ours to read, their anonymous memory.
 FootprintSource = Literal["cgroup", "pss", "pss+anon", "phys_footprint", "rss", "listing"]
 Status = Literal["done", "failed", "refused", "killed", "timeout"]
+
+
+class TreeKind(StrEnum):
+    """``tree``: started by ``run``, a batch or ``Governor``. ``slot``: a reservation without processes. ``shell`` and
+    ``server``: a tool shell or an MCP server of a host's session."""
+
+    TREE = "tree"
+    SLOT = "slot"
+    SHELL = "shell"
+    SERVER = "server"
+
+    @property
+    def takes_place(self) -> bool:
+        """Whether it counts under ``max_parallel_subagents`` and the bounds of its group, and may be kept waiting."""
+        return self in (TreeKind.TREE, TreeKind.SLOT)
+
+    @property
+    def has_session(self) -> bool:
+        """Whether it belongs to a host's session and ends with it."""
+        return self in (TreeKind.SHELL, TreeKind.SERVER)
+
+    @property
+    def has_processes(self) -> bool:
+        return self is not TreeKind.SLOT
+
+    @property
+    def may_be_victim(self) -> bool:
+        """Whether it may be killed for the sake of other trees."""
+        return self is TreeKind.TREE
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request asks for, and what an open tree was given.
+
+    ``class_name`` names a class of the settings. ``need``: bytes to reserve (None: an estimate is reserved).
+    ``limit``: bytes that it may not exceed. ``processes``: how many it may have. ``parent``: the governed tree that
+    it is nested in. ``group`` with ``group_budget`` (bytes) and ``group_parallel`` (places) bounds a batch or project
+    as a whole."""
+
+    name: str
+    class_name: str | None = msgspec.field(default=None, name="klass")
+    need: int | None = None
+    limit: int | None = None
+    processes: int | None = None
+    parent: str | None = None
+    group: str | None = None
+    group_budget: int | None = None
+    group_parallel: int | None = None
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):

@@ -321,7 +321,7 @@ def test_who_waits_is_shown_with_the_reason(host: Host) -> None:
     assert wait_for(lambda: states(host) == (1, 1), 10)
     view = host.status()
     running, waiting = view.trees
-    assert (running.name, running.klass, running.owner) == ("Agent:Plan", "subagent", "claude-code s")
+    assert (running.name, running.class_name, running.owner) == ("Agent:Plan", "subagent", "claude-code s")
     assert running.reserved_bytes == view.held_bytes == hook_gate.PRIOR
     assert (waiting.name, waiting.owner) == ("Agent:general-purpose", "claude-code s")
     assert waiting.reason == "1 of 1 places are taken, by Agent:Plan (40 MB)"
@@ -437,7 +437,7 @@ def test_a_projects_file_tightens_and_a_broken_one_is_passed_over(host: Host, ho
     assert host.tell(wanted("s", "u3")).decision is None
     (project / "oomless.toml").write_text("max_parallel_subagents = 'many'\n")
     assert host.tell({**wanted("s", "u4"), "cwd": str(project)}).decision is None
-    assert "settings are passed over" in Path(host.paths.log).read_text()
+    assert "settings are ignored" in Path(host.paths.log).read_text()
 
 
 def test_one_inside_another_shares_its_place(host: Host) -> None:

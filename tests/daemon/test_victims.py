@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import run_oomless, wait_for, wait_gone
-from oomless.admission import Admit, Ask, Configure, End, Observe, Policy, Use, initial, step
+from oomless.admission import Admit, Ask, Configure, End, Observe, Policy, Restore, Use, initial, step
 from oomless.admission.victims import (
     BACK_OFF,
     DIES_WITHIN,
@@ -38,11 +38,11 @@ from oomless.admission.victims import (
 from oomless.cli.status_view import headline
 from oomless.config import MarkSettings, Settings, Watched
 from oomless.daemon.trees.admission_gate import Gate
-from oomless.daemon.trees.intents import restore_of
-from oomless.daemon.trees.limits import policy
+from oomless.daemon.trees.limits import policy_of
+from oomless.daemon.trees.tree import Tree
 from oomless.daemon.trees.victims import belongs, budgets
 from oomless.journal.facts import TreeIntent
-from oomless.model import Identity
+from oomless.model import Identity, Terms, TreeKind
 from oomless.paths import Paths
 from oomless.platform import current, proc
 from oomless.protocol import spawn
@@ -267,8 +267,8 @@ def test_a_victim_may_be_ended_and_is_needed(rows: list[tuple[int, int, bool, bo
 # -- the mark of admission -------------------------------------------------------------------------------------
 
 
-def ask(id: str, need: int) -> Ask:
-    return Ask(id=id, name=id, declared=need, at=0.0)
+def ask(id: str, need: int, **terms: Any) -> Ask:
+    return Ask(id=id, terms=Terms(name=id, need=need, **terms), at=0.0)
 
 
 def test_nothing_starts_above_the_mark_until_it_is_left_well_behind() -> None:
@@ -299,9 +299,9 @@ def test_without_a_budget_there_is_no_mark() -> None:
 
 
 def test_the_settings_marks_are_the_policys() -> None:
-    found = policy(Settings(budget=1000, marks=MarkSettings(admit=0.7)), GB)
+    found = policy_of(Settings(budget=1000, marks=MarkSettings(admit=0.7)), GB)
     assert found.admit_mark == 0.7
-    assert policy(Settings(), GB).admit_mark == 0.8
+    assert policy_of(Settings(), GB).admit_mark == 0.8
 
 
 # -- real trees ------------------------------------------------------------------------------------------------
@@ -447,9 +447,10 @@ def test_a_job_that_is_ended_for_the_others_waits_and_runs_again(folder: Path) -
     assert holder.returncode == 0
 
 
-def intent(id: str, at: float = 0.0, **fields: object) -> TreeIntent:
-    base: dict[str, Any] = {"tree": id, "name": id, "owner": "cli", "boot_id": "b", "reserved": 0, "rung": "cgroup2"}
-    base |= {"cgroups": {}, "marker": id, "intended_at": at, **fields}
+def intent(id: str, at: float = 0.0, **fields: Any) -> TreeIntent:
+    base: dict[str, Any] = {"tree": id, "owner": "cli", "boot_id": "b", "reserved": 0, "rung": "cgroup2"}
+    terms = {name: fields.pop(name) for name in [*fields] if name in Terms.__struct_fields__}
+    base |= {"cgroups": {}, "marker": id, "intended_at": at, "terms": Terms(name=id, **terms), **fields}
     return TreeIntent(requester=Identity(boot_id="b", pid=1, start=1), **base)
 
 
@@ -458,7 +459,7 @@ def test_the_last_word_on_a_groups_budget_holds_and_a_servers_is_none() -> None:
         intent("new", 2.0, group="g", group_budget=4 * GB),
         intent("old", 1.0, group="g", group_budget=GB),
         intent("later", 3.0, group="g"),
-        intent("server", 4.0, group="g", group_budget=GB, kind="server"),
+        intent("server", 4.0, group="g", group_budget=GB, kind=TreeKind.SERVER),
         intent("other", group="h", group_budget=2 * GB),
     ]
     assert budgets(trees) == {"g": 4 * GB, "h": 2 * GB}
@@ -470,7 +471,7 @@ def test_who_belongs_to_a_group() -> None:
         for one in (
             intent("job", group="g"),
             intent("inner", parent="job", group="h"),
-            intent("shell", group="g", kind="shell"),
+            intent("shell", group="g", kind=TreeKind.SHELL),
             intent("batch", parent="shell", group="h"),
             intent("run", parent="shell", group="g"),
         )
@@ -478,18 +479,23 @@ def test_who_belongs_to_a_group() -> None:
     assert [id for id in intents if belongs(id, "g", intents)] == ["job", "inner", "run"]
 
 
+def restored(id: str, kind: str) -> Restore:
+    bounded = intent(id, kind=TreeKind(kind), group="project", group_parallel=2, group_budget=GB)
+    return Tree(bounded, "").restore_event()
+
+
 @pytest.mark.parametrize("kind", ["shell", "server"])
 def test_what_takes_no_place_puts_nobody_under_its_groups_bounds(kind: str) -> None:
     """Two subagents fill the places of their project, and one of them runs a batch in its shell."""
     state = initial(Policy(), 10 * GB)
     for id in ("one", "two"):
-        state, _ = step(state, Ask(id=id, name=id, declared=MB, at=0.0, group="project", group_parallel=2))
-    shell = restore_of(intent("shell", kind=kind, group="project", group_parallel=2, group_budget=GB), 0, 0.0)
+        state, _ = step(state, ask(id, MB, group="project", group_parallel=2))
+    shell = restored("shell", kind)
     state, _ = step(state, shell)
-    state, (answer,) = step(state, Ask(id="job", name="job", declared=MB, at=0.0, parent="shell", group="batch"))
+    state, (answer,) = step(state, ask("job", MB, parent="shell", group="batch"))
     assert isinstance(answer, Admit)
-    tree = restore_of(intent("tree", group="project", group_parallel=2, group_budget=GB), 0, 0.0)
-    assert (tree.group_parallel, tree.group_budget) == (2, GB)
+    terms = restored("tree", "tree").terms
+    assert (terms.group_parallel, terms.group_budget) == (2, GB)
 
 
 @pytest.mark.parametrize("killed", [False, True])

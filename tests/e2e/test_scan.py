@@ -184,7 +184,7 @@ class TestGoverned:
         trees = {owner: OpenTree(tree="t", name="x", root_pid=5, root_start=7) for owner in ("run", "batch:b1")}
         for owner, expected in trees.items():
             view = TreeView(
-                tree="t", name="x", owner=owner, klass="tool-shell", state="running", reserved_bytes=1, pid=5,
+                tree="t", name="x", owner=owner, class_name="tool-shell", state="running", reserved_bytes=1, pid=5,
                 start=7, seconds=1.0,
             )  # fmt: skip
             assert daemon_facts(StatusView(pid=1, memory=Linux().memory(), trees=(view,))).trees == (expected,)

@@ -21,7 +21,7 @@ from oomless.daemon.sessions.leftovers import DetachedFromTrees
 from oomless.daemon.trees.tree import Tree
 from oomless.hosts.claude_code import prefix
 from oomless.journal.facts import TreeIntent, TreeRow
-from oomless.model import Identity, Survivor
+from oomless.model import Identity, Survivor, Terms, TreeKind
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.protocol.views import TreeView
@@ -121,8 +121,8 @@ def old_intent(kind: str) -> TreeIntent:
     """As a journal of an earlier version has it."""
     return TreeIntent(
         tree="t1",
-        kind=kind,  # type: ignore[arg-type]
-        name=f"x --token {SECRET}",
+        kind=TreeKind(kind),
+        terms=Terms(name=f"x --token {SECRET}"),
         owner="claude-code:s",
         argv=("x", "--token", SECRET),
         boot_id="b",

@@ -106,9 +106,11 @@ class TestSections:
             memory=ROOMY,
             sessions=(LiveSession(host="claude-code", sessions=("s-0", "s-1"), pid=100, start=100),),
             trees=(
-                tree(tree="a1", kind="subagent", klass="subagent", name="Agent:Explore", owner="claude-code s-0"),
                 tree(
-                    tree="a2", kind="subagent", klass="subagent", name="Agent:Plan", owner="claude-code s-1",
+                    tree="a1", kind="subagent", class_name="subagent", name="Agent:Explore", owner="claude-code s-0"
+                ),
+                tree(
+                    tree="a2", kind="subagent", class_name="subagent", name="Agent:Plan", owner="claude-code s-1",
                     state="waiting",
                 ),
             ),
@@ -131,7 +133,7 @@ class TestSections:
             pid=50, start=50, command="", why="it ignores SIGHUP", host="claude-code", session="s-9", since=0.0
         )
         shell = tree(
-            tree="b1", name="make | tee log", klass="tool-shell", owner="claude-code:100:100", pid=204, start=204
+            tree="b1", name="make | tee log", class_name="tool-shell", owner="claude-code:100:100", pid=204, start=204
         )
         status = StatusView(pid=1, memory=ROOMY, trees=(tree(pid=10, start=10), shell), detached=(left,))
         assert lines(sections(look(seen, status), {})) == {

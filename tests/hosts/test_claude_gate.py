@@ -221,7 +221,7 @@ def test_every_end_of_a_session(claude: str, home: Path, house: Path, member: st
             seen.touch()
             assert wait_for(lambda: set(roster(house)) == kinds, 60)
             who = roster(house)
-            trees = [tree.klass or "" for tree in host.status().trees if tree.state == "running"]
+            trees = [tree.class_name or "" for tree in host.status().trees if tree.state == "running"]
             assert sorted(set(trees)) == (["mcp-server", "tool-shell"] if prefixed else [])
             assert any("flow-nexus" in " ".join(proc.cmdline(pid)) for pid in below)
             go.touch() if not end else session.send_signal(end)

@@ -173,7 +173,7 @@ class Checks:
         try:
             wait_for(lambda: not journal.open_trees(), ROWS)
             for row in journal.open_trees():
-                self.found("open_rows", f"{row.intent.name} {row.intent.tree}")
+                self.found("open_rows", f"{row.intent.terms.name} {row.intent.tree}")
         finally:
             journal.close()
         exits = self.scene.paths.exits

@@ -10,7 +10,7 @@ from oomless.protocol.reap_views import ReapAnswer, ReapRequest
 from oomless.protocol.views import EventView, Registration, StatusView, TreeView
 
 TREE = TreeView(
-    tree="t1", name="a b/c", owner="run", state="running", reserved_bytes=5, seconds=1.5, pid=7, klass="x"
+    tree="t1", name="a b/c", owner="run", state="running", reserved_bytes=5, seconds=1.5, pid=7, class_name="x"
 )
 
 

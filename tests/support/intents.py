@@ -6,14 +6,14 @@ import time
 from typing import Any
 
 from oomless.journal.facts import TreeIntent
-from oomless.model import Identity
+from oomless.model import Identity, Terms
 
 
 def bare_intent(tree: str, requester: Identity, marker: str) -> TreeIntent:
     """Of a tree without groups or limits that is open from now on."""
     return TreeIntent(
         tree=tree,
-        name=tree,
+        terms=Terms(name=tree),
         owner="run",
         boot_id=requester.boot_id,
         reserved=1,
@@ -35,23 +35,26 @@ def identity(pid: int) -> Identity:
 def intent(tree: str = "t1", **changes: Any) -> TreeIntent:
     fields: dict[str, Any] = {
         "tree": tree,
-        "name": "build",
-        "klass": "agent",
         "owner": "run",
         "argv": ("python", "-c", "print('ü')"),
         "cwd": "/srv/project",
         "boot_id": BOOT,
-        "parent": "t0",
-        "group": "batch7",
-        "group_budget": 10**10,
-        "group_parallel": 3,
         "reserved": 300_000_000,
-        "limit": 400_000_000,
-        "processes": 64,
         "rung": "cgroup2",
         "cgroups": {"": "/sys/fs/cgroup/oomless/t1"},
         "marker": "abcd:t1",
         "requester": identity(100),
         "intended_at": 1000.5,
     }
-    return TreeIntent(**{**fields, **changes})
+    terms: dict[str, Any] = {
+        "name": "build",
+        "class_name": "agent",
+        "parent": "t0",
+        "group": "batch7",
+        "group_budget": 10**10,
+        "group_parallel": 3,
+        "limit": 400_000_000,
+        "processes": 64,
+    }
+    terms |= {name: changes.pop(name) for name in [*changes] if name in terms}
+    return TreeIntent(**{**fields, **changes, "terms": Terms(**terms)})

@@ -90,7 +90,7 @@ def gone(roster: Path, seconds: float) -> list[str]:
 def open_rows() -> list[str]:
     journal = Journal.open(Paths().journal)
     try:
-        return [row.intent.name for row in journal.open_trees()]
+        return [row.intent.terms.name for row in journal.open_trees()]
     finally:
         journal.close()
 

@@ -28,6 +28,7 @@ from oomless.admission import (
     step,
     totals,
 )
+from oomless.model import Terms
 
 MB, GB = 10**6, 10**9
 
@@ -44,7 +45,8 @@ class Machine:
 
     def ask(self, id: str, need: int | None = None, at: float = 0.0, **more: Any) -> tuple[Action, ...]:
         """Declared ``need`` unless it is None."""
-        return self(Ask(id=id, name=more.pop("name", id), declared=need, at=at, **more))
+        terms = {name: more.pop(name) for name in [*more] if name in Terms.__struct_fields__}
+        return self(Ask(id=id, terms=Terms(**{"name": id, "need": need, **terms}), at=at, **more))
 
     @property
     def held(self) -> set[str]:
@@ -349,9 +351,9 @@ def test_a_nested_tree_whose_parent_ended_stands_for_itself() -> None:
 
 def test_restored_in_a_circle_ends_nowhere_but_counts() -> None:
     m = Machine()
-    m(Restore(id="a", name="a", reserved=MB, parent="b", at=0.0))
-    m(Restore(id="b", name="b", reserved=MB, parent="a", at=0.0))
-    m(Restore(id="c", name="c", reserved=MB, parent="c", at=0.0))
+    m(Restore(id="a", terms=Terms(name="a", parent="b"), reserved=MB, at=0.0))
+    m(Restore(id="b", terms=Terms(name="b", parent="a"), reserved=MB, at=0.0))
+    m(Restore(id="c", terms=Terms(name="c", parent="c"), reserved=MB, at=0.0))
     assert totals(m.state).held == 3
     assert totals(m.state).places == 2
 
@@ -506,11 +508,11 @@ def test_many_holders_are_named_by_the_largest() -> None:
 
 def test_explain_and_totals() -> None:
     m = Machine(budget=GB, headroom=100 * MB, max_parallel=4)
-    m.ask("a", 600 * MB, klass="agent", limit=700 * MB)
+    m.ask("a", 600 * MB, class_name="agent", limit=700 * MB)
     m(Use(id="a", used=50 * MB))
     m.ask("b", 500 * MB, at=3.0)
     a, b = explain(m.state)
-    assert (a.id, a.state, a.reserved, a.used, a.klass, a.limit) == (
+    assert (a.id, a.state, a.reserved, a.used, a.terms.class_name, a.terms.limit) == (
         "a",
         "held",
         600 * MB,
@@ -554,20 +556,20 @@ def test_an_id_is_used_once() -> None:
         with pytest.raises(ValueError, match="known already"):
             m.ask(id, MB)
     with pytest.raises(ValueError, match="cannot be restored"):
-        m(Restore(id="b", name="b", reserved=MB, at=1.0))
+        m(Restore(id="b", terms=Terms(name="b"), reserved=MB, at=1.0))
 
 
 def test_restored_trees_are_held_without_question_and_once() -> None:
     m = Machine(budget=GB)
     for _ in range(2):
-        assert m(Restore(id="a", name="a", reserved=5 * GB, used=MB, at=1.0)) == ()
+        assert m(Restore(id="a", terms=Terms(name="a"), reserved=5 * GB, used=MB, at=1.0)) == ()
     assert totals(m.state).held_bytes == 5 * GB
     assert not admitted(m.ask("b", MB, at=1.0))
 
 
 def test_a_state_is_not_changed_by_a_step_from_it() -> None:
     before = initial(Policy(budget=GB), GB)
-    after, _ = step(before, Ask(id="a", name="a", declared=MB, at=0.0))
+    after, _ = step(before, Ask(id="a", terms=Terms(name="a", need=MB), at=0.0))
     step(after, Use(id="a", used=5))
     step(after, End(id="a", at=1.0))
     assert before.held == {}
@@ -578,7 +580,7 @@ def test_a_state_is_not_changed_by_a_step_from_it() -> None:
 
 
 def placeless(id: str, reserved: int = 0, **more: Any) -> Restore:
-    return Restore(id=id, name=id, reserved=reserved, place=False, at=0.0, **more)
+    return Restore(id=id, terms=Terms(name=id, **more), reserved=reserved, takes_place=False, at=0.0)
 
 
 def test_what_takes_no_place_does_not_count_under_the_caps() -> None:
@@ -639,9 +641,9 @@ def test_one_may_start_when_only_servers_are_held() -> None:
 
 def test_what_started_without_asking_says_so_and_a_refusal_whether_it_is_for_ever() -> None:
     m = Machine(budget=10 * MB, max_parallel=1)
-    m(Restore(id="r", name="r", klass="subagent", reserved=MB, reason="it did not ask", at=0.0))
+    m(Restore(id="r", terms=Terms(name="r", class_name="subagent"), reserved=MB, reason="it did not ask", at=0.0))
     (held,) = explain(m.state)
-    assert (held.klass, held.reason) == ("subagent", "it did not ask")
+    assert (held.terms.class_name, held.reason) == ("subagent", "it did not ask")
     (never,) = m.ask("a", 11 * MB)
     (later,) = m.ask("b", MB, deadline=0.0)
     assert isinstance(never, Refuse)

@@ -30,6 +30,7 @@ from oomless.admission import (
     step,
 )
 from oomless.admission.state import Held
+from oomless.model import Terms
 
 SIZES = st.integers(0, 12)
 POLICIES = st.builds(
@@ -102,23 +103,13 @@ class World:
         return actions
 
     def hold(self, ask: Ask, reserved: int) -> None:
-        assert reserved == (ask.prior if ask.declared is None else ask.declared)
-        self.held[ask.id] = Held(
-            id=ask.id,
-            name=ask.name,
-            reserved=reserved,
-            parent=ask.parent,
-            group=ask.group,
-            group_budget=ask.group_budget,
-            group_parallel=ask.group_parallel,
-            since=0,
-            reason="",
-        )
+        assert reserved == (ask.prior if ask.terms.need is None else ask.terms.need)
+        self.held[ask.id] = Held(id=ask.id, terms=ask.terms, reserved=reserved, since=0, reason="")
 
     # The sums, by recursion
 
     def children(self, id: str) -> list[Held]:
-        return [h for h in self.held.values() if h.parent == id]
+        return [h for h in self.held.values() if h.terms.parent == id]
 
     def used(self, h: Held) -> int:
         return max(h.used, sum(self.used(c) for c in self.children(h.id)))
@@ -130,35 +121,37 @@ class World:
         return self.expected(h) - self.used(h)
 
     def places(self, h: Held) -> int:
-        return max(int(h.place), sum(self.places(c) for c in self.children(h.id)))
+        return max(int(h.takes_place), sum(self.places(c) for c in self.children(h.id)))
 
     def around(self, parent: str | None) -> list[Held]:
         found = []
         while parent in self.held:
             found.append(self.held[parent])
-            parent = self.held[parent].parent
+            parent = self.held[parent].terms.parent
         return found
 
     def roots(self, group: str | None) -> list[Held]:
         if group is None:
-            return [h for h in self.held.values() if h.parent not in self.held]
-        inside = [h for h in self.held.values() if h.group == group]
-        return [h for h in inside if all(a.group != group for a in self.around(h.parent))]
+            return [h for h in self.held.values() if h.terms.parent not in self.held]
+        inside = [h for h in self.held.values() if h.terms.group == group]
+        return [h for h in inside if all(a.terms.group != group for a in self.around(h.terms.parent))]
 
     def members(self, group: str | None) -> set[str]:
         tops = {h.id for h in self.roots(group)}
-        inside = {id for id, h in self.held.items() if id in tops or any(a.id in tops for a in self.around(h.parent))}
-        return {id for id in inside if self.held[id].place}
+        inside = {
+            id for id, h in self.held.items() if id in tops or any(a.id in tops for a in self.around(h.terms.parent))
+        }
+        return {id for id in inside if self.held[id].takes_place}
 
     # What must hold
 
     def violations(self, ask: Ask) -> list[tuple[str, str | None]]:
         """Hold it for a moment and see which totals are beyond their bounds: (what, group)."""
-        around = self.around(ask.parent)
-        bounds = {ask.group: (ask.group_budget, ask.group_parallel)} if ask.group else {}
+        around = self.around(ask.terms.parent)
+        bounds = {ask.terms.group: (ask.terms.group_budget, ask.terms.group_parallel)} if ask.terms.group else {}
         for h in around:
-            if h.group and h.group not in bounds:
-                bounds[h.group] = (h.group_budget, h.group_parallel)
+            if h.terms.group and h.terms.group not in bounds:
+                bounds[h.terms.group] = (h.terms.group_budget, h.terms.group_parallel)
         scopes: list[tuple[str | None, int | None, int | None]] = [(g, *b) for g, b in bounds.items()]
         scopes.append((None, self.policy.budget, self.policy.max_parallel))
         before = {group: self.totals(group) for group, _, _ in scopes}
@@ -190,11 +183,11 @@ class World:
 
     def check_admission(self, ask: Ask) -> None:
         """Every bound holds, or the scope is empty, or it is nested and everybody there waits for a nested one."""
-        if ask.declared is not None:
-            assert ask.declared <= (self.policy.budget or ask.declared)
-            assert ask.declared <= (ask.group_budget or ask.declared)
-        own = {a.id for a in self.around(ask.parent)}
-        waited_in = {a.id for id in self.open for a in self.around(self.asks[id].parent)}
+        if ask.terms.need is not None:
+            assert ask.terms.need <= (self.policy.budget or ask.terms.need)
+            assert ask.terms.need <= (ask.terms.group_budget or ask.terms.need)
+        own = {a.id for a in self.around(ask.terms.parent)}
+        waited_in = {a.id for id in self.open for a in self.around(self.asks[id].terms.parent)}
         for what, group in self.violations(ask):
             members = self.members(group)
             stuck = bool(own) and what != "count" and members <= own | waited_in
@@ -205,8 +198,8 @@ class World:
         assert action.error.startswith("oomless: ")
         assert action.error.count("; ") == 2
         if "can never run" in action.error:
-            assert ask.declared is not None
-            assert ask.declared > min(b for b in (self.policy.budget, ask.group_budget) if b is not None)
+            assert ask.terms.need is not None
+            assert ask.terms.need > min(b for b in (self.policy.budget, ask.terms.group_budget) if b is not None)
         else:
             assert ask.deadline is not None
             assert ask.deadline <= self.now
@@ -214,7 +207,9 @@ class World:
     def check_after(self, event: Event) -> None:
         assert set(self.state.held) == set(self.held)
         assert [w.ask.id for w in self.state.queue] == self.open
-        assert not self.open or any(h.place for h in self.held.values()), "somebody waits though nothing is held"
+        assert not self.open or any(h.takes_place for h in self.held.values()), (
+            "somebody waits though nothing is held"
+        )
         if isinstance(event, Use):
             return  # growth is looked at with the next observation
         starved: list[Ask] = []
@@ -253,24 +248,20 @@ def run(world: World, steps: list[Any]) -> None:
         else:
             id, size, used, place = f"t{number}", pick % 9, pick % 7, bool(pick % 2)
             around = one if pick % 3 == 0 and held else None
-            world.held[id] = Held(
-                id=id, name=id, reserved=size, used=used, parent=around, place=place, since=0, reason=""
-            )
-            world.feed(Restore(id=id, name=id, reserved=size, used=used, parent=around, place=place, at=at))
+            terms = Terms(name=id, parent=around)
+            world.held[id] = Held(id=id, terms=terms, reserved=size, used=used, takes_place=place, since=0, reason="")
+            world.feed(Restore(id=id, terms=terms, reserved=size, used=used, takes_place=place, at=at))
 
 
 def ask_one(world: World, id: str, draw: dict[str, Any], parent: str | None, at: float) -> None:
     patience = draw["patience"]
     ask = Ask(
         id=id,
-        name=id,
-        declared=draw["declared"],
+        terms=Terms(name=id, need=draw["declared"], parent=parent, **GROUPS[draw["group"]]),
         prior=draw["prior"],
         ceiling=draw["ceiling"],
-        parent=parent,
         deadline=None if patience is None else at + patience,
         at=at,
-        **GROUPS[draw["group"]],
     )
     world.asks[id] = ask
     world.outcomes[id] = []
@@ -283,7 +274,7 @@ def ask_one(world: World, id: str, draw: dict[str, Any], parent: str | None, at:
 def use_one(world: World, id: str, used: int) -> None:
     h = world.held.get(id)
     if h is not None:
-        if h.parent not in world.held:
+        if h.terms.parent not in world.held:
             world.grown += max(0, used - h.used)
         world.held[id] = Held(**{f: getattr(h, f) for f in h.__struct_fields__} | {"used": used})
     world.feed(Use(id=id, used=used))
@@ -384,7 +375,9 @@ def by_admission(seed: int, factor: float = 1.0) -> Burst:
     jobs = {job.id: job for job in burst.todo}
     state = initial(Policy(starvation=1e9), MACHINE)
     actions: tuple[Action, ...]
-    inbox: list[Event] = [Ask(id=j.id, name=j.id, declared=int(j.peak * factor), at=0.0) for j in jobs.values()]
+    inbox: list[Event] = [
+        Ask(id=j.id, terms=Terms(name=j.id, need=int(j.peak * factor)), at=0.0) for j in jobs.values()
+    ]
     while burst.todo or burst.running:
         for event in inbox:
             state, actions = step(state, event)

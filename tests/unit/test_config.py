@@ -25,9 +25,9 @@ from oomless.config import (
     load_project,
     origins,
 )
-from oomless.daemon.trees.limits import settle
+from oomless.daemon.trees.limits import resolve_limits
 from oomless.errors import ConfigError
-from oomless.protocol import wire
+from oomless.model import Terms
 
 FULL = """\
 # everything that there is
@@ -427,6 +427,6 @@ def test_the_processes_of_a_class_are_tightened(house: Path) -> None:
     project = "[classes.a]\nprocesses = 50\n[classes.b]\nprocesses = 30\n"
     found = effective(user, load(write(house, project, "oomless.toml"), project=True)).classes
     assert (found["a"].processes, found["b"].processes) == (40, 30)
-    lease = wire.Lease(v=1, name="x", klass="a", processes=60)
-    assert settle(lease, user, Settings(), "", GIB).processes == 40
-    assert settle(wire.Lease(v=1, name="x", processes=60), user, Settings(), "", GIB).processes == 60
+    for class_name, processes in (("a", 40), (None, 60)):
+        terms = Terms(name="x", class_name=class_name, processes=60)
+        assert resolve_limits(terms, None, user, Settings(), "", GIB).terms.processes == processes

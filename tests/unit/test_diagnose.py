@@ -25,7 +25,7 @@ from oomless.cli.listing import MOST_BYTES
 from oomless.journal import Decision, Journal, TreeIntent
 from oomless.journal.facts import ReapRow
 from oomless.journal.sessions import SessionRows
-from oomless.model import ExitRecord, Identity, MachineMemory, Survivor
+from oomless.model import ExitRecord, Identity, MachineMemory, Survivor, Terms
 from oomless.reports.diagnose import html, live, markdown, report
 from oomless.reports.scan import ProcessRow, ScanReport
 
@@ -272,7 +272,7 @@ def note(journal: Journal, tree: str, argv: tuple[str, ...], at: float) -> None:
     journal.intend(
         TreeIntent(
             tree=tree,
-            name=f"job {tree}",
+            terms=Terms(name=f"job {tree}"),
             owner="run",
             argv=argv,
             boot_id=BOOT,

@@ -17,7 +17,7 @@ import pytest
 from intents import identity, intent
 from oomless.errors import JournalError
 from oomless.journal import Decision, Journal, OpenTree, SweepRow, opening, schema
-from oomless.model import ExitRecord, Survivor
+from oomless.model import ExitRecord, Survivor, TreeKind
 
 
 def record(tree: str = "t1", **changes: Any) -> ExitRecord:
@@ -125,7 +125,7 @@ def test_a_record_that_comes_after_a_sweep_is_kept_with_it(journal: Journal) -> 
 
 
 def test_a_slot_is_released(journal: Journal) -> None:
-    journal.intend(intent("s1", kind="slot", argv=(), cgroups={}))
+    journal.intend(intent("s1", kind=TreeKind.SLOT, argv=(), cgroups={}))
     journal.intend(intent("t1"))
     assert journal.released("s1", 1009.0)
     assert not journal.released("t1", 1009.0), "a tree is no slot"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from oomless.model import Terms
+
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """``budget``: what all together may use (None: no fixed cap). ``headroom``: what stays free of the memory that
@@ -23,28 +25,21 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """May this start? ``declared`` is the user's word, ``prior`` the estimate without it. ``limit`` is what it may
-    not exceed (told on, not judged by). ``parent``: the held tree that it is asked from. ``ceiling``: bytes left
-    under the requester's own ancestor cgroups (None: no limit there). ``deadline`` at or before ``at`` fails fast,
-    None waits for ever."""
+    """May this start? ``terms.need`` is what was declared, ``prior`` the estimate that is reserved without it.
+    ``ceiling``: bytes left under the requester's own ancestor cgroups (None: no limit there). A ``deadline`` at or
+    before ``at`` fails fast, None waits for ever."""
 
     id: str
-    name: str
-    klass: str | None = None
-    declared: int | None = None
+    terms: Terms
     prior: int = 0
-    limit: int | None = None
-    parent: str | None = None
-    group: str | None = None
-    group_budget: int | None = None
-    group_parallel: int | None = None
     ceiling: int | None = None
     deadline: float | None = None
     at: float
 
     @property
     def need(self) -> int:
-        return self.prior if self.declared is None else self.declared
+        """Bytes to reserve."""
+        return self.prior if self.terms.need is None else self.terms.need
 
 
 class Withdraw(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,19 +49,14 @@ class Withdraw(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Restore(msgspec.Struct, frozen=True, kw_only=True):
-    """What runs already (adopted after a restart, or started without asking): held at once, without question.
-    ``place`` False: it takes none under the caps on count (a tool shell, a server)."""
+    """What runs already (adopted after a restart, or started without asking): admitted at once, whatever it needs.
+    ``takes_place`` False: it does not count under the caps on count (a tool shell, a server)."""
 
     id: str
-    name: str
-    klass: str | None = None
+    terms: Terms
     reserved: int
-    parent: str | None = None
-    group: str | None = None
-    group_budget: int | None = None
-    group_parallel: int | None = None
     used: int = 0
-    place: bool = True
+    takes_place: bool = True
     reason: str = "it ran already when the daemon started"
     at: float
 

@@ -14,6 +14,7 @@ from oomless.admission.ledger import Ledger
 from oomless.admission.policy import Room
 from oomless.admission.state import Block, Held, State, Waiting
 from oomless.errors import Refused
+from oomless.model import Terms
 from oomless.units import format_duration, format_size
 
 _NAMED = 4
@@ -24,16 +25,12 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     (held ones), ``since`` when it was admitted or asked."""
 
     id: str
-    name: str
-    klass: str | None
+    terms: Terms
     state: Literal["held", "waiting"]
     need: int
     reserved: int
     used: int
     expected: int
-    limit: int | None
-    parent: str | None
-    group: str | None
     since: float
     ahead: int = 0
     reason: str
@@ -83,7 +80,7 @@ def totals(state: State) -> Totals:
 
 def admission(ledger: Ledger, policy: Policy, ask: Ask, room: Room, failed: list[Block]) -> str:
     """Why it may start; ``failed`` are the inequalities that it was excused from."""
-    sums, around = ledger.sums(), ledger.ancestors(ask.parent)
+    sums, around = ledger.sums(), ledger.ancestors(ask.terms.parent)
     charge = ledger.charge(ask, around).bytes
     alone = next((block for block in failed if not ledger.sums(block.group).members), None)
     if alone is not None and alone.holders:
@@ -93,7 +90,7 @@ def admission(ledger: Ledger, policy: Policy, ask: Ask, room: Room, failed: list
     if failed:
         return "everything that is held waits for a nested one, so one may start"
     if around and charge == 0:
-        return f"it fits in the reservation of '{around[0].held.name}'"
+        return f"it fits in the reservation of '{around[0].held.terms.name}'"
     if policy.budget is not None:
         free = policy.budget - sums.expected - charge
         return (
@@ -123,10 +120,12 @@ def reason(block: Block, ask: Ask, policy: Policy) -> str:
 def error_line(block: Block, ask: Ask, policy: Policy, waited: float) -> str:
     why = reason(block, ask, policy)
     if block.kind == "never":
-        return Refused(f"'{ask.name}' can never run", why, "declare less, or raise the budget").line()
-    what = f"no place for '{ask.name}'" if block.kind == "count" else f"not enough memory for '{ask.name}'"
+        return Refused(f"'{ask.terms.name}' can never run", why, "declare less, or raise the budget").line()
+    what = (
+        f"no place for '{ask.terms.name}'" if block.kind == "count" else f"not enough memory for '{ask.terms.name}'"
+    )
     if block.kind == "turn":
-        what = f"it is not the turn of '{ask.name}'"
+        what = f"it is not the turn of '{ask.terms.name}'"
     todo = "wait with --wait 10m, or end one of them"
     if ask.deadline is not None and ask.deadline > ask.at:
         what += f" after {format_duration(waited)}"
@@ -149,7 +148,7 @@ def _free(block: Block) -> str:
 
 def _held_by(block: Block, ask: Ask) -> str:
     named = [
-        f"{h.name} ({format_size(h.bytes)}{', its own parent' if h.id == ask.parent else ''})"
+        f"{h.name} ({format_size(h.bytes)}{', its own parent' if h.id == ask.terms.parent else ''})"
         for h in block.holders[:_NAMED]
     ]
     more = len(block.holders) - len(named)
@@ -160,16 +159,12 @@ def _held_by(block: Block, ask: Ask) -> str:
 def _held(ledger: Ledger, one: Held) -> Explanation:
     return Explanation(
         id=one.id,
-        name=one.name,
-        klass=one.klass,
+        terms=one.terms,
         state="held",
         need=one.reserved,
         reserved=one.reserved,
         used=one.used,
         expected=ledger.nodes[one.id].expected,
-        limit=one.limit,
-        parent=one.parent,
-        group=one.group,
         since=one.since,
         reason=one.reason,
     )
@@ -179,16 +174,12 @@ def _waiting(state: State, waiting: Waiting, ahead: int) -> Explanation:
     ask, block = waiting.ask, waiting.block
     return Explanation(
         id=ask.id,
-        name=ask.name,
-        klass=ask.klass,
+        terms=ask.terms,
         state="waiting",
         need=ask.need,
         reserved=0,
         used=0,
         expected=0,
-        limit=ask.limit,
-        parent=ask.parent,
-        group=ask.group,
         since=ask.at,
         ahead=ahead,
         reason="" if block is None else reason(block, ask, state.policy),

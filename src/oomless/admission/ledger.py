@@ -15,7 +15,7 @@ from oomless.admission.state import Held
 
 class Node:
     """One held tree with its sums. ``places``: a tree and the first tree nested in it share one; one that takes none
-    of its own (``Held.place``) has those of what is nested in it."""
+    of its own (``Held.takes_place``) has those of what is nested in it."""
 
     __slots__ = ("expected", "growth", "held", "nested", "places", "used")
 
@@ -23,7 +23,7 @@ class Node:
         self.held = held
         self.nested: list[Node] = []
         self.used = self.expected = self.growth = 0
-        self.places = int(held.place)
+        self.places = int(held.takes_place)
 
     def add_up(self) -> None:
         """Needs the sums of the nested ones. A parent measured before its nested ones cannot use less than they."""
@@ -57,11 +57,11 @@ class Sums:
         largest_first = sorted(roots, key=lambda n: -n.expected)
         self.holders = tuple(holder(n) for n in largest_first)
         self.placed = tuple(holder(n) for n in largest_first if n.places)
-        self.members = frozenset(n.held.id for n in outermost_first(roots) if n.held.place)
+        self.members = frozenset(n.held.id for n in outermost_first(roots) if n.held.takes_place)
 
 
 def holder(node: Node) -> Holder:
-    return Holder(id=node.held.id, name=node.held.name, bytes=node.expected)
+    return Holder(id=node.held.id, name=node.held.terms.name, bytes=node.expected)
 
 
 class Charge:
@@ -82,7 +82,7 @@ class Ledger:
         self.nodes = {id: Node(one) for id, one in held.items()}
         roots: list[Node] = []
         for node in self.nodes.values():
-            parent = self.nodes.get(node.held.parent or "")
+            parent = self.nodes.get(node.held.terms.parent or "")
             (roots if parent is None else parent.nested).append(node)
         for node in reversed(outermost_first(roots)):
             node.add_up()
@@ -91,8 +91,10 @@ class Ledger:
     def sums(self, group: str | None = None) -> Sums:
         """Over one group, or over everything."""
         if group not in self._sums:
-            inside = [n for n in self.nodes.values() if n.held.group == group]
-            roots = [n for n in inside if all(a.held.group != group for a in self.ancestors(n.held.parent))]
+            inside = [n for n in self.nodes.values() if n.held.terms.group == group]
+            roots = [
+                n for n in inside if all(a.held.terms.group != group for a in self.ancestors(n.held.terms.parent))
+            ]
             self._sums[group] = Sums(roots)
         return self._sums[group]
 
@@ -102,7 +104,7 @@ class Ledger:
         node = self.nodes.get(parent or "")
         while node is not None:
             found.append(node)
-            node = self.nodes.get(node.held.parent or "")
+            node = self.nodes.get(node.held.terms.parent or "")
         return found
 
     def charge(self, ask: Ask, around: list[Node], group: str | None = None) -> Charge:
@@ -112,8 +114,8 @@ class Ledger:
         for node in around:
             size = max(0, size - node.free)
             nested = sum(n.places for n in node.nested)
-            places = max(int(node.held.place), nested + places) - node.places
-            if group is None or node.held.group == group:
+            places = max(int(node.held.takes_place), nested + places) - node.places
+            if group is None or node.held.terms.group == group:
                 charge = Charge(size, places)
         return charge
 

@@ -100,15 +100,10 @@ class _Work:
             self.hold(
                 Held(
                     id=event.id,
-                    name=event.name,
-                    klass=event.klass,
+                    terms=event.terms,
                     reserved=event.reserved,
                     used=event.used,
-                    parent=event.parent,
-                    group=event.group,
-                    group_budget=event.group_budget,
-                    group_parallel=event.group_parallel,
-                    place=event.place,
+                    takes_place=event.takes_place,
                     since=self.now,
                     reason=event.reason,
                 )
@@ -119,7 +114,7 @@ class _Work:
         old = self.held.get(event.id)
         if old is None or old.used == event.used:
             return False
-        if old.parent not in self.held:
+        if old.terms.parent not in self.held:
             self.grown += max(0, event.used - old.used)
         self.held = {**self.held, event.id: replace(old, used=event.used)}
         # Growth makes no room for anybody, and is most of what is reported.
@@ -166,11 +161,11 @@ class _Work:
 
     def hold(self, one: Held) -> None:
         """Takes it in; a parent that is nested in it (two restored in a circle) is not taken for one."""
-        outer = one.parent
+        outer = one.terms.parent
         while outer is not None and outer != one.id:
-            outer = self.held[outer].parent if outer in self.held else None
+            outer = self.held[outer].terms.parent if outer in self.held else None
         if outer == one.id:
-            one = replace(one, parent=None)
+            one = replace(one, terms=replace(one.terms, parent=None))
         self.held = {**self.held, one.id: one}
 
     def _expired(self, ask: Ask) -> bool:
@@ -179,13 +174,13 @@ class _Work:
     def _admit_all(self, *, excuse: bool) -> bool:
         """One walk over the queue, oldest first. With ``excuse``, nested asks are let in where everybody waits for
         a nested one; that comes second, lest it be used while another of them would have fitted."""
-        if excuse and all(w.ask.parent not in self.held for w in self.queue):
+        if excuse and all(w.ask.terms.parent not in self.held for w in self.queue):
             return False
         ledger, closed, left = Ledger(self.held), dict[str, Waiting](), list[Waiting]()
         waited_in = self._waited_in(ledger, left, self.queue) if excuse else None
         for place, waiting in enumerate(self.queue):
             ask, room = waiting.ask, self._room(waiting)
-            nested = ask.parent in self.held
+            nested = ask.terms.parent in self.held
             failed = list(failures(ledger, self.policy, ask, room, self.full))
             block = next((b for b in failed if not excused(ledger, ask, b, waited_in)), None)
             if block is None and not nested:
@@ -208,23 +203,23 @@ class _Work:
 
     def _turn(self, waiting: Waiting, closed: dict[str, Waiting], ledger: Ledger) -> Block | None:
         """The older one that has waited too long to be passed by this one, if there is one in its way."""
-        for scope in ("machine", f"group {waiting.ask.group}", "ceiling"):
+        for scope in ("machine", f"group {waiting.ask.terms.group}", "ceiling"):
             first = closed.get(scope)
             if first is not None and (scope != "ceiling" or waiting.ceiling is not None):
-                group = waiting.ask.group if scope.startswith("group") else None
+                group = waiting.ask.terms.group if scope.startswith("group") else None
                 return Block(
                     kind="turn",
                     group=group,
                     charge=waiting.ask.need,
                     holders=ledger.sums(group).holders,
                     first=first.ask.id,
-                    first_name=first.ask.name,
+                    first_name=first.ask.terms.name,
                 )
         return None
 
     def _waited_in(self, ledger: Ledger, *queues: list[Waiting]) -> frozenset[str]:
         """The held trees in which somebody waits and will go on waiting."""
-        parents = {w.ask.parent for queue in queues for w in queue if not self._expired(w.ask)}
+        parents = {w.ask.terms.parent for queue in queues for w in queue if not self._expired(w.ask)}
         return frozenset(node.held.id for parent in parents for node in ledger.ancestors(parent))
 
     def _admit(self, waiting: Waiting, why: str) -> None:
@@ -232,14 +227,8 @@ class _Work:
         self.hold(
             Held(
                 id=ask.id,
-                name=ask.name,
-                klass=ask.klass,
+                terms=ask.terms,
                 reserved=ask.need,
-                limit=ask.limit,
-                parent=ask.parent,
-                group=ask.group,
-                group_budget=ask.group_budget,
-                group_parallel=ask.group_parallel,
                 since=self.now,
                 reason=why,
             )

@@ -35,16 +35,17 @@ class Room:
 
 def impossible(policy: Policy, ask: Ask) -> Block | None:
     """A declared need above a fixed budget can never run. An estimate is only an estimate: that one may try."""
-    for group, budget in ((ask.group, ask.group_budget), (None, policy.budget)):
-        if budget is not None and ask.declared is not None and ask.declared > budget:
-            return Block(kind="never", group=group, charge=ask.declared, total=budget)
+    for group, budget in ((ask.terms.group, ask.terms.group_budget), (None, policy.budget)):
+        declared = ask.terms.need
+        if budget is not None and declared is not None and declared > budget:
+            return Block(kind="never", group=group, charge=declared, total=budget)
     return None
 
 
 def failures(ledger: Ledger, policy: Policy, ask: Ask, room: Room, full: bool = False) -> Iterator[Block]:
     """Each inequality that does not hold, those of groups first: an ask that its group keeps waiting has no claim
     on the machine yet."""
-    around = ledger.ancestors(ask.parent)
+    around = ledger.ancestors(ask.terms.parent)
     for group, budget, places in _groups(ask, around):
         yield from _count(ledger, ask, around, group, places)
         yield from _budget(ledger, ask, around, group, budget)
@@ -66,21 +67,17 @@ def excused(ledger: Ledger, ask: Ask, block: Block, waited_in: Set[str] | None) 
         return True
     if waited_in is None or block.kind == "count":
         return False
-    own = {node.held.id for node in ledger.ancestors(ask.parent)}
+    own = {node.held.id for node in ledger.ancestors(ask.terms.parent)}
     return bool(own) and all(id in waited_in or id in own for id in members)
 
 
 def _groups(ask: Ask, around: list[Node]) -> Iterator[tuple[str, int | None, int | None]]:
     """The ask's own group and those of the trees around it: what is nested in a batch's job is in the batch."""
     seen = set()
-    if ask.group is not None:
-        seen.add(ask.group)
-        yield ask.group, ask.group_budget, ask.group_parallel
-    for node in around:
-        held = node.held
-        if held.group is not None and held.group not in seen:
-            seen.add(held.group)
-            yield held.group, held.group_budget, held.group_parallel
+    for terms in (ask.terms, *(node.held.terms for node in around)):
+        if terms.group is not None and terms.group not in seen:
+            seen.add(terms.group)
+            yield terms.group, terms.group_budget, terms.group_parallel
 
 
 def _count(ledger: Ledger, ask: Ask, around: list[Node], group: str | None, places: int | None) -> Iterator[Block]:

@@ -10,25 +10,20 @@ from typing import Literal
 import msgspec
 
 from oomless.admission.events import Ask, Holder, Policy
+from oomless.model import Terms
 
 Kind = Literal["never", "count", "mark", "budget", "available", "ceiling", "turn"]
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """Admitted and not ended. ``used`` is the last measured figure, trees nested in it included. ``place`` False: it
-    takes no place of its own under the caps on count."""
+    """Admitted and not ended. ``used``: bytes, the last measured figure, trees nested in it included. ``takes_place``
+    False: it does not count under the caps on count itself."""
 
     id: str
-    name: str
-    klass: str | None = None
+    terms: Terms
     reserved: int
     used: int = 0
-    limit: int | None = None
-    parent: str | None = None
-    group: str | None = None
-    group_budget: int | None = None
-    group_parallel: int | None = None
-    place: bool = True
+    takes_place: bool = True
     since: float
     reason: str
 

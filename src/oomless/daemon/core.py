@@ -16,8 +16,6 @@ from contextlib import suppress
 
 assert sys.platform == "linux"
 
-from msgspec.structs import replace
-
 from oomless import redact
 from oomless.config import Watched
 from oomless.contain.rungs.choose import Ladder
@@ -34,11 +32,11 @@ from oomless.daemon.sessions.programs import catalog_mistakes
 from oomless.daemon.sessions.sampling import ProcessSampler
 from oomless.daemon.trees.admission_gate import Gate
 from oomless.daemon.trees.leases import Leases
-from oomless.daemon.trees.limits import Settled
+from oomless.daemon.trees.limits import LimitResolver
 from oomless.daemon.trees.registry import Registry
-from oomless.daemon.trees.tree import Tree, name_of
+from oomless.daemon.trees.tree import Tree, shown_name
 from oomless.daemon.trees.victims import Pressure
-from oomless.errors import JournalError, OomlessError
+from oomless.errors import JournalError
 from oomless.hosts.claude_code.hooks import ClaudeHooks
 from oomless.journal.ancestry import LineageRows
 from oomless.journal.database import Journal
@@ -51,7 +49,6 @@ from oomless.processes.descent import Descendants
 from oomless.processes.ids import ProcessId
 from oomless.protocol.reap_views import ReapAnswer, ReapRequest
 from oomless.protocol.views import DecisionView, EventView, Registration, StatusView, TreeView
-from oomless.protocol.wire import Lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +75,8 @@ class Core:
         self._registry = Registry(paths, self._journal, platform, log, self._freed)
         self._gate = Gate(platform, settings, self._registry.usage)
         ladder = Ladder(paths.install_id())
-        self._leases = Leases(self._gate, self._registry, ladder, platform, settings, self._note)
+        limits = LimitResolver(settings, platform, log)
+        self._leases = Leases(self._gate, self._registry, ladder, platform, settings, limits, self._note)
         self._subscribers: set[asyncio.Queue[EventView]] = set()
         trees = self._registry
         rows = SessionRows(self._journal)
@@ -104,8 +102,7 @@ class Core:
             self._sessions,
             trees,
             settings,
-            self._settle,
-            platform.headroom,
+            limits,
             self._note,
             self._over,
             growth,
@@ -170,14 +167,6 @@ class Core:
         unregistered = {(one.pid, one.start): one.spared for one in self._discovered.leftovers.views() if one.spared}
         return unregistered | {(one.pid, one.start): one.why for one in left}
 
-    def _settle(self, lease: Lease) -> Settled:
-        """A broken file of a project's must not keep its agents from starting: then the user's settings hold."""
-        try:
-            return self._leases.settle(lease)
-        except OomlessError as error:
-            self._log.warning(f"a project's settings are passed over; {error.line()}", cwd=lease.cwd)
-            return self._leases.settle(replace(lease, cwd="/"))
-
     # -- views ---------------------------------------------------------------------------------------------
 
     def status(self) -> StatusView:
@@ -221,13 +210,13 @@ class Core:
             TreeView(
                 tree=one.id,
                 kind="subagent" if one.id in inside else "tree",
-                name=one.name,
-                klass=one.klass,
+                name=one.terms.name,
+                class_name=one.terms.class_name,
                 owner=inside.get(one.id, ""),
                 state="waiting",
-                parent=one.parent,
+                parent=one.terms.parent,
                 reserved_bytes=one.need,
-                limit_bytes=one.limit,
+                limit_bytes=one.terms.limit,
                 seconds=round(time.monotonic() - one.since, 3),
                 reason=one.reason,
             )
@@ -277,7 +266,7 @@ class Core:
             self._log.error(error.line(), tree=tree)
 
     def _freed(self, tree: Tree, how: str) -> None:
-        self._over(tree.id, tree.intent.name, how)
+        self._over(tree.id, tree.name, how)
 
     def _over(self, id: str, name: str, how: str) -> None:
         self._publish("end", id, name, how)
@@ -291,14 +280,14 @@ def ended_view(row: TreeRow) -> TreeView:
     left = record.survivors if record else len(sweep.left) if sweep else None
     return TreeView(
         tree=intent.tree,
-        name=name_of(intent),
-        klass=intent.klass,
+        name=shown_name(intent.terms.name, intent.kind),
+        class_name=intent.terms.class_name,
         owner=intent.owner,
         state="ended" if row.ended_at else "running",
-        parent=intent.parent,
+        parent=intent.terms.parent,
         reserved_bytes=intent.reserved,
         used_bytes=record.peak_bytes if record else None,
-        limit_bytes=intent.limit,
+        limit_bytes=intent.terms.limit,
         footprint_source=record.peak_source if record else None,
         rung=row.rung,
         pid=row.root.pid if row.root else None,

@@ -63,7 +63,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         return wire.Lease(
             v=wire.VERSION,
             name=self.name,
-            klass=self.klass,
+            class_name=self.klass,
             argv=self.command,
             cwd=self.cwd,
             need=self.expect or self.memory,

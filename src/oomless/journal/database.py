@@ -17,7 +17,7 @@ import msgspec
 from oomless.errors import JournalError
 from oomless.journal.facts import Decision, OpenTree, Session, SweepRow, TreeIntent, TreeRow
 from oomless.journal.opening import journal_error, open_database
-from oomless.model import ExitRecord, Identity, Survivor
+from oomless.model import ExitRecord, Identity, Survivor, Terms, TreeKind
 
 _T = TypeVar("_T")
 _TREES = (
@@ -53,26 +53,26 @@ class Journal:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 intent.tree,
-                intent.kind,
-                intent.name,
-                intent.klass,
+                intent.kind.value,
+                intent.terms.name,
+                intent.terms.class_name,
                 intent.owner,
                 _json(intent.argv),
                 intent.cwd,
                 intent.boot_id,
-                intent.parent,
-                intent.group,
+                intent.terms.parent,
+                intent.terms.group,
                 _size(intent.reserved),
-                _size(intent.limit),
-                intent.processes,
+                _size(intent.terms.limit),
+                intent.terms.processes,
                 intent.rung,
                 _json(intent.cgroups),
                 intent.marker,
                 _json(intent.requester),
                 intent.intended_at,
                 _json(intent.session) if intent.session else None,
-                _size(intent.group_budget),
-                _size(intent.group_parallel),
+                _size(intent.terms.group_budget),
+                _size(intent.terms.group_parallel),
             ),
         )
 
@@ -233,26 +233,28 @@ class Journal:
     def _row(self, row: tuple[Any, ...]) -> TreeRow:
         intent = TreeIntent(
             tree=row[0],
-            kind=row[1],
-            name=row[2],
-            klass=row[3],
+            kind=TreeKind(row[1]),
+            terms=Terms(
+                name=row[2],
+                class_name=row[3],
+                parent=row[8],
+                group=row[9],
+                limit=row[11],
+                processes=row[12],
+                group_budget=row[26],
+                group_parallel=row[27],
+            ),
             owner=row[4],
             argv=self._parse(row[5], tuple[str, ...]),
             cwd=row[6],
             boot_id=row[7],
-            parent=row[8],
-            group=row[9],
             reserved=row[10],
-            limit=row[11],
-            processes=row[12],
             rung=row[13],
             cgroups=self._parse(row[14], dict[str, str]),
             marker=row[15],
             requester=self._parse(row[16], Identity),
             intended_at=row[17],
             session=self._parse(row[25], Session) if row[25] else None,
-            group_budget=row[26],
-            group_parallel=row[27],
         )
         return TreeRow(
             intent=intent,

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from oomless.model import ExitRecord, Identity, Survivor
+from oomless.model import ExitRecord, Identity, Survivor, Terms, TreeKind
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,20 +26,13 @@ class TreeIntent(msgspec.Struct, frozen=True, kw_only=True):
     ``requester`` becomes the shim of a ``run`` by exec; ``rung`` is the one intended; ``argv`` names leftovers."""
 
     tree: str
-    kind: Literal["tree", "slot", "shell", "server"] = "tree"
-    name: str
-    klass: str | None = None
+    kind: TreeKind = TreeKind.TREE
+    terms: Terms
     owner: str
     argv: tuple[str, ...] = ()
     cwd: str = "/"
     boot_id: str
-    parent: str | None = None
-    group: str | None = None
-    group_budget: int | None = None
-    group_parallel: int | None = None
     reserved: int
-    limit: int | None = None
-    processes: int | None = None
     rung: str
     cgroups: dict[str, str]
     marker: str

@@ -29,7 +29,7 @@ class TreeView(msgspec.Struct, frozen=True, kw_only=True):
     tree: str
     kind: str = "tree"
     name: str
-    klass: str | None = msgspec.field(default=None, name="class")
+    class_name: str | None = msgspec.field(default=None, name="class")
     owner: str
     state: TreeState
     parent: str | None = None

@@ -25,11 +25,9 @@ message only. All sizes are bytes, all times seconds.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
-from oomless.model import EscapedProcess, ExitRecord
+from oomless.model import EscapedProcess, ExitRecord, Terms, TreeKind
 
 VERSION = 1
 
@@ -38,34 +36,27 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="op"):
     pass
 
 
-class Lease(_Message, frozen=True, kw_only=True, tag="lease"):
-    """``need``: what to reserve (None: learned or prior). ``limit``: what the tree may not exceed. ``wait``: 0
-    fails fast, None takes the settings' word. ``owner``: ``run``, ``batch:<id>`` or ``governor``. ``parent``: the
-    governed tree it is asked from (checked against lineage). ``group`` with ``group_budget`` and ``group_parallel``
-    bounds a batch as a whole. A ``shell`` or
-    ``server`` is never kept waiting; ``session``, ``session_pid`` and ``session_start`` name the host's session that
-    it belongs to and the process it ends with (checked: it must be an ancestor). ``retriable``: if it fails it
-    will be tried again."""
+class Lease(Terms, frozen=True, kw_only=True, tag_field="op", tag="lease"):
+    """A request. ``wait``: how many seconds it may be kept waiting, 0 fails fast, None takes the settings' word.
+    ``owner``: ``run``, ``batch:<id>`` or ``governor``. ``parent`` is checked against the process table. A tree of the
+    kind ``shell`` or ``server`` is never kept waiting; ``session``, ``session_pid`` and ``session_start`` name the
+    host's session that it belongs to and the process that it ends with (checked: it must be an ancestor).
+    ``retriable``: it will be tried again if it fails."""
 
     v: int
-    kind: Literal["tree", "slot", "shell", "server"] = "tree"
-    name: str
-    klass: str | None = None
+    kind: TreeKind = TreeKind.TREE
     argv: tuple[str, ...] = ()
     cwd: str = "/"
-    need: int | None = None
-    limit: int | None = None
-    processes: int | None = None
     wait: float | None = None
     owner: str = "run"
-    parent: str | None = None
-    group: str | None = None
-    group_budget: int | None = None
-    group_parallel: int | None = None
     session: str | None = None
     session_pid: int | None = None
     session_start: int | None = None
     retriable: bool = False
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(**{name: getattr(self, name) for name in Terms.__struct_fields__})
 
 
 class Adopt(_Message, frozen=True, kw_only=True, tag="adopt"):

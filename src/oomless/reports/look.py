@@ -93,7 +93,7 @@ def daemon_facts(status: StatusView) -> DaemonFacts:
 
 def _open_tree(tree: TreeView, pid: int) -> OpenTree:
     host, session = owner_of(tree)
-    role = ROLES.get(tree.klass, "tree") if session else "tree"
+    role = ROLES.get(tree.class_name, "tree") if session else "tree"
     of_session = (host, session) if role != "tree" else ("", "")
     return OpenTree(
         tree=tree.tree,

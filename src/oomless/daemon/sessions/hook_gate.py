@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, TypedDict
 
 assert sys.platform == "linux"
 
-from oomless.admission.events import Admit, Ask, Refuse, Restore, Wait
+import msgspec
+
+from oomless.admission.events import Admit, Refuse, Restore, Wait
 from oomless.daemon.governed_trees import GovernedTrees
 from oomless.daemon.message import Request, Response, failure
 from oomless.daemon.sessions.growth import SessionGrowth
@@ -33,8 +35,7 @@ from oomless.hosts.events import (
     SubagentStarted,
     SubagentStopped,
 )
-from oomless.model import LiveSession
-from oomless.protocol import wire
+from oomless.model import LiveSession, Terms
 from oomless.protocol.views import TreeView
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from oomless.config import Watched
     from oomless.daemon.sessions.host_sessions import RegisteredSessions
-    from oomless.daemon.trees.limits import Settled
+    from oomless.daemon.trees.limits import EffectiveLimits, LimitResolver
 
     Note = Callable[[str, str, Literal["admitted", "waiting", "refused", "withdrawn"], str], None]
 
@@ -56,9 +57,9 @@ LONGEST_WAIT = 590.0
 
 
 class HookGate:
-    """``settle`` applies the settings, ``headroom`` returns the bytes left under the memory limits above a process,
-    ``note`` records a decision, ``freed`` is called at the end of what was reserved, ``growth`` takes a point at the
-    end of a subagent."""
+    """``limits`` applies the settings, ``trees`` knows the governed tree that a session runs in, ``note`` records a
+    decision, ``freed`` is called at the end of what was reserved, ``growth`` takes a point at the end of a
+    subagent."""
 
     def __init__(
         self,
@@ -67,8 +68,7 @@ class HookGate:
         sessions: RegisteredSessions,
         trees: GovernedTrees,
         settings: Watched,
-        settle: Callable[[wire.Lease], Settled],
-        headroom: Callable[[int], int | None],
+        limits: LimitResolver,
         note: Note,
         freed: Callable[[str, str, str], None],
         growth: SessionGrowth,
@@ -77,9 +77,8 @@ class HookGate:
         self._admission = admission
         self._sessions = sessions
         self._settings = settings
-        self._settle = settle
+        self._limits = limits
         self._trees = trees
-        self._headroom = headroom
         self._note = note
         self._freed = freed
         self._growth = growth
@@ -126,32 +125,19 @@ class HookGate:
             yield self._mapping.allow()
 
     def _ask(self, event: SubagentRequested) -> Subagent:
-        now = time.monotonic()
-        subagent = self.subagents.add_request(event, now)
-        settled = self._settled(subagent)
+        subagent = self.subagents.add_request(event, time.monotonic())
         subagent.parent = self._parent(event.session, event.requester)
+        limits = self._effective_limits(subagent)
         process = self._sessions.process_of(event.session)
-        ceiling = admission_gate.ceiling(
-            lambda: self._headroom(process.pid) if process else None, settled.extra_headroom
-        )
-        ask = Ask(
-            id=subagent.id,
-            name=subagent.name,
-            klass=SUBAGENT_CLASS,
-            declared=settled.declared,
+        request = self._admission.request(
+            subagent.id,
+            msgspec.structs.replace(limits, wait=min(limits.wait, LONGEST_WAIT)),
             prior=PRIOR,
-            parent=subagent.parent,
-            group=settled.group,
-            group_budget=settled.group_budget,
-            group_parallel=settled.group_parallel,
-            ceiling=ceiling(self._admission.memory.available_bytes),
-            deadline=now + min(settled.wait, LONGEST_WAIT),
-            at=now,
+            requester=process.pid if process else None,
+            on_wait=partial(self._on_wait, subagent),
         )
-        request = admission_gate.Request(ask, ceiling, partial(self._on_wait, subagent))
         self._pending[subagent.id] = _Pending(request)
         request.answer.add_done_callback(partial(self._on_answer, subagent))
-        self._admission.ask(request)
         return subagent
 
     def _on_wait(self, subagent: Subagent, wait: Wait) -> None:
@@ -170,13 +156,14 @@ class HookGate:
             self.subagents.remove(subagent)
             self._note(subagent.id, subagent.name, "refused", answer.reason)
 
-    def _settled(self, subagent: Subagent) -> Settled:
+    def _effective_limits(self, subagent: Subagent) -> EffectiveLimits:
         """Settings for this type of agent go before those for all subagents."""
         typed = f"{self._mapping.host}/{subagent.agent_type}"
-        klass = typed if typed in self._settings.current().classes else SUBAGENT_CLASS
-        return self._settle(
-            wire.Lease(v=wire.VERSION, kind="slot", name=subagent.name, klass=klass, cwd=subagent.cwd or "/")
-        )
+        class_name = typed if typed in self._settings.current().classes else SUBAGENT_CLASS
+        terms = Terms(name=subagent.name, class_name=class_name, parent=subagent.parent)
+        limits = self._limits.resolve_or_skip_project(terms, subagent.cwd or "/")
+        terms = msgspec.structs.replace(limits.terms, class_name=SUBAGENT_CLASS, limit=None)
+        return msgspec.structs.replace(limits, terms=terms)
 
     def _parent(self, session: str, requester: str | None) -> str | None:
         """Returns the id of the subagent that asks, else of the governed tree that its host runs in."""
@@ -212,18 +199,15 @@ class HookGate:
 
     def _account(self, subagent: Subagent) -> None:
         """It runs and cannot be refused any more: its memory is reserved without asking."""
-        settled = self._settled(subagent)
         subagent.parent = self._parent(subagent.session, None)
-        subagent.reserved = PRIOR if settled.declared is None else settled.declared
+        terms = self._effective_limits(subagent).terms
+        subagent.reserved = PRIOR if terms.need is None else terms.need
         subagent.reason = "it started without asking (a resumed agent or a teammate)"
         self._admission.restore(
             Restore(
                 id=subagent.id,
-                name=subagent.name,
-                klass=SUBAGENT_CLASS,
+                terms=msgspec.structs.replace(terms, group_budget=None, group_parallel=None),
                 reserved=subagent.reserved,
-                parent=subagent.parent,
-                group=settled.group,
                 reason=subagent.reason,
                 at=time.monotonic(),
             )
@@ -288,7 +272,7 @@ class HookGate:
             tree=subagent.id,
             kind=SUBAGENT_CLASS,
             name=subagent.name,
-            klass=SUBAGENT_CLASS,
+            class_name=SUBAGENT_CLASS,
             owner=self.owner(subagent),
             state="running",
             parent=subagent.parent,
@@ -342,6 +326,6 @@ class _Counts(TypedDict):
 class _Pending:
     """A request at the gate, and how many connections wait for its answer."""
 
-    def __init__(self, request: admission_gate.Request) -> None:
+    def __init__(self, request: admission_gate.PendingRequest) -> None:
         self.request = request
         self.connections = 0

@@ -1,8 +1,6 @@
-"""Admission with a clock and eyes: feeds ``admission.step`` with requests, samples and time, and hands its answers
-to those who wait.
+"""Admission with a clock: feeds ``admission.step`` with requests, samples and time, and passes its answers on.
 
-Covers: the sampling of memory (once a second, and only while something runs or waits), deadlines, the settings as
-they change. Does not cover: the rules (``admission/``), connections (``leases.py``), trees (``registry.py``).
+Memory is sampled once a second, and only while something runs or waits. The settings are read again when they change.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from oomless.admission import events
 from oomless.admission.explain import Explanation, Totals, explain, totals
 from oomless.admission.machine import initial, next_deadline, step
 from oomless.config import Watched
-from oomless.daemon.trees.limits import policy
+from oomless.daemon.trees.limits import EffectiveLimits, policy_of
 from oomless.platform.base import Platform
 
 SAMPLE_EVERY = 1.0
@@ -25,42 +23,37 @@ SAMPLE_OFTEN = 0.25
 FRESH_FOR = 0.05
 
 
-class Request:
-    """One ask on its way: ``answer`` is set once, ``tell`` hears why it waits. ``ceiling`` is read anew with each
-    sample: the headroom above the requester, less what its project wants free."""
+class PendingRequest:
+    """``answer`` is set once; ``on_wait`` is called with each new reason why the request waits. ``requester`` is the
+    pid under whose memory limits the request has to fit, if it is known; ``extra_headroom`` as in
+    ``EffectiveLimits``."""
 
-    def __init__(self, ask: events.Ask, ceiling: Callable[[int], int | None], tell: Callable[[events.Wait], None]):
+    def __init__(
+        self, ask: events.Ask, requester: int | None, extra_headroom: int, on_wait: Callable[[events.Wait], None]
+    ) -> None:
         self.ask = ask
-        self.ceiling = ceiling
-        self.tell = tell
+        self.requester = requester
+        self.extra_headroom = extra_headroom
+        self.on_wait = on_wait
         self.answer: asyncio.Future[events.Admit | events.Refuse] = asyncio.get_running_loop().create_future()
 
 
-def ceiling(headroom: Callable[[], int | None], extra: int) -> Callable[[int], int | None]:
-    """What one requester may count on when so much is available: no more than is left under the limits above it
-    (``headroom``), and less what its project wants free beyond the user's own headroom (``extra``)."""
-
-    def figure(available: int) -> int | None:
-        bounds = [b for b in (headroom(), available if extra else None) if b is not None]
-        return min(bounds) - extra if bounds else None
-
-    return figure
-
-
 class Gate:
-    """``usage`` yields (id, bytes) of everything that is held, parents before what is nested in them."""
+    """``read_usage`` returns (id, bytes) of everything admitted, parents before what is nested in them."""
 
-    def __init__(self, platform: Platform, settings: Watched, usage: Callable[[], list[tuple[str, int]]]) -> None:
+    def __init__(
+        self, platform: Platform, settings: Watched, read_usage: Callable[[], list[tuple[str, int]]]
+    ) -> None:
         self._platform = platform
         self._settings = settings
-        self._usage = usage
+        self._read_usage = read_usage
         self.memory = platform.memory()
-        self._policy = policy(settings.current(), self.memory.total_bytes)
+        self._policy = policy_of(settings.current(), self.memory.total_bytes)
         self._state = initial(self._policy, self.memory.available_bytes, time.monotonic())
         #: Called with each sample; True: the next one should come soon.
         self.sampled: Callable[[], bool] = lambda: False
         self._near = False
-        self._requests: dict[str, Request] = {}
+        self._requests: dict[str, PendingRequest] = {}
         self._sampled = 0.0
         self._closed = False
         self._sampler: asyncio.TimerHandle | None = None
@@ -68,13 +61,39 @@ class Gate:
 
     # -- in ------------------------------------------------------------------------------------------------
 
-    def ask(self, request: Request) -> None:
+    def request(
+        self,
+        id: str,
+        limits: EffectiveLimits,
+        *,
+        prior: int,
+        requester: int | None,
+        on_wait: Callable[[events.Wait], None],
+    ) -> PendingRequest:
+        """``prior``: bytes to reserve where ``limits`` declare no need. May be answered before this returns."""
         self.sample()
-        self._requests[request.ask.id] = request
-        self._feed(request.ask)
+        now = time.monotonic()
+        ask = events.Ask(
+            id=id,
+            terms=limits.terms,
+            prior=prior,
+            ceiling=self._ceiling(requester, limits.extra_headroom),
+            deadline=now + limits.wait,
+            at=now,
+        )
+        request = self._requests[id] = PendingRequest(ask, requester, limits.extra_headroom, on_wait)
+        self._feed(ask)
+        return request
+
+    def _ceiling(self, requester: int | None, extra_headroom: int) -> int | None:
+        """What one requester may count on: no more than is left under the memory limits above it, and less what its
+        project wants to stay available beyond the user's own headroom."""
+        above = self._platform.headroom(requester) if requester is not None else None
+        bounds = [b for b in (above, self.memory.available_bytes if extra_headroom else None) if b is not None]
+        return min(bounds) - extra_headroom if bounds else None
 
     def withdraw(self, id: str) -> None:
-        """Whoever waited is gone."""
+        """The requester is gone."""
         if self._requests.pop(id, None) is not None:
             self._feed(events.Withdraw(id=id))
 
@@ -82,7 +101,7 @@ class Gate:
         self._feed(event)
 
     def end(self, id: str) -> None:
-        """What a tree held is free again; a fresh sample lets the next one in on the spot."""
+        """The reservation is free again; a fresh sample admits the next request at once."""
         self._feed(events.End(id=id, at=time.monotonic()))
         self._sampled = 0.0
         self.sample()
@@ -94,15 +113,15 @@ class Gate:
             return
         self._sampled = now
         self.memory = self._platform.memory()
-        wanted = policy(self._settings.current(), self.memory.total_bytes)
+        wanted = policy_of(self._settings.current(), self.memory.total_bytes)
         if wanted != self._policy:
             self._policy = wanted
             self._feed(events.Configure(policy=wanted))
-        for id, used in self._usage():
+        for id, used in self._read_usage():
             self._feed(events.Use(id=id, used=used))
+        measured = {id: self._ceiling(one.requester, one.extra_headroom) for id, one in self._requests.items()}
+        ceilings = {id: ceiling for id, ceiling in measured.items() if ceiling is not None}
         available = self.memory.available_bytes
-        found = {id: request.ceiling(available) for id, request in self._requests.items()}
-        ceilings = {id: ceiling for id, ceiling in found.items() if ceiling is not None}
         self._feed(events.Observe(available=available, at=now, ceilings=ceilings))
         self._near = self.sampled()
 
@@ -115,7 +134,7 @@ class Gate:
         return totals(self._state)
 
     def close(self) -> None:
-        """Nobody is let in any more, whatever ends from now on."""
+        """Nothing is admitted any more, whatever ends from now on."""
         self._closed = True
         for timer in (self._sampler, self._deadline):
             if timer is not None:
@@ -131,7 +150,7 @@ class Gate:
             if request is None:
                 continue
             if isinstance(action, events.Wait):
-                request.tell(action)
+                request.on_wait(action)
             else:
                 del self._requests[action.id]
                 if not request.answer.done():

@@ -1,8 +1,4 @@
-"""The daemon's side of the lease protocol (``protocol/wire.py``): one coroutine a connection.
-
-Covers: reading and answering messages, and what each means for gate and registry. Does not cover: the rules
-(``admission/``), what happens to trees without a connection (``registry.py``).
-"""
+"""The daemon's side of the lease protocol (``protocol/wire.py``): one coroutine for each connection."""
 
 from __future__ import annotations
 
@@ -13,21 +9,19 @@ import time
 
 assert sys.platform == "linux"
 
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from oomless.admission.events import Admit, Ask, Refuse, Wait
-from oomless.config import Settings, Watched, find_project, load
-from oomless.contain.rungs.choose import PID_NAMESPACE, Ladder
-from oomless.daemon.trees.admission_gate import Gate, Request, ceiling
-from oomless.daemon.trees.intents import belongs_to, intent_of, leaf, restore_of
-from oomless.daemon.trees.limits import PRIOR, Settled, settle
+from oomless.admission.events import Admit, Refuse, Wait
+from oomless.config import Watched
+from oomless.contain.rungs.choose import PID_NAMESPACE, Ladder, Offer
+from oomless.daemon.trees.admission_gate import Gate
+from oomless.daemon.trees.limits import PRIOR, EffectiveLimits, LimitResolver
 from oomless.daemon.trees.registry import Registry
-from oomless.daemon.trees.tree import Tree
+from oomless.daemon.trees.tree import Tree, cgroup_name, shown_name
 from oomless.errors import JournalError, OomlessError
-from oomless.journal.facts import Session
+from oomless.journal.facts import Session, TreeIntent
 from oomless.model import Identity
 from oomless.platform import proc
 from oomless.platform.linux import Linux
@@ -41,6 +35,16 @@ if TYPE_CHECKING:
     Verdict = Literal["admitted", "waiting", "refused", "withdrawn"]
 
 
+class _Asker(NamedTuple):
+    """Who asks for a lease, and for what: ``parent`` is the governed tree that ``peer`` runs in."""
+
+    lease: wire.Lease
+    limits: EffectiveLimits
+    peer: Identity
+    parent: Tree | None
+    writer: asyncio.StreamWriter
+
+
 class Leases:
     """``note`` records a decision: id, name, verdict, reason."""
 
@@ -51,6 +55,7 @@ class Leases:
         ladder: Ladder,
         platform: Linux,
         settings: Watched,
+        limits: LimitResolver,
         note: Callable[[str, str, Verdict, str], None],
     ) -> None:
         self._gate = gate
@@ -58,10 +63,10 @@ class Leases:
         self._ladder = ladder
         self._platform = platform
         self._settings = settings
+        self._limits = limits
         self._note = note
         self._install = registry.paths.install_id()
         self._boot = platform.boot_id()
-        self._home = str(Path.home())
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer_pid: int) -> None:
         """One lease connection to its end; never raises for what the other side does."""
@@ -93,24 +98,27 @@ class Leases:
         peer = self._platform.identity(peer_pid)
         if peer is None:
             return  # gone already
+        parent = self._parent(lease.parent, peer_pid)
+        terms = msgspec.structs.replace(lease.terms, parent=parent.id if parent else None)
         try:
-            settled = self.settle(lease)
+            limits = self._limits.resolve(terms, lease.cwd, lease.wait)
         except OomlessError as error:
             self._refuse(writer, error.exit_code, error.line())
             return
-        parent = self._parent(lease.parent, peer_pid)
-        if lease.kind in ("shell", "server"):
-            await self._attend(id, lease, settled, parent, peer, reader, writer)
+        asker = _Asker(lease, limits, peer, parent, writer)
+        if lease.kind.has_session:
+            await self._attach(id, asker, reader)
             return
-        request = self._request(id, lease, settled, parent, peer, writer)
         line = asyncio.ensure_future(reader.readline())
-        self._gate.ask(request)
+        request = self._gate.request(
+            id, limits, prior=PRIOR, requester=peer.pid, on_wait=lambda wait: self._tell_wait(id, asker, wait)
+        )
         either: list[asyncio.Future[Any]] = [line, request.answer]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not request.answer.done():  # it hung up, or speaks out of turn
             _let_go(line)
             self._gate.withdraw(id)
-            self._note(id, lease.name, "withdrawn", "it did not wait for the answer")
+            self._note(id, lease.name, "withdrawn", "the requester did not wait for the answer")
             return
         answer = request.answer.result()
         if isinstance(answer, Refuse):
@@ -118,100 +126,47 @@ class Leases:
             self._note(id, lease.name, "refused", answer.reason)
             self._refuse(writer, answer.code, answer.error)
             return
-        tree = self._admit(answer, lease, settled, parent, peer, writer)
+        tree = self._grant(answer, asker)
         if tree is None:
             _let_go(line)
             return
         await self._converse(tree, line, reader)
 
-    async def _attend(
-        self,
-        id: str,
-        lease: wire.Lease,
-        settled: Settled,
-        parent: Tree | None,
-        peer: Identity,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
+    async def _attach(self, id: str, asker: _Asker, reader: asyncio.StreamReader) -> None:
         """A host's tool shell or server: contained and bounded, never kept waiting, and not counted as a subagent."""
-        session = belongs_to(lease, self._boot, peer.pid)
+        lease = asker.lease
+        session = session_of(lease, self._boot, asker.peer.pid)
         if session is None:
-            self._refuse(writer, 125, "oomless: that session is not an ancestor; the command runs as it is")
+            self._refuse(asker.writer, 125, "oomless: that session is not an ancestor; the command runs ungoverned")
             return
-        admit = Admit(id=id, reserved=0, reason=f"a {lease.kind} of a running session")
-        tree = self._admit(admit, lease, settled, parent, peer, writer, session)
+        tree = self._grant(Admit(id=id, reserved=0, reason=f"a {lease.kind} of a running session"), asker, session)
         if tree is None:
             return
         self.restore(tree)
         await self._converse(tree, asyncio.ensure_future(reader.readline()), reader)
 
-    def settle(self, lease: wire.Lease) -> Settled:
-        """Under the user's settings and those of the project that it is asked from; raises ConfigError."""
-        file = find_project(lease.cwd, self._home)
-        project = load(file, project=True) if file else Settings()
-        folder = os.path.dirname(file) if file else ""
-        return settle(lease, self._settings.current(), project, folder, self._gate.memory.total_bytes)
-
     def _parent(self, claimed: str | None, pid: int) -> Tree | None:
-        """The governed tree that the request comes from, if that is true."""
+        """The governed tree that the request claims to come from, if that is true."""
         tree = self._registry.trees.get(claimed) if claimed else None
-        return tree if tree is not None and tree.contains(pid, leaf(self._install, tree.id)) else None
+        return tree if tree is not None and tree.contains(pid, cgroup_name(self._install, tree.id)) else None
 
-    def _request(
-        self,
-        id: str,
-        lease: wire.Lease,
-        settled: Settled,
-        parent: Tree | None,
-        peer: Identity,
-        writer: asyncio.StreamWriter,
-    ) -> Request:
-        room = ceiling(lambda: self._platform.headroom(peer.pid), settled.extra_headroom)
-
-        def tell(wait: Wait) -> None:
-            self._note(id, lease.name, "waiting", wait.reason)
-            holders = tuple(self._holder(h.id, h.name, h.bytes) for h in wait.holders)
-            self._send(writer, wire.Waiting(reason=wait.reason, ahead=wait.ahead, holders=holders))
-
-        now = time.monotonic()
-        ask = Ask(
-            id=id,
-            name=lease.name,
-            klass=lease.klass,
-            declared=settled.declared,
-            prior=PRIOR,
-            limit=settled.limit,
-            parent=parent.id if parent else None,
-            group=settled.group,
-            group_budget=settled.group_budget,
-            group_parallel=settled.group_parallel,
-            ceiling=room(self._gate.memory.available_bytes),
-            deadline=now + settled.wait,
-            at=now,
-        )
-        return Request(ask, room, tell)
+    def _tell_wait(self, id: str, asker: _Asker, wait: Wait) -> None:
+        self._note(id, asker.lease.name, "waiting", wait.reason)
+        holders = tuple(self._holder(h.id, h.name, h.bytes) for h in wait.holders)
+        self._send(asker.writer, wire.Waiting(reason=wait.reason, ahead=wait.ahead, holders=holders))
 
     def _holder(self, id: str, name: str, size: int) -> wire.Holder:
         tree = self._registry.trees.get(id)
         return wire.Holder(tree=id, name=name, bytes=size, pid=tree.root.pid if tree and tree.root else None)
 
-    def _admit(
-        self,
-        admit: Admit,
-        lease: wire.Lease,
-        settled: Settled,
-        parent: Tree | None,
-        peer: Identity,
-        writer: asyncio.StreamWriter,
-        session: Session | None = None,
-    ) -> Tree | None:
+    def _grant(self, admit: Admit, asker: _Asker, session: Session | None = None) -> Tree | None:
         """The intent goes to the journal before the answer goes out: whatever dies after that is found again."""
+        lease, writer = asker.lease, asker.writer
         wanted = self._settings.current().rung
-        if wanted == PID_NAMESPACE and lease.kind in ("shell", "server"):
-            wanted = "auto"  # its host speaks of their processes by number, and some of a shell's are spared
-        offer = self._ladder.choose(proc.cgroups(peer.pid), wanted)
-        intent = intent_of(admit, lease, settled, parent, peer, offer, self._install, session)
+        if wanted == PID_NAMESPACE and lease.kind.has_session:
+            wanted = "auto"  # a host refers to their processes by pid, and what detached from a shell goes on
+        offer = self._ladder.choose(proc.cgroups(asker.peer.pid), wanted)
+        intent = self._intent(admit, asker, offer, session)
         tree = Tree(intent, admit.reason)
         tree.writer, tree.retriable = writer, lease.retriable
         try:
@@ -225,8 +180,8 @@ class Leases:
         granted = wire.Granted(
             tree=intent.tree,
             reserved=intent.reserved,
-            limit=intent.limit,
-            processes=intent.processes,
+            limit=intent.terms.limit,
+            processes=intent.terms.processes,
             rung=intent.rung,
             why_rung=offer.why,
             cgroups=intent.cgroups,
@@ -236,6 +191,26 @@ class Leases:
         )
         self._send(writer, granted)
         return tree
+
+    def _intent(self, admit: Admit, asker: _Asker, offer: Offer, session: Session | None) -> TreeIntent:
+        lease, parent, install = asker.lease, asker.parent, self._install
+        contained = lease.kind.has_processes
+        return TreeIntent(
+            tree=admit.id,
+            kind=lease.kind,
+            terms=msgspec.structs.replace(asker.limits.terms, name=shown_name(lease.name, lease.kind)),
+            owner=lease.owner,
+            argv=lease.argv,
+            cwd=lease.cwd,
+            boot_id=asker.peer.boot_id,
+            reserved=admit.reserved,
+            rung=offer.name if contained else "",
+            cgroups=offer.cgroups(cgroup_name(install, admit.id)) if contained else {},
+            marker=f"{parent.intent.marker}/{admit.id}" if parent else f"{install}:{admit.id}",
+            requester=asker.peer,
+            intended_at=time.time(),
+            session=session,
+        )
 
     # -- a lease that goes on ------------------------------------------------------------------------------
 
@@ -258,7 +233,7 @@ class Leases:
                 self._take(tree, wire.decode_from_client(raw))
                 line = asyncio.ensure_future(reader.readline())
         except (msgspec.MsgspecError, ValueError, ConnectionError) as error:
-            self._note(tree.id, tree.intent.name, "withdrawn", f"its shim sent something else: {error}")
+            self._note(tree.id, tree.name, "withdrawn", f"its shim sent something else: {error}")
         finally:
             if tree.writer is writer:
                 self._registry.lease_lost(tree)
@@ -280,7 +255,7 @@ class Leases:
         return True
 
     def restore(self, tree: Tree) -> None:
-        self._gate.restore(restore_of(tree.intent, tree.used or 0, time.monotonic()))
+        self._gate.restore(tree.restore_event())
 
     # -- out -----------------------------------------------------------------------------------------------
 
@@ -291,6 +266,21 @@ class Leases:
     def _send(writer: asyncio.StreamWriter, message: wire.FromDaemon) -> None:
         if not writer.is_closing():
             writer.write(wire.line(message))
+
+
+def session_of(lease: wire.Lease, boot_id: str, peer: int) -> Session | None:
+    """The session that a tool shell or server says it is of, if that process really is above it."""
+    if lease.session_pid is None or lease.session_start is None:
+        return None
+    owner = Identity(boot_id=boot_id, pid=lease.session_pid, start=lease.session_start)
+    if proc.start_of(owner.pid) != owner.start:
+        return None
+    own = stat = proc.read_stat(peer)
+    while stat is not None and stat.pid > 1:
+        if stat.pid == owner.pid:
+            return Session(owner=owner, sid=own.sid) if own is not None else None
+        stat = proc.read_stat(stat.ppid)
+    return None
 
 
 def _let_go(line: asyncio.Future[bytes]) -> None:

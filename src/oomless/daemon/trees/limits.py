@@ -1,57 +1,91 @@
-"""Pure: what a lease request amounts to under the settings, before admission sees it.
+"""What a request amounts to under the settings, before admission decides about it.
 
-A declared need is ``need`` (``--expect``), else ``limit`` (``--memory`` reserves and limits), else what the
-settings say for its class. Without any of these an estimate is reserved (``PRIOR``). Not here: whether it fits
-(``admission/``), nor which file says what (``config.py``).
+A declared need is ``need`` (``--expect``), else ``limit`` (``--memory`` reserves and limits), else what the settings
+say for the class. Without any of these an estimate is reserved (``PRIOR``).
 """
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import msgspec
 
 from oomless.admission.events import Policy
-from oomless.config import Settings, effective, headroom_bytes
-from oomless.protocol.wire import Lease
+from oomless.config import Settings, Watched, effective, find_project, headroom_bytes, load
+from oomless.daemon.logs import Log
+from oomless.errors import ConfigError
+from oomless.model import Terms
+from oomless.platform.base import Platform
 
 #: Reserved for a command that nobody described: a small agent with its tools. An estimate, not a measurement;
 #: when nothing runs, one may start whatever its estimate is.
 PRIOR = 300 * 10**6
 
 
-class Settled(msgspec.Struct, frozen=True, kw_only=True):
-    """``extra_headroom``: what a project's file wants to stay free beyond the user's own headroom."""
+class EffectiveLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """``terms`` as the settings bound them; their ``need`` is None where only an estimate can be reserved. ``wait``:
+    for how many seconds the request may be kept waiting. ``extra_headroom``: bytes that the project wants to stay
+    available beyond the user's own headroom."""
 
-    declared: int | None
-    limit: int | None
-    processes: int | None
+    terms: Terms
     wait: float
-    group: str | None
-    group_budget: int | None
-    group_parallel: int | None
     extra_headroom: int
 
 
-def settle(lease: Lease, user: Settings, project: Settings, folder: str, total_bytes: int) -> Settled:
-    """``project`` is what ``oomless.toml`` in ``folder`` says: it bounds, as one group, all that is asked for from
-    below it; a batch has a group of its own, and then the tighter of both numbers holds for that."""
+class LimitResolver:
+    """The user's settings, with those of the project that a request comes from."""
+
+    def __init__(self, settings: Watched, platform: Platform, log: Log) -> None:
+        self._settings = settings
+        self._platform = platform
+        self._log = log
+        self._home = str(Path.home())
+
+    def resolve(self, terms: Terms, cwd: str, wait: float | None = None) -> EffectiveLimits:
+        """Raises ConfigError if the project's settings cannot be read."""
+        file = find_project(cwd, self._home)
+        project = load(file, project=True) if file else Settings()
+        folder = os.path.dirname(file) if file else ""
+        total_bytes = self._platform.memory().total_bytes
+        return resolve_limits(terms, wait, self._settings.current(), project, folder, total_bytes)
+
+    def resolve_or_skip_project(self, terms: Terms, cwd: str, wait: float | None = None) -> EffectiveLimits:
+        """A project's file that cannot be read is logged and does not apply: it must not keep a session's subagents
+        from starting."""
+        try:
+            return self.resolve(terms, cwd, wait)
+        except ConfigError as error:
+            self._log.warning(f"the project's settings are ignored; {error.line()}", cwd=cwd)
+            return self.resolve(terms, "/", wait)
+
+
+def resolve_limits(
+    terms: Terms, wait: float | None, user: Settings, project: Settings, folder: str, total_bytes: int
+) -> EffectiveLimits:
+    """``project``: the settings in ``folder``/oomless.toml. They bound, as one group, all requests from below that
+    folder. A batch has a group of its own, which then has the tighter of both bounds."""
     merged = effective(user, project)
-    own = merged.classes.get(lease.klass or "")
-    limit = _tighter(lease.limit, own.memory if own else None)
-    need = lease.need if lease.need is not None else (own.expect if own else None)
+    own = merged.classes.get(terms.class_name or "")
+    limit = _tighter(terms.limit, own.memory if own else None)
+    need = terms.need if terms.need is not None else (own.expect if own else None)
     bounded = project.budget is not None or project.max_parallel_subagents != "auto"
-    return Settled(
-        declared=limit if need is None else need,
-        limit=limit,
-        processes=_tighter(lease.processes, own.processes if own else None),
-        wait=merged.wait if lease.wait is None else lease.wait,
-        group=lease.group or (f"project {folder}" if bounded else None),
-        group_budget=_tighter(lease.group_budget, project.budget),
-        group_parallel=_tighter(lease.group_parallel, places(project)),
+    return EffectiveLimits(
+        terms=msgspec.structs.replace(
+            terms,
+            need=limit if need is None else need,
+            limit=limit,
+            processes=_tighter(terms.processes, own.processes if own else None),
+            group=terms.group or (f"project {folder}" if bounded else None),
+            group_budget=_tighter(terms.group_budget, project.budget),
+            group_parallel=_tighter(terms.group_parallel, places(project)),
+        ),
+        wait=merged.wait if wait is None else wait,
         extra_headroom=headroom_bytes(merged, total_bytes) - headroom_bytes(user, total_bytes),
     )
 
 
-def policy(settings: Settings, total_bytes: int) -> Policy:
+def policy_of(settings: Settings, total_bytes: int) -> Policy:
     return Policy(
         budget=settings.budget,
         admit_mark=settings.marks.admit,
@@ -61,8 +95,9 @@ def policy(settings: Settings, total_bytes: int) -> Policy:
 
 
 def places(settings: Settings) -> int | None:
+    """How many may run at once; None: as memory allows."""
     return None if settings.max_parallel_subagents == "auto" else settings.max_parallel_subagents
 
 
-def _tighter(one: int | None, other: int | None) -> int | None:
-    return min((size for size in (one, other) if size is not None), default=None)
+def _tighter(bound: int | None, other: int | None) -> int | None:
+    return min((size for size in (bound, other) if size is not None), default=None)

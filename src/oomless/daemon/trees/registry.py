@@ -27,7 +27,7 @@ from oomless.daemon.trees.tree import Tree
 from oomless.errors import JournalError
 from oomless.journal.database import Journal
 from oomless.journal.facts import OpenTree
-from oomless.model import ExitRecord, Identity, Survivor
+from oomless.model import ExitRecord, Identity, Survivor, TreeKind
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.platform.linux import Linux
@@ -99,7 +99,7 @@ class Registry:
     def lease_lost(self, tree: Tree) -> None:
         """The connection is gone. A shim comes back by itself; without one nobody holds this tree any more."""
         tree.writer = None
-        if tree.intent.kind == "slot":
+        if not tree.intent.kind.has_processes:
             self.released(tree)
         elif tree.shim is None and not tree.closed.is_set():
             self._spawn(self._never_started(tree))
@@ -112,7 +112,7 @@ class Registry:
         """A tool shell whose keeper was killed goes on as it would have without us: until the last of it has ended,
         or its session has."""
         session = tree.intent.session
-        if tree.intent.kind == "shell" and session is not None:
+        if tree.intent.kind is TreeKind.SHELL and session is not None:
             await self._last_word(tree)
             if tree.closed.is_set():
                 return
@@ -167,7 +167,7 @@ class Registry:
 
     def _resume(self, tree: Tree, found: OpenTree) -> bool:
         """True if the tree may still live; else its burial is under way."""
-        if found.intent.kind == "slot":
+        if not found.intent.kind.has_processes:
             self.released(tree)
             return False
         if found.shim is not None:
@@ -248,7 +248,7 @@ class Registry:
 
     def _sweep_of(self, tree: Tree, spared: frozenset[tuple[int, int]] = frozenset()) -> Sweep:
         since = tree.intent.requester.start
-        session = tree.intent.session if tree.intent.kind == "shell" else None
+        session = tree.intent.session if tree.intent.kind is TreeKind.SHELL else None
         sid = session.sid if session is not None else None
         return Sweep(tree.intent.marker, tree.cgroups, tree.known_members(), since, self._own | spared, sid)
 
@@ -291,7 +291,7 @@ class Registry:
     def find(self, id_or_name: str) -> Tree | None:
         if id_or_name in self.trees:
             return self.trees[id_or_name]
-        return next((tree for tree in self.trees.values() if tree.intent.name == id_or_name), None)
+        return next((tree for tree in self.trees.values() if tree.intent.terms.name == id_or_name), None)
 
     def around(self, pid: int) -> Tree | None:
         """The innermost open tree that the process runs in, by its cgroups or by descent from the shim."""
@@ -314,7 +314,7 @@ class Registry:
         found = set()
         for tree in self.trees.values():
             intent = tree.intent
-            if intent.owner == "run" or intent.kind in ("shell", "server"):
+            if intent.owner == "run" or intent.kind.has_session:
                 found.add(ProcessId(intent.requester.pid, intent.requester.start))
             if tree.shim is not None:
                 found.add(ProcessId(tree.shim.pid, tree.shim.start))

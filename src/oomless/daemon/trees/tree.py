@@ -1,8 +1,4 @@
-"""One governed tree as the daemon knows it while it runs: facts that change, and the watch on its shim.
-
-Not here: what is decided about it (``daemon/core.py``) and how it is ended when its shim is gone
-(``contain/sweep.py``).
-"""
+"""One open tree as the daemon knows it: what the journal has of it, facts that change, and the watch on its shim."""
 
 from __future__ import annotations
 
@@ -15,18 +11,23 @@ assert sys.platform == "linux"
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from oomless import redact
+from oomless.admission.events import Restore
 from oomless.contain.launch import BOOT
-from oomless.model import Identity
+from oomless.journal.facts import TreeIntent
+from oomless.model import Identity, TreeKind
 from oomless.platform import files, proc
 from oomless.protocol.views import TreeView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oomless.journal.facts import TreeIntent
     from oomless.model import EscapedProcess
 
+#: Names are shown in tables.
+NAME_KEPT = 60
 #: Rungs that have all controllers in the v2 tree.
 V2 = ("cgroup2", "cgroup2+systemd")
 
@@ -58,6 +59,11 @@ class Tree:
         return self.intent.tree
 
     @property
+    def name(self) -> str:
+        """As it may be shown. Journals of earlier versions have names of tool shells and servers with secrets."""
+        return shown_name(self.intent.terms.name, self.intent.kind)
+
+    @property
     def cgroups(self) -> dict[str, str]:
         """Only if its shim really took them (it may have fallen through to another rung)."""
         return {} if self.rung == "subreaper" else self.intent.cgroups
@@ -76,7 +82,7 @@ class Tree:
         """The shim, if it is there but has said nothing yet. Its arguments name the tree; a tool shell or server of a
         host's is known by who asked for it."""
         asked = self.intent.requester
-        if self.intent.kind in ("shell", "server"):
+        if self.intent.kind.has_session:
             return asked if proc.start_of(asked.pid) == asked.start else None
         found = shim_of(self.id)
         return Identity(boot_id=asked.boot_id, pid=found.pid, start=found.start) if found else None
@@ -112,6 +118,23 @@ class Tree:
                 return True
         return False
 
+    def restore_event(self) -> Restore:
+        """What admission is told of a tree that runs without having been asked for. Tool shells and servers take no
+        place, and requests from inside of them are not under the bounds of their group: a subagent would wait for a
+        place that the tool shell that it runs in has."""
+        intent = self.intent
+        terms = intent.terms
+        if not intent.kind.takes_place:
+            terms = msgspec.structs.replace(terms, group_budget=None, group_parallel=None)
+        return Restore(
+            id=intent.tree,
+            terms=terms,
+            reserved=intent.reserved,
+            used=self.used or 0,
+            takes_place=intent.kind.takes_place,
+            at=time.monotonic(),
+        )
+
     def _count(self) -> int | None:
         if not self.cgroups:
             return len(self.members) if self.members else None
@@ -121,15 +144,15 @@ class Tree:
         intent = self.intent
         return TreeView(
             tree=intent.tree,
-            name=name_of(intent),
-            klass=intent.klass,
+            name=self.name,
+            class_name=intent.terms.class_name,
             owner=intent.owner,
             state="running",
-            parent=intent.parent,
+            parent=intent.terms.parent,
             reserved_bytes=intent.reserved,
             used_bytes=self.used,
             processes=self._count(),
-            limit_bytes=intent.limit,
+            limit_bytes=intent.terms.limit,
             footprint_source="cgroup" if "memory" in self.cgroups or self.rung in V2 else "pss",
             rung=self.rung,
             pid=self.root.pid if self.root else None,
@@ -150,6 +173,12 @@ def shim_of(tree: str) -> proc.Stat | None:
     return None
 
 
-def name_of(intent: TreeIntent) -> str:
-    """As it may be shown. Journals of earlier versions have names of tool shells and servers with secrets in them."""
-    return redact.command_line((intent.name,)) if intent.kind in ("shell", "server") else intent.name
+def cgroup_name(install: str, id: str) -> str:
+    """The name of a tree's folder in each hierarchy. A sweep touches only those of its own installation."""
+    return f"oomless-{install}-{id}"
+
+
+def shown_name(name: str, kind: TreeKind) -> str:
+    """What a host starts is named by its command line, which may hold secrets: they are masked before it is cut, for
+    half a secret does not look like one."""
+    return redact.command_line((name,))[:NAME_KEPT] if kind.has_session else name

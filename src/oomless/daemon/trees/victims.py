@@ -19,7 +19,6 @@ from oomless.admission.victims import EndOne, Share, Subject, Warn, Watch, in_us
 from oomless.config import Watched, headroom_bytes
 from oomless.daemon.logs import Log
 from oomless.daemon.trees.admission_gate import Gate
-from oomless.daemon.trees.intents import PLACES
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.tree import Tree
 from oomless.journal.facts import TreeIntent
@@ -127,7 +126,7 @@ class Pressure:
             _subject(
                 tree,
                 idle=tree.id in idle,
-                eligible=tree.id in unseated and tree.intent.kind == "tree" and tree.writer is not None,
+                eligible=tree.id in unseated and tree.intent.kind.may_be_victim and tree.writer is not None,
             )
             for tree in held
         )
@@ -140,7 +139,7 @@ class Pressure:
             tree = self._registry.around(pid) if stat is not None and stat.start == start and stat.tty else None
             while tree is not None:
                 found.add(tree.id)
-                tree = self._registry.trees.get(tree.intent.parent or "")
+                tree = self._registry.trees.get(tree.intent.terms.parent or "")
         return found
 
     def _idle(self, tree: Tree, now: float) -> bool:
@@ -155,8 +154,8 @@ class Pressure:
 
     def _end_one(self, action: EndOne) -> None:
         tree = self._registry.trees[action.id]
-        self._log.warning(action.reason, tree=tree.id, name=tree.intent.name)
-        self._tell("victim", tree.id, tree.intent.name, action.reason)
+        self._log.warning(action.reason, tree=tree.id, name=tree.name)
+        self._tell("victim", tree.id, tree.name, action.reason)
         self._end(tree, action.reason, not action.alone)
 
 
@@ -164,8 +163,8 @@ def budgets(intents: Iterable[TreeIntent]) -> dict[str, int]:
     """Of each group that has one: what was said last, as for whoever asks."""
     found: dict[str, int] = {}
     for one in sorted(intents, key=lambda intent: intent.intended_at):
-        if one.group is not None and one.group_budget is not None and one.kind in PLACES:
-            found[one.group] = one.group_budget
+        if (group := one.terms.group) is not None and one.terms.group_budget is not None and one.kind.takes_place:
+            found[group] = one.terms.group_budget
     return found
 
 
@@ -173,9 +172,9 @@ def belongs(id: str | None, group: str, intents: Mapping[str, TreeIntent]) -> bo
     """To a group, with whatever is nested in its trees. Tool shells and servers are not counted in one by admission,
     so its trees are not ended for what those use."""
     while id is not None and (one := intents.get(id)) is not None:
-        if one.group == group and one.kind in PLACES:
+        if one.terms.group == group and one.kind.takes_place:
             return True
-        id = one.parent
+        id = one.terms.parent
     return False
 
 
@@ -183,10 +182,10 @@ def _subject(tree: Tree, idle: bool = False, eligible: bool = False) -> Subject:
     intent = tree.intent
     return Subject(
         id=tree.id,
-        name=intent.name,
+        name=tree.name,
         used=tree.used or 0,
         reserved=intent.reserved,
-        parent=intent.parent,
+        parent=intent.terms.parent,
         since=intent.intended_at,
         eligible=eligible,
         retriable=tree.retriable,

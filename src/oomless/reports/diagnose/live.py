@@ -152,7 +152,7 @@ def _events(history: History) -> Iterator[tuple[float, Event]]:
 
 
 def _of_tree(row: TreeRow) -> Iterator[tuple[float, Event]]:
-    name = f"{_shown(row.intent.name)} ({row.intent.tree})"
+    name = f"{_shown(row.intent.terms.name)} ({row.intent.tree})"
     if row.started_at is not None:
         yield row.started_at, _event(row.started_at, f"{name} started", "trees")
     if row.ended_at is None:
