@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import shutil
 import signal
-import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from leaks import (
-    descendants,
-    groups_left,
-    open_descriptors,
-    opened_since,
-    stop_daemon,
-    survivors,
-)
+from leaks import descendants, groups_left, no_descriptor_left, private_folders, stop_daemon, survivors
 
 # A shell that starts this in its background has it ignore SIGINT, and nohup SIGHUP, and so would all that the tests
 # start: they would be left running on purpose.
@@ -39,28 +28,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Own home, config, state and runtime folders (short: a socket's path holds 100 characters), removed afterwards
-    with the daemon that was started in them."""
-    mark = f"OOMLESS_TEST={uuid.uuid4().hex}"
-    folder = Path(tempfile.mkdtemp(prefix="oo", dir="/tmp"))
-    monkeypatch.setenv(*mark.split("="))
-    for variable, name in (
-        ("HOME", "home"),
-        ("XDG_CONFIG_HOME", "config"),
-        ("XDG_STATE_HOME", "state"),
-        ("XDG_RUNTIME_DIR", "run"),
-    ):
-        (folder / name).mkdir(mode=0o700)
-        monkeypatch.setenv(variable, str(folder / name))
-    descriptors, offspring = open_descriptors(), descendants(os.getpid())
-    yield folder
-    stop_daemon(folder / "state" / "oomless" / "daemon.json")
-    left = survivors((mark.encode(), os.fsencode(folder) + b"/"), offspring)
-    left_groups = groups_left(folder / "state" / "oomless")
-    shutil.rmtree(folder, ignore_errors=True)
-    assert not left, f"processes left alive: {left}"
-    assert not left_groups, f"groups left: {left_groups}"
-    if opened_since(descriptors):
-        gc.collect()  # 60 ms with all that the tests load: only where a cycle may hold one
-    leaked = opened_since(descriptors)
-    assert not leaked, f"descriptors left open: {leaked}"
+    """Own folders, removed afterwards with the daemon that was started in them; no process, group or descriptor is
+    left behind."""
+    with private_folders(monkeypatch) as folder, no_descriptor_left():
+        mark = os.environ["OOMLESS_TEST"]
+        offspring = descendants(os.getpid())
+        yield folder
+        stop_daemon(folder / "state" / "oomless" / "daemon.json")
+        left = survivors((f"OOMLESS_TEST={mark}".encode(), os.fsencode(folder) + b"/"), offspring)
+        left_groups = groups_left(folder / "state" / "oomless")
+        assert not left, f"processes left alive: {left}"
+        assert not left_groups, f"groups left: {left_groups}"

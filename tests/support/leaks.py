@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import shutil
 import signal
 import sqlite3
+import tempfile
 import time
-from contextlib import closing
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+import pytest
 
 from helpers import alive, wait_gone
 from oomless.contain.rungs import empty_groups
@@ -105,3 +112,34 @@ def open_descriptors() -> dict[int, str]:
         except FileNotFoundError:
             pass  # the one that listdir itself had open
     return found
+
+
+@contextmanager
+def private_folders(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Own home, config, state and runtime folders in a new one (short: a socket's path holds 100 characters), and a
+    mark in the environment; removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="oo", dir="/tmp"))
+    monkeypatch.setenv("OOMLESS_TEST", uuid.uuid4().hex)
+    for variable, name in (
+        ("HOME", "home"),
+        ("XDG_CONFIG_HOME", "config"),
+        ("XDG_STATE_HOME", "state"),
+        ("XDG_RUNTIME_DIR", "run"),
+    ):
+        (folder / name).mkdir(mode=0o700)
+        monkeypatch.setenv(variable, str(folder / name))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Fails if a descriptor that is open at the end was not open before."""
+    before = open_descriptors()
+    yield
+    if opened_since(before):
+        gc.collect()  # 60 ms with all that the tests load: only where a cycle may hold one
+    leaked = opened_since(before)
+    assert not leaked, f"descriptors left open: {leaked}"

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
-import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
 
 from descents import CHILD, CLAUDE, ROOT, SERVER, SHELL, stat, table
-from helpers import wait_for
 from oomless.daemon.sessions import sampling
 from oomless.daemon.sessions.sampling import ForkTracker
-from oomless.platform.fork_events import Event, ProcEvents, parse
+from oomless.platform.fork_events import Event, parse
 from oomless.processes.descent import Descendants, Descent
 from oomless.processes.forks import DEEPEST, Births
 from oomless.processes.ids import ProcessId
@@ -50,25 +48,6 @@ def datagram(what: int, *values: int) -> bytes:
 )
 def test_an_event_is_read_and_threads_are_passed_over(raw: bytes, expected: Event | None) -> None:
     assert parse(raw) == expected
-
-
-def test_the_kernel_tells_of_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    events = ProcEvents.open()
-    if events is None:
-        pytest.skip("this user gets no process events here")
-    try:
-        with subprocess.Popen(["true"]) as child:
-            child.wait(10)
-        told: list[Event] = []
-
-        def all_told() -> bool:
-            told.extend(events.read()[0])
-            own = {event.kind: event.parent for event in told if event.pid == child.pid}
-            return own == {"fork": os.getpid(), "exec": 0, "exit": 0}
-
-        assert wait_for(all_told, 5)
-    finally:
-        events.close()
 
 
 # Lines

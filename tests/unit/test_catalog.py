@@ -3,7 +3,6 @@ and the user's own file. Real servers are started in ``test_catalog_real.py``.""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -11,13 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import run_oomless
+from config_files import BROKEN_CATALOG, CATALOG, write_catalog
 from oomless import catalog
 from oomless.errors import ConfigError, UsageError
 from oomless.paths import Paths
 from oomless.processes.command import launched, parse, unversioned
 from oomless.processes.words import of_line, of_title
-from oomless.protocol.client import Client
 
 KNOWN = catalog.load()
 CODE = "/Applications/Visual Studio Code.app/Contents"
@@ -152,34 +150,9 @@ class TestLines:
         assert len(words) == 200_001
 
 
-MINE = """
-[[program]]
-name = "our-mcp"
-title = "Our MCP server"
-kind = "server"
-executables = ["our-mcp"]
-source = "the company's own"
-
-[[program]]
-name = "our-claude"
-title = "Our Claude"
-kind = "session"
-host = true
-executables = ["claude"]
-source = "patched"
-"""
-BROKEN = MINE + '\n[[program]]\nname = "third"\ntitle = "T"\nkind = "servant"\nexecutables = ["t"]\nsource = "s"\n'
-
-
 class TestUsersOwn:
-    def write(self, text: str) -> str:
-        path = Path(Paths().catalog_file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return str(path)
-
     def test_its_entries_go_first_and_ours_stay(self) -> None:
-        found = catalog.load(self.write(MINE))
+        found = catalog.load(write_catalog(CATALOG))
         names = [known.program.name for line in ("our-mcp", "claude", "tmux") if (known := found.recognise((line,)))]
         assert names == ["our-mcp", "our-claude", "tmux"]
 
@@ -187,7 +160,7 @@ class TestUsersOwn:
         assert catalog.load(Paths().catalog_file).programs == KNOWN.programs
 
     def test_what_is_wrong_is_said_with_file_line_and_entry(self) -> None:
-        path = self.write(BROKEN)
+        path = write_catalog(BROKEN_CATALOG)
         with pytest.raises(ConfigError) as caught:
             catalog.load(path)
         assert f"{path}:17, program 3 (third)" in caught.value.line()
@@ -206,41 +179,17 @@ class TestUsersOwn:
     )  # fmt: skip
     def test_what_cannot_be_meant(self, text: str, words: str) -> None:
         with pytest.raises(ConfigError, match=r"\A\S*oomless: ") as caught:
-            catalog.load(self.write(text))
+            catalog.load(write_catalog(text))
         assert words in caught.value.line()
 
     def test_a_file_that_is_no_text(self) -> None:
-        Path(self.write("")).write_bytes(b"\xff\xfe\x00")
+        Path(write_catalog("")).write_bytes(b"\xff\xfe\x00")
         with pytest.raises(UsageError, match="not UTF-8"):
             catalog.load(Paths().catalog_file)
 
     def test_the_daemon_goes_on_with_ours(self) -> None:
         told: list[str] = []
-        found = catalog.load_or_ours(self.write(BROKEN), told.append)
+        found = catalog.load_or_ours(write_catalog(BROKEN_CATALOG), told.append)
         assert found.programs == KNOWN.programs
         assert len(told) == 1
         assert "program 3 (third)" in told[0]
-
-    def test_the_daemon_says_so_in_its_log(self) -> None:
-        self.write(BROKEN)
-        Client(Paths(), start=True).status()
-        log = Path(Paths().log).read_text()
-        assert "program 3 (third)" in log
-
-    def test_scan_ends_with_one_line_and_exit_code_2(self) -> None:
-        path = self.write(BROKEN)
-        done = run_oomless("scan")
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.count("\n") == 1
-        assert f"{path}:17, program 3 (third)" in done.stderr
-
-    def test_config_check_reads_it_too(self) -> None:
-        path = self.write(BROKEN)
-        done = run_oomless("config", "check", "--json")
-        assert done.returncode == 2
-        assert "program 3 (third)" in json.loads(done.stdout)["problem"]
-        self.write(MINE)
-        done = run_oomless("config", "check")
-        assert done.returncode == 0
-        assert path in done.stdout
-        assert run_oomless("config", "check", path).returncode == 0

@@ -18,7 +18,7 @@ from oomless.census.snapshot import Marks
 from oomless.model import ProcessInfo
 from oomless.platform.base import Standing
 
-SRC = Path(__file__).resolve().parents[1] / "src" / "oomless"
+SRC = Path(__file__).resolve().parents[2] / "src" / "oomless"
 Redeclare = Callable[..., tuple[int, rules.Declared]]
 SERVER = ("node", "/home/dev/node_modules/.bin/chrome-devtools-mcp")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
-import subprocess
 import sys
 import time
 from html.parser import HTMLParser
@@ -171,14 +170,6 @@ def test_bytes_that_are_no_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     result = run("--from", str(file))
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"{file} holds no text; there are zero bytes in it" in result.stderr
-
-
-def test_closed_standard_input_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As ``scan --from`` has it: Python has no standard input then."""
-    command = f"exec <&-; exec {sys.executable} -m oomless diagnose --from -"
-    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("oomless: cannot read standard input; it is closed")
 
 
 WIDE = "  said 'PID 77: 900 MB, 5 subagents, total: 3,500 MB'"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from oomless.listing import parse
@@ -53,22 +50,3 @@ def test_nothing_is_told_where_rows_may_be_missing(lines: tuple[str, ...]) -> No
 def test_printed_parents_stay() -> None:
     text = "PID PPID COMMAND\n1 0 init\n10 1 sshd\n20 7  \\_ bash\n"
     assert {one.pid: one.ppid for one in parse(text).rows} == {1: 0, 10: 1, 20: 7}
-
-
-def test_the_real_ps() -> None:
-    """A shell that waits for a child of its own, drawn below this process and with its parent printed."""
-    command = "import subprocess, sys; subprocess.run(['cat']); sys.exit()"
-    with subprocess.Popen([sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        process.stdin.write(b"there\n")
-        process.stdin.flush()
-        assert process.stdout is not None
-        process.stdout.readline()  # by then cat runs
-        drawn = subprocess.run(["ps", "auxfww"], stdout=subprocess.PIPE, text=True, check=True).stdout
-        printed = subprocess.run(["ps", "-eo", "pid,ppid"], stdout=subprocess.PIPE, text=True, check=True).stdout
-        process.stdin.close()
-    told = {one.pid: one.ppid for one in parse(drawn).rows}
-    real = {int(pid): int(ppid) for pid, ppid in (line.split() for line in printed.splitlines()[1:])}
-    below = [pid for pid, parent in real.items() if parent == process.pid]
-    assert len(below) == 1
-    assert (told[below[0]], told[process.pid]) == (process.pid, real[process.pid])
