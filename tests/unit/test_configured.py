@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from descents import NoTrees
-from helpers import wait_for
 from oomless.census.attribution import Attributed
 from oomless.census.daemon_facts import DaemonFacts
 from oomless.census.snapshot import Snapshot
@@ -20,8 +17,7 @@ from oomless.hosts import mcp_configs
 from oomless.hosts.mcp_configs import Reader
 from oomless.hosts.mcp_entries import Configured, Entries
 from oomless.model import Leftover
-from oomless.platform import proc
-from oomless.processes.descent import Descendants, Descent
+from oomless.processes.descent import Descendants
 from oomless.processes.ids import ProcessId
 from snapshots import GONE, HELD, INIT, SERVER_MARKS, TOOL_MARKS, by_pid, row, settle, snapshot
 
@@ -266,10 +262,6 @@ class TestVerdicts:
         assert (found[102].server, found[103].server) == (None, None)
 
 
-def runs(pid: int, command: list[str]) -> bool:
-    return proc.cmdline(pid) == command
-
-
 class TestTheDaemon:
     def test_what_its_entry_has_go_on_is_spared(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         servers = {"mine": {"command": "nohup", "args": [*NODE]}}
@@ -279,22 +271,3 @@ class TestTheDaemon:
         remains = LivingDescendants(Descendants(ProcessId(2**22 + 1, 1)), NoTrees())
         assert remains._persist_reason(NODE) == "its entry mine in ~/.claude.json starts it with nohup"
         assert remains._persist_reason(("node", "other.js")) == ""
-
-    def test_and_is_not_ended(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        servers = {"mine": {"command": "nohup", "args": ["sleep", "61"]}}
-        (tmp_path / ".claude.json").write_text(json.dumps({"mcpServers": servers}))
-        monkeypatch.setenv("HOME", str(tmp_path))
-        monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
-        for command, spared in ((["sleep", "61"], True), (["tail", "-f", "/dev/null"], False)):
-            with subprocess.Popen(command) as process:
-                try:
-                    # In exec(2) descriptors are closed, which Popen waits for, before the arguments are there.
-                    assert wait_for(functools.partial(runs, process.pid, command), 10)
-                    found = proc.read_stat(process.pid)
-                    assert found is not None
-                    descendants = Descendants(ProcessId(2**22 + 1, 1))
-                    descendants.descents[ProcessId.of(found)] = Descent(above=(), shell_sid=None)
-                    remains = LivingDescendants(descendants, NoTrees())
-                    assert bool(remains.classify({found.pid: found})) is not spared
-                finally:
-                    process.kill()
