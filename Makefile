@@ -1,6 +1,7 @@
 # Everything happens in .venv in this folder; nothing is installed anywhere else. Start with `make` alone.
 PYTHON ?= python3
 FAULTS ?= 200
+JOBS ?= 4
 ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -17,8 +18,8 @@ setup: $(STAMP) ## make .venv and install oomless and its tools there (PYTHON=..
 demo: $(STAMP) ## replay the incident, ungoverned and governed (ARGS=--synthetic: small agents, no download)
 	@$(BIN)/oomless demo $(ARGS)
 
-test: $(STAMP) ## run the tests (ARGS=... goes to pytest)
-	@$(BIN)/pytest $(ARGS)
+test: $(STAMP) ## run the tests, JOBS at a time (ARGS=... goes to pytest)
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 test-vm: $(STAMP) ## test containment under systemd in virtual machines (needs root; ARGS="--release trixie", ...)
 	@$(BIN)/python -m tests.vm $(ARGS)

@@ -32,13 +32,14 @@ from soak import sight as soak_sight
 from soak.checks import Checks, Tally
 from soak.scene import PYTHON, Scene, Work, read
 
-SOAK = [sys.executable, str(Path(__file__).with_name("soak.py"))]
+ROOT = Path(__file__).parents[2]
+SOAK = [sys.executable, "-m", "tests.soak"]
 
 
 def start(*options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*SOAK, *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command = [*SOAK, *options]
+    nothing, pipe = subprocess.DEVNULL, subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdin=nothing, stdout=pipe, stderr=pipe, text=True)
 
 
 def test_a_short_soak_finds_nothing_and_leaves_nothing(tmp_path: Path) -> None:
