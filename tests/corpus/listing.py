@@ -16,7 +16,7 @@ import msgspec
 
 from oomless.census.attribution import Verdict
 from oomless.census.listing import ListingCensus, attribute_listing
-from oomless.cli.listing import read
+from oomless.reports.listing import read_listing
 
 from .scene import Label, known_programs
 
@@ -52,7 +52,7 @@ class ListingScene(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def replay(scene: ListingScene) -> ListingCensus:
-    return attribute_listing(read(str(scene.file)), known_programs())
+    return attribute_listing(read_listing(str(scene.file)), known_programs())
 
 
 def load(path: Path) -> ListingScene:

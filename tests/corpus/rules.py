@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 DECLARED = HERE / "rules.json"
 #: The packages whose modules are rules, if a replay of the corpus imports them; and what is none of the rules.
 ROOMS = ("oomless.census", "oomless.catalog", "oomless.processes", "oomless.hosts", "oomless.listing")
-PROPOSAL, NO_RULES = "oomless.reports.reap_proposal", "oomless.census.findings"
+PROPOSAL, NO_RULES = "oomless.reports.reap", "oomless.census.findings"
 Kind = Literal["scenes", "listings"]
 SAY = "say: python -m tests.corpus --same-rules"
 

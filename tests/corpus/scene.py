@@ -23,7 +23,7 @@ from oomless.census.snapshot import Marks, Snapshot
 from oomless.model import Footprint, MachineMemory, ProcessInfo
 from oomless.platform.base import Standing
 from oomless.protocol.reap_views import PROVEN
-from oomless.reports.reap_proposal import proposed_of
+from oomless.reports.reap import select
 from oomless.reports.scan import build
 
 SCENES = Path(__file__).parent / "scenes"
@@ -94,7 +94,7 @@ def proposals(found: Iterable[Attributed]) -> frozenset[int]:
     by_pid = {one.process.pid: one for one in found}
     footprints = {pid: Footprint(bytes=one.process.rss_bytes, source="rss") for pid, one in by_pid.items()}
     rows = build(by_pid.values(), footprints, _MEMORY).processes
-    proposed, _ = proposed_of(rows, by_pid, PROVEN)
+    proposed, _ = select(rows, by_pid, PROVEN)
     return frozenset(one.pid for one in proposed)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from oomless.census.attribution import Attributed
 from oomless.listing.merge import MergedRow
 from oomless.redact import command_line
-from oomless.reports.listing_scan import shown_command
+from oomless.reports.listing import shown_command
 
 from . import listing, rules, scene
 from .score import UNLISTED, Judged

@@ -16,7 +16,6 @@ import pytest
 from helpers import alive, run_oomless, wait_for, wait_gone
 from hosting import Host, settings
 from oomless.census.attribution import Attributed
-from oomless.cli.reap import propose
 from oomless.config import load, load_project
 from oomless.errors import ConfigError, DaemonError
 from oomless.model import Footprint, MachineMemory, ProcessInfo
@@ -27,6 +26,7 @@ from oomless.protocol.client import Client
 from oomless.protocol.reap_views import PROVEN, ReapAnswer, ReapItem, ReapRequest
 from oomless.protocol.views import StatusView
 from oomless.reports.look import Scan
+from oomless.reports.reap import propose
 from oomless.reports.scan import build
 from reaping import ORPHAN, records
 from sessions import Session, member

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import listings
+from oomless.catalog import Catalog
+from oomless.census.listing import attribute_listing
+from oomless.listing import Listing
+from oomless.reports.listing import ListingReport, scan_listing
 
 NPX = "/Users/sam/.npm/_npx/7cfa166e65244432/node_modules"
 PLUGIN = (
@@ -128,6 +131,10 @@ ALL = {
     "lists": LISTS,
     "evidence": EVIDENCE,
 }
+
+
+def scanned(listing: Listing, catalog: Catalog) -> ListingReport:
+    return scan_listing(listing, attribute_listing(listing, catalog))
 
 
 def broken(text: str, width: int) -> str:

@@ -14,7 +14,8 @@ from oomless import catalog
 from oomless.census import governed
 from oomless.census.attribution import attribute
 from oomless.census.daemon_facts import OpenTree
-from oomless.census.findings import at_least, memory_in_use
+from oomless.census.findings import at_least
+from oomless.census.findings.machine import memory_in_use
 from oomless.census.footprints import SECONDS, Footprints
 from oomless.census.governed import GovernedTree
 from oomless.census.snapshot import Marks, Snapshot, marks_of, take
@@ -573,11 +574,12 @@ class TestReport:
         first = shown["processes"][0]
         assert list(first) == [
             "pid", "ppid", "start", "uid", "command", "kind", "verdict", "confidence", "host", "session", "server",
-            "footprint_bytes", "footprint_source", "rss_bytes", "bytes_recoverable", "evidence",
+            "instance", "footprint_bytes", "footprint_source", "rss_bytes", "bytes_recoverable", "evidence",
+            "line", "user", "tty",
         ]  # fmt: skip
         assert first["command"] == f"claude --token {MASK}"
         assert (first["footprint_bytes"], first["bytes_recoverable"]) == (10_000_000, 7)
-        assert list(shown["groups"][0]) == ["kind", "name", "instances", "processes", "footprint_bytes"]
+        assert list(shown["groups"][0]) == ["kind", "name", "instances", "processes", "footprint_bytes", "untold"]
 
     def test_each_process_is_in_one_group_and_copies_are_counted(self) -> None:
         footprints = {pid: Footprint(bytes=pid, source="rss") for pid in (100, 101, 102, 200)}
@@ -615,6 +617,7 @@ class TestReport:
         (group,) = build((), {}, ROOMY, {"Agent:Explore": 3}).groups
         assert msgspec.to_builtins(group) == {
             "kind": "subagent", "name": "Agent:Explore", "instances": 3, "processes": 0, "footprint_bytes": 0,
+            "untold": 0,
         }  # fmt: skip
 
     def test_what_has_ended_meanwhile_is_left_out(self) -> None:

@@ -17,7 +17,6 @@ from corpus import listing, rules, scene, table
 from corpus.score import ENDABLE, Score, Scores, scores
 from corpus.whole import digests, judged
 from oomless.census.snapshot import HOST_PID, MARKER, PROJECT, SESSION
-from oomless.cli.reap import propose
 from oomless.hosts import mcp_configs
 from oomless.model import Footprint, Identity, MachineMemory, ProcessInfo
 from oomless.paths import Paths
@@ -25,6 +24,7 @@ from oomless.platform.base import Platform, Standing
 from oomless.protocol.reap_views import PROVEN
 from oomless.protocol.views import StatusView
 from oomless.reports import look
+from oomless.reports.reap import propose
 
 assert sys.platform == "linux"
 

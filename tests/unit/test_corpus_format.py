@@ -112,7 +112,7 @@ def test_whatever_gives_verdicts_is_of_the_rules() -> None:
     found = {path.relative_to(SRC).as_posix() for path in rules.sources()}
     some = ("census/attribution.py", "census/verdicts.py", "census/governed.py", "catalog/servers.toml")
     assert set(some) <= found
-    assert {"listing/parse.py", "processes/command.py", "reports/reap_proposal.py"} <= found
+    assert {"listing/parse.py", "processes/command.py", "reports/reap.py"} <= found
     assert [path for path in found if path.startswith(("census/findings", "daemon", "cli", "platform"))] == []
     assert len({rules.hash_of([path]) for path in rules.sources()}) == len(found)
 

@@ -20,12 +20,12 @@ import listings
 from diagnosing import CATALOG, DATA, case, line_of, reported
 from oomless.catalog import Kind
 from oomless.cli.app import build
-from oomless.cli.listing import MOST_BYTES
 from oomless.journal import Decision, Journal, TreeIntent
 from oomless.journal.facts import ReapRow
 from oomless.journal.sessions import SessionRows
 from oomless.model import ExitRecord, Identity, MachineMemory, Survivor, Terms
 from oomless.reports.diagnose import html, live, markdown, report
+from oomless.reports.listing import MOST_BYTES
 from oomless.reports.scan import ProcessRow, ScanReport
 
 BOOT = "11111111-2222-3333-4444-555555555555"
@@ -353,11 +353,11 @@ def test_the_tree_list_reads_only_the_catalogs_hosts(tmp_path: Path) -> None:
 
 
 def test_standard_input_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from oomless.cli.listing import text_of
+    from oomless.reports.listing import read_text
 
     stdin = io.TextIOWrapper(io.BytesIO(b"PID 7: 5 MB\xff\n"))
     monkeypatch.setattr(sys, "stdin", stdin)
-    assert text_of("-").startswith("PID 7")
+    assert read_text("-").startswith("PID 7")
 
 
 def row(pid: int, kind: Kind, server: str | None = None, session: str | None = None) -> ProcessRow:

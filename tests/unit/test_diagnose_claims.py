@@ -7,7 +7,7 @@ import pytest
 from diagnosing import claim, reported
 from oomless.reports.diagnose import report
 from oomless.reports.diagnose.claims import CLAIMS
-from oomless.reports.diagnose.facts import Case, Copies, Ended, Inside, Process
+from oomless.reports.diagnose.facts import Case, CaseProcess, Copies, Ended, Inside
 
 HEADER = "USER PID PPID RSS TTY COMMAND\n"
 EACH, NEVER, HELPERS = "each subagent is a process", "subagents never release memory", "the helpers are subagents"
@@ -78,8 +78,8 @@ def test_agents_that_ended(survivors: tuple[int, ...], verdict: str) -> None:
 
 def test_live_servers_and_blame_have_pids_and_sources() -> None:
     processes = (
-        Process(pid=5, kind="server", server="claude-flow", bytes=90_000_000, source="pss"),
-        Process(pid=6, kind="session", bytes=2_000_000_000, source="pss"),
+        CaseProcess(pid=5, kind="server", server="claude-flow", footprint_bytes=90_000_000, source="pss"),
+        CaseProcess(pid=6, kind="session", footprint_bytes=2_000_000_000, source="pss"),
     )
     copies = (Copies(name="claude-flow", number=2, places=("claude-code aa", "claude-code bb"), pids=(5, 9)),)
     found = live(processes=processes, copies=copies)

@@ -17,7 +17,6 @@ from oomless import catalog
 from oomless.listing import Listed, Listing, parse
 from oomless.listing.columns import broken_header, header
 from oomless.listing.parse import cleaned
-from oomless.reports.listing_scan import report
 
 EXAMPLES = int(os.environ.get("OOMLESS_FUZZ", "300"))
 SAME = "OOMLESS_FUZZ" not in os.environ
@@ -133,7 +132,7 @@ def test_no_failure_and_nothing_invented(text: str) -> None:
     for row in found.rows:
         assert_printed(row, _text(row, printed, taken))
     assert_none_is_passed_over(found, printed)
-    made = report(found, CATALOG)
+    made = listings.scanned(found, CATALOG)
     assert {row.pid for row in made.processes} <= {row.pid for row in found.rows}
     assert msgspec.json.decode(msgspec.json.encode(made))["schema"] == "oomless.scan/1"
 
@@ -221,4 +220,4 @@ def test_any_text_is_borne(text: str) -> None:
     found = parse(text)
     for row in found.rows:
         assert str(row.pid) in text
-    report(found, CATALOG)
+    listings.scanned(found, CATALOG)

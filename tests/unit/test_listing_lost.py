@@ -9,7 +9,8 @@ import pytest
 import listings
 from oomless import catalog, listing
 from oomless.processes.command import mcp_name, parse
-from oomless.reports.listing_scan import ListedReport, ListedRow, report
+from oomless.reports.listing import ListingReport
+from oomless.reports.scan import ProcessRow
 
 CATALOG = catalog.load()
 SERVER = f"node {listings.NPX}/.bin/claude-flow mcp start"
@@ -17,11 +18,11 @@ HUB = "node /srv/hub-mcp/dist/index.js"
 TOOL_SHELL = "/bin/bash -c source /home/u/.claude/shell-snapshots/snapshot-bash-1.sh && eval 'npm test' < /dev/null"
 
 
-def told(text: str) -> ListedReport:
-    return report(listing.parse(text), CATALOG)
+def told(text: str) -> ListingReport:
+    return listings.scanned(listing.parse(text), CATALOG)
 
 
-def rows(text: str) -> dict[int, ListedRow]:
+def rows(text: str) -> dict[int, ProcessRow]:
     return {row.pid: row for row in told(text).processes}
 
 
@@ -30,7 +31,7 @@ def rows(text: str) -> dict[int, ListedRow]:
 FULL = "    PID    PPID     SID TTY          ELAPSED COMMAND\n"
 
 
-def lost(ppid: int = 1, command: str = SERVER, sid: int = 40, tty: str = "?", init: str = "/sbin/init") -> ListedRow:
+def lost(ppid: int = 1, command: str = SERVER, sid: int = 40, tty: str = "?", init: str = "/sbin/init") -> ProcessRow:
     """A server, a live session on pts/1, and who is above."""
     lines = [
         f"      1       0       1 ?        10-00:00:00 {init}",
@@ -158,7 +159,7 @@ def aux(pid: int, tty: str, state: str, start: str, command: str) -> str:
 
 def left_behind(
     server: str = SERVER, state: str = "Sl", init: str = "/sbin/init", beside: str = "", tty: str = "pts/1"
-) -> ListedRow:
+) -> ProcessRow:
     """A server on a terminal with a shell, and a live session on another."""
     text = AUX + aux(1, "?", "Ss", "Nov20", init) + aux(400, "pts/1", "Ss", "Nov20", "-bash")
     text += aux(450, "pts/1", "Sl+", "09:00", beside) if beside else ""

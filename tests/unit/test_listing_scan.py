@@ -15,16 +15,17 @@ from listings import AUX, EO, SERVER, TWO_TERMINALS, aux, eo
 from oomless import catalog
 from oomless.cli import scan
 from oomless.listing import parse
-from oomless.reports.listing_scan import ListedReport, ListedRow, report
+from oomless.reports.listing import ListingReport
+from oomless.reports.scan import ProcessRow
 
 CATALOG = catalog.load()
 
 
-def told(text: str) -> ListedReport:
-    return report(parse(text), CATALOG)
+def told(text: str) -> ListingReport:
+    return listings.scanned(parse(text), CATALOG)
 
 
-def rows(text: str) -> dict[int, ListedRow]:
+def rows(text: str) -> dict[int, ProcessRow]:
     return {row.pid: row for row in told(text).processes}
 
 
@@ -326,7 +327,7 @@ def test_mistakes_are_one_line(mistake: str, tmp_path: Path) -> None:
 
 
 def test_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oomless.cli.listing.MOST_BYTES", 100)
+    monkeypatch.setattr("oomless.reports.listing.MOST_BYTES", 100)
     result = run("--from", "-", stdin=listings.LINUX_EF.encode())
     assert result.exit_code == 2
     assert "standard input is too large" in result.stderr

@@ -18,7 +18,7 @@ from collections.abc import Collection, Container, Iterable, Mapping
 
 import msgspec
 
-from oomless.catalog import Catalog, Kind
+from oomless.catalog import Catalog, Kind, Known
 from oomless.census.attribution import Attributed, attribute
 from oomless.census.findings import Finding
 from oomless.census.listing_findings import listing_findings
@@ -62,27 +62,32 @@ _Rows = Mapping[int, MergedRow]
 class ListingCensus(msgspec.Struct, frozen=True, kw_only=True):
     """What the census says of a listing.
 
-    ``processes`` are those worth a row, by pid; ``rows`` all that were read; ``footprints`` those of ``processes``
-    whose memory is printed. ``timed``: whether the listing says which process was started first.
+    ``processes`` are those worth a row, by pid; ``rows`` all that were read, and ``known`` which of them the catalog
+    knows; ``footprints`` those of ``processes`` whose memory is printed. ``timed``: whether the listing says which
+    process was started first.
     """
 
     processes: tuple[Attributed, ...]
     rows: _Rows
+    known: Mapping[int, Known]
     footprints: Mapping[int, Footprint]
     findings: tuple[Finding, ...]
     timed: bool
 
 
 def attribute_listing(listing: Listing, catalog: Catalog) -> ListingCensus:
-    """Everything that ``scan``, ``reap`` and ``diagnose`` say of a listing's processes rests on this."""
+    """Everything that ``scan``, ``reap`` and ``diagnose`` say of a listing's processes rests on this. ``catalog``
+    should remember its answers (``Remembering``), for it is asked twice."""
     rows = merge_listing(listing)
     snapshot, timed = _as_snapshot(rows, catalog)
+    programs = {process.pid: catalog.recognise(process.command) for process in snapshot.processes}
+    recognised = {pid: program for pid, program in programs.items() if program is not None}
     placed = _by_terminal(_with_instances(attribute(snapshot, (), catalog), rows), rows)
     known = _with_shells_between(placed, snapshot, rows)
     if timed:
         known = _keep_if_cut(known, settle(known, snapshot, {}), rows)
     known = _with_likely_orphans(known, rows)
-    known = (*known, *_leftover_shells(known, snapshot, rows, catalog, timed))
+    known = (*known, *_leftover_shells(known, snapshot, rows, recognised, timed))
     by_pid = {attributed.process.pid: attributed for attributed in known}
     for process in snapshot.processes:
         if process.pid not in by_pid and rows[process.pid].mentioned:
@@ -92,7 +97,9 @@ def attribute_listing(listing: Listing, catalog: Catalog) -> ListingCensus:
     sizes = {pid: rows[pid].listed.rss_bytes for pid in by_pid}
     footprints = {pid: Footprint(bytes=size, source="listing") for pid, size in sizes.items() if size is not None}
     findings = listing_findings(processes, rows, footprints, listing.memory)
-    return ListingCensus(processes=processes, rows=rows, footprints=footprints, findings=findings, timed=timed)
+    return ListingCensus(
+        processes=processes, rows=rows, known=recognised, footprints=footprints, findings=findings, timed=timed
+    )
 
 
 # -- what a snapshot of the machine would have shown -----------------------------------------------------------------
@@ -374,7 +381,7 @@ def _program_name(server: Attributed) -> str:
 
 
 def _leftover_shells(
-    attributed: Iterable[Attributed], snapshot: Snapshot, rows: _Rows, catalog: Catalog, timed: bool
+    attributed: Iterable[Attributed], snapshot: Snapshot, rows: _Rows, programs: Mapping[int, Known], timed: bool
 ) -> tuple[Attributed, ...]:
     """Tool shells that are likely left over, and what is below them where that is printed; none of ``attributed``.
     Only a session starts a tool shell, and so is older: one that lost its parent, or is older than all sessions of a
@@ -384,7 +391,7 @@ def _leftover_shells(
     oldest = min(sessions, default=None) if timed and _FIRST in rows else None
     added: dict[int, Attributed] = {}
     for process in snapshot.processes:
-        program = catalog.recognise(process.command)
+        program = programs.get(process.pid)
         if program is None or program.program.name != TOOL_SHELL or process.pid in known:
             continue
         reason = _shell_left(process, rows, oldest, snapshot.starts_per_second * snapshot.starts_within)

@@ -17,7 +17,7 @@ from oomless.platform.base import Standing
 from oomless.processes.ancestry import Lineage
 from oomless.processes.command import adopts
 
-#: How sure it is where it is likely and nothing proves it. Nothing is killed for that (``reports/reap_proposal.py``).
+#: How sure it is where it is likely and nothing proves it. Nothing is killed for that (``reports/reap.py``).
 LIKELY = 0.6
 _ROOT = 0
 #: What was not read may listen.

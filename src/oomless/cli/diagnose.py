@@ -14,13 +14,13 @@ import typer
 
 from oomless import catalog, listing
 from oomless.catalog import Catalog
-from oomless.cli.listing import name_of, text_of
 from oomless.cli.output import guard, print_json
 from oomless.errors import UsageError
 from oomless.paths import Paths
 from oomless.platform import current
 from oomless.reports.diagnose import html, live, markdown, report, text
 from oomless.reports.diagnose.facts import Case, Inside
+from oomless.reports.listing import read_text, source_name
 from oomless.reports.look import Scanner, inside, owner_of
 from oomless.units import parse_duration
 
@@ -54,8 +54,8 @@ def command(
             _live(paths, programs, back), f"this machine, and its journal of the last {since or SINCE}"
         )
     else:
-        said = text_of(source)
-        found = report.build(text.build(said, listing.parse(said), programs), name_of(source))
+        said = read_text(source)
+        found = report.build(text.build(said, listing.parse(said), programs), source_name(source))
     if json or format == "json":
         print_json(found)
     else:

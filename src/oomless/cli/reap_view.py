@@ -1,18 +1,13 @@
-"""What ``oomless reap`` answers: the object of ``--json``, and the same for people.
-
-What is in it is made in ``reap.py`` and ``reap_listed.py``, who is proposed in ``proposal.py``.
-"""
+"""How the report of ``oomless reap`` is printed for people."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from oomless.cli.output import console, printable
-from oomless.protocol.reap_views import Ended, Left, Refusal
-from oomless.reports.reap_proposal import HeldBack, Proposed
+from oomless.reports.reap import ReapReport
+from oomless.reports.scan import ProcessRow
 from oomless.units import format_size
 
 if TYPE_CHECKING:
@@ -20,23 +15,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WHAT_WIDTH = 44
-
-
-class ReapReport(msgspec.Struct, frozen=True, kw_only=True):
-    """``bytes_recoverable`` is the sum of what is proposed, as far as it is known, None if nothing of it is;
-    ``bytes_freed`` what those used that were ended. ``notes``: what could not be told, and why."""
-
-    schema: str = "oomless.reap/1"
-    dry_run: bool
-    proposed: tuple[Proposed, ...]
-    held_back: tuple[HeldBack, ...] = ()
-    bytes_recoverable: int | None
-    ended: tuple[Ended, ...] = ()
-    left: tuple[Left, ...] = ()
-    refused: tuple[Refusal, ...] = ()
-    bytes_freed: int = 0
-    bytes_source: str = "pss"
-    notes: tuple[str, ...] = ()
 
 
 def show(report: ReapReport, todo: str) -> None:
@@ -55,7 +33,7 @@ def show(report: ReapReport, todo: str) -> None:
         out.print(f"note: {printable(note)}", soft_wrap=True)
 
 
-def _many(proposed: tuple[Proposed, ...]) -> str:
+def _many(proposed: tuple[ProcessRow, ...]) -> str:
     return "1 process" if len(proposed) == 1 else f"{len(proposed)} processes"
 
 
@@ -77,7 +55,7 @@ def _show_ended(out: Console, report: ReapReport) -> None:
     out.print(f"{len(report.ended)} ended, {len(report.left) + len(report.refused)} not; {freed}", soft_wrap=True)
 
 
-def _table(rows: Iterable[Proposed], how: Mapping[tuple[int, int], str] | None) -> Table:
+def _table(rows: Iterable[ProcessRow], how: Mapping[tuple[int, int], str] | None) -> Table:
     """One section an instance; the evidence in full, for it is what the decision is made on."""
     from rich import box
     from rich.table import Table

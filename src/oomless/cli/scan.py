@@ -56,9 +56,7 @@ def command(
     if source is not None and watch:
         raise UsageError("--from is for one look at what was saved", "", "leave --watch out")
     if source is not None:
-        from oomless.cli.listing import tell
-
-        failed = tell(source, json, fail_on)
+        failed = _scan_listing(source, json, fail_on)
     elif watch:
         from oomless.cli.watch import run
 
@@ -70,6 +68,21 @@ def command(
         failed = fail_on is not None and at_least(scan.report.findings, fail_on)
     if failed:
         raise typer.Exit(1)
+
+
+def _scan_listing(source: str, json: bool, fail_on: Literal["warning", "critical"] | None) -> bool:
+    from oomless import catalog
+    from oomless.census.listing import attribute_listing
+    from oomless.cli.listing import show_listing
+    from oomless.reports.listing import read_listing, scan_listing
+
+    listing = read_listing(source)
+    report = scan_listing(listing, attribute_listing(listing, catalog.load(Paths().catalog_file)))
+    if json:
+        print_json(report)
+    else:
+        show_listing(report)
+    return fail_on is not None and at_least(report.findings, fail_on)
 
 
 def _seconds(text: str) -> float:
@@ -108,13 +121,13 @@ def _show(report: ScanReport, trees: Mapping[int, str]) -> None:
         out.print(_totals(report), soft_wrap=True)
     else:
         out.print("no governed tree, known host or server runs here", soft_wrap=True)
-    memory = report.memory
-    used = memory.total_bytes - memory.available_bytes
-    out.print(
-        f"memory: {format_size(used)} of {format_size(memory.total_bytes)} in use,"
-        f" {format_size(memory.available_bytes)} available",
-        soft_wrap=True,
-    )
+    if (memory := report.memory) is not None:
+        used = memory.total_bytes - memory.available_bytes
+        out.print(
+            f"memory: {format_size(used)} of {format_size(memory.total_bytes)} in use,"
+            f" {format_size(memory.available_bytes)} available",
+            soft_wrap=True,
+        )
     show_findings(out, report.findings)
 
 
@@ -132,7 +145,7 @@ def _table(rows: Iterable[ProcessRow], trees: Mapping[int, str]) -> Table:
     table.add_column("VERDICT", no_wrap=True)
     for section in _sections(rows):
         for row in section:
-            footprint = f"{format_size(row.footprint_bytes)} {row.footprint_source}"
+            footprint = f"{format_size(row.footprint_bytes or 0)} {row.footprint_source}"
             table.add_row(str(row.pid), row.kind, _what(row), _owner(row, trees), footprint, row.verdict)
         table.add_section()
     return table
@@ -144,7 +157,7 @@ def _sections(rows: Iterable[ProcessRow]) -> list[list[ProcessRow]]:
         sections.setdefault((row.host or "", row.session or ""), []).append(row)
     for section in sections.values():
         section.sort(key=lambda row: (row.kind != "session", row.server or "", row.pid))
-    return sorted(sections.values(), key=lambda section: -sum(row.footprint_bytes for row in section))
+    return sorted(sections.values(), key=lambda section: -sum(row.footprint_bytes or 0 for row in section))
 
 
 def _what(row: ProcessRow) -> str:
@@ -164,8 +177,8 @@ def _owner(row: ProcessRow, trees: Mapping[int, str]) -> str:
 
 def _totals(report: ScanReport) -> str:
     rows = report.processes
-    total = format_size(sum(row.footprint_bytes for row in rows))
-    sources = ", ".join(sorted({row.footprint_source for row in rows}))
+    total = format_size(sum(row.footprint_bytes or 0 for row in rows))
+    sources = ", ".join(sorted({row.footprint_source or "" for row in rows}))
     sessions = sum(group.instances for group in report.groups if group.kind == "session")
     servers = [group for group in report.groups if group.kind == "server"]
     copies = sum(group.instances for group in servers)

@@ -138,7 +138,7 @@ class LiveTable:
 
         found = sections(scan, self._before)
         self._before = footprints(found)
-        parts = [_memory(scan.report.memory), *_lines(scan, found)]
+        parts = [*_memory(scan.report.memory), *_lines(scan, found)]
         parts += _findings(scan.report.findings, self._out.size.height - len(parts) - _AROUND - 1)
         shown, more = fitted(found, self._out.size.height - len(parts) - _AROUND)
         parts += [_table(shown)] if shown else ["no session, server or governed tree runs here"]
@@ -147,7 +147,9 @@ class LiveTable:
         return self.last
 
 
-def _memory(memory: MachineMemory) -> Table:
+def _memory(memory: MachineMemory | None) -> list[RenderableType]:
+    if memory is None:
+        return []
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
@@ -158,14 +160,14 @@ def _memory(memory: MachineMemory) -> Table:
     text = f"{format_size(used)} of {format_size(memory.total_bytes)} in use"
     bar = ProgressBar(total=100, completed=100 * share, width=30, complete_style=style, finished_style=style)
     line.add_row("memory", bar, f"{text}, {format_size(memory.available_bytes)} available")
-    return line
+    return [line]
 
 
 def _lines(scan: Scan, found: tuple[Section, ...]) -> list[RenderableType]:
     rows = scan.report.processes
     runs, left = totals(found)
-    sources = ", ".join(sorted({row.footprint_source for row in rows}))
-    total = format_size(sum(row.footprint_bytes for row in rows))
+    sources = ", ".join(sorted({row.footprint_source or "" for row in rows}))
+    total = format_size(sum(row.footprint_bytes or 0 for row in rows))
     lines = [f"{runs or 'nothing runs'}; {len(rows)} processes, {total}{f' ({sources})' if sources else ''}"]
     if left:
         lines.append(f"left of sessions that are gone: {left}")

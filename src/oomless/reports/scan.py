@@ -1,13 +1,12 @@
-"""The object that ``oomless scan --json`` prints, field for field, and how it is made from an attribution.
+"""The object that ``oomless scan --json`` prints, and the row of one process that ``reap`` and ``diagnose`` share.
 
-Covers types and sums. The attribution itself is in ``attribute.py``, warnings are in ``findings.py``, the table
-for people is in ``cli/scan.py``.
+What is not known is None. The report of a saved listing is in ``listing.py``.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -17,46 +16,58 @@ from oomless.census.findings import Finding, Scene, findings
 from oomless.model import Footprint, FootprintSource, LiveSession, MachineMemory, MemoryUse
 from oomless.redact import command_line
 
-#: Masking a command line takes 0.1 ms and more; those who look again and again see the same ones.
+#: Masking a command line takes 0.1 ms and more; ``scan --watch`` sees the same ones every second.
 shown = functools.lru_cache(maxsize=4096)(command_line)
 
 
 class ProcessRow(msgspec.Struct, frozen=True, kw_only=True):
-    """``start`` is in the units of ``model.Identity``; secrets in ``command`` are masked. ``bytes_recoverable``: what
-    would be free if it ended, None where that cannot be read."""
+    """One process in the report of ``scan``, ``reap`` and ``diagnose``.
+
+    ``start`` is in the units of ``ProcessId``; secrets in ``command`` are masked. ``instance``: the root process of
+    the server that it is part of. ``bytes_recoverable``: its private memory, which would be free if it ended; None
+    where that cannot be read. ``tty`` as people know it (``pts/3``), "" for none; ``line`` and ``user`` are those of
+    a listing.
+    """
 
     pid: int
-    ppid: int
-    start: int | None
-    uid: int
-    command: str
-    kind: Kind
-    verdict: Verdict
-    confidence: float
-    host: str | None
-    session: str | None
-    server: str | None
-    footprint_bytes: int
-    footprint_source: FootprintSource
-    rss_bytes: int
-    bytes_recoverable: int | None
-    evidence: tuple[str, ...]
+    ppid: int | None = None
+    start: int | None = None
+    uid: int | None = None
+    command: str = ""
+    kind: Kind = "other"
+    verdict: Verdict = "unknown"
+    confidence: float = 0.0
+    host: str | None = None
+    session: str | None = None
+    server: str | None = None
+    instance: int | None = None
+    footprint_bytes: int | None = None
+    footprint_source: FootprintSource | None = None
+    rss_bytes: int | None = None
+    bytes_recoverable: int | None = None
+    evidence: tuple[str, ...] = ()
+    line: int | None = None
+    user: str | None = None
+    tty: str | None = None
 
 
 class GroupRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Every listed process is in exactly one group: a server's wrappers and children are in the server's, what a tool
-    shell started is in that of the tool shells. Subagents that run inside a host's process have no processes here."""
+    """Every row is in exactly one group: a server's wrappers and children are in the server's, what a tool shell
+    started is in that of the tool shells. Subagents that run inside a host's process have no processes here.
+    ``footprint_bytes`` is the sum of what is known, None if nothing is; ``untold``: of how many processes it is
+    not."""
 
     kind: Kind
     name: str
     instances: int
     processes: int
-    footprint_bytes: int
+    footprint_bytes: int | None
+    untold: int = 0
 
 
 class ScanReport(msgspec.Struct, frozen=True, kw_only=True):
     schema: str = "oomless.scan/1"
-    memory: MachineMemory
+    memory: MachineMemory | None
     processes: tuple[ProcessRow, ...]
     groups: tuple[GroupRow, ...]
     findings: tuple[Finding, ...]
@@ -71,14 +82,14 @@ def build(
     use: MemoryUse | None = None,
     sessions: tuple[LiveSession, ...] = (),
 ) -> ScanReport:
-    """Processes without a footprint have ended since the snapshot, and are left out. ``subagents``: how many of each
-    name run inside hosts' processes; ``in_sessions``: how many of them in each session; ``use`` and ``sessions`` are
-    for the findings."""
-    alive = [one for one in attributed if one.process.pid in footprints]
+    """The report of the live machine. Processes without a footprint have ended since the snapshot, and are left out.
+    ``subagents``: how many of each name run inside hosts' processes; ``in_sessions``: how many of them in each
+    session; ``use`` and ``sessions`` are for the findings."""
+    alive = tuple(process for process in attributed if process.process.pid in footprints)
     inside = subagents if in_sessions is None else in_sessions
     scene = Scene(
         memory=memory,
-        processes=tuple(alive),
+        processes=alive,
         footprints=footprints,
         subagents=inside or {},
         use=use,
@@ -86,56 +97,61 @@ def build(
     )
     return ScanReport(
         memory=memory,
-        processes=tuple(_row(one, footprints[one.process.pid]) for one in alive),
-        groups=groups(alive, footprints, subagents or {}),
+        processes=tuple(process_row(process, footprints[process.process.pid]) for process in alive),
+        groups=group_rows(alive, footprints, subagents or {}),
         findings=findings(scene),
     )
 
 
-def _row(one: Attributed, footprint: Footprint) -> ProcessRow:
-    process = one.process
+def process_row(attributed: Attributed, footprint: Footprint | None) -> ProcessRow:
+    process = attributed.process
     return ProcessRow(
         pid=process.pid,
         ppid=process.ppid,
         start=process.start,
         uid=process.uid,
         command=shown(process.command),
-        kind=one.kind,
-        verdict=one.verdict,
-        confidence=one.confidence,
-        host=one.host,
-        session=one.session,
-        server=one.server,
-        footprint_bytes=footprint.bytes,
-        footprint_source=footprint.source,
+        kind=attributed.kind,
+        verdict=attributed.verdict,
+        confidence=attributed.confidence,
+        host=attributed.host,
+        session=attributed.session,
+        server=attributed.server,
+        instance=attributed.instance,
+        footprint_bytes=footprint.bytes if footprint else None,
+        footprint_source=footprint.source if footprint else None,
         rss_bytes=process.rss_bytes,
-        bytes_recoverable=footprint.private_bytes,
-        evidence=one.evidence,
+        bytes_recoverable=footprint.private_bytes if footprint else None,
+        evidence=attributed.evidence,
+        tty=process.terminal,
     )
 
 
-def groups(
-    alive: list[Attributed], footprints: Mapping[int, Footprint], subagents: Mapping[str, int]
+def group_rows(
+    processes: Collection[Attributed], footprints: Mapping[int, Footprint], subagents: Mapping[str, int]
 ) -> tuple[GroupRow, ...]:
-    """A listing does not tell every footprint: then a sum is of those that it tells."""
+    """The largest first."""
     members: dict[tuple[Kind, str], list[Attributed]] = {}
-    for one in alive:
-        members.setdefault(group_of(one), []).append(one)
-    rows = [
-        GroupRow(
-            kind=kind,
-            name=name,
-            instances=len({instance_of(one) for one in group}),
-            processes=len(group),
-            footprint_bytes=sum(found.bytes for one in group if (found := footprints.get(one.process.pid))),
-        )
-        for (kind, name), group in members.items()
-    ]
+    for process in processes:
+        members.setdefault(group_of(process), []).append(process)
+    rows = [_group(kind, name, group, footprints) for (kind, name), group in members.items()]
     rows += [
         GroupRow(kind="subagent", name=name, instances=count, processes=0, footprint_bytes=0)
         for name, count in subagents.items()
     ]
-    return tuple(sorted(rows, key=lambda row: (-row.footprint_bytes, row.kind, row.name)))
+    return tuple(sorted(rows, key=lambda row: (-(row.footprint_bytes or 0), row.kind, row.name)))
+
+
+def _group(kind: Kind, name: str, group: list[Attributed], footprints: Mapping[int, Footprint]) -> GroupRow:
+    sizes = [footprint.bytes for one in group if (footprint := footprints.get(one.process.pid)) is not None]
+    return GroupRow(
+        kind=kind,
+        name=name,
+        instances=len({instance_of(one) for one in group}),
+        processes=len(group),
+        footprint_bytes=sum(sizes) if sizes else None,
+        untold=len(group) - len(sizes),
+    )
 
 
 def group_of(one: Attributed) -> tuple[Kind, str]:

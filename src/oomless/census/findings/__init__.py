@@ -15,9 +15,9 @@ from oomless.census.findings.sessions import detached, likely_orphans, many_suba
 from oomless.census.findings.unowned import unaccounted_memory
 from oomless.census.findings.unused import idle_servers, unused_servers
 
-__all__ = ["Finding", "Scene", "Severity", "at_least", "findings", "memory_in_use"]
+__all__ = ["SEVERITY_RANK", "Finding", "Scene", "Severity", "at_least", "findings"]
 
-_RANK: dict[Severity, int] = {"critical": 0, "warning": 1, "info": 2}
+SEVERITY_RANK: dict[Severity, int] = {"critical": 0, "warning": 1, "info": 2}
 
 
 def findings(scene: Scene) -> tuple[Finding, ...]:
@@ -39,9 +39,9 @@ def findings(scene: Scene) -> tuple[Finding, ...]:
         launcher_overhead(scene),
         confused_figures(scene),
     )
-    return tuple(sorted((one for one in found if one is not None), key=lambda one: _RANK[one.severity]))
+    return tuple(sorted((one for one in found if one is not None), key=lambda one: SEVERITY_RANK[one.severity]))
 
 
 def at_least(found: tuple[Finding, ...], severity: Severity) -> bool:
     """Whether any finding is that severe or more."""
-    return any(_RANK[finding.severity] <= _RANK[severity] for finding in found)
+    return any(SEVERITY_RANK[finding.severity] <= SEVERITY_RANK[severity] for finding in found)

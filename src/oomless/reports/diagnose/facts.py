@@ -10,9 +10,9 @@ from typing import Literal
 
 import msgspec
 
-from oomless.catalog import Kind
 from oomless.census.findings import Finding
 from oomless.model import MachineMemory
+from oomless.reports.scan import ProcessRow
 
 
 class Amount(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,31 +92,49 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Copies(msgspec.Struct, frozen=True, kw_only=True):
-    """A server that is said or seen to run several times. ``places``: terminals or sessions."""
+    """A server that is said or seen to run several times. ``places``: terminals or sessions. ``only_said``: the text
+    says more than its tables show."""
 
     name: str
     number: int
     places: tuple[str, ...] = ()
     lines: tuple[int, ...] = ()
     pids: tuple[int, ...] = ()
+    only_said: bool = False
 
 
-class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """``place``: its terminal, or its session. ``source``: where the amount is from. ``evidence``: why it is known as
-    what it is said to be; ``called``: what the text calls it."""
+class CaseProcess(ProcessRow, frozen=True, kw_only=True):
+    """A process of the case: its row, and what the text says of it.
 
-    pid: int
-    ppid: int | None = None
-    place: str = ""
-    command: str = ""
-    kind: Kind = "other"
+    ``program``: the catalog's name for it. ``place``: its terminal, or its session. ``source`` and ``figure_line``:
+    where its footprint is from. ``lines`` name it, ``called`` is what the text calls it, ``kind_evidence`` why it is
+    known as an editor's helper.
+    """
+
     program: str = ""
-    server: str = ""
-    bytes: int | None = None
+    place: str = ""
     source: str = ""
+    figure_line: int | None = None
     lines: tuple[int, ...] = ()
     called: tuple[str, ...] = ()
-    evidence: tuple[str, ...] = ()
+    kind_evidence: tuple[str, ...] = ()
+
+
+def case_process(
+    row: ProcessRow,
+    *,
+    place: str,
+    program: str,
+    source: str,
+    figure_line: int | None = None,
+    lines: tuple[int, ...] = (),
+    is_command: bool = True,
+) -> CaseProcess:
+    """The row with the facts around it; ``is_command``: its command is no label that somebody wrote."""
+    fields = {name: getattr(row, name) for name in ProcessRow.__struct_fields__}
+    if not is_command:
+        fields |= {"command": ""}
+    return CaseProcess(**fields, place=place, program=program, source=source, figure_line=figure_line, lines=lines)
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,7 +166,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     origin: Literal["text", "live"]
     memory: MachineMemory | None = None
-    processes: tuple[Process, ...] = ()
+    processes: tuple[CaseProcess, ...] = ()
     mentions: tuple[Mention, ...] = ()
     enumerations: tuple[Enumeration, ...] = ()
     figures: tuple[Figure, ...] = ()

@@ -1,8 +1,7 @@
-"""What is wrong by a text: the rules that scan has for a live machine, as far as a text can tell. Pure.
+"""What is wrong by a text: the findings of its tables, and those that only its prose gives rise to. Pure.
 
 Too many subagents at once, copies of servers, too many of their processes, and helpers that were taken for something
-else. The rules on a live
-machine are in ``census/findings/``.
+else.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from oomless.census.findings import Finding, memory_in_use
+from oomless.census.findings import SEVERITY_RANK, Finding
 from oomless.census.findings.copies import SERVER_PROCESSES
 from oomless.census.findings.finding import counted
 from oomless.census.findings.sessions import SUBAGENTS
-from oomless.reports.diagnose.facts import Case, Process
+from oomless.reports.diagnose.facts import Case, CaseProcess
 from oomless.reports.diagnose.helpers import where
 from oomless.units import format_size
 
@@ -24,11 +23,15 @@ _AT_ONCE = re.compile(r"\b(?:parallel|simultaneous(?:ly)?|concurrent(?:ly)?|at o
 
 
 def findings(case: Case) -> tuple[Finding, ...]:
+    """Those of the census, and what only the text says; the most severe first."""
     if case.origin == "live":
         return case.findings
-    memory = memory_in_use(case.memory) if case.memory is not None and case.memory.total_bytes else None
-    found = (memory, *_subagents(case), *_copies(case), *_many(case), *_helpers(case))
-    return tuple(one for one in found if one is not None)
+    said = any(copies.only_said for copies in case.copies)
+    by_rule = {finding.rule: finding for finding in case.findings}
+    for finding in (*_subagents(case), *_copies(case), *_many(case), *_helpers(case)):
+        if said or finding.rule not in by_rule:
+            by_rule[finding.rule] = finding
+    return tuple(sorted(by_rule.values(), key=lambda finding: SEVERITY_RANK[finding.severity]))
 
 
 def _subagents(case: Case) -> Iterator[Finding]:
@@ -92,7 +95,7 @@ def _helpers(case: Case) -> Iterator[Finding]:
     hosts = [one for one in case.processes if one.kind == "extension-host"]
     if not hosts:
         return
-    size = sum(one.bytes or 0 for one in hosts)
+    size = sum(one.footprint_bytes or 0 for one in hosts)
     total = f", {format_size(size)}{' together' * (len(hosts) > 1)}" if size else ""
     yield Finding(
         rule="extension-hosts",
@@ -105,6 +108,6 @@ def _helpers(case: Case) -> Iterator[Finding]:
     )
 
 
-def _host(one: Process) -> str:
-    size = format_size(one.bytes) if one.bytes is not None else "no figure"
+def _host(one: CaseProcess) -> str:
+    size = format_size(one.footprint_bytes) if one.footprint_bytes is not None else "no figure"
     return f"PID {one.pid}: {size} ({one.source or where(one.lines)})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from oomless.reports.diagnose.facts import Mention, Process
+from oomless.reports.diagnose.facts import CaseProcess, Mention
 
 _HELPER = re.compile(
     r"\b(?:VS ?Code|Code(?: - Insiders)?|VSCodium|Cursor|Windsurf)\b[\w ]{0,20}\bHelper\b(?!s? \((?:Renderer|GPU)\))",
@@ -39,7 +39,7 @@ def is_helper(mentions: Iterable[Mention], anywhere: bool) -> bool:
     return any(_PLUGIN.search(text) for text in texts) or (helper and anywhere)
 
 
-def evidence(process: Process, all_of_them: Mapping[int, Process], named_in: tuple[int, ...]) -> tuple[str, ...]:
+def evidence(process: CaseProcess, by_pid: Mapping[int, CaseProcess], named_in: tuple[int, ...]) -> tuple[str, ...]:
     """Why a process is an extension host, beside its command."""
     found: list[str] = []
     if process.called:
@@ -49,14 +49,14 @@ def evidence(process: Process, all_of_them: Mapping[int, Process], named_in: tup
             f"{where(named_in)}: the program is the editor's Helper (Plugin), which holds extensions (catalog:"
             " vscode, name of the helper program in the macOS bundle)"
         )
-    parent = all_of_them.get(process.ppid) if process.ppid is not None else None
+    parent = by_pid.get(process.ppid) if process.ppid is not None else None
     if parent is not None and parent.kind == "editor":
         found.append(f"{where(parent.lines)}: its parent is PID {parent.pid}, the editor's main process")
-    main = parent if parent is not None and parent.kind == "editor" else _main_before(process, all_of_them.values())
-    return (*found, *(_started_together(process, main, all_of_them.values()) if main is not None else ()))
+    main = parent if parent is not None and parent.kind == "editor" else _main_before(process, by_pid.values())
+    return (*found, *(_started_together(process, main, by_pid.values()) if main is not None else ()))
 
 
-def _main_before(process: Process, others: Iterable[Process]) -> Process | None:
+def _main_before(process: CaseProcess, others: Iterable[CaseProcess]) -> CaseProcess | None:
     """The main process of an editor with the number next below, where no parent is given."""
     before = [
         one
@@ -66,11 +66,11 @@ def _main_before(process: Process, others: Iterable[Process]) -> Process | None:
     return max(before, key=lambda one: one.pid, default=None) if process.ppid is None else None
 
 
-def _called(process: Process) -> str:
+def _called(process: CaseProcess) -> str:
     return ", ".join(f'"{name}"' for name in process.called[:2])
 
 
-def _started_together(process: Process, parent: Process, others: Iterable[Process]) -> list[str]:
+def _started_together(process: CaseProcess, parent: CaseProcess, others: Iterable[CaseProcess]) -> list[str]:
     """Near the parent's number: started with the window, before any agent was."""
     pids = sorted(one.pid for one in others if one.kind == "extension-host" and 0 < one.pid - parent.pid <= NEAR)
     run = _run(pids, process.pid)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from html import escape as _escape
 
-from oomless.reports.diagnose.markdown import claims, of_place, short, size, value
+from oomless.reports.diagnose.markdown import claims, of_place, short, size, value, verdict_words
 from oomless.reports.diagnose.report import Node, Report
 from oomless.units import format_size
 
@@ -94,7 +94,8 @@ def _node(node: Node, at: str) -> str:
     known = f" {format_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
     source = f' <span class="source">({escape(node.source)})</span>' if node.source else ""
     place = f" {at} {escape(node.place)}" if node.place else ""
-    return f"{'  ' * node.depth}{node.pid} {escape(node.kind)}{place}{known}{source}: {escape(short(node.what))}"
+    what = f"{known}{source}{escape(verdict_words(node))}: {escape(short(node.what))}"
+    return f"{'  ' * node.depth}{node.pid} {escape(node.kind)}{place}{what}"
 
 
 def _findings(report: Report) -> Iterator[str]:

@@ -19,7 +19,7 @@ from oomless.journal.opening import journal_error
 from oomless.journal.schema import VERSION
 from oomless.journal.sessions import SessionRows
 from oomless.redact import command_line
-from oomless.reports.diagnose.facts import Case, Copies, Ended, Event, Inside, Process
+from oomless.reports.diagnose.facts import Case, CaseProcess, Copies, Ended, Event, Inside, case_process
 from oomless.reports.scan import ProcessRow, ScanReport
 from oomless.units import format_size
 
@@ -90,19 +90,8 @@ def build(report: ScanReport, inside: Iterable[Inside], history: History, catalo
     )
 
 
-def _process(row: ProcessRow) -> Process:
-    return Process(
-        pid=row.pid,
-        ppid=row.ppid,
-        place=_place(row),
-        command=row.command,
-        kind=row.kind,
-        program=row.host or "",
-        server=row.server or "",
-        bytes=row.footprint_bytes,
-        source=row.footprint_source,
-        evidence=row.evidence,
-    )
+def _process(row: ProcessRow) -> CaseProcess:
+    return case_process(row, place=_place(row), program=row.host or "", source=row.footprint_source or "")
 
 
 def _place(row: ProcessRow) -> str:

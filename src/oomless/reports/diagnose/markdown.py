@@ -106,7 +106,8 @@ def _node(node: Node, at: str) -> str:
     known = f", {format_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
     source = f" ({escape(node.source)})" if node.source else ""
     place = f" {at} {escape(node.place)}" if node.place else ""
-    return f"{'  ' * node.depth}- {node.pid} {escape(node.kind)}{place}{known}{source}: {escape(short(node.what))}"
+    what = f"{known}{source}{verdict_words(node)}: {escape(short(node.what))}"
+    return f"{'  ' * node.depth}- {node.pid} {escape(node.kind)}{place}{what}"
 
 
 def claims(report: Report) -> list[tuple[str, list[Claim]]]:
@@ -118,6 +119,11 @@ def claims(report: Report) -> list[tuple[str, list[Claim]]]:
 def of_place(report: Report) -> str:
     """Places are terminals in a text, sessions on this machine."""
     return "on" if report.origin == "text" else "of"
+
+
+def verdict_words(node: Node) -> str:
+    """A verdict that says more than whose the process is."""
+    return "" if node.verdict in ("owned", "protected", "unknown") else f", {node.verdict}"
 
 
 def short(text: str) -> str:

@@ -14,7 +14,7 @@ from oomless.census.findings import Finding
 from oomless.model import MachineMemory
 from oomless.reports.diagnose.claims import Claim, claims
 from oomless.reports.diagnose.contradictions import Contradiction, contradictions
-from oomless.reports.diagnose.facts import Case, Event, Process
+from oomless.reports.diagnose.facts import Case, CaseProcess, Event
 from oomless.reports.diagnose.findings import findings
 from oomless.reports.diagnose.helpers import where
 from oomless.units import format_size
@@ -29,6 +29,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     depth: int
     what: str
     kind: str
+    verdict: str
     place: str
     footprint_bytes: int | None
     source: str
@@ -149,7 +150,7 @@ def _things(group: Group) -> str:
     return f"{group.processes} {group.kind.replace('-', ' ')}{plural} of {group.name}"
 
 
-def _tree(processes: Iterable[Process]) -> Iterator[Node]:
+def _tree(processes: Iterable[CaseProcess]) -> Iterator[Node]:
     """Parents before children; who has no known parent here, and what is in a ring, is at the top."""
     by_pid = {one.pid: one for one in processes}
     children: dict[int, list[int]] = {}
@@ -169,21 +170,22 @@ def _tree(processes: Iterable[Process]) -> Iterator[Node]:
             stack += [(child, depth + 1) for child in sorted(children.get(pid, ()), reverse=True)]
 
 
-def _node(one: Process, depth: int) -> Node:
+def _node(one: CaseProcess, depth: int) -> Node:
     return Node(
         pid=one.pid,
         depth=depth,
         what=one.command or ", ".join(one.called) or one.kind,
         kind=one.kind,
+        verdict=one.verdict,
         place=one.place,
-        footprint_bytes=one.bytes,
+        footprint_bytes=one.footprint_bytes,
         source=one.source or (where(one.lines) if one.lines else ""),
-        evidence=one.evidence,
+        evidence=(*one.evidence, *one.kind_evidence),
     )
 
 
-def _groups(processes: Iterable[Process]) -> list[Group]:
-    members: dict[tuple[str, str], list[Process]] = {}
+def _groups(processes: Iterable[CaseProcess]) -> list[Group]:
+    members: dict[tuple[str, str], list[CaseProcess]] = {}
     for one in processes:
         key = (
             ("server", one.server)
@@ -191,29 +193,31 @@ def _groups(processes: Iterable[Process]) -> list[Group]:
             else (one.kind, one.program or _NAMES.get(one.kind, "other programs"))
         )
         members.setdefault(key, []).append(one)
-    found = [
-        Group(
-            kind=kind,
-            name=name,
-            processes=len(group),
-            footprint_bytes=sum(sizes) if (sizes := [one.bytes for one in group if one.bytes is not None]) else None,
-            source=_sources(group),
-        )
-        for (kind, name), group in members.items()
-    ]
-    return sorted(found, key=lambda group: (-(group.footprint_bytes or 0), group.kind, group.name))
+    groups = [_group(kind, name, group) for (kind, name), group in members.items()]
+    return sorted(groups, key=lambda group: (-(group.footprint_bytes or 0), group.kind, group.name))
+
+
+def _group(kind: str, name: str, group: list[CaseProcess]) -> Group:
+    sizes = [process.footprint_bytes for process in group if process.footprint_bytes is not None]
+    return Group(
+        kind=kind,
+        name=name,
+        processes=len(group),
+        footprint_bytes=sum(sizes) if sizes else None,
+        source=_sources(group),
+    )
 
 
 _NAMES = {"extension-host": "an editor", "editor": "an editor"}
 
 
-def _sources(group: list[Process]) -> str:
+def _sources(group: list[CaseProcess]) -> str:
     """Where the figures are from, lines together; how many have none."""
-    lines = [line for one in group if one.bytes is not None for line in one.lines[:1]]
-    kinds = dict.fromkeys(one.source.partition(",")[0] for one in group if one.bytes is not None)
+    lines = [one.figure_line for one in group if one.footprint_bytes is not None and one.figure_line is not None]
+    kinds = dict.fromkeys(one.source.partition(",")[0] for one in group if one.footprint_bytes is not None)
     words = [kind for kind in kinds if not kind.startswith("line ")]
     words += [where(lines)] if lines else []
-    without = sum(one.bytes is None for one in group)
+    without = sum(one.footprint_bytes is None for one in group)
     if not words:
         return "no figures"
     return ", ".join(words) + (f"; {without} without a figure" if without else "")
@@ -240,11 +244,11 @@ def _for_good(found: Iterable[Finding], said: Iterable[Claim]) -> Iterator[str]:
 
 
 def _metrics(case: Case) -> Iterator[Metric]:
-    sized = [one for one in case.processes if one.bytes is not None]
+    sized = [one for one in case.processes if one.footprint_bytes is not None]
     here = "the text" if case.origin == "text" else "scan"
     yield Metric(name="processes", value=len(case.processes), unit="count", source=here)
     if sized:
-        total = sum(one.bytes or 0 for one in sized)
+        total = sum(one.footprint_bytes or 0 for one in sized)
         yield Metric(name="accounted for", value=total, unit="bytes", source=_sources(sized))
     hosts = [one for one in case.processes if one.kind == "extension-host"]
     if hosts:
@@ -270,6 +274,6 @@ def _metrics(case: Case) -> Iterator[Metric]:
         )
 
 
-def _at(group: Iterable[Process]) -> str:
+def _at(group: Iterable[CaseProcess]) -> str:
     lines = [line for one in group for line in one.lines[:1]]
     return where(lines) if lines else "scan"

@@ -1,31 +1,35 @@
-"""A case from a saved text: its tables as the listing read them, and what its prose says. Pure.
+"""A case from a saved text: its tables as the census attributes them, and what its prose says. Pure.
 
-Who is who comes from the catalog for rows of a table, and from ``helpers.py`` for what prose only names.
+What a process is comes from ``attribute_listing``, as for ``scan --from``; ``helpers.py`` adds what only prose names.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from oomless.catalog import Catalog, Known
-from oomless.listing import Listed, Listing
+from oomless.catalog import Catalog
+from oomless.census.listing import ListingCensus, attribute_listing
+from oomless.listing import Listing
 from oomless.redact import command_line
 from oomless.reports.diagnose import helpers, prose, reckoning, story
 from oomless.reports.diagnose.document import Line, lines
-from oomless.reports.diagnose.facts import Case, Copies, Enumeration, Mention, Process
+from oomless.reports.diagnose.facts import Case, CaseProcess, Copies, Enumeration, Mention, case_process
+from oomless.reports.listing import listing_row, shown_command
+from oomless.reports.scan import ProcessRow
 
 _LONGEST_NAME = 60
 _IN_BRACKETS = re.compile(r"\(([^()]{2,60}(?:\([^()]{2,20}\))?)\)")
 
 
 def build(text: str, listing: Listing, catalog: Catalog) -> Case:
-    rows = [row for section in listing.sections if section.form != "pid list" for row in section.rows]
-    document = lines(text, listing.table_lines | {row.line for row in rows})
+    printed = {row.line for section in listing.sections if section.form != "pid list" for row in section.rows}
+    document = lines(text, listing.table_lines | printed)
     mentions = prose.mentions(document)
-    processes = _processes(rows, mentions, document, catalog)
+    census = attribute_listing(listing, catalog)
+    processes = _processes(census, mentions, document)
     lists = prose.enumerations(document)
     said = (*prose.copies(document), *_listed_copies(lists))
     return Case(
@@ -39,66 +43,73 @@ def build(text: str, listing: Listing, catalog: Catalog) -> Case:
         copies=_copies(said, processes, catalog),
         events=story.events(document),
         small_model_failed=story.small_model_failed(document),
+        findings=census.findings,
         unreadable=tuple(f"line {one.line}: {command_line((one.text[:200],))}" for one in listing.unreadable),
     )
 
 
 def _processes(
-    rows: Iterable[Listed], mentions: tuple[Mention, ...], document: tuple[Line, ...], catalog: Catalog
-) -> tuple[Process, ...]:
-    found: dict[int, Process] = {}
-    for row in rows:
-        if row.pid not in found:
-            found[row.pid] = _of_row(row, catalog)
-    by_pid: dict[int, list[Mention]] = {}
+    census: ListingCensus, mentions: tuple[Mention, ...], document: tuple[Line, ...]
+) -> tuple[CaseProcess, ...]:
+    attributed = {process.process.pid: listing_row(process, census) for process in census.processes}
+    by_pid = {pid: _of_row(pid, attributed.get(pid), census) for pid in census.rows}
+    mentioned: dict[int, list[Mention]] = {}
     for mention in mentions:
-        by_pid.setdefault(mention.pid, []).append(mention)
+        mentioned.setdefault(mention.pid, []).append(mention)
     named_in = helpers.named((line.number, line.text) for line in document)
-    for pid, about in by_pid.items():
-        found[pid] = _mentioned(found.get(pid), pid, about, bool(named_in))
-    return tuple(_with_evidence(one, found, named_in) for _, one in sorted(found.items()))
+    for pid, group in mentioned.items():
+        by_pid[pid] = _mentioned(by_pid.get(pid, CaseProcess(pid=pid)), group, bool(named_in))
+    return tuple(_with_evidence(by_pid[pid], by_pid, named_in) for pid in sorted(by_pid))
 
 
-def _of_row(row: Listed, catalog: Catalog) -> Process:
-    known = catalog.recognise((row.command,)) if row.command else None
-    by = (f"line {row.line}: catalog: {known.program.title}, {known.by}",) if known else ()
-    return Process(
-        pid=row.pid,
-        ppid=row.ppid,
-        place=row.tty,
-        command=command_line((row.command,)),
+def _of_row(pid: int, attributed: ProcessRow | None, census: ListingCensus) -> CaseProcess:
+    """The row that ``scan`` shows; of what it does not list what the listing and the catalog say. A label that
+    somebody wrote is no command."""
+    row, known = census.rows[pid], census.known.get(pid)
+    listed = row.listed
+    process = attributed or ProcessRow(
+        pid=pid,
+        ppid=listed.ppid,
+        command=shown_command(row),
         kind=known.program.kind if known else "other",
-        program=known.program.name if known else "",
-        server=_server(known),
-        bytes=row.rss_bytes,
-        source=f"RSS, line {row.line}" if row.rss_bytes is not None else "",
-        lines=(row.line,),
-        evidence=by,
+        footprint_bytes=listed.rss_bytes,
+        footprint_source="listing",
+        rss_bytes=listed.rss_bytes,
+        evidence=(f"catalog: {known.program.title}, {known.by}",) if known else (),
+        tty=listed.tty,
+    )
+    source = f"RSS, line {row.rss_line}" if row.rss_printed else f"line {row.rss_line} of the text"
+    return case_process(
+        process,
+        place=listed.tty,
+        program=known.program.name if known else process.host or "",
+        source=source if row.rss_line is not None else "",
+        figure_line=row.rss_line,
+        lines=row.lines,
+        is_command=row.is_command,
     )
 
 
-def _server(known: Known | None) -> str:
-    if known is None:
-        return ""
-    return known.program.name if known.program.kind == "server" else known.serves
-
-
-def _mentioned(row: Process | None, pid: int, about: list[Mention], helper_named: bool) -> Process:
-    """What prose says of a pid; what a table says of it stays."""
-    first = next((one for one in about if one.amount is not None), None)
-    process = row or Process(pid=pid)
+def _mentioned(process: CaseProcess, mentions: list[Mention], helper_named: bool) -> CaseProcess:
+    """With what prose says of a process; what a table says of it stays."""
+    first = next((mention for mention in mentions if mention.amount is not None), None)
     changes: dict[str, object] = {
-        "lines": (*process.lines, *(one.line for one in about)),
-        "called": tuple(dict.fromkeys(name for one in about if (name := _name(one)))),
+        "lines": tuple(dict.fromkeys((*process.lines, *(mention.line for mention in mentions)))),
+        "called": tuple(dict.fromkeys(name for mention in mentions if (name := _name(mention)))),
     }
-    if process.bytes is None and first is not None and first.amount is not None:
-        changes |= {"bytes": (first.amount.low + first.amount.high) // 2, "source": f"line {first.line} of the text"}
+    if process.footprint_bytes is None and first is not None and first.amount is not None:
+        changes |= {
+            "footprint_bytes": (first.amount.low + first.amount.high) // 2,
+            "source": f"line {first.line} of the text",
+            "figure_line": first.line,
+        }
     if process.ppid is None:
-        changes["ppid"] = next((one.parent for one in about if one.parent not in (None, pid)), None)
+        parents = (mention.parent for mention in mentions)
+        changes["ppid"] = next((parent for parent in parents if parent not in (None, process.pid)), None)
     if process.kind == "other":
-        if any(helpers.is_main(one) for one in about):
+        if any(helpers.is_main(mention) for mention in mentions):
             changes["kind"] = "editor"
-        elif helpers.is_helper(about, helper_named):
+        elif helpers.is_helper(mentions, helper_named):
             changes["kind"] = "extension-host"
     return msgspec.structs.replace(process, **changes)
 
@@ -111,10 +122,10 @@ def _name(mention: Mention) -> str:
     return command_line((text[:_LONGEST_NAME],)) if any(c.isalpha() for c in text) else ""
 
 
-def _with_evidence(one: Process, all_of_them: dict[int, Process], named_in: tuple[int, ...]) -> Process:
-    if one.kind != "extension-host":
-        return one
-    return msgspec.structs.replace(one, evidence=(*one.evidence, *helpers.evidence(one, all_of_them, named_in)))
+def _with_evidence(process: CaseProcess, by_pid: Mapping[int, CaseProcess], named_in: tuple[int, ...]) -> CaseProcess:
+    if process.kind != "extension-host":
+        return process
+    return msgspec.structs.replace(process, kind_evidence=helpers.evidence(process, by_pid, named_in))
 
 
 def _listed_copies(lists: Iterable[Enumeration]) -> tuple[Copies, ...]:
@@ -127,42 +138,45 @@ def _listed_copies(lists: Iterable[Enumeration]) -> tuple[Copies, ...]:
     )
 
 
-def _copies(said: Iterable[Copies], processes: Iterable[Process], catalog: Catalog) -> tuple[Copies, ...]:
+def _copies(said: Iterable[Copies], processes: Iterable[CaseProcess], catalog: Catalog) -> tuple[Copies, ...]:
     """By server: what is said of it, and what the tables show."""
-    names = {one.name for one in catalog.programs if one.kind == "server"}
-    found: dict[str, list[Copies]] = {}
-    for one in said:
-        if one.name in names or "mcp" in one.name.lower():
-            found.setdefault(one.name, []).append(one)
-    for server, group in by_server(processes).items():
-        found.setdefault(server, []).append(_seen(server, group))
-    return tuple(_joined(name, group) for name, group in sorted(found.items()))
+    names = {program.name for program in catalog.programs if program.kind == "server"}
+    by_name: dict[str, list[Copies]] = {}
+    for copies in said:
+        if copies.name in names or "mcp" in copies.name.lower():
+            by_name.setdefault(copies.name, []).append(copies)
+    for server, group in _by_server(processes).items():
+        by_name.setdefault(server, []).append(_seen(server, group))
+    return tuple(_joined(name, group) for name, group in sorted(by_name.items()))
 
 
-def by_server(processes: Iterable[Process]) -> dict[str, list[Process]]:
-    found: dict[str, list[Process]] = {}
-    for one in processes:
-        if one.server:
-            found.setdefault(one.server, []).append(one)
-    return found
+def _by_server(processes: Iterable[CaseProcess]) -> dict[str, list[CaseProcess]]:
+    servers: dict[str, list[CaseProcess]] = {}
+    for process in processes:
+        if process.server:
+            servers.setdefault(process.server, []).append(process)
+    return servers
 
 
-def _seen(server: str, group: list[Process]) -> Copies:
-    """Where parents are known, an instance is a process with none of the same server above; else there is at least
-    one for each terminal."""
-    pids = {one.pid for one in group}
-    roots = [one for one in group if one.ppid not in pids]
-    places = tuple(sorted({one.place for one in group if one.place}))
-    number = len(roots) if all(one.ppid is not None for one in group) else max(1, len(places))
-    lines = tuple(line for one in group for line in one.lines)
-    return Copies(name=server, number=number, places=places, lines=lines, pids=tuple(sorted(pids)))
+def _seen(server: str, group: list[CaseProcess]) -> Copies:
+    """Its instances by the census; those of which neither parent nor terminal is printed may all be one."""
+    roots = {process.instance for process in group if process.ppid is not None or process.place}
+    return Copies(
+        name=server,
+        number=max(1, len(roots)),
+        places=tuple(sorted({process.place for process in group if process.place})),
+        lines=tuple(line for process in group for line in process.lines),
+        pids=tuple(sorted(process.pid for process in group)),
+    )
 
 
 def _joined(name: str, group: list[Copies]) -> Copies:
+    number = max(copies.number for copies in group)
     return Copies(
         name=name,
-        number=max(one.number for one in group),
-        places=tuple(sorted({place for one in group for place in one.places})),
-        lines=tuple(sorted({line for one in group for line in one.lines})),
-        pids=tuple(sorted({pid for one in group for pid in one.pids})),
+        number=number,
+        places=tuple(sorted({place for copies in group for place in copies.places})),
+        lines=tuple(sorted({line for copies in group for line in copies.lines})),
+        pids=tuple(sorted({pid for copies in group for pid in copies.pids})),
+        only_said=number > max((copies.number for copies in group if copies.pids), default=1),
     )

@@ -6,7 +6,7 @@ from oomless.reports.diagnose.amounts import values
 from oomless.reports.diagnose.claims.claim import Claim, Judgement
 from oomless.reports.diagnose.contradictions.found import Contradiction
 from oomless.reports.diagnose.contradictions.sums import adds_up, several_totals, span, two_amounts
-from oomless.reports.diagnose.facts import Amount, Case, Process, Total
+from oomless.reports.diagnose.facts import Amount, Case, CaseProcess, Total
 from oomless.reports.diagnose.helpers import where
 from oomless.units import format_size
 
@@ -42,7 +42,7 @@ def subagents_never_release(case: Case) -> Claim:
 def claude_flow_is_to_blame(case: Case) -> Claim:
     text = f"{_ACCUSED} is to blame"
     own, told = _own(case)
-    all_of_it = sum(one.bytes or 0 for one in case.processes if one.server != _ACCUSED) + own[1]
+    all_of_it = sum(one.footprint_bytes or 0 for one in case.processes if one.server != _ACCUSED) + own[1]
     if not own[1]:
         missing = f"no footprint of {_ACCUSED} is given here" if case.origin == "text" else "it does not run here now"
         return Claim(text=text, verdict="unknown", evidence=(*told, missing))
@@ -51,7 +51,7 @@ def claude_flow_is_to_blame(case: Case) -> Claim:
             text=text, verdict="unknown", evidence=(*told, "no footprint of any other process is given here")
         )
     share = own[1] / all_of_it
-    others = sorted((one for one in case.processes if one.bytes and one.server != _ACCUSED), key=_size)[-3:]
+    others = sorted((one for one in case.processes if one.footprint_bytes and one.server != _ACCUSED), key=_size)[-3:]
     largest = ", ".join(f"PID {one.pid} {format_size(_size(one))} ({one.source})" for one in reversed(others))
     evidence = (
         *told,
@@ -62,14 +62,14 @@ def claude_flow_is_to_blame(case: Case) -> Claim:
     return Claim(text=text, verdict=verdict, evidence=evidence)
 
 
-def _size(process: Process) -> int:
-    return process.bytes or 0
+def _size(process: CaseProcess) -> int:
+    return process.footprint_bytes or 0
 
 
 def _own(case: Case) -> tuple[tuple[int, int], tuple[str, ...]]:
     """The footprint, at least and at most, and the evidence: by its processes, else by what the text says of it, and
     how often that is there."""
-    seen = [one for one in case.processes if one.server == _ACCUSED and one.bytes is not None]
+    seen = [one for one in case.processes if one.server == _ACCUSED and one.footprint_bytes is not None]
     if seen:
         size = sum(_size(one) for one in seen)
         pids = ", ".join(f"PID {one.pid} {format_size(_size(one))} ({one.source})" for one in seen[:8])

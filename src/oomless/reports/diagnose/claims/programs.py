@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from oomless.reports.diagnose.claims.claim import Claim
-from oomless.reports.diagnose.facts import Case, Copies, Process
+from oomless.reports.diagnose.facts import Case, CaseProcess, Copies
 from oomless.reports.diagnose.helpers import where
 
 #: Measured with Claude Code 2.1.330 on Linux: five at once within one process, no process more, 37 MB together.
@@ -38,13 +38,20 @@ def helpers_are_subagents(case: Case) -> Claim:
     if not helpers:
         missing = f"no helper of an editor {_seen_here(case)}"
         return Claim(text=text, verdict="unknown", evidence=(missing,))
-    first = max(helpers, key=lambda one: len(one.evidence))
+    first = max(helpers, key=lambda helper: len(_kind_evidence(helper)))
     evidence = [
         f"PIDs {_some([one.pid for one in helpers])} are extension hosts: one a window, started and ended with it",
-        *(f"PID {first.pid}: {line}" for line in first.evidence),
+        *(f"PID {first.pid}: {line}" for line in _kind_evidence(first)),
         *_as_many(case, len(helpers)),
     ]
     return Claim(text=text, verdict="refuted", evidence=tuple(evidence))
+
+
+def _kind_evidence(process: CaseProcess) -> tuple[str, ...]:
+    """What says that it is what it is."""
+    at = f"{where(process.lines[:1])}: " if process.lines else ""
+    by_command = (f"{at}{line}" for line in process.evidence if line.startswith("catalog:"))
+    return (*by_command, *process.kind_evidence)
 
 
 def _seen_here(case: Case) -> str:
@@ -84,7 +91,7 @@ def _seen(one: Copies) -> str:
     return ", ".join(part for part in (where(one.lines) if one.lines else "", pids) if part)
 
 
-def _helpers(case: Case) -> list[Process]:
+def _helpers(case: Case) -> list[CaseProcess]:
     return [one for one in case.processes if one.kind == "extension-host"]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from oomless.reports.diagnose.amounts import differ, values
 from oomless.reports.diagnose.contradictions.found import Contradiction
-from oomless.reports.diagnose.facts import Amount, Case, Mention, Process
+from oomless.reports.diagnose.facts import Amount, Case, CaseProcess, Mention
 
 #: More mentions of one pid are not compared.
 _MOST = 300
@@ -33,18 +33,18 @@ def two_figures(case: Case) -> Iterator[Contradiction]:
             yield from _against_table(table.get(pid), found)
 
 
-def _against_table(process: Process | None, found: list[tuple[Mention, Amount]]) -> Iterator[Contradiction]:
+def _against_table(process: CaseProcess | None, found: list[tuple[Mention, Amount]]) -> Iterator[Contradiction]:
     """MB may be MiB in prose, and tables are in KiB: what that explains is no contradiction."""
-    if process is None or process.bytes is None:
+    if process is None or process.footprint_bytes is None:
         return
-    size = process.bytes
+    size = process.footprint_bytes
     for one, amount in found:
         if not one.moment and not (amount.low * 0.92 <= size <= amount.high * 1.08):
             yield Contradiction(
                 rule="two-figures",
                 about=f"the memory of PID {process.pid}, in words and in the table",
                 values=(amount.text, f"{size / 1e6:.0f} MB"),
-                lines=(process.lines[0], one.line),
+                lines=(process.figure_line or process.lines[0], one.line),
             )
             return
 
