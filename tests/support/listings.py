@@ -147,7 +147,7 @@ def cut(text: str, width: int) -> str:
     return "\n".join(line[:width] for line in text.split("\n"))
 
 
-SERVER = f"node {listings.NPX}/.bin/claude-flow mcp start"
+SERVER = f"node {NPX}/.bin/claude-flow mcp start"
 
 
 AUX = "USER               PID  %CPU %MEM      VSZ    RSS   TT  STAT STARTED      TIME COMMAND\n"
@@ -164,7 +164,7 @@ TWO_TERMINALS = (
     + aux(501, "s008", SERVER)
     + aux(601, "s022", SERVER)
     + aux(701, "s030", SERVER)
-    + aux(900, "??", f"{listings.PLUGIN} {listings.SERVICE}", 650_240)
+    + aux(900, "??", f"{PLUGIN} {SERVICE}", 650_240)
 )
 
 
