@@ -31,6 +31,8 @@ from oomless.protocol.client import Client
 from oomless.protocol.lease import Conversation, request
 from running import RUN, finish, gone, kill, kill_daemon, open_rows, open_trees, running, start, use_rung
 
+pytestmark = pytest.mark.as_user
+
 
 @pytest.fixture
 def roster(tmp_path: Path) -> Path:

@@ -25,6 +25,8 @@ from oomless.protocol import spawn
 from oomless.protocol.client import Client
 from running import OOMLESS, finish, gone, kill, kill_daemon, open_rows, open_trees, running, start, use_rung
 
+pytestmark = pytest.mark.as_user
+
 
 @pytest.fixture
 def roster(tmp_path: Path) -> Path:

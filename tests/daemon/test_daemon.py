@@ -181,6 +181,7 @@ def group(name: str) -> Iterator[Path]:
     pytest.skip("no cgroup hierarchy here is ours to write")
 
 
+@pytest.mark.as_user
 def test_born_in_a_governed_tree_it_leaves_the_cgroup(paths: Paths) -> None:
     with group(f"oomless-test-{os.getpid()}") as folder:
 
@@ -318,6 +319,7 @@ def test_a_port_in_use_is_one_line(paths: Paths) -> None:
     assert born(paths).url == f"http://127.0.0.1:{port}"
 
 
+@pytest.mark.as_user
 @pytest.mark.parametrize("part", ["", "tokens", "daemon.lock", "daemon.log", "journal.db", "start.lock"])
 def test_what_cannot_be_written_is_one_line(paths: Paths, part: str) -> None:
     """A file where a folder must be, or a folder where a file must be: that stops root as well."""
@@ -405,6 +407,7 @@ def test_a_log_that_is_too_large_is_set_aside(paths: Paths) -> None:
 # Life and end
 
 
+@pytest.mark.as_user
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_and_nothing_is_left(paths: Paths, number: signal.Signals) -> None:
     found = born(paths)
@@ -543,6 +546,7 @@ def test_an_answer_that_is_none_is_one_line(
 # The commands
 
 
+@pytest.mark.as_user
 def test_start_status_stop(paths: Paths) -> None:
     none = run_oomless("daemon", "status", "--json")
     assert (none.returncode, json.loads(none.stdout)["pid"], none.stderr) == (0, None, "")

@@ -400,6 +400,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         Journal.open(str(tmp_path / "no" / "journal.db"))
 
 
+@pytest.mark.as_user
 def test_a_read_only_file(path: str) -> None:
     Journal.open(path).close()
     os.chmod(path, 0o400)

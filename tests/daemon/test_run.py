@@ -18,6 +18,8 @@ from oomless.paths import Paths
 from oomless.protocol.client import Client
 from running import RUN, finish, on_a_terminal, open_trees, running, start
 
+pytestmark = pytest.mark.as_user
+
 
 @pytest.fixture
 def roster(tmp_path: Path) -> Path:

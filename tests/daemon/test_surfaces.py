@@ -99,6 +99,7 @@ def test_control_is_not_there_whatever_is_shown(path: str) -> None:
 # The token files
 
 
+@pytest.mark.as_user
 def test_tokens_are_made_once_and_private(paths: Paths) -> None:
     first = load_tokens(paths)
     assert len({first.hooks, first.mcp, first.read}) == 3
@@ -181,6 +182,7 @@ def check(paths: Paths, body: Callable[[Live, Tokens], Awaitable[None]]) -> None
     asyncio.run(main())
 
 
+@pytest.mark.as_user
 def test_the_read_surface(paths: Paths) -> None:
     async def body(it: Live, tokens: Tokens) -> None:
         status, text = await it.tcp("/status", tokens.read)
@@ -199,6 +201,7 @@ def test_the_read_surface(paths: Paths) -> None:
     check(paths, body)
 
 
+@pytest.mark.as_user
 def test_control_is_on_the_unix_socket_only(paths: Paths) -> None:
     async def body(it: Live, tokens: Tokens) -> None:
         for token in (tokens.read, tokens.hooks, tokens.mcp):
@@ -301,6 +304,7 @@ def test_a_silent_connection_is_closed(paths: Paths, monkeypatch: pytest.MonkeyP
     check(paths, body)
 
 
+@pytest.mark.as_user
 def test_the_socket_is_ours_alone(paths: Paths) -> None:
     async def body(it: Live, tokens: Tokens) -> None:
         assert stat.S_IMODE(os.stat(it.server.path).st_mode) == 0o600
@@ -329,6 +333,7 @@ def test_a_stale_socket_is_replaced_and_a_lost_one_made_anew(paths: Paths) -> No
     check(paths, body)
 
 
+@pytest.mark.as_user
 def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")

@@ -32,6 +32,8 @@ from oomless.processes.ids import ProcessId
 
 assert sys.platform == "linux"
 
+pytestmark = pytest.mark.as_user
+
 
 @pytest.fixture
 def fake(house: Path) -> Iterator[Callable[..., FakeClaude]]:

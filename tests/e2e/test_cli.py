@@ -91,6 +91,7 @@ def test_completion_knows_the_commands() -> None:
     assert run_oomless(env=env).stdout.split() == ["status"]
 
 
+@pytest.mark.as_user
 def test_doctor_tries_a_kill_on_every_rung() -> None:
     done = run_oomless("doctor", "--json")
     assert done.returncode == 0

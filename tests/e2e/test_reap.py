@@ -33,6 +33,8 @@ from sessions import Session, member
 
 assert sys.platform == "linux"
 
+pytestmark = pytest.mark.as_user
+
 Who = tuple[int, int]
 STUBBORN = """
 import os, signal

@@ -31,6 +31,8 @@ from oomless.reports.look import daemon_facts
 from puppets import PUPPET, Stage, app, marks_of, plan, run, session
 from sessions import Session, member
 
+pytestmark = pytest.mark.as_user
+
 Rows = dict[str, dict[str, Any]]
 
 

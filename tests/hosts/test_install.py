@@ -32,6 +32,8 @@ from oomless.hosts.claude_code import settings as claude_settings
 from oomless.hosts.claude_code.settings import Before, Gate
 from oomless.paths import Paths
 
+pytestmark = pytest.mark.as_user
+
 TOKEN, OTHER_TOKEN = "a" * 64, "b" * 64
 GATE = Gate(url="http://127.0.0.1:4000", token=TOKEN, command=claude_settings.session_start("/opt/my venv/python"))
 PREFIX = "/state/oomless/prefix"

@@ -25,6 +25,8 @@ from oomless.platform import proc
 from running import RUN, finish, kill_daemon, left_running, open_trees, running, start, use_rung
 from sessions import Session, member
 
+pytestmark = pytest.mark.as_user
+
 Who = tuple[int, int]
 #: All that a session starts has to be gone so soon after its process.
 WITHIN = 2.0

@@ -13,6 +13,8 @@ from oomless.platform.fork_events import Event, ProcEvents
 
 assert sys.platform == "linux"
 
+pytestmark = pytest.mark.as_user
+
 
 def test_the_kernel_tells_of_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     events = ProcEvents.open()

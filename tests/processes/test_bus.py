@@ -20,6 +20,8 @@ from helpers import SLOWNESS
 from oomless.contain.rungs import dbus, systemd_manager
 from oomless.contain.rungs.dbus import Bus, Refused
 
+pytestmark = pytest.mark.as_user
+
 DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 CONFIG = """<busconfig><type>session</type><listen>unix:path={path}</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/>

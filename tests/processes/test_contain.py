@@ -24,6 +24,8 @@ from oomless.model import ExitRecord
 from oomless.platform import proc, pss
 from oomless.processes import descendants
 
+pytestmark = pytest.mark.as_user
+
 SURROUNDINGS = """
 import json, os
 descriptors = sorted(map(int, os.listdir("/proc/self/fd")))

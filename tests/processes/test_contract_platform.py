@@ -19,6 +19,8 @@ from oomless.platform import current
 from oomless.platform.base import Platform
 from oomless.platform.darwin import Darwin
 
+pytestmark = pytest.mark.as_user
+
 HOLD = "import sys; data = bytearray(30_000_000); print('ready', flush=True); sys.stdin.read()"
 
 

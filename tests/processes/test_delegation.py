@@ -22,6 +22,8 @@ from oomless.contain.rungs.systemd_delegation import Delegation, explained
 from oomless.contain.rungs.systemd_manager import Manager
 from oomless.platform import files, proc
 
+pytestmark = pytest.mark.as_user
+
 HAS_MANAGER = os.geteuid() != 0 and bool(systemd_manager.sockets())
 needs_manager = pytest.mark.skipif(not HAS_MANAGER, reason="needs an ordinary user with a systemd user manager")
 

@@ -16,6 +16,8 @@ from helpers import wait_for
 from oomless.contain.limits.poll_interval import CEILING, FLOOR, Pace
 from oomless.platform import proc, pss
 
+pytestmark = pytest.mark.as_user
+
 MB = 10**6
 #: 64 MB that a forked child has too, without a copy of its own.
 SHARES = """

@@ -17,6 +17,8 @@ from oomless.contain.limits import process_limit
 from oomless.contain.rungs.choose import Offer
 from oomless.platform import files, proc
 
+pytestmark = pytest.mark.as_user
+
 LIMIT = 12
 
 #: Starts so many children that stay, says how many it could, and ends when a file appears.

@@ -24,7 +24,10 @@ from oomless.protocol.client import Client
 from running import RUN, gone, kill, kill_daemon, on_a_terminal, open_rows, open_trees, running, start, use_rung
 
 OFFER = next((offer for offer in OFFERS if offer.name == PID_NAMESPACE), Offer(PID_NAMESPACE, False, ""))
-pytestmark = pytest.mark.skipif(not OFFER.usable, reason="this system allows this user no PID namespace")
+pytestmark = [
+    pytest.mark.skipif(not OFFER.usable, reason="this system allows this user no PID namespace"),
+    pytest.mark.as_user,
+]
 
 #: A daemon that forks and ends every 2 ms, each time in a new session; who of it lives holds the standard output.
 RABBIT = """

@@ -18,6 +18,8 @@ from oomless.platform import cgroup, current, proc
 from oomless.platform.cgroup import Mount
 from oomless.platform.linux import Linux
 
+pytestmark = pytest.mark.as_user
+
 V1_UNLIMITED = "9223372036854771712\n"
 
 

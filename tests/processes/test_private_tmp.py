@@ -26,6 +26,8 @@ from oomless.platform import proc
 from oomless.protocol.client import Client
 from running import kill, kill_daemon, open_trees, running, start
 
+pytestmark = pytest.mark.as_user
+
 
 def governed(script: str, tmp_path: Path, *options: str) -> dict[str, Any]:
     """The record of a shell's ``script`` under ``run --private-tmp``."""

@@ -18,6 +18,8 @@ from helpers import wait_for
 from oomless.platform import proc, sockets
 from oomless.platform.linux import Linux
 
+pytestmark = pytest.mark.as_user
+
 
 @contextmanager
 def waiting(stdin: int, code: str = "", keep: tuple[int, ...] = (), *, alone: bool = False) -> Iterator[int]:

@@ -21,6 +21,8 @@ from oomless.paths import Paths
 from oomless.platform import proc
 from sessions import Session, member
 
+pytestmark = pytest.mark.as_user
+
 Who = tuple[int, int]
 Rows = dict[int, dict[str, Any]]
 

@@ -149,6 +149,7 @@ def test_unusable_files(house: Path) -> None:
         load(str(house / "none"), must_exist=True)
 
 
+@pytest.mark.as_user
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_unreadable_file(house: Path) -> None:
     path = write(house, "")

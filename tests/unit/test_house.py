@@ -83,3 +83,52 @@ def test_marks_stand_on_tests(path: Path) -> None:
         if ast.unparse(mark).startswith("pytest.mark.")
     ]
     assert misplaced == []
+
+
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+
+
+def test_folders_of_the_tests() -> None:
+    """Each tier has one (CONTRIBUTING.md); ``corpus`` and ``data`` hold no tests."""
+    tiers = {"unit", "processes", "daemon", "hosts", "e2e", "vm", "soak"}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == tiers | {"support", "corpus", "data"}
+    assert {path.parent.name for path in TESTS} <= tiers
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_no_test_module_imports_another(path: Path) -> None:
+    """What two of them need is in ``tests/support``."""
+    modules = {other.stem for other in TESTS} | {"conftest"}
+    imported = {
+        word
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+        for name in (
+            [node.module or "", *(alias.name for alias in node.names)]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+        for word in name.split(".")
+    }
+    assert imported & modules == set()
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_what_root_skips_an_ordinary_user_runs(path: Path) -> None:
+    """Only ``as_user`` tests are run as one: what is skipped for root must be among them, or it is never run."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    whole_module = any(
+        isinstance(node, ast.Assign)
+        and ast.unparse(node.targets[0]) == "pytestmark"
+        and "as_user" in ast.unparse(node)
+        for node in tree.body
+    )
+    unmarked = [
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and "geteuid() == 0" in " ".join(map(ast.unparse, node.decorator_list))
+        if not whole_module and "as_user" not in " ".join(map(ast.unparse, node.decorator_list))
+    ]
+    assert unmarked == []
