@@ -79,7 +79,8 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
 def replay(scene: Scene) -> Replayed:
     """As ``reports/look.py`` and ``cli/reap.py`` have it, on what was read then."""
     seen = Snapshot(
-        processes=tuple(one.process for one in scene.processes), marks=tuple(one.marks for one in scene.processes)
+        processes=tuple(one.process for one in scene.processes),
+        marks=tuple(_with_host(one.marks) for one in scene.processes),
     )
     standings = {one.process.pid: one.standing for one in scene.processes}
     members = governed.find(seen, scene.daemon.trees, scene.install_id) if scene.daemon.trees else ()
@@ -87,6 +88,12 @@ def replay(scene: Scene) -> Replayed:
     doubtful = verdicts.candidates(found, seen)
     found = verdicts.settle(found, seen, {one.pid: standings[one.pid] for one in doubtful})
     return Replayed(found={one.process.pid: one for one in found}, proposed=proposals(found))
+
+
+def _with_host(marks: Marks) -> Marks:
+    """Scenes that were recorded before marks named their host are all Claude Code's."""
+    is_of_host = marks.session or marks.host_pid or marks.project
+    return msgspec.structs.replace(marks, host="claude-code") if is_of_host and not marks.host else marks
 
 
 def proposals(found: Iterable[Attributed]) -> frozenset[int]:

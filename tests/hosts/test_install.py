@@ -29,7 +29,8 @@ from oomless.errors import UsageError
 from oomless.hosts.claude_code import check as claude_check
 from oomless.hosts.claude_code import install as claude_install
 from oomless.hosts.claude_code import settings as claude_settings
-from oomless.hosts.claude_code.settings import Before, Gate
+from oomless.hosts.claude_code.settings import Gate
+from oomless.hosts.installation import Before, Change, HookTarget, HostView
 from oomless.paths import Paths
 
 pytestmark = pytest.mark.as_user
@@ -87,12 +88,12 @@ def uninstall() -> dict[str, Any]:
     return answer
 
 
-def plan_here(hooks_only: bool = False) -> claude_install.Change:
+def plan_here(hooks_only: bool = False) -> Change:
     opened = claude_install.open_settings(os.environ)
-    return claude_install.plan_install(Paths(), opened, GATE.url, TOKEN, hooks_only=hooks_only)
+    return claude_install.plan_install(Paths(), opened, HookTarget(url=GATE.url, token=TOKEN), hooks_only=hooks_only)
 
 
-def apply_here(change: claude_install.Change) -> bool:
+def apply_here(change: Change) -> bool:
     claude_install.apply(Paths(), change)
     return change.changes
 
@@ -727,8 +728,8 @@ def list_at(text: str) -> list[object]:
 # What doctor says
 
 
-def looked_at(url: str | None = GATE.url, token: str | None = TOKEN) -> claude_check.HostView:
-    return claude_check.check(Paths(), os.environ, os.getcwd(), claude_check.Daemon(url=url, token=token))
+def looked_at(url: str | None = GATE.url, token: str | None = TOKEN) -> HostView:
+    return claude_check.check(Paths(), os.environ, os.getcwd(), HookTarget(url=url, token=token))
 
 
 def test_doctor_shows_the_host(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -741,7 +742,7 @@ def test_doctor_shows_the_host(file: Path, capsys: pytest.CaptureFixture[str]) -
         "installed",
         [],
     )
-    doctor.show_host(msgspec.convert({**host, "notes": ["a note"]}, claude_check.HostView))
+    doctor.show_host(msgspec.convert({**host, "notes": ["a note"]}, HostView))
     shown = capsys.readouterr().out
     assert "hooks: installed, prefix: installed" in shown
     assert "- a note" in shown

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from oomless import catalog
 from oomless.census import governed, verdicts
 from oomless.census.attribution import Attributed, attribute
@@ -51,8 +53,13 @@ def row(
 
 
 def snapshot(*rows: ProcessInfo, **marks: Marks) -> Snapshot:
-    """``marks`` by ``p<pid>``."""
-    return Snapshot(processes=rows, marks=tuple(marks.get(f"p{r.pid}", Marks()) for r in rows))
+    """``marks`` by ``p<pid>``; those of a host are Claude Code's unless they say another."""
+    return Snapshot(processes=rows, marks=tuple(of_claude(marks.get(f"p{r.pid}", Marks())) for r in rows))
+
+
+def of_claude(marks: Marks) -> Marks:
+    is_of_host = marks.session or marks.host_pid or marks.project
+    return msgspec.structs.replace(marks, host="claude-code") if is_of_host and not marks.host else marks
 
 
 def by_pid(seen: Snapshot, *trees: GovernedTree, told: DaemonFacts | None = None) -> dict[int, Attributed]:
@@ -66,10 +73,10 @@ def tree(*pids: int, tree: str = "t1", name: str = "job", shim: int | None = Non
 SECRET = "hunter2hunter2"
 
 
-SERVER_MARKS = Marks(session="s-1", project=True)
+SERVER_MARKS = Marks(host="claude-code", session="s-1", project=True)
 
 
-TOOL_MARKS = Marks(session="s-1", project=True, host_pid=100)
+TOOL_MARKS = Marks(host="claude-code", session="s-1", project=True, host_pid=100)
 
 
 FLOW = f"node {NPX}/node_modules/flow-nexus/cli.js"

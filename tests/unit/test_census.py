@@ -335,8 +335,10 @@ class TestGoverned:
 
 class TestMarks:
     def test_only_well_formed_marks_count(self) -> None:
-        assert marks_of({"CLAUDE_PID": "x1", "CLAUDE_PROJECT_DIR": "/p"}) == Marks(project=True)
-        assert marks_of({"CLAUDE_PID": "17", "CLAUDE_CODE_SESSION_ID": "s"}) == Marks(host_pid=17, session="s")
+        assert marks_of({"CLAUDE_PID": "x1", "CLAUDE_PROJECT_DIR": "/p"}) == Marks(host="claude-code", project=True)
+        assert marks_of({"CLAUDE_PID": "17", "CLAUDE_CODE_SESSION_ID": "s"}) == Marks(
+            host="claude-code", host_pid=17, session="s"
+        )
 
     def test_a_servers_claude_pid_is_that_of_the_session_around_its_own(self) -> None:
         found = {"CLAUDE_PID": "17", "CLAUDE_CODE_SESSION_ID": "s", "CLAUDE_CODE_LAUNCHED_BY_SESSION_IDS": "s"}

@@ -16,8 +16,9 @@ from corpus import __main__ as command
 from corpus import listing, rules, scene, table
 from corpus.score import ENDABLE, Score, Scores, scores
 from corpus.whole import digests, judged
-from oomless.census.snapshot import HOST_PID, MARKER, PROJECT, SESSION
+from oomless.census.snapshot import MARKER
 from oomless.hosts import mcp_configs
+from oomless.hosts.claude_code.facts import FACTS
 from oomless.model import Footprint, Identity, MachineMemory, ProcessInfo
 from oomless.paths import Paths
 from oomless.platform.base import Platform, Standing
@@ -180,8 +181,13 @@ class Replayed:
 
     def environ(self, pid: int, names: frozenset[str]) -> dict[str, str]:
         marks = self._rows[pid].marks
-        found = {MARKER: marks.trees, SESSION: marks.session, HOST_PID: str(marks.host_pid or "")}
-        return {name: value for name, value in found.items() if value} | ({PROJECT: "/"} if marks.project else {})
+        found = {
+            MARKER: marks.trees,
+            FACTS.session_mark: marks.session,
+            FACTS.pid_mark: str(marks.host_pid or ""),
+            FACTS.project_mark: "/" if marks.project else "",
+        }
+        return {name: value for name, value in found.items() if value}
 
     def standing(self, pids: Mapping[int, int]) -> dict[int, Standing]:
         return {pid: self._rows[pid].standing for pid in pids}

@@ -19,7 +19,7 @@ from oomless.catalog import ONLY_BELOW, PROTECTED, Catalog, Kind, Known
 from oomless.census.daemon_facts import DaemonFacts
 from oomless.census.evidence import Facts, evidence
 from oomless.census.governed import GovernedTree
-from oomless.census.owners import MARKING_HOST, Owner, Owners
+from oomless.census.owners import Owner, Owners
 from oomless.census.servers import Instance, Servers
 from oomless.census.sessions import Sessions, plain_id
 from oomless.census.snapshot import Snapshot
@@ -235,11 +235,11 @@ class _Census:
 
     def _of_host(self, pid: int, owner: Owner) -> bool:
         """Whether a host's child is a shell that it started for its agent, or what that has become by exec: no
-        wrapper of a server, and no hook (of those Claude Code says no CLAUDE_PID)."""
+        wrapper of a server, and no hook (a host marks those with no pid of its own)."""
         marks, process = self._marks[pid], self._lineage.by_pid[pid]
         if self._servers.of(pid) is not None:
             return False
-        if owner.host == MARKING_HOST and marks.session:
+        if owner.host == marks.host and marks.session:
             if marks.host_pid != owner.root:
                 return False
             if process.sid == pid:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from oomless import hosts
 from oomless.catalog import Known
 from oomless.census.governed import GovernedTree
 from oomless.census.owners import Owner
 from oomless.census.servers import Instance
-from oomless.census.snapshot import HOST_PID, SESSION, Marks
+from oomless.census.snapshot import Marks
+from oomless.hosts.base import HostFacts
 from oomless.hosts.mcp_entries import Entry
 from oomless.model import EscapedProcess
 from oomless.redact import command_line
@@ -84,17 +86,20 @@ def _by_mark(facts: Facts) -> str:
     if not mark:
         return ""
     agrees = owner is not None and owner.session == mark
-    return f"environment mark: {SESSION}={mark}" + ("" if agrees else ", which alone proves no owner")
+    names = hosts.facts_of(facts.marks.host) or HostFacts()
+    return f"environment mark: {names.session_mark}={mark}" + ("" if agrees else ", which alone proves no owner")
 
 
 def _marked(owner: Owner, facts: Facts) -> str:
     """What a mark is worth where it is all there is."""
+    names = hosts.facts_of(owner.host) or HostFacts()
     where = "" if owner.marked == facts.pid else f" of {owner.marked} above it"
     if owner.root is None:
-        gone = f"{SESSION}={owner.session}, a session that does not run here"
+        gone = f"{names.session_mark}={owner.session}, a session that does not run here"
         return f"environment mark{where}: {gone}; which alone proves no owner"
     named = facts.marks.host_pid == owner.root
-    mark = f"{HOST_PID}={owner.root}" if named else f"{SESSION}={facts.marks.session or owner.session}"
+    session = facts.marks.session or owner.session
+    mark = f"{names.pid_mark}={owner.root}" if named else f"{names.session_mark}={session}"
     alive = f"whose process {owner.root} lives and is older; the parents between are gone"
     return f"environment mark{where}: {mark}, {alive}"
 

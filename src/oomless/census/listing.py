@@ -15,16 +15,16 @@ from __future__ import annotations
 import re
 from bisect import bisect
 from collections.abc import Collection, Container, Iterable, Mapping
+from functools import partial
 
 import msgspec
 
+from oomless import hosts
 from oomless.catalog import Catalog, Kind, Known
 from oomless.census.attribution import Attributed, attribute
 from oomless.census.findings import Finding
 from oomless.census.listing_findings import listing_findings
 from oomless.census.ownerless import LIKELY, judged
-from oomless.census.owners import MARKING_HOST
-from oomless.census.shells import TOOL_SHELL
 from oomless.census.snapshot import Marks, Snapshot
 from oomless.census.verdicts import settle
 from oomless.listing import Listed, Listing
@@ -389,31 +389,34 @@ def _leftover_shells(
     known, lineage = {one.process.pid for one in attributed}, Lineage(snapshot.processes)
     sessions = [one.process.start for one in attributed if one.kind == "session"]
     oldest = min(sessions, default=None) if timed and _FIRST in rows else None
+    shell_hosts = hosts.tool_shell_hosts()
     added: dict[int, Attributed] = {}
     for process in snapshot.processes:
         program = programs.get(process.pid)
-        if program is None or program.program.name != TOOL_SHELL or process.pid in known:
+        if program is None or program.program.name not in shell_hosts or process.pid in known:
             continue
+        name = program.program.name
+        likely_orphan = partial(_likely_orphan, shell_hosts[name], name)
         reason = _shell_left(process, rows, oldest, snapshot.starts_per_second * snapshot.starts_within)
         if reason:
-            by = f"catalog: {TOOL_SHELL}, {program.by}"
-            added[process.pid] = _likely_orphan(process, "tool-shell", f"{reason} (a listing cannot prove it)", by)
+            by = f"catalog: {name}, {program.by}"
+            added[process.pid] = likely_orphan(process, "tool-shell", f"{reason} (a listing cannot prove it)", by)
             for pid in lineage.descendants(process.pid):
                 child, sid = lineage.by_pid[pid], rows[pid].listed.sid
                 if pid not in known and sid in (None, process.pid, process.sid):
                     evidence = f"run by the tool shell {process.pid}, and {reason}"
-                    added.setdefault(pid, _likely_orphan(child, "other", evidence))
+                    added.setdefault(pid, likely_orphan(child, "other", evidence))
     return tuple(added.values())
 
 
-def _likely_orphan(process: ProcessInfo, kind: Kind, *evidence: str) -> Attributed:
+def _likely_orphan(host: str, program: str, process: ProcessInfo, kind: Kind, *evidence: str) -> Attributed:
     return Attributed(
         process=process,
         kind=kind,
         verdict="orphan",
         confidence=LIKELY,
-        host=MARKING_HOST,
-        program=TOOL_SHELL if kind == "tool-shell" else None,
+        host=host,
+        program=program if kind == "tool-shell" else None,
         evidence=evidence,
     )
 

@@ -19,9 +19,6 @@ from oomless.census.snapshot import Marks
 from oomless.model import DetachedProcess, Leftover
 from oomless.processes.ancestry import Lineage
 
-#: The marks that are read are those of this host.
-MARKING_HOST = "claude-code"
-
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
     """``root`` is the process of the session or editor, None when it is gone. ``chain``: from the process up to it,
@@ -107,5 +104,6 @@ class Owners:
         root = self._sessions.by_marks(bearer, pid)
         if root is None and tree is not None:
             return None
-        session = self._marks[bearer].session if root is None else self._sessions.id(root)
-        return Owner(by="mark", host=MARKING_HOST, session=session, root=root, chain=(pid,), marked=bearer)
+        marks = self._marks[bearer]
+        session = marks.session if root is None else self._sessions.id(root)
+        return Owner(by="mark", host=marks.host, session=session, root=root, chain=(pid,), marked=bearer)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from oomless import redact
+from oomless import hosts, redact
 from oomless.catalog import Kind, Known
 from oomless.census.snapshot import Marks, launched
 from oomless.hosts.mcp_entries import Entry
@@ -89,9 +89,13 @@ class Servers:
         elif self._is_prefixed(pid):
             self._unknown(pid, "oomless' prefix: started by a host as a stdio server")
         elif self._marked_as_server(pid) or self._is_stray(pid):
-            self._unknown(pid, "environment marks: those that Claude Code gives to its stdio servers")
+            self._unknown(pid, f"environment marks: those that {self._title(pid)} gives to its stdio servers")
         elif self._may_serve(pid) and self._started_as_one(pid):
             self._guess(pid, known is None)
+
+    def _title(self, pid: int) -> str:
+        facts = hosts.facts_of(self._marks[pid].host)
+        return facts.title if facts is not None else "a host"
 
     def _may_serve(self, pid: int) -> bool:
         """Whether other evidence than its name may make it a server: a language server may be one (``gopls mcp``)."""
@@ -168,8 +172,8 @@ class Servers:
         return pid == first and self._may_serve(pid)
 
     def _marked_as_server(self, pid: int) -> bool:
-        """Claude Code gives its stdio servers its own process group and the project's folder, and no CLAUDE_PID;
-        its tool shells and hooks get a group of their own and CLAUDE_PID (observed with 2.1.330)."""
+        """A host gives its stdio servers its own process group and the project's folder, and no mark with its pid;
+        its tool shells and hooks get a group of their own and its pid (observed with Claude Code 2.1.330)."""
         above = self._lineage.parent(pid)
         if above is None or above not in self._sessions or pid in self._by_root:
             return False

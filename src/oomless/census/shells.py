@@ -1,7 +1,7 @@
 """What the tool shells of a session that is gone still run: orphan or detached, without a memory of the session.
 
-Claude Code runs each command in a shell that leads a process session of its own, that reads its snapshot of the
-user's shell first, and that has the session's id and CLAUDE_PID. Nobody but the host starts such a shell, and for one
+A host runs each command in a shell that leads a process session of its own, that the catalog knows by its command
+line, and that has the marks of the session, its pid among them. Nobody but the host starts such a shell, and for one
 command: when the host's process is gone and nobody above it may own it, nobody waits for it any more. What it runs
 goes with it as long as it stays in its process session. Whatever left that, ignores SIGHUP or listens was meant to go
 on, or may have been, and spares everybody above and below it. Of the rest that has a mark of a session that is gone,
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from oomless import hosts
 from oomless.census.attribution import MARK, Attributed
 from oomless.census.ownerless import LIKELY, UNREAD, adopted, judged, own_reason
 from oomless.census.snapshot import Marks
@@ -25,8 +26,6 @@ from oomless.processes.command import is_driven
 
 #: The host is gone, by its number and start time, and nobody lives who may own the shell.
 ORPHAN = 0.9
-#: The name in the catalog of a host's tool shell, whose command line no other program has.
-TOOL_SHELL = "claude-code-shell"
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,8 +95,8 @@ def _top(pid: int, unowned: Mapping[int, Attributed], lineage: Lineage) -> int:
 
 
 def _is_tool_shell(one: Attributed, lineage: Lineage, marks: Marks) -> bool:
-    """``CLAUDE_PID`` may be in use again, by somebody who is younger."""
-    if one.program != TOOL_SHELL or one.process.sid != one.process.pid or not marks.host_pid:
+    """The pid in the marks may be in use again, by a younger process."""
+    if one.program not in hosts.tool_shell_hosts() or one.process.sid != one.process.pid or not marks.host_pid:
         return False
     host = lineage.by_pid.get(marks.host_pid)
     return host is None or host.start > one.process.start
@@ -165,7 +164,7 @@ def _is_driven(one: Attributed) -> bool:
 
 
 def _meant(one: Attributed, standings: Mapping[int, Standing]) -> str:
-    if one.process.sid == one.process.pid and one.program != TOOL_SHELL:
+    if one.process.sid == one.process.pid and one.program not in hosts.tool_shell_hosts():
         return "it leads a process session of its own (setsid)"
     standing = standings.get(one.process.pid)
     return own_reason(standing) if standing is not None else ""

@@ -10,22 +10,20 @@ from collections.abc import Iterable
 
 import msgspec
 
+from oomless import hosts
 from oomless.model import ProcessInfo
 from oomless.platform.base import Platform, Standing
 
 MARKER = "OOMLESS_TREE"
-#: What Claude Code sets for its stdio servers (session, project folder), tool shells and hooks (session, its pid).
-SESSION, HOST_PID, PROJECT = "CLAUDE_CODE_SESSION_ID", "CLAUDE_PID", "CLAUDE_PROJECT_DIR"
-#: Only its servers have the first, only its tool shells and hooks the second.
-LAUNCHED, CHILD = "CLAUDE_CODE_LAUNCHED_BY_SESSION_IDS", "CLAUDE_CODE_CHILD_SESSION"
-_NAMES = frozenset({MARKER, SESSION, HOST_PID, PROJECT, LAUNCHED, CHILD})
 
 
 class Marks(msgspec.Struct, frozen=True, kw_only=True):
     """Marks are inherited by everything below, also by what has left its session: they prove nothing alone.
-    ``trees`` is oomless's marker as it is (``<install id>:<tree>/<nested tree>``)."""
+    ``trees`` is oomless's marker as it is (``<install id>:<tree>/<nested tree>``), ``host`` the one whose marks the
+    others are."""
 
     trees: str = ""
+    host: str = ""
     session: str = ""
     host_pid: int = 0
     project: bool = False
@@ -51,7 +49,8 @@ def take(platform: Platform, before: Snapshot | None = None) -> Snapshot:
     processes that are new or run something else: an environment changes by exec alone."""
     processes = tuple(sorted(platform.processes(), key=lambda process: process.pid))
     kept = {_same(p): marks for p, marks in zip(before.processes, before.marks, strict=True)} if before else {}
-    marks = (kept.get(_same(p)) or marks_of(platform.environ(p.pid, _NAMES)) for p in processes)
+    names = hosts.mark_names() | {MARKER}
+    marks = (kept.get(_same(p)) or marks_of(platform.environ(p.pid, names)) for p in processes)
     return Snapshot(processes=processes, marks=tuple(marks), starts_per_second=platform.starts_per_second)
 
 
@@ -70,13 +69,9 @@ def _same(process: ProcessInfo) -> tuple[int, int, tuple[str, ...]]:
 
 
 def marks_of(found: dict[str, str]) -> Marks:
-    """A session that runs in the tool shell of another leaves that one's CLAUDE_PID in its servers' environment
-    (observed with 2.1.330): of a server it says nothing."""
-    host_pid = found.get(HOST_PID, "")
-    server = LAUNCHED in found and CHILD not in found
+    trees, marks = found.get(MARKER, ""), hosts.read_marks(found)
+    if marks is None:
+        return Marks(trees=trees)
     return Marks(
-        trees=found.get(MARKER, ""),
-        session=found.get(SESSION, ""),
-        host_pid=int(host_pid) if host_pid.isascii() and host_pid.isdigit() and not server else 0,
-        project=PROJECT in found,
+        trees=trees, host=marks.host, session=marks.session, host_pid=marks.host_pid, project=marks.has_project
     )

@@ -17,6 +17,7 @@ from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 
 import msgspec
 
+from oomless import hosts
 from oomless.census import companions, shells
 from oomless.census.attribution import Attributed, Verdict
 from oomless.census.ownerless import LIKELY, UNREAD, adopted, judged, marks_by_pid, own_reason
@@ -37,7 +38,7 @@ IDLE, IDLE_AFTER = 0.6, 30 * 60.0
 #: called three times a minute 10 to 15.
 IDLE_RATE = 0.0067 / 60
 #: Hosts whose process has one conversation, and so one instance of each server.
-SINGLE = frozenset({"claude-code", "gemini-cli"})
+SINGLE = frozenset({"gemini-cli"} | {facts.name for facts in hosts.known_facts() if facts.one_conversation})
 #: Seconds: two servers with one command line, but two names, start together.
 TOGETHER = 5.0
 

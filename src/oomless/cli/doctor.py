@@ -2,8 +2,7 @@
 
 The trial starts a small tree of its own with the ways in which processes slip away (own session, own group, double
 fork, wiped environment, SIGTERM ignored), kills its root, and counts who is left. Then each host: whether oomless is
-installed in it as it should be. Not here: the ladder itself (``contain/rungs/choose.py``) and the look at hosts
-(``hosts/claude_code/check.py``).
+installed in it as it should be.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from rich.table import Table
 
 assert sys.platform == "linux"
 
+from oomless import hosts
 from oomless.cli import output
-from oomless.cli.install import read_token
+from oomless.cli.install import current_target
 from oomless.config import load
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
 from oomless.contain.rungs.choose import SUBREAPER_GAP, Ladder, Offer
 from oomless.errors import ContainmentError
-from oomless.hosts.claude_code import check
+from oomless.hosts.installation import HostView
 from oomless.model import ExitRecord
 from oomless.paths import Paths
 from oomless.platform import current, proc
-from oomless.protocol import spawn
 from oomless.units import format_size
 
 #: Six processes: the root and five that slip away, each in its own way; the root ends once all are there.
@@ -86,7 +85,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     available_bytes: int
     rungs: tuple[Rung, ...]
     gaps: tuple[str, ...]
-    hosts: tuple[check.HostView, ...]
+    hosts: tuple[HostView, ...]
 
 
 @output.guard()
@@ -131,14 +130,13 @@ def examine(paths: Paths) -> Report:
         available_bytes=memory.available_bytes,
         rungs=tuple(rungs),
         gaps=tuple(gaps(chosen, offers)),
-        hosts=(look_at_claude(paths),),
+        hosts=check_hosts(paths),
     )
 
 
-def look_at_claude(paths: Paths) -> check.HostView:
-    running = spawn.running(paths)
-    daemon = check.Daemon(url=running.url if running else None, token=read_token(paths))
-    return check.check(paths, os.environ, os.getcwd(), daemon)
+def check_hosts(paths: Paths) -> tuple[HostView, ...]:
+    target = current_target(paths)
+    return tuple(host.check(paths, os.environ, os.getcwd(), target) for host in hosts.known())
 
 
 def trial(offer: Offer, tag: str) -> ExitRecord:
@@ -204,7 +202,7 @@ def show(report: Report) -> None:
         show_host(host)
 
 
-def show_host(host: check.HostView) -> None:
+def show_host(host: HostView) -> None:
     console = output.console()
     version = f"{host.program} {host.version or 'does not tell its version'}" if host.program else "not on PATH"
     says = f"{host.host}: {version}; hooks: {host.hooks}, prefix: {host.prefix} in {host.settings}"

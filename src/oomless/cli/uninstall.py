@@ -1,7 +1,4 @@
-"""``oomless uninstall claude-code``: what is ours out of Claude Code's settings. Needs no daemon and starts none.
-
-Not here: putting it in (``install.py``) and how ours is told from others' (``hosts/claude_code/settings.py``).
-"""
+"""``oomless uninstall HOST``: takes oomless out of a host's settings. Needs no daemon and starts none."""
 
 from __future__ import annotations
 
@@ -14,9 +11,8 @@ import typer
 assert sys.platform == "linux"
 
 from oomless.cli.consent import agreed
-from oomless.cli.install import NOT_WRITTEN, Host, Json, Yes, known_host
+from oomless.cli.install import NOT_WRITTEN, HostName, Json, Yes, find_host
 from oomless.cli.output import console, guard, print_json, printable
-from oomless.hosts.claude_code import install
 from oomless.paths import Paths
 
 
@@ -31,17 +27,17 @@ class Uninstalled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @guard()
-def command(host: Host, yes: Yes = False, json: Json = False) -> None:
+def command(name: HostName, yes: Yes = False, json: Json = False) -> None:
     """Take oomless out of an application again. What was there before comes back."""
-    known_host(host)
+    host = find_host(name)
     paths = Paths()
-    change = install.plan_uninstall(paths, os.environ)
+    change = host.plan_uninstall(paths, os.environ)
     if change.changes and not agreed(change.diff(), yes=yes, json=json):
         raise typer.Exit(NOT_WRITTEN)
-    backup = install.apply(paths, change)
+    backup = host.apply(paths, change)
     path = change.file.path
     if json:
-        print_json(Uninstalled(host=host, settings=path, changed=change.changes, backup=backup))
+        print_json(Uninstalled(host=name, settings=path, changed=change.changes, backup=backup))
     elif not change.changes:
         console().print(f"nothing of oomless is in {printable(path)}", soft_wrap=True)
     else:

@@ -16,23 +16,21 @@ SECONDS = 10
 GIT = ("git", "-c", "core.fsmonitor=false")
 
 
-def refuse_tracked(path: str, backup: str) -> None:
+def refuse_tracked(path: str, backup: str, config_variable: str) -> None:
     """Raises UsageError if ``path`` is tracked, or if it or ``backup`` (the name of one) is not ignored. ``path`` has
-    no links in it."""
+    no links in it; ``config_variable`` is what the host has its settings elsewhere by."""
+    elsewhere = f"set {config_variable} to a folder outside"
     folder = os.path.dirname(path)
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     if not _below_git(folder):
         return
     if _git(path, folder, "ls-files", "--error-unmatch", "--", path) == 0:
-        raise _refusal(path, "git tracks it", f"git rm --cached it and ignore it, or {_ELSEWHERE}")
+        raise _refusal(path, "git tracks it", f"git rm --cached it and ignore it, or {elsewhere}")
     for name in (path, backup):
         if _git(path, folder, "check-ignore", "--quiet", "--", name) == 1:
-            todo = f"add it and {os.path.basename(path)}.oomless-* to .gitignore, or {_ELSEWHERE}"
+            todo = f"add it and {os.path.basename(path)}.oomless-* to .gitignore, or {elsewhere}"
             raise _refusal(path, f"{name} is in a git repository and not ignored", todo)
-
-
-_ELSEWHERE = "set CLAUDE_CONFIG_DIR to a folder outside"
 
 
 def _refusal(path: str, why: str, todo: str) -> UsageError:

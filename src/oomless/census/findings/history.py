@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from oomless import hosts
 from oomless.census.findings.finding import Finding, Scene, listed
 from oomless.model import LiveSession, SubagentEnd
 from oomless.units import format_size
@@ -82,4 +83,4 @@ def _name(one: LiveSession) -> str:
 
 
 def _again(one: LiveSession) -> str:
-    return f"claude --resume {one.newest_id}" if one.host == "claude-code" else _name(one)
+    return hosts.resume_command(one.host, one.newest_id) or _name(one)

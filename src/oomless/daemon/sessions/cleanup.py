@@ -17,7 +17,7 @@ assert sys.platform == "linux"
 
 import msgspec
 
-from oomless.census.snapshot import SESSION
+from oomless import hosts
 from oomless.daemon.governed_trees import GovernedTrees
 from oomless.daemon.sessions.leftovers import LivingDescendants
 from oomless.model import Survivor
@@ -121,7 +121,8 @@ class Cleanup:
 def find_marked(table: dict[int, Stat], session_ids: tuple[str, ...], since: int) -> list[Stat]:
     """Returns the living processes that were started with one of these session ids in their environment, not earlier
     than ``since`` (a start time)."""
-    marks = tuple(b"\0" + SESSION.encode() + b"=" + id.encode() + b"\0" for id in session_ids)
+    names = [facts.session_mark for facts in hosts.known_facts() if facts.session_mark]
+    marks = tuple(f"\0{name}={id}\0".encode() for name in names for id in session_ids)
     found = []
     for stat in table.values():
         if stat.alive and stat.start >= since:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 assert sys.platform == "linux"
 
-from oomless.census.snapshot import SESSION
+from oomless import hosts
 from oomless.daemon.governed_trees import GovernedTrees
 from oomless.daemon.sessions.ancestry_store import AncestryStore, StoredAncestry
 from oomless.daemon.sessions.sampling import ProcessSample
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from oomless.hosts.mcp_entries import Entries
 
 _COMMAND_CHARS = 200
-#: Only its servers have a session's id in their environment that says whose they are.
-_MARKING = "claude-code"
 
 
 class LivingDescendants:
@@ -119,11 +117,14 @@ def read_survival_facts(stat: Stat, argv: tuple[str, ...]) -> SurvivalFacts:
 
 def _has_server_marks(pid: int) -> bool:
     """Whether it has the marks of a stdio server, which a host starts in its own process session."""
-    from oomless.census.snapshot import marks_of
+    marks = hosts.read_marks(read_environ(pid))
+    return marks is not None and marks.has_project and bool(marks.session) and not marks.host_pid
 
+
+def read_environ(pid: int) -> dict[str, str]:
+    """Returns the environment that the process was started with; empty if it may not be read."""
     entries = proc.environ(pid).decode("utf-8", "replace").split("\0")
-    marks = marks_of(dict(entry.partition("=")[::2] for entry in entries))
-    return marks.project and bool(marks.session) and not marks.host_pid
+    return dict(entry.partition("=")[::2] for entry in entries)
 
 
 class DeadSession:
@@ -240,12 +241,11 @@ def _any_alive(descendants: Descendants, table: Mapping[int, Stat]) -> bool:
 
 def _session_label(host: str, descendants: Descendants) -> str:
     """Returns the session's id by the environment of its direct children, else its process as ``PID:START``."""
-    name = SESSION.encode() + b"="
-    for process, descent in descendants.descents.items() if host == _MARKING else ():
-        if not descent.above:
-            for entry in proc.environ(process.pid).split(b"\0"):
-                if entry.startswith(name):
-                    return entry[len(name) :].decode("utf-8", "replace")
+    facts = hosts.facts_of(host)
+    for process, descent in descendants.descents.items() if facts is not None else ():
+        marks = facts.read_marks(read_environ(process.pid)) if facts is not None and not descent.above else None
+        if marks is not None and marks.session:
+            return marks.session
     return "{}:{}".format(*descendants.root)
 
 

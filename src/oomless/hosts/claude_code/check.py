@@ -11,58 +11,35 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from typing import Literal
 from urllib.parse import urlsplit
-
-import msgspec
 
 from oomless import config_import, userfile
 from oomless.errors import UsageError
 from oomless.hosts.claude_code import prefix
 from oomless.hosts.claude_code import settings as claude_settings
+from oomless.hosts.claude_code.facts import FACTS
 from oomless.hosts.claude_code.install import LIMIT, MANAGED, lenient, settings_path
 from oomless.hosts.claude_code.settings import EVENTS, Found
+from oomless.hosts.installation import HookTarget, HostView
 from oomless.paths import Paths
 
 VERSION_SECONDS = 10
-NAME = "claude-code"
-_AGAIN = f"run oomless install {NAME}"
+_AGAIN = f"run oomless install {FACTS.name}"
 
 
-class HostView(msgspec.Struct, frozen=True, kw_only=True):
-    """``program`` is the one on PATH. ``problems`` keep an installation from doing what it is for; ``notes`` are
-    good to know."""
-
-    host: str
-    program: str | None
-    version: str | None
-    settings: str
-    hooks: Literal["installed", "partly", "none"]
-    prefix: Literal["installed", "none"]
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-class Daemon(msgspec.Struct, frozen=True, kw_only=True):
-    """What the hooks have to name; None: no daemon runs, or has ever."""
-
-    url: str | None
-    token: str | None
-
-
-def check(paths: Paths, environ: Mapping[str, str], cwd: str, daemon: Daemon) -> HostView:
+def check(paths: Paths, environ: Mapping[str, str], cwd: str, target: HookTarget) -> HostView:
     program = shutil.which("claude", path=environ.get("PATH", os.defpath))
     path = settings_path(environ)
     settings, problem = _settings(path)
     found = claude_settings.found(settings)
     problems = [problem] if problem else []
     if found.events:
-        problems += [*_mismatches(found, daemon), *_blockers(path, settings, cwd, daemon)]
+        problems += [*_mismatches(found, target), *_blockers(path, settings, cwd, target)]
     ours = found.prefix == prefix.prefix_path(paths)
     if ours and not os.access(prefix.prefix_path(paths), os.X_OK):
         problems.append(f"the prefix program {found.prefix} is not there, so that no command runs; {_AGAIN}")
     return HostView(
-        host=NAME,
+        host=FACTS.name,
         program=program,
         version=_version(program) if program else None,
         settings=path,
@@ -101,25 +78,25 @@ def _missing(found: Found) -> list[str]:
     return [event for event in EVENTS if event not in found.events]
 
 
-def _mismatches(found: Found, daemon: Daemon) -> Iterator[str]:
+def _mismatches(found: Found, target: HookTarget) -> Iterator[str]:
     if missing := _missing(found):
         yield f"there are no hooks for {', '.join(missing)}; {_AGAIN}"
-    port = urlsplit(daemon.url).port if daemon.url else None
+    port = urlsplit(target.url).port if target.url else None
     if port and found.ports - {port}:
         named = ", ".join(map(str, sorted(found.ports)))
         yield f"the hooks go to port {named}, and the daemon is on {port}; {_AGAIN}"
-    if daemon.token and found.tokens - {daemon.token}:
+    if target.token and found.tokens - {target.token}:
         yield f"the hooks do not have the daemon's token; {_AGAIN}"
 
 
-def _blockers(path: str, settings: object, cwd: str, daemon: Daemon) -> Iterator[str]:
+def _blockers(path: str, settings: object, cwd: str, target: HookTarget) -> Iterator[str]:
     """From every file that Claude Code would read here."""
     files = [(path, settings), (MANAGED, lenient(MANAGED))]
     for name in ("settings.json", "settings.local.json"):
         project = os.path.join(cwd, ".claude", name)
         if os.path.realpath(project) != os.path.realpath(path):
             files.append((project, lenient(project)))
-    if error := claude_settings.blocked(files, daemon.url or "http://127.0.0.1:0"):
+    if error := claude_settings.blocked(files, target.url or "http://127.0.0.1:0"):
         yield error.line().removeprefix("oomless: ")
 
 

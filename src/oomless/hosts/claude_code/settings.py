@@ -19,6 +19,7 @@ import msgspec
 
 from oomless import jsontext
 from oomless.errors import UsageError
+from oomless.hosts.installation import Before
 from oomless.jsontext import Path
 
 TOOLS = "Agent|Task"
@@ -43,14 +44,6 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     token: str
     command: str
-
-
-class Before(msgspec.Struct, frozen=True, kw_only=True):
-    """What has to come back at uninstall: the prefix that was there, and the objects and lists that were there and
-    empty (dotted)."""
-
-    former: str | None = None
-    empty: tuple[str, ...] = ()
 
 
 class Edited(msgspec.Struct, frozen=True, kw_only=True):
