@@ -40,6 +40,11 @@ def dispatch(argv: list[str]) -> int:
 
             if answer(arguments):
                 return 0
+        case ["scan", *arguments]:
+            from oomless.cli.scan_view import answer as scan
+
+            if scan(arguments):
+                return 0
         case [] | ["--help" | "-h" | "help"]:
             from oomless.cli.commands import format_help
 

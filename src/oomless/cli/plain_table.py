@@ -19,6 +19,10 @@ _GAP = "   "
 _FORCED = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 
+#: In the place of a row: a blank line.
+SECTION: tuple[str, ...] = ()
+
+
 class Column:
     """``right``: aligned to the right. ``fold``: a long cell is wrapped at any character, down to ``min_width``."""
 
@@ -30,7 +34,7 @@ class Column:
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """On stdout. Cells are printable (``output.printable``)."""
-    text = None if any(name in os.environ for name in _FORCED) else format_table(columns, rows, *_screen())
+    text = None if any(name in os.environ for name in _FORCED) else format_table(columns, rows, *screen())
     if text is None:
         _print_by_rich(columns, rows)
     else:
@@ -42,17 +46,17 @@ def format_table(
 ) -> str | None:
     """The table as text, or None if it is wider than the screen or not plain ASCII."""
     lines = [[column.title for column in columns], *rows]
-    if not all(cell.isascii() for line in lines for cell in line):
+    if not all(cell.replace("…", "").isascii() for line in lines for cell in line):
         return None
     widths = [
         max(column.min_width, *map(len, cells))
-        for column, cells in zip(columns, zip(*lines, strict=True), strict=True)
+        for column, cells in zip(columns, zip(*filter(None, lines), strict=True), strict=True)
     ]
     total = sum(widths) + len(_GAP) * (len(columns) - 1)
     if total + 2 > screen_width:
         return None
-    head, *body = (_format_line(columns, widths, line) for line in lines)
     blank = " " * (total + 2)
+    head, *body = (_format_line(columns, widths, line) if line else blank for line in lines)
     head = f"\x1b[1m{head}\x1b[0m" if bold else head
     return "\n".join([blank, head, f" {'─' * total} ", *body, blank])
 
@@ -65,7 +69,7 @@ def _format_line(columns: Sequence[Column], widths: Sequence[int], line: Sequenc
     return f" {_GAP.join(cells)} "
 
 
-def _screen() -> tuple[int, bool]:
+def screen() -> tuple[int, bool]:
     """Its width in characters, and whether it is a terminal that shows bold; as rich finds them."""
     if not (sys.stdout.encoding or "").lower().startswith("utf"):
         return 0, False
@@ -94,5 +98,8 @@ def _print_by_rich(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> 
             min_width=column.min_width or None,
         )
     for row in rows:
-        table.add_row(*row)
+        if row:
+            table.add_row(*row)
+        else:
+            table.add_section()
     console().print(table)
