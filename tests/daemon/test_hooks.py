@@ -15,7 +15,7 @@ import pytest
 
 from helpers import alive, wait_for, wait_gone
 from hosting import Asked, Host, began, event, finished, launched, settings, wanted
-from oomless.daemon.core import Core
+from oomless.daemon.app import App
 from oomless.daemon.logs import Log
 from oomless.daemon.message import Request
 from oomless.daemon.sessions import hook_gate, subagents
@@ -500,15 +500,15 @@ def test_a_session_inside_a_governed_tree_uses_its_place(host: Host) -> None:
 def test_one_that_never_starts_and_one_that_is_never_heard_of_again_are_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(subagents, "START_WITHIN", 0.05)
-    monkeypatch.setattr(subagents, "QUIET_FOR", 0.1)
+    monkeypatch.setattr(subagents, "START_WITHIN", 0.3)
+    monkeypatch.setattr(subagents, "QUIET_FOR", 0.4)
     paths = Paths()
     paths.make()
 
     async def scene() -> list[str]:
-        core = Core(paths, Log(-1))
-        await core.start()
-        hooked, ends = core.hooks()["claude-code"], core.subscribe()
+        app = App(paths, Log(-1))
+        await app.start()
+        hooked, ends = app.hooks()["claude-code"], app.subscribe()
         try:
             for use in ("u1", "u2"):
                 body = json.dumps(wanted("s", use)).encode()
@@ -517,15 +517,15 @@ def test_one_that_never_starts_and_one_that_is_never_heard_of_again_are_given_up
                 assert [part async for part in response.stream] == [b"{}\n"]
             body = json.dumps(began("s", "a")).encode()
             await hooked(Request(method="POST", path="/hooks/claude-code", body=body))
-            assert core.status().held_bytes == 2 * hook_gate.PRIOR
+            assert (await app.status()).held_bytes == 2 * hook_gate.PRIOR
             found: list[str] = []
             while len(found) < 2:
                 one = await asyncio.wait_for(ends.get(), 10)
                 found += [one.text] if one.kind == "end" else []
-            assert core.status().held_bytes == 0
+            assert (await app.status()).held_bytes == 0
             return found
         finally:
-            await core.stop()
+            await app.stop()
 
     assert asyncio.run(scene()) == ["it was not started", "nothing was heard of it any more"]
 

@@ -16,8 +16,8 @@ import pytest
 from helpers import run_oomless, wait_for, wait_gone
 from oomless.contain import ending
 from oomless.contain.sweep import Sweep
-from oomless.daemon.core import ended_view
 from oomless.daemon.sessions.leftovers import DetachedFromTrees
+from oomless.daemon.status import ended_view
 from oomless.daemon.trees.tree import Tree
 from oomless.hosts.claude_code import prefix
 from oomless.journal.facts import TreeIntent, TreeRow

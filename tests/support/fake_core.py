@@ -34,7 +34,7 @@ class FakeCore:
         writer.write(b"seen " + line)
         await writer.drain()
 
-    def status(self) -> StatusView:
+    async def status(self) -> StatusView:
         return StatusView(pid=1, memory=MachineMemory(total_bytes=2, available_bytes=1), trees=(TREE,))
 
     def tree(self, id_or_name: str) -> TreeView | None:

@@ -9,21 +9,62 @@
     127.0.0.1     GET /status   GET /events   GET /health      (read token)
                   /hooks/<host>...   /mcp/<server>...          (their own tokens; handlers register themselves)
 
-Not here: HTTP itself (``http.py``), the tokens (``surfaces.py``) and whatever the answers are about (``core.py``).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from typing import Protocol
 
 import msgspec
 
-from oomless.daemon.core_protocol import CoreProtocol
 from oomless.daemon.message import Handler, Request, Response, as_json, failure
 from oomless.daemon.surfaces import Tokens, judge
-from oomless.protocol.reap_views import ReapRequest
-from oomless.protocol.views import Answer, DaemonView, EndRequest, EventView, Registration
+from oomless.protocol.reap_views import ReapAnswer, ReapRequest
+from oomless.protocol.views import Answer, DaemonView, EndRequest, EventView, Registration, StatusView, TreeView
+
+
+class Backend(Protocol):
+    """What the surfaces ask the daemon for (``app.App``)."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        """Leaves the trees alone; they adopt themselves to the next daemon. Also called after a failed start."""
+        ...
+
+    async def lease(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer_pid: int) -> None:
+        """Serves one lease connection to its end; nothing of it has been consumed."""
+        ...
+
+    async def status(self) -> StatusView: ...
+
+    def tree(self, id_or_name: str) -> TreeView | None: ...
+
+    async def end(self, id_or_name: str, reason: str) -> bool:
+        """False if there is no such open tree."""
+        ...
+
+    def open_trees(self) -> int: ...
+
+    def hooks(self) -> dict[str, Handler]:
+        """The handler of each host's hooks."""
+        ...
+
+    def register(self, asked: Registration) -> bool:
+        """False if the session's process is gone."""
+        ...
+
+    async def reap(self, asked: ReapRequest) -> ReapAnswer:
+        """Returns when none of the processes that may be killed is left, or after some seconds."""
+        ...
+
+    def subscribe(self) -> asyncio.Queue[EventView]:
+        """Bounded; the oldest is dropped when nobody takes them."""
+        ...
+
+    def unsubscribe(self, queue: asyncio.Queue[EventView]) -> None: ...
 
 
 def unquote(text: str) -> str:
@@ -40,15 +81,15 @@ def unquote(text: str) -> str:
 class Control:
     """``/v1``, for peers whose uid has been checked. ``stop`` must return before anything ends."""
 
-    def __init__(self, core: CoreProtocol, describe: Callable[[], DaemonView], stop: Callable[[], None]) -> None:
-        self._core = core
+    def __init__(self, backend: Backend, describe: Callable[[], DaemonView], stop: Callable[[], None]) -> None:
+        self._backend = backend
         self._describe = describe
         self._stop = stop
 
     async def __call__(self, request: Request) -> Response:
         match (request.method, *request.path.split("/")[1:]):
             case ("GET", "v1", "status"):
-                return as_json(self._core.status())
+                return as_json(await self._backend.status())
             case ("GET", "v1", "daemon"):
                 return as_json(self._describe())
             case ("POST", "v1", "stop"):
@@ -73,7 +114,7 @@ class Control:
 
     def _tree(self, quoted: str) -> Response:
         name = _name(quoted)
-        found = self._core.tree(name) if name else None
+        found = self._backend.tree(name) if name else None
         return as_json(found) if found else failure(404, f"there is no tree {name or quoted!r}")
 
     def _register(self, body: bytes) -> Response:
@@ -81,7 +122,7 @@ class Control:
             asked = msgspec.json.decode(body, type=Registration)
         except msgspec.DecodeError as error:
             return failure(400, f"the body is not understood: {error}")
-        if self._core.register(asked):
+        if self._backend.register(asked):
             return as_json(Answer(ok=True))
         return failure(409, f"there is no process {asked.pid} that started at {asked.start}")
 
@@ -90,7 +131,7 @@ class Control:
             asked = msgspec.json.decode(body, type=ReapRequest)
         except msgspec.DecodeError as error:
             return failure(400, f"the body is not understood: {error}")
-        return as_json(await self._core.reap(asked))
+        return as_json(await self._backend.reap(asked))
 
     async def _end(self, quoted: str, body: bytes) -> Response:
         name = _name(quoted)
@@ -98,7 +139,7 @@ class Control:
             asked = msgspec.json.decode(body, type=EndRequest) if body else EndRequest()
         except msgspec.DecodeError as error:
             return failure(400, f"the body is not understood: {error}")
-        if name and await self._core.end(name, asked.reason):
+        if name and await self._backend.end(name, asked.reason):
             return as_json(Answer(ok=True))
         return failure(404, f"there is no open tree {name or quoted!r}")
 
@@ -113,11 +154,11 @@ def _name(quoted: str) -> str | None:
 class Loopback:
     """The surfaces on 127.0.0.1. ``hooks`` and ``mcp`` map the second part of the path to its handler."""
 
-    def __init__(self, core: CoreProtocol, tokens: Tokens) -> None:
+    def __init__(self, backend: Backend, tokens: Tokens) -> None:
         self.port = 0
-        self.hooks: dict[str, Handler] = core.hooks()
+        self.hooks: dict[str, Handler] = backend.hooks()
         self.mcp: dict[str, Handler] = {}
-        self._core = core
+        self._backend = backend
         self._tokens = tokens
 
     async def __call__(self, request: Request) -> Response:
@@ -128,31 +169,31 @@ class Loopback:
             return await self._registered(self.hooks, "host", request)
         if verdict.surface == "mcp":
             return await self._registered(self.mcp, "server", request)
-        return self._read(request)
+        return await self._read(request)
 
     async def _registered(self, handlers: dict[str, Handler], kind: str, request: Request) -> Response:
         handler = handlers.get("/".join(request.path.split("/")[2:3]))
         return await handler(request) if handler else failure(404, f"no such {kind}")
 
-    def _read(self, request: Request) -> Response:
+    async def _read(self, request: Request) -> Response:
         if request.path not in ("/status", "/events", "/health"):
             return failure(404, f"there is no {request.path}")
         if request.method not in ("GET", "HEAD"):
             return failure(405, "this surface is read-only")
         if request.path == "/status":
-            return as_json(self._core.status())
+            return as_json(await self._backend.status())
         if request.path == "/health":
             return as_json(Answer(ok=True))
-        return Response(content_type="text/event-stream", stream=events(self._core))
+        return Response(content_type="text/event-stream", stream=events(self._backend))
 
 
-async def events(core: CoreProtocol) -> AsyncGenerator[bytes, None]:
+async def events(backend: Backend) -> AsyncGenerator[bytes, None]:
     """Server-sent events; the first bytes, a comment, say that nothing from then on is missed."""
-    queue: asyncio.Queue[EventView] = core.subscribe()
+    queue: asyncio.Queue[EventView] = backend.subscribe()
     try:
         yield b": listening\n\n"
         while True:
             event = await queue.get()
             yield b"event: %b\ndata: %b\n\n" % (event.kind.encode(), msgspec.json.encode(event))
     finally:
-        core.unsubscribe(queue)
+        backend.unsubscribe(queue)

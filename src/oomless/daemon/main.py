@@ -31,7 +31,7 @@ from oomless.protocol import spawn
 if TYPE_CHECKING:
     import asyncio
 
-    from oomless.daemon.core_protocol import CoreProtocol
+    from oomless.daemon.api import Backend
     from oomless.daemon.server import Server
     from oomless.protocol.views import DaemonView
 
@@ -169,12 +169,12 @@ def run(paths: Paths, log: Log, ready: Ready, port: int) -> None:
     sys.modules["ssl"] = None  # type: ignore[assignment]
     import asyncio
 
-    from oomless.daemon.core import Core
+    from oomless.daemon.app import App
 
-    asyncio.run(live(paths, Core(paths, log), log, ready, port))
+    asyncio.run(live(paths, App(paths, log), log, ready, port))
 
 
-async def live(paths: Paths, core: CoreProtocol, log: Log, ready: Ready, port: int) -> None:
+async def live(paths: Paths, backend: Backend, log: Log, ready: Ready, port: int) -> None:
     """From the journal's opening to the last line of the log."""
     import asyncio
 
@@ -182,9 +182,9 @@ async def live(paths: Paths, core: CoreProtocol, log: Log, ready: Ready, port: i
     loop.set_exception_handler(lambda _, context: report(log, context))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = build(paths, core, log, stop)
+    server = build(paths, backend, log, stop)
     try:
-        await core.start()
+        await backend.start()
         await server.open(port)
         reload = Reload(paths, server, log)
         loop.add_signal_handler(signal.SIGHUP, reload)
@@ -199,22 +199,22 @@ async def live(paths: Paths, core: CoreProtocol, log: Log, ready: Ready, port: i
         # In this order: who reads the file and finds no socket would take us for one that needs a SIGHUP.
         remove(paths.daemon_file)
         server.close()
-        await core.stop()
+        await backend.stop()
     log.info("stopped", pid=os.getpid())
 
 
-def build(paths: Paths, core: CoreProtocol, log: Log, stop: asyncio.Event) -> Server:
+def build(paths: Paths, backend: Backend, log: Log, stop: asyncio.Event) -> Server:
     from oomless.daemon.api import Control, Loopback
     from oomless.daemon.server import Server
     from oomless.daemon.surfaces import load_tokens
 
-    loopback = Loopback(core, load_tokens(paths))
-    control = Control(core, lambda: describe(paths, core, server), stop.set)
-    server = Server(paths, core, control, loopback, log)
+    loopback = Loopback(backend, load_tokens(paths))
+    control = Control(backend, lambda: describe(paths, backend, server), stop.set)
+    server = Server(paths, backend, control, loopback, log)
     return server
 
 
-def describe(paths: Paths, core: CoreProtocol, server: Server) -> DaemonView:
+def describe(paths: Paths, backend: Backend, server: Server) -> DaemonView:
     from oomless.protocol.views import DaemonView, TokenFiles
 
     memory = current().own_memory()
@@ -223,7 +223,7 @@ def describe(paths: Paths, core: CoreProtocol, server: Server) -> DaemonView:
         socket=server.path,
         url=server.url,
         token_files=TokenFiles(hooks=paths.token("hooks"), mcp=paths.token("mcp"), read=paths.token("read")),
-        open_trees=core.open_trees(),
+        open_trees=backend.open_trees(),
         private_dirty_bytes=memory["private_dirty_bytes"],
         uss_bytes=memory["uss_bytes"],
         pss_bytes=memory["pss_bytes"],

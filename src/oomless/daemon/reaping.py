@@ -11,16 +11,20 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 assert sys.platform == "linux"
 
+from oomless.daemon.governed_trees import GovernedTrees
 from oomless.daemon.logs import Log
+from oomless.daemon.sessions.all_sessions import AllSessions
 from oomless.daemon.sessions.programs import known_programs
+from oomless.daemon.tasks import TaskSet
 from oomless.errors import JournalError
 from oomless.journal.facts import ReapRow
 from oomless.model import Identity, Survivor
 from oomless.platform import proc
+from oomless.processes.ids import ProcessId
 from oomless.processes.kill import GIVE_UP_AFTER, GRACE, ROUND_EVERY, Reap, Who
 from oomless.protocol.reap_views import INCLUDABLE, PROVEN, Ended, Left, ReapAnswer, ReapItem, ReapRequest, Refusal
 from oomless.redact import command_line
@@ -28,47 +32,26 @@ from oomless.redact import command_line
 _COMMAND_KEPT = 200
 
 
-class Known:
-    """What the daemon knows that speaks against ending somebody: ``governed`` whether a pid is in a tree of ours,
-    ``roots`` the shims and requesters of those, ``sessions`` the registered sessions' processes, ``spared`` who was
-    left running on purpose, and why."""
-
-    def __init__(
-        self,
-        governed: Callable[[int], bool],
-        roots: Callable[[], set[Who]],
-        sessions: Callable[[], Iterable[Who]],
-        spared: Callable[[], dict[Who, str]],
-    ) -> None:
-        self.governed, self.roots, self.sessions, self.spared = governed, roots, sessions, spared
-
-
 class Reaper:
     """``write`` takes the row into the journal; raises JournalError."""
 
-    def __init__(self, known: Known, boot_id: str, write: Callable[[ReapRow], None], log: Log) -> None:
-        self._known = known
+    def __init__(
+        self, trees: GovernedTrees, sessions: AllSessions, boot_id: str, write: Callable[[ReapRow], None], log: Log
+    ) -> None:
+        self._trees = trees
+        self._sessions = sessions
         self._boot_id = boot_id
         self._write = write
         self._log = log
         self._one_at_a_time = asyncio.Lock()
-        self._tasks: set[asyncio.Task[ReapAnswer]] = set()
+        self._tasks = TaskSet(log, "reap failed")
 
     async def reap(self, asked: ReapRequest) -> ReapAnswer:
         """Goes on to its end, and into the journal, though whoever asked hangs up."""
-        task = asyncio.get_running_loop().create_task(self._run(asked))
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return await asyncio.shield(task)
+        return await asyncio.shield(self._tasks.start(self._run(asked)))
 
     async def stop(self) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=GIVE_UP_AFTER + GRACE)
-
-    def _done(self, task: asyncio.Task[ReapAnswer]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._log.error(f"what was asked could not be ended: {task.exception()!r}")
+        await self._tasks.wait(GIVE_UP_AFTER + GRACE)
 
     async def _run(self, asked: ReapRequest) -> ReapAnswer:
         async with self._one_at_a_time:
@@ -106,11 +89,12 @@ class Reaper:
         return f"{title} is never ended" if title else ""
 
     def _by_knowledge(self, who: Who, asked_for: list[str]) -> str:
-        if who in self._known.roots() or self._known.governed(who[0]):
+        process = ProcessId(*who)
+        if process in self._trees.roots() or self._trees.holds(process.pid):
             return "it is in a governed tree, which ends by itself"
-        if who in set(self._known.sessions()):
+        if process in self._sessions.living():
             return "it is the process of a session that lives"
-        why = self._known.spared().get(who)
+        why = self._sessions.detach_reasons().get(process)
         return f"it is detached: {why}" if why and "detached" not in asked_for else ""
 
     def _is_spared(self, stat: proc.Stat) -> bool:

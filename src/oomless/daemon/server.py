@@ -17,8 +17,7 @@ import socket
 import stat
 import struct
 
-from oomless.daemon.api import Control, Loopback
-from oomless.daemon.core_protocol import CoreProtocol
+from oomless.daemon.api import Backend, Control, Loopback
 from oomless.daemon.http import HttpProtocol
 from oomless.daemon.logs import Log
 from oomless.errors import DaemonError, StateUnwritable
@@ -33,8 +32,8 @@ LEASE_LINE_BYTES = 8 * 2**20
 class Door(asyncio.Protocol):
     """A connection on the Unix socket until its first byte: ``{`` opens a lease, anything else is HTTP."""
 
-    def __init__(self, core: CoreProtocol, control: Control, log: Log, leases: set[asyncio.Task[None]]) -> None:
-        self._core = core
+    def __init__(self, backend: Backend, control: Control, log: Log, leases: set[asyncio.Task[None]]) -> None:
+        self._backend = backend
         self._control = control
         self._log = log
         self._leases = leases
@@ -77,7 +76,7 @@ class Door(asyncio.Protocol):
 
     async def _serve_lease(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await self._core.lease(reader, writer, self._pid)
+            await self._backend.lease(reader, writer, self._pid)
         finally:
             writer.close()
 
@@ -99,11 +98,11 @@ def peer(connection: socket.socket) -> tuple[int, int]:
 class Server:
     """Both listeners. ``path`` and ``port`` are known after ``open``."""
 
-    def __init__(self, paths: Paths, core: CoreProtocol, control: Control, loopback: Loopback, log: Log) -> None:
+    def __init__(self, paths: Paths, backend: Backend, control: Control, loopback: Loopback, log: Log) -> None:
         self.path = ""
         self.loopback = loopback
         self._paths = paths
-        self._core = core
+        self._backend = backend
         self._control = control
         self._log = log
         self._leases: set[asyncio.Task[None]] = set()
@@ -153,7 +152,7 @@ class Server:
         self.path, self._inode = path, (found.st_dev, found.st_ino)
 
     def _door(self) -> Door:
-        return Door(self._core, self._control, self._log, self._leases)
+        return Door(self._backend, self._control, self._log, self._leases)
 
     async def reopen_if_lost(self) -> bool:
         """Listens anew if the socket's file is gone or is not ours any more; leases that are open go on."""

@@ -109,6 +109,13 @@ def start_of(pid: int) -> int | None:
     return stat.start if stat else None
 
 
+def last_pid() -> int:
+    """The pid that was given out last (proc_loadavg(5)), to any process or thread of the PID namespace; 0 if it
+    cannot be read. While it stays the same, no process is born."""
+    fields = (read_file("/proc/loadavg") or b"").split()
+    return int(fields[4]) if len(fields) > 4 else 0
+
+
 def boot_id() -> str:
     raw = read_file("/proc/sys/kernel/random/boot_id")
     return raw.decode().strip() if raw else ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
@@ -20,6 +20,15 @@ assert sys.platform == "linux"
 import msgspec
 
 from oomless.admission.events import Admit, Refuse, Restore, Wait
+from oomless.daemon.events import (
+    EventBus,
+    TreeAdmitted,
+    TreeEnded,
+    TreeEvent,
+    TreeRefused,
+    TreeWaiting,
+    TreeWithdrawn,
+)
 from oomless.daemon.governed_trees import GovernedTrees
 from oomless.daemon.message import Request, Response, failure
 from oomless.daemon.sessions.growth import SessionGrowth
@@ -39,13 +48,10 @@ from oomless.model import LiveSession, Terms
 from oomless.protocol.views import TreeView
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     from oomless.config import Watched
     from oomless.daemon.sessions.host_sessions import RegisteredSessions
     from oomless.daemon.trees.limits import EffectiveLimits, LimitResolver
 
-    Note = Callable[[str, str, Literal["admitted", "waiting", "refused", "withdrawn"], str], None]
 
 #: The class of every subagent; limits for one type of agent are given to the class ``HOST/TYPE``.
 SUBAGENT_CLASS = "subagent"
@@ -57,9 +63,8 @@ LONGEST_WAIT = 590.0
 
 
 class HookGate:
-    """``limits`` applies the settings, ``trees`` knows the governed tree that a session runs in, ``note`` records a
-    decision, ``freed`` is called at the end of what was reserved, ``growth`` takes a point at the end of a
-    subagent."""
+    """``limits`` applies the settings, ``trees`` knows the governed tree that a session runs in, ``growth``
+    takes a point at the end of a subagent."""
 
     def __init__(
         self,
@@ -69,8 +74,7 @@ class HookGate:
         trees: GovernedTrees,
         settings: Watched,
         limits: LimitResolver,
-        note: Note,
-        freed: Callable[[str, str, str], None],
+        bus: EventBus,
         growth: SessionGrowth,
     ) -> None:
         self._mapping = mapping
@@ -79,8 +83,7 @@ class HookGate:
         self._settings = settings
         self._limits = limits
         self._trees = trees
-        self._note = note
-        self._freed = freed
+        self._bus = bus
         self._growth = growth
         self._pending: dict[str, _Pending] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -116,7 +119,7 @@ class HookGate:
         finally:
             pending.connections -= 1
             if answer is None and not pending.connections and subagent in self.subagents:
-                self._note(subagent.id, subagent.name, "withdrawn", "its host did not wait for the answer")
+                self._publish(TreeWithdrawn, subagent, "its host did not wait for the answer")
                 self._drop(subagent, "withdrawn")
         self._on_answer(subagent, pending.request.answer)  # its callback may be still to come
         if isinstance(answer, Refuse):
@@ -142,7 +145,7 @@ class HookGate:
 
     def _on_wait(self, subagent: Subagent, wait: Wait) -> None:
         subagent.reason = wait.reason
-        self._note(subagent.id, subagent.name, "waiting", wait.reason)
+        self._publish(TreeWaiting, subagent, wait.reason)
 
     def _on_answer(self, subagent: Subagent, future: asyncio.Future[Admit | Refuse]) -> None:
         if self._pending.pop(subagent.id, None) is None:
@@ -150,11 +153,11 @@ class HookGate:
         answer = future.result()
         if isinstance(answer, Admit):
             self.subagents.mark_admitted(subagent, answer.reserved, answer.reason, time.monotonic())
-            self._note(subagent.id, subagent.name, "admitted", answer.reason)
+            self._publish(TreeAdmitted, subagent, answer.reason)
             self._set_timer()
         else:
             self.subagents.remove(subagent)
-            self._note(subagent.id, subagent.name, "refused", answer.reason)
+            self._publish(TreeRefused, subagent, answer.reason)
 
     def _effective_limits(self, subagent: Subagent) -> EffectiveLimits:
         """Settings for this type of agent go before those for all subagents."""
@@ -233,7 +236,7 @@ class HookGate:
             self._admission.withdraw(subagent.id)
             pending.request.answer.set_result(Refuse(id=subagent.id, code=75, error=reason, reason=reason))
         else:
-            self._freed(subagent.id, subagent.name, reason)
+            self._publish(TreeEnded, subagent, reason)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -248,7 +251,7 @@ class HookGate:
         self._timer = None
         for subagent in self.subagents.overdue(time.monotonic()):
             reason = "it was not started" if subagent.state == "admitted" else "nothing was heard of it any more"
-            self._note(subagent.id, subagent.name, "withdrawn", reason)
+            self._publish(TreeWithdrawn, subagent, reason)
             self._drop(subagent, reason)
         self._set_timer()
 
@@ -256,6 +259,9 @@ class HookGate:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _publish(self, kind: type[TreeEvent], subagent: Subagent, reason: str) -> None:
+        self._bus.publish(kind(tree=subagent.id, name=subagent.name, reason=reason))
 
     # -- views ---------------------------------------------------------------------------------------------
 

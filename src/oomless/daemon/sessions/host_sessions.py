@@ -12,15 +12,18 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 assert sys.platform == "linux"
 
+from oomless.config import Watched
 from oomless.daemon.governed_trees import GovernedTrees
 from oomless.daemon.logs import Field, Log
+from oomless.daemon.sessions.discovery import DiscoveredSessions
 from oomless.daemon.sessions.leftovers import lives_now
 from oomless.daemon.sessions.sampling import ProcessSample
+from oomless.daemon.tasks import TaskSet
 from oomless.errors import JournalError
 from oomless.journal.facts import HostSession, ReapRow
 from oomless.journal.sessions import SessionRows
@@ -53,9 +56,8 @@ class RegisteredSessions:
     """An observer of the sampler's.
 
     ``on_gone`` is called with each id of a session whose process has died, before its leftovers are dealt with.
-    ``hand_over`` returns the descendants already remembered of a process. ``request_sample`` has the table sampled at
-    once. ``keep_leftovers`` is asked with host, id and descendants of a dead session, and returns True if it took
-    over what that left, which then is not killed.
+    ``discovered`` hands over the descendants already remembered of a process that registers, and takes over what a
+    session left where ``settings`` do not have it killed. ``request_sample`` has the table sampled at once.
     """
 
     def __init__(
@@ -65,22 +67,22 @@ class RegisteredSessions:
         trees: GovernedTrees,
         log: Log,
         on_gone: Callable[[str], None],
-        hand_over: Callable[[ProcessId], Descendants | None],
+        discovered: DiscoveredSessions,
         request_sample: Callable[[], None],
-        keep_leftovers: Callable[[str, str, Descendants], bool],
+        settings: Watched,
     ) -> None:
         self._rows = rows
-        self._keep_leftovers = keep_leftovers
         self._boot_id = boot_id
         self._trees = trees
         self._log = log
         self._on_gone = on_gone
-        self._hand_over = hand_over
+        self._discovered = discovered
+        self._settings = settings
         self._request_sample = request_sample
         self._by_process: dict[ProcessId, RegisteredSession] = {}
         self._by_id: dict[str, RegisteredSession] = {}
         self._detached: list[DetachedProcess] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet(log, "what a session left could not be cleaned up")
 
     # -- sessions ------------------------------------------------------------------------------------------
 
@@ -121,7 +123,7 @@ class RegisteredSessions:
             if pidfd is None:
                 return None
             session = RegisteredSession(row.host, row.process, row.cwd, row.at, pidfd)
-            session.descendants = self._hand_over(process) or session.descendants
+            session.descendants = self._discovered.hand_over(process) or session.descendants
             self._by_process[process] = session
             asyncio.get_running_loop().add_reader(pidfd, self._on_death, session)
         if row.session in session.ids:
@@ -179,10 +181,11 @@ class RegisteredSessions:
         for id in session.ids:
             if self._by_id.get(id) is session:
                 del self._by_id[id]
-        if self._keep_leftovers(session.host, session.ids[-1], session.descendants):
+        if self._settings.current().reap != "proven":  # proposed by "oomless reap", or only listed
+            self._discovered.leftovers.add(session.host, session.ids[-1], session.descendants)
             self._write(lambda: self._rows.ended(session.process, time.time()))
         else:
-            self._spawn(self._clean_up(session))
+            self._tasks.start(self._clean_up(session))
 
     async def _clean_up(self, session: RegisteredSession) -> None:
         from oomless.daemon.sessions.cleanup import Cleanup
@@ -235,8 +238,7 @@ class RegisteredSessions:
         for session in self._by_process.values():
             self._unwatch(session)
         self._by_process.clear()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=CLEANUP_WITHIN)
+        await self._tasks.wait(CLEANUP_WITHIN)
 
     def _write(self, write: Callable[[], object]) -> None:
         """What cannot be written (a full disk) is only missing from the history, and watched by this daemon alone."""
@@ -244,13 +246,3 @@ class RegisteredSessions:
             write()
         except JournalError as error:
             self._log.error(error.line())
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._on_done)
-
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._log.error(f"what a session left could not be cleaned up: {task.exception()!r}")

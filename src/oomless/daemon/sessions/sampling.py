@@ -9,6 +9,7 @@ Between samples the kernel's fork events name the parents that came and went (``
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -18,6 +19,7 @@ from typing import NamedTuple, Protocol
 assert sys.platform == "linux"
 
 from oomless.daemon.governed_trees import GovernedTrees
+from oomless.platform import proc
 from oomless.platform.fork_events import ProcEvents
 from oomless.platform.proc import Stat
 from oomless.processes.forks import Births
@@ -26,6 +28,11 @@ from oomless.processes.table import Sampler
 
 SAMPLE_EVERY = 1.0
 SAMPLE_IDLE_EVERY = 5.0
+#: Samples that readers ask for are no closer together.
+REFRESH_EVERY = 0.05
+#: Seconds within which a forked process has executed what it is to be.
+SETTLED_AFTER = 0.5
+_TICKS = os.sysconf("SC_CLK_TCK")
 #: Fork events per second. Beyond that (a build) listening costs more than it tells.
 MAX_EVENTS_PER_SECOND = 500
 LISTEN_AGAIN_AFTER = 60.0
@@ -57,6 +64,8 @@ class ProcessSampler:
         self._forks = ForkTracker(self._sample_soon)
         self._timer: asyncio.TimerHandle | None = None
         self._open = self._sampling = False
+        self._sampled_at, self._last_pid, self._all_settled = 0.0, 0, False
+        self._refresh: asyncio.Task[None] | None = None
 
     def start(self, *observers: Observer) -> None:
         """Each sample goes to the observers in this order."""
@@ -73,16 +82,41 @@ class ProcessSampler:
         try:
             # Events first: what they name has been born before the table is read.
             lines, executed = self._forks.drain()
+            # Before the reading: a process that is born meanwhile makes the next reader ask again.
+            self._sampled_at, self._last_pid = time.monotonic(), proc.last_pid()
             sample = ProcessSample(self._reader.look(), self._trees.roots(), lines, executed)
             for observer in self._observers:
                 observer.observe(sample)
             self._forks.mark_sampled()
+            settled = (time.clock_gettime(time.CLOCK_BOOTTIME) - SETTLED_AFTER) * _TICKS
+            self._all_settled = all(stat.start < settled for stat in sample.table.values())
         finally:
             self._sampling = False
         watching = any(self._observers)
         self._forks.listen(watching)
         every = SAMPLE_EVERY if watching or self._trees.any_open() else SAMPLE_IDLE_EVERY
         self._timer = asyncio.get_running_loop().call_later(every, self.sample)
+
+    async def refresh(self) -> None:
+        """Returns when the observers know every process that was born before the call.
+
+        Readers that come together share a sample, and where nothing was born since the last one there is none."""
+        if self._is_current():
+            return
+        if self._refresh is None or self._refresh.done():
+            self._refresh = asyncio.get_running_loop().create_task(self._sample_when_due())
+        await asyncio.shield(self._refresh)
+
+    def _is_current(self) -> bool:
+        """A process that was born shortly before the sample may have become another program since."""
+        fresh = time.monotonic() - self._sampled_at < SAMPLE_EVERY
+        return fresh and self._all_settled and proc.last_pid() == self._last_pid
+
+    async def _sample_when_due(self) -> None:
+        # Always at least one turn of the loop: requests that have arrived already are in time for this sample.
+        await asyncio.sleep(max(0.0, self._sampled_at + REFRESH_EVERY - time.monotonic()))
+        self._refresh = None  # who asks from here on needs another one
+        self.sample()
 
     def _sample_soon(self) -> None:
         if self._open:

@@ -16,6 +16,7 @@ import msgspec
 from oomless.admission.events import Admit, Refuse, Wait
 from oomless.config import Watched
 from oomless.contain.rungs.choose import PID_NAMESPACE, Ladder, Offer
+from oomless.daemon.events import EventBus, TreeAdmitted, TreeRefused, TreeWaiting, TreeWithdrawn
 from oomless.daemon.trees.admission_gate import Gate
 from oomless.daemon.trees.limits import PRIOR, EffectiveLimits, LimitResolver
 from oomless.daemon.trees.registry import Registry
@@ -26,13 +27,6 @@ from oomless.model import Identity
 from oomless.platform import proc
 from oomless.platform.linux import Linux
 from oomless.protocol import wire
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Literal
-
-    Verdict = Literal["admitted", "waiting", "refused", "withdrawn"]
 
 
 class _Asker(NamedTuple):
@@ -46,8 +40,6 @@ class _Asker(NamedTuple):
 
 
 class Leases:
-    """``note`` records a decision: id, name, verdict, reason."""
-
     def __init__(
         self,
         gate: Gate,
@@ -56,7 +48,7 @@ class Leases:
         platform: Linux,
         settings: Watched,
         limits: LimitResolver,
-        note: Callable[[str, str, Verdict, str], None],
+        bus: EventBus,
     ) -> None:
         self._gate = gate
         self._registry = registry
@@ -64,7 +56,7 @@ class Leases:
         self._platform = platform
         self._settings = settings
         self._limits = limits
-        self._note = note
+        self._bus = bus
         self._install = registry.paths.install_id()
         self._boot = platform.boot_id()
 
@@ -118,12 +110,13 @@ class Leases:
         if not request.answer.done():  # it hung up, or speaks out of turn
             _let_go(line)
             self._gate.withdraw(id)
-            self._note(id, lease.name, "withdrawn", "the requester did not wait for the answer")
+            reason = "the requester did not wait for the answer"
+            self._bus.publish(TreeWithdrawn(tree=id, name=lease.name, reason=reason))
             return
         answer = request.answer.result()
         if isinstance(answer, Refuse):
             _let_go(line)
-            self._note(id, lease.name, "refused", answer.reason)
+            self._bus.publish(TreeRefused(tree=id, name=lease.name, reason=answer.reason))
             self._refuse(writer, answer.code, answer.error)
             return
         tree = self._grant(answer, asker)
@@ -151,7 +144,7 @@ class Leases:
         return tree if tree is not None and tree.contains(pid, cgroup_name(self._install, tree.id)) else None
 
     def _tell_wait(self, id: str, asker: _Asker, wait: Wait) -> None:
-        self._note(id, asker.lease.name, "waiting", wait.reason)
+        self._bus.publish(TreeWaiting(tree=id, name=asker.lease.name, reason=wait.reason))
         holders = tuple(self._holder(h.id, h.name, h.bytes) for h in wait.holders)
         self._send(asker.writer, wire.Waiting(reason=wait.reason, ahead=wait.ahead, holders=holders))
 
@@ -176,7 +169,7 @@ class Leases:
             self._refuse(writer, error.exit_code, error.line())
             return None
         if session is None:  # a tool shell is not a decision
-            self._note(admit.id, lease.name, "admitted", admit.reason)
+            self._bus.publish(TreeAdmitted(tree=admit.id, name=lease.name, reason=admit.reason))
         granted = wire.Granted(
             tree=intent.tree,
             reserved=intent.reserved,
@@ -233,7 +226,8 @@ class Leases:
                 self._take(tree, wire.decode_from_client(raw))
                 line = asyncio.ensure_future(reader.readline())
         except (msgspec.MsgspecError, ValueError, ConnectionError) as error:
-            self._note(tree.id, tree.name, "withdrawn", f"its shim sent something else: {error}")
+            reason = f"its shim sent something else: {error}"
+            self._bus.publish(TreeWithdrawn(tree=tree.id, name=tree.name, reason=reason))
         finally:
             if tree.writer is writer:
                 self._registry.lease_lost(tree)

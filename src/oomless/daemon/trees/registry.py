@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -20,8 +20,10 @@ import msgspec
 
 from oomless.contain.rungs.choose import PID_NAMESPACE
 from oomless.contain.sweep import SWEEP_FOR, Sweep
+from oomless.daemon.events import EventBus, TreeEnded
 from oomless.daemon.logs import Log
 from oomless.daemon.sessions.leftovers import DetachedFromTrees
+from oomless.daemon.tasks import TaskSet
 from oomless.daemon.trees.stale_files import Remnants
 from oomless.daemon.trees.tree import Tree
 from oomless.errors import JournalError
@@ -44,21 +46,19 @@ ROWS_LOOKED_AT = 200
 
 
 class Registry:
-    """A ``GovernedTrees``. ``freed`` is called with the id of every tree that is over, after the journal has it."""
+    """A ``GovernedTrees``. ``TreeEnded`` is published for every tree that is over, after the journal has it."""
 
-    def __init__(
-        self, paths: Paths, journal: Journal, platform: Linux, log: Log, freed: Callable[[Tree, str], None]
-    ) -> None:
+    def __init__(self, paths: Paths, journal: Journal, platform: Linux, bus: EventBus, log: Log) -> None:
         self.paths = paths
         self.journal = journal
         self.own_pid = os.getpid()
         self._log = log
         self.trees: dict[str, Tree] = {}
-        self.spared = DetachedFromTrees()
+        self.detached = DetachedFromTrees()
         self._remnants = Remnants(paths, journal, log)
         self._platform = platform
-        self._freed = freed
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._bus = bus
+        self._tasks = TaskSet(log, "a sweep failed")
         self._sweeps: set[asyncio.Task[Any]] = set()
         self._own = frozenset([(self.own_pid, proc.start_of(self.own_pid) or 0)])
 
@@ -82,13 +82,13 @@ class Registry:
         if self._write(lambda: self.journal.ended(tree.id, record, time.time())):
             with suppress(OSError):
                 os.unlink(self._exit_file(tree.id))  # else the next daemon takes it in
-        self.spared.add(tree.intent, record.left_running, time.time())
+        self.detached.add(tree.intent, record.left_running, time.time())
         self._forget(tree, f"{record.status}, exit {record.exit_code}")
         if any(os.path.exists(path) for path in tree.cgroups.values()):
             spared = frozenset((one.pid, one.start) for one in record.left_running)
-            self._spawn(self._sweep(tree, "its groups were still there", close=False, spared=spared))
+            self._tasks.start(self._sweep(tree, "its groups were still there", close=False, spared=spared))
         elif self._remnants.anything(tree.id, {}):
-            self._spawn(self._remnants.clear_late(tree.id, {}))
+            self._tasks.start(self._remnants.clear_late(tree.id, {}))
 
     def released(self, tree: Tree) -> None:
         """A slot has no processes: its end is the end of its lease."""
@@ -102,11 +102,11 @@ class Registry:
         if not tree.intent.kind.has_processes:
             self.released(tree)
         elif tree.shim is None and not tree.closed.is_set():
-            self._spawn(self._never_started(tree))
+            self._tasks.start(self._never_started(tree))
 
     def shim_died(self, tree: Tree) -> None:
         tree.unwatch()
-        self._spawn(self._shim_gone(tree, "its shim was killed"))
+        self._tasks.start(self._shim_gone(tree, "its shim was killed"))
 
     async def _shim_gone(self, tree: Tree, reason: str) -> None:
         """A tool shell whose keeper was killed goes on as it would have without us: until the last of it has ended,
@@ -132,7 +132,7 @@ class Registry:
 
     def session_died(self, tree: Tree) -> None:
         tree.unwatch()
-        self._spawn(self._bury(tree, "its session is gone"))
+        self._tasks.start(self._bury(tree, "its session is gone"))
 
     async def stop(self) -> None:
         """Leaves the trees alone that live; a sweep that has begun is brought to its end."""
@@ -140,9 +140,7 @@ class Registry:
             tree.unwatch()
         if self._sweeps:
             await asyncio.wait(set(self._sweeps), timeout=SWEEP_FOR)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.cancel()
 
     # -- recovery ------------------------------------------------------------------------------------------
 
@@ -150,7 +148,7 @@ class Registry:
         """Takes over what the journal holds open; returns the trees that live and may adopt themselves."""
         boot = self._platform.boot_id()
         rows = self.journal.recent(ROWS_LOOKED_AT)
-        self.spared.recover(rows, boot)
+        self.detached.recover(rows, boot)
         living = []
         for found in self.journal.open_trees():
             tree = Tree(found.intent, "taken over from the daemon before")
@@ -162,7 +160,7 @@ class Registry:
                 living.append(tree)
         self._remnants.remove_groups(rows, self.trees)
         self._remnants.remove_drafts(self.trees)
-        self._spawn(self._remnants.remove_forgotten(self.trees))
+        self._tasks.start(self._remnants.remove_forgotten(self.trees))
         return living
 
     def _resume(self, tree: Tree, found: OpenTree) -> bool:
@@ -173,9 +171,9 @@ class Registry:
         if found.shim is not None:
             if tree.watch(found.shim, self.shim_died):
                 return True
-            self._spawn(self._shim_gone(tree, "its shim was killed while no daemon ran"))
+            self._tasks.start(self._shim_gone(tree, "its shim was killed while no daemon ran"))
             return False
-        self._spawn(self._await_start(tree))
+        self._tasks.start(self._await_start(tree))
         return True
 
     async def _await_start(self, tree: Tree) -> None:
@@ -237,7 +235,7 @@ class Registry:
             self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed, running)
             self._remnants.remove_drafts(self.trees)
         if self._remnants.anything(tree.id, tree.cgroups):
-            self._spawn(self._remnants.clear_late(tree.id, tree.cgroups))
+            self._tasks.start(self._remnants.clear_late(tree.id, tree.cgroups))
 
     def _to_be_finished(self) -> None:
         """By this task, though the daemon is told to stop."""
@@ -261,7 +259,7 @@ class Registry:
         freed: int | None,
         running: tuple[Survivor, ...] = (),
     ) -> None:
-        self.spared.add(tree.intent, running, time.time())
+        self.detached.add(tree.intent, running, time.time())
         self._write(lambda: self.journal.swept(tree.id, time.time(), text, ended, left, freed, running))
         self._forget(tree, text)
 
@@ -269,7 +267,7 @@ class Registry:
         tree.unwatch()
         tree.closed.set()
         self.trees.pop(tree.id, None)
-        self._freed(tree, how)
+        self._bus.publish(TreeEnded(tree=tree.id, name=tree.name, reason=how))
 
     # -- figures -------------------------------------------------------------------------------------------
 
@@ -340,13 +338,3 @@ class Registry:
         except msgspec.MsgspecError as error:
             self._log.warning(f"an exit record cannot be read: {error}", path=path)
             return None
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._log.error(f"a sweep failed: {task.exception()!r}")

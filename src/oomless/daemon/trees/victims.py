@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 assert sys.platform == "linux"
 
 from oomless.admission.victims import EndOne, Share, Subject, Warn, Watch, in_use, judge_all, may_use
 from oomless.config import Watched, headroom_bytes
+from oomless.daemon.events import EventBus, MemoryWarning, VictimChosen
 from oomless.daemon.logs import Log
+from oomless.daemon.sessions.all_sessions import AllSessions
+from oomless.daemon.sessions.sampling import ProcessSampler
 from oomless.daemon.trees.admission_gate import Gate
+from oomless.daemon.trees.leases import Leases
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.tree import Tree
 from oomless.journal.facts import TreeIntent
@@ -30,38 +34,34 @@ IDLE_AFTER, IDLE_TICKS = 2.0, 2
 
 
 class Pressure:
-    """``hosts``: the processes of all sessions that are known; ``refresh`` finds those that began since the last
-    look. ``end`` asks the shim of a tree to end it, for that reason and as a victim. ``tell`` gets what is to be
-    known: kind, tree, name, text."""
-
     def __init__(
         self,
         registry: Registry,
         gate: Gate,
         settings: Watched,
-        hosts: Callable[[], Iterable[tuple[int, int]]],
-        refresh: Callable[[], None],
-        end: Callable[[Tree, str, bool], bool],
-        tell: Callable[[str, str, str, str], None],
+        sessions: AllSessions,
+        sampler: ProcessSampler,
+        leases: Leases,
+        bus: EventBus,
         log: Log,
     ) -> None:
         self._registry = registry
         self._gate = gate
         self._settings = settings
-        self._hosts = hosts
-        self._refresh = refresh
-        self._end = end
-        self._tell = tell
+        self._sessions = sessions
+        self._sampler = sampler
+        self._leases = leases
+        self._bus = bus
         self._log = log
         self._watches: dict[str | None, Watch] = {}
         self._quiet: dict[str, tuple[float, int]] = {}
 
-    def look(self) -> bool:
+    def check(self) -> bool:
         """Judges the figures of a fresh sample; True if the next one should come soon. Nobody is ended before a look
         at the process table, which notices a session only every five seconds where nothing else runs."""
         near, watches, actions = self._judge()
         if any(isinstance(action, EndOne) for action in actions):
-            self._refresh()
+            self._sampler.sample()
             near, watches, actions = self._judge()
         self._watches = watches
         for action in actions:
@@ -69,7 +69,7 @@ class Pressure:
                 self._end_one(action)
             else:
                 self._log.warning(action.reason)
-                self._tell("pressure", "", "", action.reason)
+                self._bus.publish(MemoryWarning(reason=action.reason))
         return near
 
     def views(self) -> tuple[PressureView, ...]:
@@ -134,7 +134,7 @@ class Pressure:
     def _attended(self) -> set[str]:
         """Trees with a host's session in them that runs on a terminal."""
         found = set()
-        for pid, start in self._hosts():
+        for pid, start in self._sessions.living():
             stat = proc.read_stat(pid)
             tree = self._registry.around(pid) if stat is not None and stat.start == start and stat.tty else None
             while tree is not None:
@@ -155,8 +155,8 @@ class Pressure:
     def _end_one(self, action: EndOne) -> None:
         tree = self._registry.trees[action.id]
         self._log.warning(action.reason, tree=tree.id, name=tree.name)
-        self._tell("victim", tree.id, tree.name, action.reason)
-        self._end(tree, action.reason, not action.alone)
+        self._bus.publish(VictimChosen(tree=tree.id, name=tree.name, reason=action.reason))
+        self._leases.end(tree, action.reason, victim=not action.alone)
 
 
 def budgets(intents: Iterable[TreeIntent]) -> dict[str, int]:
