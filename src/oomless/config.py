@@ -286,4 +286,4 @@ class Watched:
         try:
             self._settings, self.problem = load(self.path), None
         except ConfigError as error:
-            self.problem = error.line().removeprefix("oomless: ")
+            self.problem = error.line()

@@ -17,27 +17,36 @@
     ├── ContainmentError        125  a tree cannot be contained
     └── UnsupportedPlatform     125  no code for this operating system
 
-Standard library only: the shim and the fast commands import it. Printing is the caller's business
-(``cli/output.py``); this module only words the line: ``oomless: <what>; <why>; <what to do>``.
+Standard library only: the shim and the fast commands import it. An error is printed as two lines::
+
+    oomless: error: <what>: <why>
+    hint: <what to do>
 """
 
 from __future__ import annotations
 
 
 class OomlessError(Exception):
-    """What happened, why, and what to do about it; the last two may be empty."""
+    """``what`` happened, ``why``, and a ``hint`` at what to do; the last two may be empty."""
 
     exit_code = 125
 
-    def __init__(self, what: str, why: str = "", todo: str = "") -> None:
-        super().__init__(what, why, todo)
-        self.what = what
-        self.why = why
-        self.todo = todo
+    def __init__(self, what: str, why: str = "", hint: str = "") -> None:
+        super().__init__(what, why, hint)
+        self.what, self.why, self.hint = (" ".join(part.split()) for part in (what, why, hint))
+
+    def summary(self) -> str:
+        """``<what>: <why>``, on one line."""
+        return f"{self.what}: {self.why}" if self.why else self.what
 
     def line(self) -> str:
-        """The one line for stderr, without a trailing newline."""
-        return "oomless: " + "; ".join(" ".join(part.split()) for part in (self.what, self.why, self.todo) if part)
+        """``<what>: <why>; <hint>``, on one line: for logs and ``--json``."""
+        return f"{self.summary()}; {self.hint}" if self.hint else self.summary()
+
+    def report(self) -> str:
+        """The lines for stderr, without the last newline."""
+        error = f"oomless: error: {self.summary()}"
+        return f"{error}\nhint: {self.hint}" if self.hint else error
 
     __str__ = line
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from contained import FORKS
-from helpers import alive, wait_for, wait_gone
+from helpers import alive, is_error_report, wait_for, wait_gone
 from oomless.cli.progress import Lines
 from oomless.engines.base import Event
 from oomless.engines.jobs import Job
@@ -371,9 +371,9 @@ def test_broken_lines_are_all_named_and_nothing_runs(scene: Scene) -> None:
     scene.write(scene.shell("a", "true"), "{", {"command": ["true"], "memry": 1})
     done = scene.run("--json")
     assert (done.returncode, done.stdout) == (2, "")
-    first, second = done.stderr.splitlines()
-    assert first.startswith("oomless: batch.jsonl:2: the line is not JSON; ")
-    assert second.startswith("oomless: batch.jsonl:3: unknown key 'memry'; ")
+    first, second = (line for line in done.stderr.splitlines() if not line.startswith("hint: "))
+    assert first.startswith("oomless: error: batch.jsonl:2: the line is not JSON: ")
+    assert second.startswith("oomless: error: batch.jsonl:3: unknown key 'memry': ")
     assert second.endswith("did you mean 'memory'?")
     assert scene.ran() == []
 
@@ -392,15 +392,15 @@ def test_keep_going_runs_the_others(scene: Scene) -> None:
         (("--budget", "lots"), "--budget 'lots' is not an amount of memory"),
         (("--max-parallel", "0"), "--max-parallel '0' is not a number of jobs"),
         (("--engine", "cloud"), "there is no engine 'cloud'"),
-        (("--joblog", "/"), "cannot write the job log /; Is a directory"),
+        (("--joblog", "/"), "cannot write the job log /: Is a directory"),
     ],
 )
 def test_bad_options(scene: Scene, options: tuple[str, ...], expected: str) -> None:
     scene.write(scene.shell("a", "true"))
     done = scene.run(*options)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"oomless: {expected}")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"oomless: error: {expected}")
+    assert is_error_report(done.stderr)
     assert scene.ran() == []
 
 
@@ -409,8 +409,8 @@ def test_a_state_folder_that_cannot_be_made(scene: Scene, monkeypatch: pytest.Mo
     scene.write(scene.shell("a", "true"))
     done = scene.run()
     assert done.returncode == 125
-    assert done.stderr.startswith("oomless: cannot write the state folder")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("oomless: error: cannot write the state folder")
+    assert is_error_report(done.stderr)
 
 
 # -- the job log ---------------------------------------------------------------------------------------------
@@ -575,7 +575,7 @@ def test_the_same_batch_twice_at_once(scene: Scene) -> None:
     scene.started.line()
     second = scene.run("--resume")
     assert second.returncode == 2
-    assert second.stderr.startswith(f"oomless: this batch is already running as pid {process.pid}; ")
+    assert second.stderr.startswith(f"oomless: error: this batch is already running as pid {process.pid}")
     scene.go.release()
     answer(finish(process))
 

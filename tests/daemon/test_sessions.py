@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import run_oomless, wait_for, wait_gone
+from helpers import is_error_report, run_oomless, wait_for, wait_gone
 from hosting import Host, began, control, settings, wanted
 from oomless.cli import hook
 from oomless.errors import JournalError, UsageError
@@ -98,9 +98,9 @@ def test_every_source_registers(source: str) -> None:
 def test_what_cannot_be_registered_fails_nothing(event: object, pid: object, expected: str) -> None:
     done = run_hook(event, pid)
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.startswith("oomless: ")
+    assert done.stderr.startswith("oomless: error: ")
     assert expected in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert is_error_report(done.stderr)
 
 
 def test_a_pid_that_is_not_above_the_hook_is_not_believed(sleeper: subprocess.Popen[bytes]) -> None:
@@ -156,7 +156,7 @@ def test_a_daemon_that_does_not_answer_holds_no_session_up(tmp_path: Path) -> No
 def test_its_command_line() -> None:
     unknown = run_oomless("hook", "claude-code", "session-end")
     assert (unknown.returncode, unknown.stdout) == (2, "")
-    assert "there is no such hook; claude-code session-end; usage: " in unknown.stderr
+    assert "there is no such hook: claude-code session-end\nhint: usage: " in unknown.stderr
     assert run_oomless("hook").returncode == 2
     shown = run_oomless("hook", "--help")
     assert (shown.returncode, shown.stderr) == (0, "")

@@ -125,7 +125,7 @@ def test_a_token_cut_short_or_open_to_others_is_replaced(paths: Paths) -> None:
 
 def test_no_place_for_tokens_is_one_line(tmp_path: Path) -> None:
     paths = Paths({"HOME": str(tmp_path)})
-    with pytest.raises(StateUnwritable, match=r"^oomless: cannot keep a token in .*; No such file or directory; "):
+    with pytest.raises(StateUnwritable, match=r"^cannot keep a token in .*: No such file or directory; "):
         load_tokens(paths)
 
 

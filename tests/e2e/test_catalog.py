@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from config_files import BROKEN_CATALOG, CATALOG, write_catalog
-from helpers import run_oomless
+from helpers import is_error_report, run_oomless
 from oomless.paths import Paths
 from oomless.protocol.client import Client
 
@@ -22,7 +22,7 @@ def test_scan_ends_with_one_line_and_exit_code_2() -> None:
     path = write_catalog(BROKEN_CATALOG)
     done = run_oomless("scan")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
+    assert is_error_report(done.stderr)
     assert f"{path}:17, program 3 (third)" in done.stderr
 
 

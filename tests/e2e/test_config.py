@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from config_files import write
-from helpers import run_oomless
+from helpers import is_error_report, run_oomless
 from oomless.config import (
     GIB,
 )
@@ -38,8 +38,8 @@ def test_show_of_a_broken_file_is_one_line(house: Path) -> None:
     done = run_oomless("config", "show", cwd=house)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith(f"oomless: {path}:1: budget; ")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"oomless: error: {path}:1: budget: ")
+    assert is_error_report(done.stderr)
 
 
 def test_check(house: Path) -> None:
@@ -53,7 +53,7 @@ def test_check(house: Path) -> None:
     write(house / "home", "[daemon]\nport = 1\n", "oomless.toml")
     bad = run_oomless("config", "check", cwd=house / "home")
     assert bad.returncode == 2
-    assert "oomless.toml:1: daemon; a project's file may only tighten" in bad.stderr
+    assert "oomless.toml:1: daemon: a project's file may only tighten" in bad.stderr
     assert bad.stdout == ""
 
 
@@ -67,8 +67,8 @@ def test_check_of_a_named_file(house: Path) -> None:
     assert bad.returncode == 2
     found = json.loads(bad.stdout)
     assert found["ok"] is False
-    assert found["problem"].startswith(f"{path}:1: wiat; ")
-    assert bad.stderr == f"oomless: {found['problem']}\n"
+    assert found["problem"].startswith(f"{path}:1: wiat: ")
+    assert bad.stderr == f"oomless: error: {found['problem'].replace('; ', chr(10) + 'hint: ')}\n"
     missing = run_oomless("config", "check", str(house / "none.toml"))
     assert missing.returncode == 2
     assert "there is no settings file" in missing.stderr

@@ -83,7 +83,7 @@ def test_reap_proves_nothing_and_says_why(session: subprocess.Popen[bytes]) -> N
     ]
     done = on_mac("reap", "--yes")
     assert (done.returncode, done.stdout) == (125, "")
-    assert done.stderr.startswith("oomless: reap cannot end anything here; ending is written for Linux only")
+    assert done.stderr.startswith("oomless: error: reap cannot end anything here: ending is written for Linux only")
 
 
 def test_status_and_diagnose_without_a_daemon(own_folders: Path) -> None:
@@ -121,8 +121,8 @@ def test_what_needs_linux_says_so_in_one_line(arguments: list[str]) -> None:
     done = on_mac(*arguments)
     assert (done.returncode, done.stdout) == (125, "")
     assert done.stderr == (
-        f"oomless: oomless {arguments[0]} does not run on darwin; it needs the daemon, which is written for"
-        " Linux only so far; run it on Linux\n"
+        f"oomless: error: oomless {arguments[0]} does not run on darwin: it needs the daemon, which is written for"
+        " Linux only so far\nhint: run it on Linux\n"
     )
 
 
@@ -141,4 +141,4 @@ def test_other_systems_have_nothing() -> None:
     code = "import sys; sys.platform = 'win32'; from oomless.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (125, "")
-    assert done.stderr == "oomless: win32 is not supported; run it on Linux, or macOS in part\n"
+    assert done.stderr == "oomless: error: win32 is not supported\nhint: run it on Linux, or macOS in part\n"

@@ -524,7 +524,7 @@ def test_sizes_are_for_synthetic_agents_only(
     with pytest.raises(SystemExit) as caught:
         command(**given)
     assert caught.value.code == 2
-    said = f"oomless: {option} is for the synthetic agents only; add --synthetic, or leave it out\n"
+    said = f"oomless: error: {option} is for the synthetic agents only\nhint: add --synthetic, or leave it out\n"
     assert capsys.readouterr().err == said
 
 
@@ -534,4 +534,4 @@ def test_an_svg_that_cannot_be_written_is_told_before_the_work(
     with pytest.raises(SystemExit) as caught:
         command(synthetic=True, svg_file=str(tmp_path / "no" / "such.svg"))
     assert caught.value.code == 2
-    assert "such.svg; name a file" in capsys.readouterr().err
+    assert "such.svg\nhint: name a file" in capsys.readouterr().err

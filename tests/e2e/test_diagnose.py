@@ -13,4 +13,4 @@ def test_closed_standard_input_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     command = f"exec <&-; exec {sys.executable} -m oomless diagnose --from -"
     result = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("oomless: cannot read standard input; it is closed")
+    assert result.stderr.startswith("oomless: error: cannot read standard input: it is closed")

@@ -12,7 +12,7 @@ def test_closed_standard_input() -> None:
     command = [sys.executable, "-m", "oomless", "scan", "--from", "-"]
     result = subprocess.run(command, stderr=subprocess.PIPE, preexec_fn=lambda: os.close(0), check=False)
     assert result.returncode == 2
-    assert result.stderr.startswith(b"oomless: cannot read standard input; it is closed")
+    assert result.stderr.startswith(b"oomless: error: cannot read standard input: it is closed")
 
 
 def test_the_real_ps_through_a_pipe() -> None:

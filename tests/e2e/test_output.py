@@ -41,13 +41,13 @@ def test_an_error_is_one_line_and_its_code(
     with pytest.raises(SystemExit) as caught, output.guard():
         raise error
     assert caught.value.code == code
-    assert capsys.readouterr() == ("", "oomless: w\n")
+    assert capsys.readouterr() == ("", "oomless: error: w\n")
 
 
 def test_a_line_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         output.fail(OomlessError("no \x1b[31m\udcff", "\nwhy"))
-    assert capsys.readouterr().err == "oomless: no \\x1b[31m\\udcff; why\n"
+    assert capsys.readouterr().err == "oomless: error: no \\x1b[31m\\udcff: why\n"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Interrupted])
@@ -89,14 +89,14 @@ def test_a_full_disk_is_one_line(printed: str) -> None:
     with open("/dev/full", "wb") as full, python(f"with guard(): {printed}", stdout=full) as process:
         _, err = process.communicate(timeout=30)
     assert process.returncode == 125
-    assert err == b"oomless: cannot write the output; No space left on device\n"
+    assert err == b"oomless: error: cannot write the output: No space left on device\n"
 
 
 def test_an_error_of_the_system_is_one_line_and_loses_no_output() -> None:
     with python("with guard(): print('x'); open('/nonexistent/file')", stdout=subprocess.PIPE) as process:
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (125, b"x\n")
-    assert err == b"oomless: cannot use /nonexistent/file; No such file or directory\n"
+    assert err == b"oomless: error: cannot use /nonexistent/file: No such file or directory\n"
 
 
 def test_a_pipe_gets_neither_colour_nor_cut_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,13 +116,13 @@ def test_a_server_that_fails_is_left_out_and_tried_again(shop: Workshop) -> None
 
 def test_without_node_or_the_cli_it_fails(shop: Workshop) -> None:
     shop.scripts["claude"] = "echo 'ERROR: No matching distribution found for c==1'; exit 1"
-    with pytest.raises(OomlessError, match=r"cannot install c 1; this version is not offered here"):
+    with pytest.raises(OomlessError, match=r"cannot install c 1: this version is not offered here"):
         shop.build()
     assert Parts(shop.folder).missing() == ("claude",)
     shop.scripts["node"], shop.scripts["claude"] = "exit 3", GOOD["claude"]
     (shop.folder / "node" / "oomless-part.json").unlink()
     (shop.folder / "one" / "main.js").unlink()
-    with pytest.raises(OomlessError, match=r"cannot install n 1; exit code 3"):
+    with pytest.raises(OomlessError, match=r"cannot install n 1: exit code 3"):
         shop.build()
     assert ("one", "left out: there is no Node to build it with", None) in shop.told
 

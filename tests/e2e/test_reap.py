@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import alive, run_oomless, wait_for, wait_gone
+from helpers import alive, is_error_report, run_oomless, wait_for, wait_gone
 from hosting import Host, settings
 from oomless.census.attribution import Attributed
 from oomless.config import load, load_project
@@ -350,7 +350,7 @@ def test_a_wrong_include_is_a_usage_error(args: tuple[str, ...], says: str) -> N
     done = run_oomless("reap", *args)
     assert done.returncode == 2
     assert says in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert is_error_report(done.stderr)
 
 
 def test_without_a_daemon_that_answers_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -436,7 +436,7 @@ def test_a_daemon_that_cannot_start_ends_nobody() -> None:
         say(code=done.returncode, lives=alive(*orphan), error=done.stderr)
     """)
     assert (found["code"], found["lives"]) == (125, True)
-    assert str(found["error"]).count("\n") == 1
+    assert is_error_report(str(found["error"]))
 
 
 # The setting

@@ -225,7 +225,7 @@ class TestScanner:
         monkeypatch.setattr(Client, "status", status)
         (scan,) = Looks(Linux(), Paths(), 0.1, 1)
         assert scan.status.pid is None
-        assert scan.status.problem == "oomless: the daemon does not answer; no word in 5 s; see its log"
+        assert scan.status.problem == "the daemon does not answer: no word in 5 s; see its log"
 
 
 class TestLines:

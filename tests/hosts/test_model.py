@@ -400,5 +400,5 @@ def test_the_command_line_names_a_wrong_script(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "oomless.demo.model", "--script", str(tmp_path / "s.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("oomless: cannot use ")
+    assert done.stderr.startswith("oomless: error: cannot use ")
     assert "Traceback" not in done.stderr

@@ -58,3 +58,10 @@ def wait_for(predicate: Callable[[], object], timeout: float) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def is_error_report(stderr: str) -> bool:
+    """Whether this is one error as every command prints it: ``oomless: error: ...`` and at most one ``hint: ...``."""
+    error, *hints = stderr.splitlines()
+    hinted = not hints or (len(hints) == 1 and hints[0].startswith("hint: "))
+    return error.startswith("oomless: error: ") and hinted and stderr.endswith("\n")

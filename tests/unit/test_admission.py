@@ -150,16 +150,14 @@ def test_declared_above_the_budget_can_never_run() -> None:
     (action,) = Machine(budget=GB).ask("a", 2 * GB, name="build")
     assert isinstance(action, Refuse)
     assert action.code == 75
-    assert action.error == (
-        "oomless: 'build' can never run; it needs 2.00 GB and the budget is 1.00 GB;"
-        " declare less, or raise the budget"
-    )
+    assert action.error == "'build' can never run: it needs 2.00 GB and the budget is 1.00 GB"
+    assert action.hint == "declare less, or raise the budget"
 
 
 def test_declared_above_the_budget_of_its_group_can_never_run() -> None:
     (action,) = Machine().ask("a", 2 * GB, group="g", group_budget=GB)
     assert isinstance(action, Refuse)
-    assert "can never run; it needs 2.00 GB and the budget of its group is 1.00 GB" in action.error
+    assert "can never run: it needs 2.00 GB and the budget of its group is 1.00 GB" in action.error
 
 
 def test_a_budget_lowered_below_a_waiting_need_refuses_it() -> None:
@@ -438,9 +436,10 @@ def test_failing_fast_names_who_holds_what() -> None:
     assert isinstance(action, Refuse)
     assert action.code == 75
     assert action.error == (
-        "oomless: not enough memory for 'build'; it needs 300 MB and 120 MB of the budget of 1.00 GB is free,"
-        " held by a (500 MB), b (380 MB); wait with --wait 10m, or end one of them"
+        "not enough memory for 'build': it needs 300 MB and 120 MB of the budget of 1.00 GB is free,"
+        " held by a (500 MB), b (380 MB)"
     )
+    assert action.hint == "wait with --wait 10m, or end one of them"
     assert m.waiting == []
 
 
@@ -459,7 +458,7 @@ def test_a_deadline_refuses_and_what_stood_behind_goes() -> None:
     assert admitted(actions) == ["small"]
     (refusal,) = refused(actions)
     assert refusal.id == "big"
-    assert refusal.error.startswith("oomless: not enough memory for 'big' after 1 min 0 s; it needs 900 MB and ")
+    assert refusal.error.startswith("not enough memory for 'big' after 1 min 0 s: it needs 900 MB and ")
     assert next_deadline(m.state) is None
 
 

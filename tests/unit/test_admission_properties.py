@@ -195,8 +195,8 @@ class World:
 
     def check_refusal(self, ask: Ask, action: Refuse) -> None:
         assert action.code == 75
-        assert action.error.startswith("oomless: ")
-        assert action.error.count("; ") == 2
+        assert action.error.count(": ") >= 1
+        assert action.hint
         if "can never run" in action.error:
             assert ask.terms.need is not None
             assert ask.terms.need > min(b for b in (self.policy.budget, ask.terms.group_budget) if b is not None)

@@ -84,9 +84,9 @@ def test_a_broken_line_is_named_by_file_and_line(line: str, expected: str) -> No
     jobs, broken = parse(lines("# first", line, {"name": "good", "command": ["true"]}), "some/file.jsonl")
     assert [job.name for job in jobs] == ["good"]
     (error,) = broken
-    assert error.line().startswith("oomless: some/file.jsonl:2: ")
+    assert error.line().startswith("some/file.jsonl:2: ")
     assert expected in error.line()
-    assert error.todo
+    assert error.hint
     assert "\n" not in error.line()
     assert error.exit_code == 2
 
@@ -103,7 +103,7 @@ def test_bytes_that_are_not_text_break_their_line_only() -> None:
 
 
 def test_a_file_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
-    with pytest.raises(BatchFileError, match=r"cannot read the batch file .*; No such file") as caught:
+    with pytest.raises(BatchFileError, match=r"cannot read the batch file .*: No such file") as caught:
         load(str(tmp_path / "none.jsonl"))
     assert caught.value.exit_code == 2
     with pytest.raises(BatchFileError, match="Is a directory"):

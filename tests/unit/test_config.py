@@ -124,7 +124,7 @@ def test_mistakes_are_named_by_line(house: Path, text: str, line: int, words: st
     with pytest.raises(ConfigError) as caught:
         load(path)
     said = caught.value.line()
-    assert said.startswith(f"oomless: {path}:{line}: ")
+    assert said.startswith(f"{path}:{line}: ")
     assert re.search(words, said)
     assert said.isprintable()
     assert len(said) < 400

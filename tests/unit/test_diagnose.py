@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import listings
 from diagnosing import CATALOG, DATA, case, line_of, reported
+from helpers import is_error_report
 from oomless.catalog import Kind
 from oomless.cli.app import build
 from oomless.journal import Decision, Journal, TreeIntent
@@ -159,7 +160,7 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         assert result.exit_code == 2, arguments
         assert result.stdout == ""
         assert words in result.stderr
-        assert result.stderr.count("\n") == 1
+        assert is_error_report(result.stderr)
 
 
 def test_bytes_that_are_no_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_bytes_that_are_no_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     file.write_bytes(bytes(range(256)) * 20)
     result = run("--from", str(file))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"{file} holds no text; there are zero bytes in it" in result.stderr
+    assert f"{file} holds no text: there are zero bytes in it" in result.stderr
 
 
 WIDE = "  said 'PID 77: 900 MB, 5 subagents, total: 3,500 MB'"

@@ -104,8 +104,8 @@ def test_a_listing_is_never_signalled(text: str, alone: Path) -> None:
     result = run("--yes", text=text)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
-        "oomless: --yes cannot end what a listing names; a listing is of another time or machine: nothing of it can"
-        " be signalled; leave --yes out, or --from\n"
+        "oomless: error: --yes cannot end what a listing names: a listing is of another time or machine: "
+        "nothing of it can be signalled\nhint: leave --yes out, or --from\n"
     )
     assert list(alone.iterdir()) == []
 
@@ -121,7 +121,7 @@ def test_a_listing_is_never_signalled(text: str, alone: Path) -> None:
 def test_mistakes_are_those_of_scan(text: str, says: str) -> None:
     result = run(text=text)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith(f"oomless: {says}")
+    assert result.stderr.startswith(f"oomless: error: {says}")
 
 
 def test_it_makes_nothing(alone: Path) -> None:

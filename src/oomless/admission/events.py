@@ -122,12 +122,13 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refuse(msgspec.Struct, frozen=True, kw_only=True):
-    """``code`` is the exit code, ``error`` the whole line for stderr, ``reason`` its middle for the record.
+    """``code`` is the exit code, ``error`` says what and why, ``hint`` what to do, ``reason`` is for the record.
     ``never``: it cannot run under these settings, however long it waits."""
 
     id: str
     code: int
     error: str
+    hint: str = ""
     reason: str
     never: bool = False
 

@@ -117,10 +117,10 @@ def reason(block: Block, ask: Ask, policy: Policy) -> str:
     return f"{need} and {_free(block)}, {_held_by(block, ask)}"
 
 
-def error_line(block: Block, ask: Ask, policy: Policy, waited: float) -> str:
+def refusal(block: Block, ask: Ask, policy: Policy, waited: float) -> Refused:
     why = reason(block, ask, policy)
     if block.kind == "never":
-        return Refused(f"'{ask.terms.name}' can never run", why, "declare less, or raise the budget").line()
+        return Refused(f"'{ask.terms.name}' can never run", why, "declare less, or raise the budget")
     what = (
         f"no place for '{ask.terms.name}'" if block.kind == "count" else f"not enough memory for '{ask.terms.name}'"
     )
@@ -130,7 +130,7 @@ def error_line(block: Block, ask: Ask, policy: Policy, waited: float) -> str:
     if ask.deadline is not None and ask.deadline > ask.at:
         what += f" after {format_duration(waited)}"
         todo = "wait longer with --wait, or end one of them"
-    return Refused(what, why, todo).line()
+    return Refused(what, why, todo)
 
 
 def _of_group(block: Block) -> str:

@@ -29,7 +29,7 @@ from oomless.admission.events import (
     Wait,
     Withdraw,
 )
-from oomless.admission.explain import admission, error_line, reason
+from oomless.admission.explain import admission, reason, refusal
 from oomless.admission.ledger import Ledger
 from oomless.admission.policy import Room, above_mark, excused, failures, impossible
 from oomless.admission.state import Block, Held, State, Waiting
@@ -243,8 +243,17 @@ class _Work:
                 left.append(waiting)
                 continue
             why = reason(block, ask, self.policy)
-            line = error_line(block, ask, self.policy, self.now - ask.at)
-            self.actions.append(Refuse(id=ask.id, code=REFUSED, error=line, reason=why, never=block.kind == "never"))
+            error = refusal(block, ask, self.policy, self.now - ask.at)
+            self.actions.append(
+                Refuse(
+                    id=ask.id,
+                    code=REFUSED,
+                    error=error.summary(),
+                    hint=error.hint,
+                    reason=why,
+                    never=block.kind == "never",
+                )
+            )
         refused = len(left) < len(self.queue)
         self.queue = left
         return refused

@@ -111,5 +111,5 @@ def _flush_errors() -> None:
 
 
 def _fail(error: OomlessError) -> NoReturn:
-    sys.stderr.write(error.line() + "\n")
+    sys.stderr.write(error.report() + "\n")
     sys.exit(error.exit_code)

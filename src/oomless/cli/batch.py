@@ -21,7 +21,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from oomless.cli.output import console, guard, print_json, printable
+from oomless.cli.output import console, guard, print_error, print_json, printable
 from oomless.cli.progress import Bars, Lines, View
 from oomless.engines.base import Engine, Event, Finished, JobResult, Plan
 from oomless.engines.joblog import JobLog
@@ -77,7 +77,7 @@ def command(
         raise UsageError("a batch from standard input cannot be resumed", "it has no file", "save it to a file")
     read = load(file)
     for error in read.broken:
-        print(printable(error.line()), file=sys.stderr)  # noqa: T201
+        print_error(error)
     if read.broken and not keep_going:
         raise typer.Exit(UsageError.exit_code)
     plan = Plan(batch=batch_id(read), jobs=read.jobs, budget=bytes_budget, max_parallel=parallel)
@@ -123,7 +123,7 @@ def _run(plan: Plan, read: BatchFile, resume: bool, joblog: str | None) -> tuple
         batch=plan.batch,
         jobs=tuple(found.result for found in results if found is not None),
         unfinished=missing,
-        broken=tuple(error.line().removeprefix("oomless: ") for error in read.broken),
+        broken=tuple(error.line() for error in read.broken),
     )
     return record, interrupted
 

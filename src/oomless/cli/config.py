@@ -82,7 +82,7 @@ def check(
             _check(path)
     except UsageError as error:
         if json:
-            print_json(Checked(ok=False, files=tuple(files), problem=error.line().removeprefix("oomless: ")))
+            print_json(Checked(ok=False, files=tuple(files), problem=error.line()))
         fail(error)
     if json:
         print_json(Checked(ok=True, files=tuple(files)))

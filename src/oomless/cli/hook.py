@@ -127,13 +127,15 @@ def main(argv: list[str]) -> int:
         sys.stdout.write(f"{USAGE}\n\nRun by Claude Code's SessionStart hook; see oomless install claude-code.\n")
         return 0
     if argv != ["claude-code", "session-start"]:
-        sys.stderr.write(UsageError("there is no such hook", " ".join(argv) or "none is named", USAGE).line() + "\n")
+        sys.stderr.write(
+            UsageError("there is no such hook", " ".join(argv) or "none is named", USAGE).report() + "\n"
+        )
         return UsageError.exit_code
     try:
         session_start()
     except OomlessError as error:
-        sys.stderr.write(error.line() + "\n")
+        sys.stderr.write(error.report() + "\n")
     except OSError as error:
         why = error.strerror or str(error)
-        sys.stderr.write(DaemonError("the daemon does not watch this session", why).line() + "\n")
+        sys.stderr.write(DaemonError("the daemon does not watch this session", why).report() + "\n")
     return 0

@@ -1,4 +1,4 @@
-"""How every command prints and fails: one line on stderr for an error, one JSON object for ``--json``.
+"""How every command prints and fails: an error and its hint on stderr, one JSON object for ``--json``.
 
 Covers: error lines and exit codes, JSON, the console for tables (no colour and no cut lines in a pipe), and text
 of strangers (command lines of other processes) made harmless. What a command prints is its own business. rich and
@@ -25,10 +25,15 @@ BROKEN_PIPE = 141
 PIPE_WIDTH = 1000
 
 
+def print_error(error: OomlessError) -> None:
+    """``oomless: error: ...`` and ``hint: ...`` on stderr. Raises OSError."""
+    print("\n".join(map(printable, error.report().split("\n"))), file=sys.stderr, flush=True)  # noqa: T201
+
+
 def fail(error: OomlessError) -> NoReturn:
-    """The error's line on stderr, and its exit code."""
+    """Prints the error on stderr and exits with its code."""
     try:
-        print(printable(error.line()), file=sys.stderr, flush=True)  # noqa: T201
+        print_error(error)
     except OSError:
         pass  # stderr is closed or its disk is full: the exit code is all that can be said
     sys.exit(error.exit_code)

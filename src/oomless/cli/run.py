@@ -112,11 +112,11 @@ def main(argv: list[str]) -> int:
             return 0
         run(options)
     except Interrupted as error:
-        say(error.line())
+        say(error.report())
         return error.exit_code
     except OomlessError as error:
-        say(error.line())
+        say(error.report())
         return error.exit_code
     except OSError as error:
-        say(OomlessError("the shim cannot be started", error.strerror or str(error), "see oomless doctor").line())
+        say(OomlessError("the shim cannot be started", error.strerror or str(error), "see oomless doctor").report())
     return 125

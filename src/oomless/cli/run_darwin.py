@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
         check(options)
         return contain(options)
     except OomlessError as error:
-        say(error.line())
+        say(error.report())
         return error.exit_code
 
 

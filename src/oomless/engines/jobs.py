@@ -81,7 +81,7 @@ def parse(content: bytes, source: str) -> tuple[list[Job], list[BatchFileError]]
             if job.name in lines:
                 raise _wrong(f"the name {job.name!r} is already that of line {lines[job.name]}")
         except UsageError as error:
-            broken.append(BatchFileError(f"{source}:{number}: {error.what}", error.why, error.todo))
+            broken.append(BatchFileError(f"{source}:{number}: {error.what}", error.why, error.hint))
             continue
         lines[job.name] = number
         jobs.append(job)

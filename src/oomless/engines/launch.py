@@ -251,7 +251,7 @@ async def _swept(paths: Paths, tree: str) -> TreeView | None:
 def not_started(name: str, error: OomlessError) -> ExitRecord:
     """The record of a command that no shim was started for."""
     status: Status = "refused" if isinstance(error, Refused) else "failed"
-    return _blank(name, "", status, error.exit_code, error.line().removeprefix("oomless: "))
+    return _blank(name, "", status, error.exit_code, error.line())
 
 
 def _blank(name: str, tree: str, status: Status, exit_code: int, reason: str) -> ExitRecord:

@@ -107,7 +107,7 @@ def _granted(line: bytes, on_waiting: Waiting) -> bool:
     except msgspec.DecodeError as error:
         raise DaemonError("the daemon answered with something that is no message", str(error), "restart it") from None
     if isinstance(message, wire.Refused):
-        raise failure({"error": message.error, "code": message.code})
+        raise failure({"error": message.error, "hint": message.hint, "code": message.code})
     if isinstance(message, wire.Waiting):
         on_waiting(message)
     return isinstance(message, wire.Granted)

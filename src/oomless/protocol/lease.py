@@ -37,10 +37,10 @@ def request(**fields: object) -> bytes:
 
 def failure(message: Message) -> OomlessError:
     """The error for a ``refused`` message, with the daemon's wording and exit code."""
-    line = str(message.get("error", "")).removeprefix("oomless: ") or "refused without a reason"
+    what = str(message.get("error", "")).removeprefix("oomless: ") or "refused without a reason"
     code = message.get("code")
     kind = {75: Refused, 2: UsageError}.get(code if isinstance(code, int) else 125, DaemonError)
-    return kind(line)
+    return kind(what, "", str(message.get("hint", "")))
 
 
 class Conversation:

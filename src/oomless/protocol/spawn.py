@@ -225,7 +225,7 @@ def success_line(path: str) -> bytes:
 
 
 def failure_line(error: OomlessError) -> bytes:
-    parts = "\t".join(" ".join(part.split()) for part in (error.what, error.why, error.todo))
+    parts = "\t".join(" ".join(part.split()) for part in (error.what, error.why, error.hint))
     return f"error {error.exit_code} {parts}\n".encode()
 
 

@@ -10,7 +10,7 @@ message only. All sizes are bytes, all times seconds.
     client            daemon
     lease       --->            a request; the connection itself is its handle, closing it withdraws
                 <---  waiting   0..n times, whenever the reason changes
-                <---  refused   the end; ``code`` is the exit code, ``error`` the line
+                <---  refused   the end; ``code`` is the exit code, ``error`` says what and why, ``hint`` what to do
                 <---  granted   the intent is in the journal: fork may happen now
     (run execs the shim, which goes on with the same connection; a slot just holds it)
     started     --->            the root process and what contains it
@@ -108,6 +108,7 @@ class Waiting(_Message, frozen=True, kw_only=True, tag="waiting"):
 class Refused(_Message, frozen=True, kw_only=True, tag="refused"):
     code: int
     error: str
+    hint: str = ""
 
 
 class Granted(_Message, frozen=True, kw_only=True, tag="granted"):

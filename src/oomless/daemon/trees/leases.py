@@ -65,21 +65,19 @@ class Leases:
         try:
             opening = wire.decode_from_client(await reader.readline())
         except (msgspec.MsgspecError, ValueError) as error:
-            self._refuse(
-                writer, 125, f"oomless: that is not a lease request; {error}; both sides must be one version"
-            )
+            self._refuse(writer, 125, f"not a lease request: {error}", "use one version of oomless on both sides")
             return
         if isinstance(opening, wire.Lease | wire.Adopt) and opening.v != wire.VERSION:
             why = f"it speaks version {opening.v} and this daemon {wire.VERSION}"
             self._refuse(
-                writer, 125, f"oomless: the lease protocol does not match; {why}; oomless daemon stop, then again"
+                writer, 125, f"the lease protocol does not match: {why}", "run oomless daemon stop, then try again"
             )
         elif isinstance(opening, wire.Lease):
             await self._new(opening, reader, writer, peer_pid)
         elif isinstance(opening, wire.Adopt):
             await self._adopt(opening, reader, writer, peer_pid)
         else:
-            self._refuse(writer, 125, "oomless: a lease opens with lease or adopt")
+            self._refuse(writer, 125, "a lease opens with lease or adopt")
 
     # -- a new lease ---------------------------------------------------------------------------------------
 
@@ -95,7 +93,7 @@ class Leases:
         try:
             limits = self._limits.resolve(terms, lease.cwd, lease.wait)
         except OomlessError as error:
-            self._refuse(writer, error.exit_code, error.line())
+            self._refuse(writer, error.exit_code, error.summary(), error.hint)
             return
         asker = _Asker(lease, limits, peer, parent, writer)
         if lease.kind.has_session:
@@ -117,7 +115,7 @@ class Leases:
         if isinstance(answer, Refuse):
             _let_go(line)
             self._bus.publish(TreeRefused(tree=id, name=lease.name, reason=answer.reason))
-            self._refuse(writer, answer.code, answer.error)
+            self._refuse(writer, answer.code, answer.error, answer.hint)
             return
         tree = self._grant(answer, asker)
         if tree is None:
@@ -130,7 +128,7 @@ class Leases:
         lease = asker.lease
         session = session_of(lease, self._boot, asker.peer.pid)
         if session is None:
-            self._refuse(asker.writer, 125, "oomless: that session is not an ancestor; the command runs ungoverned")
+            self._refuse(asker.writer, 125, "that session is not an ancestor: the command runs ungoverned")
             return
         tree = self._grant(Admit(id=id, reserved=0, reason=f"a {lease.kind} of a running session"), asker, session)
         if tree is None:
@@ -166,7 +164,7 @@ class Leases:
             self._registry.add(tree)
         except JournalError as error:
             self._gate.end(admit.id)
-            self._refuse(writer, error.exit_code, error.line())
+            self._refuse(writer, error.exit_code, error.summary(), error.hint)
             return None
         if session is None:  # a tool shell is not a decision
             self._bus.publish(TreeAdmitted(tree=admit.id, name=lease.name, reason=admit.reason))
@@ -253,8 +251,8 @@ class Leases:
 
     # -- out -----------------------------------------------------------------------------------------------
 
-    def _refuse(self, writer: asyncio.StreamWriter, code: int, error: str) -> None:
-        self._send(writer, wire.Refused(code=code, error=error))
+    def _refuse(self, writer: asyncio.StreamWriter, code: int, error: str, hint: str = "") -> None:
+        self._send(writer, wire.Refused(code=code, error=error, hint=hint))
 
     @staticmethod
     def _send(writer: asyncio.StreamWriter, message: wire.FromDaemon) -> None:

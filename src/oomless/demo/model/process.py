@@ -34,11 +34,11 @@ def main() -> int:
     try:
         asyncio.run(_run(load(options.script), options.port, options.log, options.ready_fd))
     except OomlessError as error:
-        sys.stderr.write(f"{error.line()}\n")
+        sys.stderr.write(f"{error.report()}\n")
         return error.exit_code
     except OSError as error:
         failed = OomlessError("the scripted model cannot start", error.strerror or str(error), "")
-        sys.stderr.write(f"{failed.line()}\n")
+        sys.stderr.write(f"{failed.report()}\n")
         return failed.exit_code
     return 0
 

@@ -55,7 +55,7 @@ def _settings(path: str) -> tuple[object, str | None]:
         file = userfile.read(path, LIMIT)
         return None if file.raw is None else claude_settings.parse(file.text(), path), None
     except UsageError as error:
-        return None, error.line().removeprefix("oomless: ")
+        return None, error.line()
 
 
 def _version(program: str) -> str | None:
@@ -97,7 +97,7 @@ def _blockers(path: str, settings: object, cwd: str, target: HookTarget) -> Iter
         if os.path.realpath(project) != os.path.realpath(path):
             files.append((project, lenient(project)))
     if error := claude_settings.blocked(files, target.url or "http://127.0.0.1:0"):
-        yield error.line().removeprefix("oomless: ")
+        yield error.line()
 
 
 def _notes(environ: Mapping[str, str], cwd: str) -> Iterator[str]:
