@@ -371,10 +371,10 @@ def test_broken_lines_are_all_named_and_nothing_runs(scene: Scene) -> None:
     scene.write(scene.shell("a", "true"), "{", {"command": ["true"], "memry": 1})
     done = scene.run("--json")
     assert (done.returncode, done.stdout) == (2, "")
-    first, second = (line for line in done.stderr.splitlines() if not line.startswith("hint: "))
+    first, _, second, hint = done.stderr.splitlines()
     assert first.startswith("oomless: error: batch.jsonl:2: the line is not JSON: ")
     assert second.startswith("oomless: error: batch.jsonl:3: unknown key 'memry': ")
-    assert second.endswith("did you mean 'memory'?")
+    assert hint == "hint: did you mean 'memory'?"
     assert scene.ran() == []
 
 
