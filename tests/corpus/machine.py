@@ -133,7 +133,7 @@ def remove_trees(install: str) -> None:
 
 
 class Members:
-    """The machine as ``snapshot.take`` reads it, cut down to those pids."""
+    """The machine as ``take_snapshot`` reads it, cut down to those pids."""
 
     def __init__(self, group: Group, others: Collection[int]) -> None:
         self._group, self._others, self._all = group, frozenset(others), current()

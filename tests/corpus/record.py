@@ -201,9 +201,9 @@ def perform(name: str, folder: Path, group: Path | None = None) -> int:
 def read(platform: Platform) -> tuple[Snapshot, dict[int, Standing]]:
     """One look, and how each stands: made again if somebody came, went or changed meanwhile."""
     for _ in range(50):
-        seen = snapshot.take(platform)
-        standings = snapshot.standings(platform, seen.processes)
-        if standings.keys() == {one.pid for one in seen.processes} and _same(seen, snapshot.take(platform)):
+        seen = snapshot.take_snapshot(platform)
+        standings = snapshot.read_standings(platform, seen.processes)
+        if standings.keys() == {one.pid for one in seen.processes} and _same(seen, snapshot.take_snapshot(platform)):
             return seen, standings
     raise NotRecorded("the processes do not come to rest")
 

@@ -83,10 +83,10 @@ def replay(scene: Scene) -> Replayed:
         marks=tuple(_with_host(one.marks) for one in scene.processes),
     )
     standings = {one.process.pid: one.standing for one in scene.processes}
-    members = governed.find(seen, scene.daemon.trees, scene.install_id) if scene.daemon.trees else ()
+    members = governed.find_members(seen, scene.daemon.trees, scene.install_id) if scene.daemon.trees else ()
     found = attribution.attribute(seen, members, known_programs(), scene.daemon)
-    doubtful = verdicts.candidates(found, seen)
-    found = verdicts.settle(found, seen, {one.pid: standings[one.pid] for one in doubtful})
+    doubtful = verdicts.select_doubtful(found, seen)
+    found = verdicts.decide(found, seen, {one.pid: standings[one.pid] for one in doubtful})
     return Replayed(found={one.process.pid: one for one in found}, proposed=proposals(found))
 
 

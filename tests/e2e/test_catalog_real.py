@@ -20,7 +20,7 @@ from helpers import wait_for
 from leaks import marked
 from oomless import catalog
 from oomless.census.attribution import Attributed, attribute
-from oomless.census.snapshot import take
+from oomless.census.snapshot import take_snapshot
 from oomless.demo.parts import ServerPart
 from oomless.platform import proc
 from oomless.platform.linux import Linux
@@ -104,7 +104,7 @@ def _below(root: int) -> list[int]:
 
 def seen(root: int) -> dict[int, Attributed]:
     """What the census says of it and of all below, by pid."""
-    found = attribute(take(Linux()), (), KNOWN)
+    found = attribute(take_snapshot(Linux()), (), KNOWN)
     inside = {root, *_below(root)}
     return {one.process.pid: one for one in found if one.process.pid in inside}
 
@@ -166,7 +166,7 @@ def _kinds(mark: bytes) -> dict[str, str]:
     """Of the known programs that run with that mark. ``claude --bg`` has a session of its own beside the spare."""
     inside = marked((mark,))
     kinds: dict[str, str] = {}
-    for one in attribute(take(Linux()), (), KNOWN):
+    for one in attribute(take_snapshot(Linux()), (), KNOWN):
         if one.program and one.process.pid in inside:
             spare = one.program == "claude-code" and "--bg-spare" in one.process.command
             kinds["spare" if spare else one.program] = one.kind

@@ -19,7 +19,7 @@ from corpus import record, scene, whole
 from corpus.stage import ACTORS, Stage, StageFailed
 from helpers import wait_gone
 from oomless.platform import current, proc
-from oomless.processes.command import base, parse
+from oomless.processes.command import base_name, parse_command
 
 assert sys.platform == "linux"
 
@@ -34,11 +34,11 @@ Row = tuple[str, str, str]
 
 def rows(one: scene.Scene) -> Counter[Row]:
     """Nothing of them differs from run to run: no pids, no paths."""
-    commands = {row.process.pid: parse(row.process.command) for row in one.processes}
+    commands = {row.process.pid: parse_command(row.process.command) for row in one.processes}
     found: Counter[Row] = Counter()
     for judged in whole.judged([one], []):
         command = commands[judged.pid]
-        what = base(command.script) or command.module.rpartition(".")[2] or command.program
+        what = base_name(command.script) or command.module.rpartition(".")[2] or command.program
         found[(what, judged.label, "right" if judged.right else judged.verdict)] += 1
     return found
 

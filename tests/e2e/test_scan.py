@@ -107,7 +107,7 @@ class TestHosts:
             assert found[label]["ppid"] != stage.pids["host"]
             assert (found[label]["session"], found[label]["host"]) == ("5e55-1", "claude-code")
             assert (found[label]["kind"], found[label]["verdict"], found[label]["server"]) == ("other", "owned", None)
-            assert "lives and is older" in found[label]["evidence"][0]
+            assert "is alive and older" in found[label]["evidence"][0]
 
     def test_two_sessions_and_their_copies(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         real, mark = Linux.processes, f"OOMLESS_TEST={os.environ['OOMLESS_TEST']}".encode()

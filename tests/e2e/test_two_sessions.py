@@ -113,7 +113,7 @@ def test_the_killed_sessions_servers_are_orphans_in_time_and_nobody_else_is_ende
     assert story.watched <= DEADLINE
     assert len(story.left) >= LEAST_LEFT, story.left
     assert {one.verdict for one in story.left.values()} == {"orphan"}
-    word = "remembered lineage" if spec.daemon else "nobody holds the other end"
+    word = "recorded ancestry" if spec.daemon else "nothing holds the other end"
     assert all(word in " ".join(one.evidence) for one in story.left.values()), story.left
     assert set(story.kept) <= {"owned", "duplicate"}
 

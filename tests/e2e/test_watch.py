@@ -49,7 +49,7 @@ NO_DAEMON = StatusView(pid=None, memory=ROOMY)
 def look(seen: Snapshot, status: StatusView = NO_DAEMON, sizes: dict[int, int] | None = None) -> Scan:
     """What one look at that machine is; each process has as many megabytes as ``sizes`` says, else one."""
     told = daemon_facts(status)
-    members = governed.find(seen, told.trees, "a1b2c3d4")
+    members = governed.find_members(seen, told.trees, "a1b2c3d4")
     found = {one.process.pid: one for one in attribute(seen, members, KNOWN, told)}
     sized = {pid: Footprint(bytes=(sizes or {}).get(pid, 1) * 10**6, source="pss") for pid in found}
     return Scan(build(found.values(), sized, ROOMY), found, sized, status)

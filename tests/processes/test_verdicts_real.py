@@ -95,7 +95,7 @@ def test_a_killed_sessions_servers_are_orphans_at_one_look_and_a_live_ones_are_n
         found = {row["pid"]: row for row in report["processes"]}
         assert (found[gone[0]]["verdict"], found[kept[0]]["verdict"]) == ("orphan", "owned")
         assert (found[gone[0]]["kind"], found[gone[0]]["session"]) == ("server", f"stand-in-{dead.pid}")
-        assert "nobody holds the other end" in found[gone[0]]["evidence"][0]
+        assert "nothing holds the other end" in found[gone[0]]["evidence"][0]
         assert found[gone[0]]["bytes_recoverable"] > 0
         (finding,) = (one for one in report["findings"] if one["rule"] == "orphans")
         assert gone[0] in finding["pids"]

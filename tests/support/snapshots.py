@@ -95,11 +95,11 @@ def settle(
     seen: Snapshot, told: DaemonFacts | None = None, /, default: Standing = GONE, **standings: Standing
 ) -> dict[int, Attributed]:
     """By pid; ``standings`` by ``p<pid>``, ``default`` for the others that are asked for."""
-    trees = governed.find(seen, told.trees, "a1b2c3d4") if told else ()
+    trees = governed.find_members(seen, told.trees, "a1b2c3d4") if told else ()
     found = attribute(seen, trees, KNOWN, told)
-    asked = {one.pid for one in verdicts.candidates(found, seen)}
+    asked = {one.pid for one in verdicts.select_doubtful(found, seen)}
     facts = {pid: standings.get(f"p{pid}", default) for pid in asked}
-    return {one.process.pid: one for one in verdicts.settle(found, seen, facts)}
+    return {one.process.pid: one for one in verdicts.decide(found, seen, facts)}
 
 
 def words(found: dict[int, Attributed]) -> dict[int, str]:
@@ -123,9 +123,9 @@ def scene(
     """40 MB a process, of which 30 are its own."""
     found = attribute(seen, trees, KNOWN, told)
     facts = {}
-    for one in verdicts.candidates(found, seen):
+    for one in verdicts.select_doubtful(found, seen):
         facts[one.pid] = standings.get(f"p{one.pid}", default or Standing(stdin="gone"))
-    settled = verdicts.settle(found, seen, facts)
+    settled = verdicts.decide(found, seen, facts)
     footprint = Footprint(bytes=40 * MB, source="pss", private_bytes=30 * MB)
     footprints = {one.process.pid: footprint for one in settled}
     return Scene(memory=ROOMY, processes=settled, footprints=footprints, subagents=subagents or {})

@@ -42,12 +42,12 @@ class TestShells:
         found = by_pid(seen)
         for pid in (110, 111):
             assert (found[pid].session, found[pid].session_root, found[pid].host) == ("s-1", 100, "claude-code")
-            assert (found[pid].verdict, found[pid].kind, found[pid].detached) == ("owned", "other", True)
+            assert (found[pid].verdict, found[pid].kind, found[pid].chain_broken) == ("owned", "other", True)
             assert 0.5 < found[pid].confidence < found[101].confidence
-        assert "CLAUDE_PID=100, whose process 100 lives and is older" in found[110].evidence[0]
+        assert "CLAUDE_PID=100, whose process 100 is alive and older" in found[110].evidence[0]
         assert "of 110 above it" in found[111].evidence[0]
         assert found[110].shell == 109
-        assert not found[101].detached
+        assert not found[101].chain_broken
 
     def test_its_id_is_found_by_those_that_name_its_process(self) -> None:
         seen = snapshot(row(100, 1, "claude"), row(110, 1, "sleep 5"), p110=TOOL_MARKS)
@@ -126,7 +126,7 @@ class TestPrefixed:
     SHELL = OpenTree(tree="b1", name="make", root_pid=204, role="tool-shell", host="claude-code", session="s-1")
 
     def attributed(self, seen: Snapshot, *trees: OpenTree) -> dict[int, Attributed]:
-        return by_pid(seen, *governed.find(seen, trees, "a1b2c3d4"))
+        return by_pid(seen, *governed.find_members(seen, trees, "a1b2c3d4"))
 
     def test_a_servers_shim_and_its_stray_helpers_are_of_its_instance(self) -> None:
         seen = snapshot(
@@ -198,7 +198,7 @@ class TestPrefixed:
             row(305, 303, "b"), p205=first, p305=second,
         )  # fmt: skip
         other = msgspec.structs.replace(self.SHELL, tree="b2", root_pid=304)
-        trees = governed.find(seen, (self.SHELL, other), "a1b2c3d4")
+        trees = governed.find_members(seen, (self.SHELL, other), "a1b2c3d4")
         assert [(tree.shim_pid, tree.pids) for tree in trees] == [
             (203, frozenset({205})), (303, frozenset({305})),
         ]  # fmt: skip

@@ -88,7 +88,7 @@ def test_a_line_is_bounded_and_lost_events_end_all() -> None:
     assert births.lines() == {}
 
 
-# Lineage
+# Ancestry
 
 
 def test_whose_parent_came_and_went_is_known_by_its_line() -> None:

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from config_files import BROKEN_CATALOG, CATALOG, write_catalog
 from oomless import catalog
+from oomless.catalog import programs
 from oomless.errors import ConfigError, UsageError
 from oomless.paths import Paths
-from oomless.processes.command import launched, parse, unversioned
-from oomless.processes.words import of_line, of_title
+from oomless.processes.command import launched_package, parse_command, unversioned
+from oomless.processes.words import split_line, split_title
 
 KNOWN = catalog.load()
 CODE = "/Applications/Visual Studio Code.app/Contents"
@@ -34,22 +35,22 @@ ROWS = [tuple(re.split(r" {2,}", line, maxsplit=2)) for line in lines_of("known.
 class TestTable:
     @pytest.mark.parametrize(("name", "kind", "line"), ROWS)
     def test_it_knows(self, name: str, kind: str, line: str) -> None:
-        known = KNOWN.recognise(of_line(line))
+        known = KNOWN.recognise(split_line(line))
         assert known is not None
         assert (known.program.name, known.program.kind) == (name, kind)
 
     @pytest.mark.parametrize("line", lines_of("not_known.txt"))
     def test_a_name_in_passing_is_not_a_program(self, line: str) -> None:
-        assert KNOWN.recognise(of_line(line)) is None
+        assert KNOWN.recognise(split_line(line)) is None
 
     def test_each_entry_has_a_row(self) -> None:
         """Whichever entry is deleted, a row of the table misses it."""
-        met = {id(known.program) for *_, line in ROWS if (known := KNOWN.recognise(of_line(line)))}
+        met = {id(known.program) for *_, line in ROWS if (known := KNOWN.recognise(split_line(line)))}
         assert [one.title for one in KNOWN.programs if id(one) not in met] == []
 
     def test_each_file_in_the_folder_is_read(self) -> None:
         folder = Path(catalog.__file__).parent
-        assert {path.name for path in folder.glob("*.toml")} == set(catalog.FILES)
+        assert {path.name for path in folder.glob("*.toml")} == set(programs.FILES)
 
     def test_there_are_forty_servers_each_with_its_source(self) -> None:
         servers = {one.name for one in KNOWN.programs if one.kind == "server"}
@@ -74,7 +75,7 @@ class TestTable:
             f'executables=["x{n % 2}"]\nfirst=["{n}"]\n'
             for n in range(40)
         )
-        found = catalog.read(many, "many.toml")
+        found = programs.read_catalog(many, "many.toml")
         known = found.recognise(("x1", "33"))
         assert known is not None
         assert known.program.name == "p33"
@@ -105,35 +106,35 @@ class TestLaunchers:
         ],
     )  # fmt: skip
     def test_they_name_what_they_were_asked_for(self, line: str, launches: str, serves: str) -> None:
-        known = KNOWN.recognise(of_line(line))
+        known = KNOWN.recognise(split_line(line))
         assert known is not None
         assert (known.launches, known.serves) == (launches, serves)
 
     def test_options_with_a_value_are_the_launchers_own(self) -> None:
-        assert launched(("-p", "80:80", "image"), takes=("-p",), names=()) == "image"
-        assert launched(("-p", "pkg", "bin"), names=("-p",)) == "pkg"
+        assert launched_package(("-p", "80:80", "image"), takes=("-p",), names=()) == "image"
+        assert launched_package(("-p", "pkg", "bin"), names=("-p",)) == "pkg"
         assert unversioned("host:5000/a/b:1.2@sha256:ff") == "host:5000/a/b"
 
 
 class TestLines:
     def test_blanks_in_paths_of_macos(self) -> None:
         support = "/Users/sam/Library/Application Support"
-        assert of_line(f"{PLUGIN} --a --user-data-dir={support}/Code {support}/x y") == (
+        assert split_line(f"{PLUGIN} --a --user-data-dir={support}/Code {support}/x y") == (
             PLUGIN, "--a", f"--user-data-dir={support}/Code", f"{support}/x", "y",
         )  # fmt: skip
-        assert of_title((f"{PLUGIN} --type=utility",)) == (PLUGIN, "--type=utility")
-        assert of_title((f"{CODE}/MacOS/Electron",)) == (f"{CODE}/MacOS/Electron",)
-        assert of_line(f"{PLUGIN} /Users/sam/x.js --node-ipc")[1:] == ("/Users/sam/x.js", "--node-ipc")
+        assert split_title((f"{PLUGIN} --type=utility",)) == (PLUGIN, "--type=utility")
+        assert split_title((f"{CODE}/MacOS/Electron",)) == (f"{CODE}/MacOS/Electron",)
+        assert split_line(f"{PLUGIN} /Users/sam/x.js --node-ipc")[1:] == ("/Users/sam/x.js", "--node-ipc")
 
     def test_a_line_that_was_cut_within_the_programs_name(self) -> None:
-        assert of_line(PLUGIN[:-4]) == (PLUGIN[:-4],)
-        assert parse(of_line(PLUGIN[:-4])).program == "Code Helper (Plu"
+        assert split_line(PLUGIN[:-4]) == (PLUGIN[:-4],)
+        assert parse_command(split_line(PLUGIN[:-4])).program == "Code Helper (Plu"
 
     def test_elsewhere_a_blank_ends_a_word(self) -> None:
-        assert of_line("/usr/bin/node /a b.app/c") == ("/usr/bin/node", "/a", "b.app/c")
-        assert of_line("node  x   y") == ("node", "x", "y")
-        assert of_title(("/opt/my app/run --now then",)) == ("/opt/my app/run", "--now", "then")
-        assert of_title(("/opt/a - b/run",)) == ("/opt/a - b/run",)
+        assert split_line("/usr/bin/node /a b.app/c") == ("/usr/bin/node", "/a", "b.app/c")
+        assert split_line("node  x   y") == ("node", "x", "y")
+        assert split_title(("/opt/my app/run --now then",)) == ("/opt/my app/run", "--now", "then")
+        assert split_title(("/opt/a - b/run",)) == ("/opt/a - b/run",)
 
     @given(
         st.lists(
@@ -142,11 +143,11 @@ class TestLines:
     )
     def test_no_word_is_lost_or_invented(self, words: list[str]) -> None:
         line = " ".join(words)
-        assert " ".join(of_line(line)) == " ".join(line.split())
+        assert " ".join(split_line(line)) == " ".join(line.split())
         KNOWN.recognise((line,))
 
     def test_a_long_line_does_not_take_long(self) -> None:
-        words = of_line("/Users/ .app/ " + "a " * 200_000)
+        words = split_line("/Users/ .app/ " + "a " * 200_000)
         assert len(words) == 200_001
 
 
@@ -189,7 +190,7 @@ class TestUsersOwn:
 
     def test_the_daemon_goes_on_with_ours(self) -> None:
         told: list[str] = []
-        found = catalog.load_or_ours(write_catalog(BROKEN_CATALOG), told.append)
+        found = catalog.load_or_default(write_catalog(BROKEN_CATALOG), told.append)
         assert found.programs == KNOWN.programs
         assert len(told) == 1
         assert "program 3 (third)" in told[0]

@@ -1,4 +1,4 @@
-"""Who is who: catalog, command lines, secrets, lineage, governed trees, servers, attribution, sums and findings.
+"""Who is who: catalog, command lines, secrets, ancestry, governed trees, servers, attribution, sums and findings.
 
 All on snapshots written by hand; real processes are scanned in ``test_scan.py``.
 """
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomless import catalog
+from oomless.catalog import programs
 from oomless.census import governed
 from oomless.census.attribution import attribute
 from oomless.census.daemon_facts import OpenTree
@@ -18,12 +18,18 @@ from oomless.census.findings import at_least
 from oomless.census.findings.machine import memory_in_use
 from oomless.census.footprints import SECONDS, Footprints
 from oomless.census.governed import GovernedTree
-from oomless.census.snapshot import Marks, Snapshot, marks_of, take
+from oomless.census.snapshot import Marks, Snapshot, parse_marks, take_snapshot
 from oomless.errors import ConfigError
 from oomless.model import Footprint, MachineMemory, ProcessInfo
 from oomless.platform.linux import Linux
-from oomless.processes.ancestry import Lineage
-from oomless.processes.command import describe, launched, parse, split_title, to_be, unversioned
+from oomless.processes.ancestry import Ancestry
+from oomless.processes.command import (
+    describe_command,
+    launched_package,
+    parse_command,
+    unversioned,
+)
+from oomless.processes.words import split_title
 from oomless.redact import MASK, command_line, secret_name
 from oomless.reports.scan import build
 from snapshots import KNOWN, NPX, ROOMY, SECRET, SERVER_MARKS, SHIM, TOOL_MARKS, by_pid, row, snapshot, tree
@@ -142,7 +148,7 @@ class TestCatalog:
     )
     def test_a_broken_catalog_is_named_by_file_and_entry(self, text: str, words: str) -> None:
         with pytest.raises(ConfigError) as caught:
-            catalog.read(text, "mine.toml")
+            programs.read_catalog(text, "mine.toml")
         assert "mine.toml" in caught.value.line()
         assert words in caught.value.line()
 
@@ -155,11 +161,11 @@ class TestCommand:
         assert split_title(("a b", "c")) == ("a b", "c")
 
     def test_an_interpreter_is_looked_through(self) -> None:
-        assert parse(("node", "-r", "x.js", "--inspect", "/s/app.js", "go")).script == "/s/app.js"
-        assert parse(("python3.12", "-I", "-m", "pkg", "x"))[3:] == ("pkg", ("x",))
-        assert parse(("node", "-e", "code", "x")).script == ""
-        assert parse(("bun", "run", "app.ts")).script == "app.ts"
-        assert parse(("vim", "app.js")).script == ""
+        assert parse_command(("node", "-r", "x.js", "--inspect", "/s/app.js", "go")).script == "/s/app.js"
+        assert parse_command(("python3.12", "-I", "-m", "pkg", "x"))[3:5] == ("pkg", ("x",))
+        assert parse_command(("node", "-e", "code", "x")).script == ""
+        assert parse_command(("bun", "run", "app.ts")).script == "app.ts"
+        assert parse_command(("vim", "app.js")).script == ""
 
     def test_versions_are_dropped(self) -> None:
         assert [unversioned(p) for p in ("@s/n@1.2", "n@latest", "n[x]==1", "n>=2", "@s/n")] == [
@@ -167,32 +173,32 @@ class TestCommand:
         ]  # fmt: skip
 
     def test_the_package_is_found_behind_options(self) -> None:
-        assert launched(("-y", "pkg@1", "arg")) == "pkg"
-        assert launched(("--package=a", "b")) == "a"
-        assert launched(("--from", "a", "b")) == "a"
-        assert launched(("--python", "3.12", "a")) == "a"
-        assert launched(("--index", "x", "a")) == launched(("--default-index", "x", "a")) == "a"
-        assert launched(("tool", "uvx", "a"), 2) == "a"
-        assert launched(("-y",)) == ""
+        assert launched_package(("-y", "pkg@1", "arg")) == "pkg"
+        assert launched_package(("--package=a", "b")) == "a"
+        assert launched_package(("--from", "a", "b")) == "a"
+        assert launched_package(("--python", "3.12", "a")) == "a"
+        assert launched_package(("--index", "x", "a")) == launched_package(("--default-index", "x", "a")) == "a"
+        assert launched_package(("tool", "uvx", "a"), 2) == "a"
+        assert launched_package(("-y",)) == ""
 
     def test_unknown_programs_get_a_short_name(self) -> None:
-        assert describe(parse(("node", "/a/node_modules/@me/mcp/dist/index.js"))) == "@me/mcp"
-        assert describe(parse(("python", "-m", "my_mcp"))) == "my_mcp"
-        assert describe(parse(("node", "/srv/my-mcp.js"))) == "my-mcp"
-        assert describe(parse(("/usr/bin/my-mcp", "--stdio"))) == "my-mcp"
-        assert describe(parse(())) == "?"
+        assert describe_command(parse_command(("node", "/a/node_modules/@me/mcp/dist/index.js"))) == "@me/mcp"
+        assert describe_command(parse_command(("python", "-m", "my_mcp"))) == "my_mcp"
+        assert describe_command(parse_command(("node", "/srv/my-mcp.js"))) == "my-mcp"
+        assert describe_command(parse_command(("/usr/bin/my-mcp", "--stdio"))) == "my-mcp"
+        assert describe_command(parse_command(())) == "?"
 
     def test_a_shell_is_named_after_what_it_is_about_to_become(self) -> None:
-        assert to_be(("/bin/sh", "-c", "exec node /a/b.js '--x y'")) == ("node", "/a/b.js", "--x y")
-        assert to_be(("/bin/sh", "/s/oomless/prefix", "node /a/b.js")) == ("node", "/a/b.js")
+        assert parse_command(("/bin/sh", "-c", "exec node /a/b.js '--x y'")).becomes == ("node", "/a/b.js", "--x y")
+        assert parse_command(("/bin/sh", "/s/oomless/prefix", "node /a/b.js")).becomes == ("node", "/a/b.js")
         for argv in (("sh", "-c", "node x"), ("sh", "-c", "exec 'x"), ("node", "-c", "exec x"), ("sh",), ()):
-            assert to_be(argv) == argv
+            assert parse_command(argv).becomes == argv
 
     @given(st.lists(st.text(max_size=12), max_size=6))
     def test_no_argument_list_breaks_it(self, words: list[str]) -> None:
         argv = tuple(words)
-        command = parse(argv)
-        assert describe(parse(to_be(argv)))
+        command = parse_command(argv)
+        assert describe_command(parse_command(parse_command(argv).becomes))
         assert all(word in "\0".join(argv) for word in (command.path, command.script, command.module))
         known = KNOWN.recognise(argv)
         assert known is None or known.program in KNOWN.programs
@@ -265,37 +271,38 @@ class TestRedact:
             assert value not in command_line(argv)
 
 
-class TestLineage:
+class TestAncestry:
     def test_up_and_down(self) -> None:
-        lineage = Lineage([row(1, 0, "init"), row(5, 1, "a"), row(7, 5, "b"), row(8, 5, "c"), row(9, 8, "d")])
-        assert list(lineage.ancestors(9)) == [8, 5, 1]
-        assert list(lineage.descendants(5)) == [7, 8, 9]
-        assert lineage.chain(9, 5) == (9, 8, 5)
-        assert lineage.children(4711) == ()
+        ancestry = Ancestry([row(1, 0, "init"), row(5, 1, "a"), row(7, 5, "b"), row(8, 5, "c"), row(9, 8, "d")])
+        assert list(ancestry.ancestors(9)) == [8, 5, 1]
+        assert list(ancestry.descendants(5)) == [7, 8, 9]
+        assert ancestry.chain(9, 5) == (9, 8, 5)
+        assert ancestry.children(4711) == ()
 
     def test_a_parent_younger_than_its_child_is_a_stranger(self) -> None:
-        lineage = Lineage([row(5, 1, "recycled", start=900), row(7, 5, "b", start=20)])
-        assert lineage.parent(7) is None
-        assert list(lineage.descendants(5)) == []
+        ancestry = Ancestry([row(5, 1, "recycled", start=900), row(7, 5, "b", start=20)])
+        assert ancestry.parent(7) is None
+        assert list(ancestry.descendants(5)) == []
 
     def test_a_loop_ends(self) -> None:
-        lineage = Lineage([row(5, 7, "a", start=3), row(7, 5, "b", start=3)])
-        assert list(lineage.ancestors(5)) == [7]
-        assert list(lineage.descendants(5)) == [7]
+        ancestry = Ancestry([row(5, 7, "a", start=3), row(7, 5, "b", start=3)])
+        assert list(ancestry.ancestors(5)) == [7]
+        assert list(ancestry.descendants(5)) == [7]
 
     def test_the_owner_is_the_nearest_host_this_side_of_a_barrier(self) -> None:
-        lineage = Lineage([row(5, 1, "host"), row(6, 5, "tmux"), row(7, 6, "sh"), row(8, 5, "sh")])
-        assert lineage.owner_session(5, {5}) == 5
-        assert lineage.owner_session(8, {5}, {6}) == 5
-        assert lineage.owner_session(7, {5}) == 5
-        assert lineage.owner_session(7, {5}, {6}) is None
+        ancestry = Ancestry([row(5, 1, "host"), row(6, 5, "tmux"), row(7, 6, "sh"), row(8, 5, "sh")])
+        assert ancestry.nearest(8, {5}, {6}) == 5
+        assert ancestry.nearest(7, {5}) == 5
+        assert ancestry.nearest(7, {5}, {6}) is None
+        assert ancestry.nearest(5, {5}) is None
+        assert (ancestry.topmost(7, {6, 7}), ancestry.topmost(7, {5, 6}), ancestry.topmost(7, {5})) == (6, 5, 7)
 
 
 class TestGoverned:
     TREE = OpenTree(tree="t1", name="job", root_pid=11, root_start=11)
 
     def find(self, seen: Snapshot, tree: OpenTree = TREE) -> GovernedTree:
-        return governed.find(seen, (tree,), "a1b2c3d4")[0]
+        return governed.find_members(seen, (tree,), "a1b2c3d4")[0]
 
     def test_lineage_from_the_shim_finds_what_lost_its_parent(self) -> None:
         seen = snapshot(
@@ -335,15 +342,17 @@ class TestGoverned:
 
 class TestMarks:
     def test_only_well_formed_marks_count(self) -> None:
-        assert marks_of({"CLAUDE_PID": "x1", "CLAUDE_PROJECT_DIR": "/p"}) == Marks(host="claude-code", project=True)
-        assert marks_of({"CLAUDE_PID": "17", "CLAUDE_CODE_SESSION_ID": "s"}) == Marks(
+        assert parse_marks({"CLAUDE_PID": "x1", "CLAUDE_PROJECT_DIR": "/p"}) == Marks(
+            host="claude-code", project=True
+        )
+        assert parse_marks({"CLAUDE_PID": "17", "CLAUDE_CODE_SESSION_ID": "s"}) == Marks(
             host="claude-code", host_pid=17, session="s"
         )
 
     def test_a_servers_claude_pid_is_that_of_the_session_around_its_own(self) -> None:
         found = {"CLAUDE_PID": "17", "CLAUDE_CODE_SESSION_ID": "s", "CLAUDE_CODE_LAUNCHED_BY_SESSION_IDS": "s"}
-        assert marks_of(found).host_pid == 0
-        assert marks_of({**found, "CLAUDE_CODE_CHILD_SESSION": "1"}).host_pid == 17
+        assert parse_marks(found).host_pid == 0
+        assert parse_marks({**found, "CLAUDE_CODE_CHILD_SESSION": "1"}).host_pid == 17
 
     def test_they_are_read_again_only_of_who_is_new_or_runs_something_else(self) -> None:
         class Machine(Linux):
@@ -360,9 +369,9 @@ class TestMarks:
                 return {"CLAUDE_CODE_SESSION_ID": f"s{pid}"}
 
         machine = Machine()
-        first = take(machine)
+        first = take_snapshot(machine)
         machine.table = [row(5, 1, "a"), row(6, 1, "other"), row(7, 1, "c", start=99), row(8, 1, "d")]
-        second = take(machine, first)
+        second = take_snapshot(machine, first)
         assert machine.asked == [5, 6, 7, 6, 7, 8]
         assert [marks.session for marks in second.marks] == ["s5", "s6", "s7", "s8"]
 

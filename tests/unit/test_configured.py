@@ -17,6 +17,7 @@ from oomless.hosts import mcp_configs
 from oomless.hosts.mcp_configs import Reader
 from oomless.hosts.mcp_entries import Configured, Entries
 from oomless.model import Leftover
+from oomless.processes.command import parse_command
 from oomless.processes.descent import Descendants
 from oomless.processes.ids import ProcessId
 from snapshots import GONE, HELD, INIT, SERVER_MARKS, TOOL_MARKS, by_pid, row, settle, snapshot
@@ -45,16 +46,16 @@ class TestEntries:
         ],
     )
     def test_an_entry_and_what_it_becomes(self, configured: tuple[str, ...], runs: tuple[str, ...]) -> None:
-        found = Entries([entry(*configured)]).of(runs)
+        found = Entries([entry(*configured)]).find(parse_command(runs))
         assert found is not None
-        assert (found.name, found.meant) == ("mine", "")
+        assert (found.name, found.persist_reason) == ("mine", "")
 
     @pytest.mark.parametrize(
         "runs", [("node", "/srv/index.js"), ("node", "/srv/other.js", "--fast"), ("--fast",), ()]
     )
     def test_another_command_is_another(self, runs: tuple[str, ...]) -> None:
-        assert Entries([entry(*NODE)]).of(runs) is None
-        assert Entries([]).of(NODE) is None
+        assert Entries([entry(*NODE)]).find(parse_command(runs)) is None
+        assert Entries([]).find(parse_command(NODE)) is None
 
     @pytest.mark.parametrize(
         ("configured", "how"),
@@ -70,27 +71,27 @@ class TestEntries:
         ],
     )
     def test_that_it_is_to_go_on(self, configured: tuple[str, ...], how: str) -> None:
-        found = Entries([entry("node", "other.js"), entry(*configured)]).of(NODE)
+        found = Entries([entry("node", "other.js"), entry(*configured)]).find(parse_command(NODE))
         assert found is not None
-        assert found.meant == f"its entry mine in ~/.claude.json starts it with {how}"
+        assert found.persist_reason == f"its entry mine in ~/.claude.json starts it with {how}"
 
     def test_of_two_entries_that_start_the_same_one_is_to_go_on(self) -> None:
         for configured in ([entry(*NODE), entry("nohup", *NODE)], [entry("nohup", *NODE), entry(*NODE)]):
-            found = Entries(configured).of(NODE)
+            found = Entries(configured).find(parse_command(NODE))
             assert found is not None
             assert found.detaching == "nohup"
 
     def test_a_launcher_and_what_it_starts_are_known_by_the_package(self) -> None:
         entries = Entries([entry("sh", "-c", "nohup npx -y @a/pkg@1 2>/tmp/err")])
         for runs in (("npm exec @a/pkg@1",), ("node", "/n/node_modules/.bin/pkg")):
-            found = entries.of(runs)
+            found = entries.find(parse_command(runs))
             assert found is not None
             assert (found.detaching, found.loosely) == ("nohup", True)
-        assert entries.of(("node", "/n/other")) is None
+        assert entries.find(parse_command(("node", "/n/other"))) is None
 
     def test_a_line_that_no_shell_reads_says_nothing(self) -> None:
-        assert Entries([entry("sh", "-c", "node '/srv")]).of(("node", "/srv")) is None
-        assert Entries([entry("sh", "-c", "nohup node '/srv")]).of(("node", "/srv")) is not None
+        assert Entries([entry("sh", "-c", "node '/srv")]).find(parse_command(("node", "/srv"))) is None
+        assert Entries([entry("sh", "-c", "nohup node '/srv")]).find(parse_command(("node", "/srv"))) is not None
 
 
 class TestReader:
@@ -234,7 +235,7 @@ class TestVerdicts:
         host = row(100, 1, "codex")
         found = by_pid(snapshot(host, row(101, 100, self.SERVER)), told=told)[101]
         assert (found.server, found.kind, found.verdict) == ("mine", "server", "owned")
-        assert "settings: runs what ~/.claude.json has for the server mine" in found.evidence
+        assert "settings: ~/.claude.json starts the server mine with this command" in found.evidence
         plain = by_pid(snapshot(host, row(101, 100, self.SERVER)))[101]
         assert plain.server is None
 

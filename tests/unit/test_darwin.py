@@ -181,11 +181,11 @@ class TestDarwin:
         assert platform.identity(350) is None
 
     def test_the_lineage_goes_through_other_users_processes(self, mac: Answers) -> None:
-        seen = snapshot.take(Darwin(mac))
-        assert tuple(ancestry.Lineage(seen.processes).ancestors(320)) == (310, 300, 1)
+        seen = snapshot.take_snapshot(Darwin(mac))
+        assert tuple(ancestry.Ancestry(seen.processes).ancestors(320)) == (310, 300, 1)
 
     def test_marks_are_read_and_nothing_else_of_the_environment(self, mac: Answers) -> None:
-        seen = snapshot.take(Darwin(mac))
+        seen = snapshot.take_snapshot(Darwin(mac))
         marks = {one.pid: found for one, found in zip(seen.processes, seen.marks, strict=True)}
         assert marks[330].session == "0b1c"
         assert Darwin(mac).environ(330, frozenset({"EMPTY", "PAT"})) == {"EMPTY": ""}
@@ -210,14 +210,14 @@ class TestDarwin:
             mac.info[pid, BSD] = mac.info[pid, TASK_ALL][:136]
             words = [b"node", b"/n/.bin/chrome-devtools-mcp"] if later else [b"claude"]
             mac.arguments[pid] = layouts.procargs(words, [])
-        seen = snapshot.take(Darwin(mac))
-        known = catalog.Remembering(catalog.load(None).programs)
+        seen = snapshot.take_snapshot(Darwin(mac))
+        known = catalog.CachedCatalog(catalog.load(None).programs)
         found = attribution.attribute(seen, (), known, DaemonFacts())
-        asked = verdicts.candidates(found, seen)
+        asked = verdicts.select_doubtful(found, seen)
         assert {one.pid for one in asked} == {410, 420}
-        standings = snapshot.standings(Darwin(mac), asked)
-        assert {one.verdict for one in verdicts.settle(found, seen, standings)} == {"owned"}
-        (older,) = (one for one in verdicts.settle(found, seen, {}) if one.verdict == "superseded")
+        standings = snapshot.read_standings(Darwin(mac), asked)
+        assert {one.verdict for one in verdicts.decide(found, seen, standings)} == {"owned"}
+        (older,) = (one for one in verdicts.decide(found, seen, {}) if one.verdict == "superseded")
         assert "started it at least 59 s later" in older.evidence[0]
 
     def test_servers_that_start_together_are_no_generations(self, mac: Answers) -> None:
@@ -227,10 +227,10 @@ class TestDarwin:
             mac.info[pid, TASK_ALL] = all_info(pid, ppid=1 if pid == 400 else 400, microseconds=microseconds)
             words = [b"claude"] if pid == 400 else [b"node", b"/n/.bin/chrome-devtools-mcp"]
             mac.arguments[pid] = layouts.procargs(words, [])
-        seen = snapshot.take(Darwin(mac))
-        found = attribution.attribute(seen, (), catalog.Remembering(catalog.load(None).programs), DaemonFacts())
-        assert {one.pid for one in verdicts.candidates(found, seen)} == {410, 420}
-        assert {one.verdict for one in verdicts.settle(found, seen, {})} == {"owned"}
+        seen = snapshot.take_snapshot(Darwin(mac))
+        found = attribution.attribute(seen, (), catalog.CachedCatalog(catalog.load(None).programs), DaemonFacts())
+        assert {one.pid for one in verdicts.select_doubtful(found, seen)} == {410, 420}
+        assert {one.verdict for one in verdicts.decide(found, seen, {})} == {"owned"}
 
     def test_what_is_no_terminal_has_no_name(self, mac: Answers) -> None:
         mac.info[300, TASK_ALL] = all_info(300, tdev=0x3000002)

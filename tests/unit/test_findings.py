@@ -83,7 +83,7 @@ class TestServers:
         seen = snapshot(INIT, row(100, 1, "claude"), row(101, 100, FLOW), row(201, 100, FLOW))
         found = rules(scene(seen, p201=Standing(stdin="held")))["superseded-servers"]
         assert (found.pids, found.bytes_recoverable) == ((101,), 30 * MB)
-        assert "nobody holds the other end" in found.evidence[0]
+        assert "nothing holds the other end" in found.evidence[0]
         assert "oomless reap shows which of 101 it would end" in found.action
         assert rules(scene(seen, default=Standing(stdin="held"))) == {}
 
@@ -106,7 +106,7 @@ class TestLeft:
         found = rules(scene(snapshot(INIT, self.ORPHAN)))["orphans"]
         assert (found.severity, found.pids, found.bytes_recoverable) == ("warning", (41,), 30 * MB)
         assert found.title == "1 process left of sessions that are gone (30 MB would be free)"
-        assert found.evidence[0].startswith("41 flow-nexus: nobody holds the other end")
+        assert found.evidence[0].startswith("41 flow-nexus: nothing holds the other end")
         assert "oomless reap" in found.action
 
     def test_what_is_left_running_is_no_warning(self) -> None:

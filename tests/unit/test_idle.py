@@ -135,7 +135,7 @@ class TestVerdict:
         assert words(found) == {100: "owned", 101: "idle", 102: "idle", 103: "idle"}
         assert found[103].confidence == 0.6
         why = found[103].evidence[0]
-        assert why.startswith("it used 0.06 s of CPU time in the last 30 min 0 s, as the daemon has watched it")
+        assert why.startswith("it used 0.06 s of CPU time in the last 30 min 0 s, by the daemon's samples")
         assert "calls are not seen" in why
 
     @pytest.mark.parametrize("told", [quiet(101, 103), quiet(101, 102, 103, seconds=1799.0), DaemonFacts()])

@@ -20,7 +20,7 @@ from oomless.listing.parse import cleaned
 
 EXAMPLES = int(os.environ.get("OOMLESS_FUZZ", "300"))
 SAME = "OOMLESS_FUZZ" not in os.environ
-CATALOG = catalog.Remembering(catalog.load().programs)
+CATALOG = catalog.CachedCatalog(catalog.load().programs)
 PROSE = (
     "",
     "   ",

@@ -8,7 +8,7 @@ import pytest
 
 import listings
 from oomless import catalog, listing
-from oomless.processes.command import mcp_name, parse
+from oomless.processes.command import mcp_name, parse_command
 from oomless.reports.listing import ListingReport
 from oomless.reports.scan import ProcessRow
 
@@ -144,7 +144,7 @@ def test_below_a_relay_of_wsl_it_depends_on_the_terminal(tty: str, beside: str, 
     ],
 )
 def test_what_calls_itself_a_server(command: str, name: str) -> None:
-    assert mcp_name(parse(tuple(command.split()))) == name
+    assert mcp_name(parse_command(tuple(command.split()))) == name
 
 
 # -- where none are printed --------------------------------------------------------------------------------------

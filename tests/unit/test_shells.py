@@ -149,7 +149,7 @@ class TestJobs:
         job, below = row(60, 1, "make -j", pgid=40, sid=40), row(61, 60, "cc x.c", pgid=40, sid=40)
         found = settle(snapshot(INIT, job, below, p60=TOOL_MARKS, p61=TOOL_MARKS), default=self.JOB)
         assert words(found) == {60: "orphan", 61: "orphan"}
-        assert "as what a shell has started with &, and that shell has ended" in found[60].evidence[0]
+        assert "as what a shell starts with &, and that shell has ended" in found[60].evidence[0]
 
     def test_near_misses(self) -> None:
         assert self.one(standing=PLAIN) == "unknown"

@@ -13,7 +13,7 @@ import pytest
 from oomless.census import verdicts
 from oomless.census.attribution import Attributed, attribute
 from oomless.census.daemon_facts import DaemonFacts, OpenTree
-from oomless.census.snapshot import Marks, Snapshot, standings
+from oomless.census.snapshot import Marks, Snapshot, read_standings
 from oomless.model import Identity, Leftover, ProcessInfo
 from oomless.platform.base import Standing
 from oomless.platform.linux import Linux
@@ -38,7 +38,7 @@ PACKAGE = f"node {NPX}/node_modules/.bin/mcp-server-memory"
 
 
 def asked(seen: Snapshot) -> set[int]:
-    return {one.pid for one in verdicts.candidates(attribute(seen, (), KNOWN), seen)}
+    return {one.pid for one in verdicts.select_doubtful(attribute(seen, (), KNOWN), seen)}
 
 
 class TestStandings:
@@ -55,14 +55,14 @@ class TestStandings:
             return Identity(boot_id="b", pid=pid, start=start) if start else None
 
     def test_a_number_that_is_used_again_or_not_at_all_tells_nothing(self) -> None:
-        assert standings(self.Platform(), [row(pid, 1, FLOW) for pid in (41, 42, 43)]) == {41: GONE}
+        assert read_standings(self.Platform(), [row(pid, 1, FLOW) for pid in (41, 42, 43)]) == {41: GONE}
 
     def test_nobody_is_looked_at_without_need(self) -> None:
         class Never(Linux):
             def standing(self, pids: Collection[int]) -> dict[int, Standing]:
                 raise AssertionError(pids)
 
-        assert standings(Never(), []) == {}
+        assert read_standings(Never(), []) == {}
 
 
 class TestOrphan:
@@ -75,7 +75,7 @@ class TestOrphan:
         assert words(found) == {41: "orphan", 42: "orphan"}
         assert found[41].confidence == 0.9
         assert found[41].evidence[0] == (
-            "nobody holds the other end of the standard input of 41, and who started it is gone"
+            "nothing holds the other end of the standard input of 41, and its parent is gone"
         )
         assert "catalog: " in found[41].evidence[1], "the former evidence is kept"
 
@@ -87,7 +87,7 @@ class TestOrphan:
     def test_what_was_not_read_stays_as_it_was(self) -> None:
         seen = snapshot(INIT, self.LEFT)
         found = attribute(seen, (), KNOWN)
-        assert verdicts.settle(found, seen, {}) == found
+        assert verdicts.decide(found, seen, {}) == found
 
     def test_init_as_parent_and_a_name_prove_nothing(self) -> None:
         """No server, though it is known, marked, and init's child."""
@@ -300,13 +300,13 @@ class TestLeftovers:
         found = settle(snapshot(INIT, row(110, 1, "make all")), self.told())[110]
         assert (found.verdict, found.confidence, found.session) == ("orphan", 0.95, "s-1")
         assert found.evidence == (
-            "remembered lineage: 110 < 107 < 105 < 100, the process of the session s-1, which has died",
+            "recorded ancestry: 110 < 107 < 105 < 100, the process of the session s-1, which has ended",
         )
 
     def test_who_was_spared_is_left_running(self) -> None:
         found = settle(snapshot(INIT, row(110, 1, "make all")), self.told(spared="it listens on a port"))[110]
         assert found.verdict == "detached"
-        assert found.evidence[0].endswith("which has died; it listens on a port")
+        assert found.evidence[0].endswith("which has ended; it listens on a port")
 
     def test_a_number_that_is_used_again_is_another_process(self) -> None:
         assert settle(snapshot(INIT, row(110, 1, "make all", start=900)), self.told()) == {}

@@ -1,26 +1,27 @@
-"""Known programs as data: which there are (``*.toml``), reading and checking them, and recognising one argument list.
-
-``program.py``: one entry; ``match.py``: asking the catalog; ``read.py``: the files, ours and the user's own. Who owns
-a process comes from lineage and marks (``census/attribution.py``); a name in an argument list is the weakest evidence
-of all.
-"""
+"""Known programs as data: the entries (``*.toml``), and which of them a command is (``programs.py``)."""
 
 from __future__ import annotations
 
-from oomless.catalog.match import Catalog, Remembering
-from oomless.catalog.program import ONLY_BELOW, PROTECTED, Kind, Known, Program
-from oomless.catalog.read import FILES, load, load_or_ours, read
+from oomless.catalog.programs import (
+    ONLY_BELOW,
+    PROTECTED,
+    CachedCatalog,
+    Catalog,
+    Kind,
+    Program,
+    ProgramMatch,
+    load,
+    load_or_default,
+)
 
 __all__ = [
-    "FILES",
     "ONLY_BELOW",
     "PROTECTED",
+    "CachedCatalog",
     "Catalog",
     "Kind",
-    "Known",
     "Program",
-    "Remembering",
+    "ProgramMatch",
     "load",
-    "load_or_ours",
-    "read",
+    "load_or_default",
 ]

@@ -1,8 +1,8 @@
-"""Who is known by its company: what a proven orphan or superseded server leaves beside itself. Pure.
+"""Companions of a proven orphan or superseded server: what it leaves beside itself. Pure.
 
-Two kinds, both without a parent and with no standard input that would tell: what a server had started, in the process
-group and session that its host gave it, and the crash handler of a browser, which leads a process session of its own
-and yet serves that browser alone.
+Two kinds, both without a parent and without a standard input that would tell: what a server had started, in the
+process group and session that its host gave it; and the crash handler of a browser, which leads a process session of
+its own and yet serves that browser alone.
 """
 
 from __future__ import annotations
@@ -10,58 +10,60 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from oomless.census.attribution import Attributed
-from oomless.census.ownerless import UNREAD, judged, own_reason
+from oomless.census.ownerless import UNREAD, detach_reason, with_verdict
 from oomless.platform.base import Standing
 from oomless.processes.command import is_crash_handler
 
-#: As sure as the server or browser that it goes with.
-_ENDABLE = ("orphan", "superseded")
+#: Verdicts that a companion shares, with the confidence of the server or browser.
+_KILLABLE = ("orphan", "superseded")
 
 
-def of_servers(
-    lost: Iterable[Attributed], proven: Iterable[Attributed], standings: Mapping[int, Standing]
+def find_companions_of_servers(
+    ownerless: Iterable[Attributed], orphans: Iterable[Attributed], standings: Mapping[int, Standing]
 ) -> Iterator[Attributed]:
-    """``lost``: roots that nobody lives to own, and of whose standard input nothing is known. Whoever left what its
-    host gave it, ignores SIGHUP, or listens at a port or a Unix socket, is not told here."""
-    groups = {_group(one): one for one in proven}
-    for one in lost:
-        found = groups.get(_group(one)) if one.session else None
-        standing = standings.get(one.process.pid, UNREAD)
-        if found is None or standing.stdin == "held" or standing.serves or own_reason(standing):
+    """Of the roots ``ownerless``, whose standard input says nothing, those in the process group of one of
+    ``orphans``. A process that left what its host gave it, ignores SIGHUP, or listens on a port or a Unix socket is
+    none."""
+    groups = {_group(server): server for server in orphans}
+    for attributed in ownerless:
+        server = groups.get(_group(attributed)) if attributed.session else None
+        standing = standings.get(attributed.process.pid, UNREAD)
+        if server is None or standing.stdin == "held" or standing.serves or detach_reason(standing):
             continue
-        pid, process = found.process.pid, one.process
-        where = f"it is in the process group {process.pgid} and session {process.sid} of the server {pid}"
-        why = f"{where}, which is an orphan of the session {one.session}; who started it is gone"
-        yield judged(one, "orphan", found.confidence, why)
+        process = attributed.process
+        place = f"it is in the process group {process.pgid} and session {process.sid} of the server"
+        orphan = f"{server.process.pid}, which is an orphan of the session {attributed.session}"
+        yield with_verdict(attributed, "orphan", server.confidence, f"{place} {orphan}; its parent is gone")
 
 
-def _group(one: Attributed) -> tuple[str | None, int, int]:
-    return one.session, one.process.pgid, one.process.sid
+def _group(attributed: Attributed) -> tuple[str | None, int, int]:
+    return attributed.session, attributed.process.pgid, attributed.process.sid
 
 
-def of_browsers(found: Iterable[Attributed], standings: Mapping[int, Standing]) -> Iterator[Attributed]:
+def find_crash_handlers(attributed: Iterable[Attributed], standings: Mapping[int, Standing]) -> Iterator[Attributed]:
     """Crash handlers that lost their parents, where all browsers that may be theirs share one verdict."""
     browsers: dict[tuple[str | None, str], list[Attributed]] = {}
     handlers = []
-    for one in found:
-        if is_crash_handler(one.process.command):
-            handlers.append(one)
-        elif one.kind == "browser":
-            browsers.setdefault((one.session, _folder(one)), []).append(one)
-    for one in handlers:
-        theirs = [each for each in browsers.get((one.session, _folder(one)), []) if not _younger(each, one)]
-        verdicts = {each.verdict for each in theirs}
-        if not one.session or not one.detached or len(verdicts) != 1 or verdicts.isdisjoint(_ENDABLE):
+    for process in attributed:
+        if is_crash_handler(process.process.command):
+            handlers.append(process)
+        elif process.kind == "browser":
+            browsers.setdefault((process.session, _folder(process)), []).append(process)
+    for handler in handlers:
+        theirs = [
+            browser
+            for browser in browsers.get((handler.session, _folder(handler)), [])
+            if browser.process.start <= handler.process.start
+        ]
+        verdicts = {browser.verdict for browser in theirs}
+        if not handler.session or not handler.chain_broken or len(verdicts) != 1 or verdicts.isdisjoint(_KILLABLE):
             continue
-        if one.process.pid in standings and not own_reason(standings[one.process.pid]):
-            first = min(theirs, key=lambda each: (each.process.start, each.process.pid))
-            why = f"it is the crash handler of the browser {first.process.pid}, which is {first.verdict}"
-            yield judged(one, first.verdict, first.confidence, why)
+        pid = handler.process.pid
+        if pid in standings and not detach_reason(standings[pid]):
+            oldest = min(theirs, key=lambda browser: (browser.process.start, browser.process.pid))
+            evidence = f"it is the crash handler of the browser {oldest.process.pid}, which is {oldest.verdict}"
+            yield with_verdict(handler, oldest.verdict, oldest.confidence, evidence)
 
 
-def _folder(one: Attributed) -> str:
-    return "".join(one.process.command[:1]).rpartition("/")[0]
-
-
-def _younger(one: Attributed, than: Attributed) -> bool:
-    return one.process.start > than.process.start
+def _folder(attributed: Attributed) -> str:
+    return "".join(attributed.process.command[:1]).rpartition("/")[0]

@@ -20,19 +20,18 @@ from functools import partial
 import msgspec
 
 from oomless import hosts
-from oomless.catalog import Catalog, Kind, Known
+from oomless.catalog import Catalog, Kind, ProgramMatch
 from oomless.census.attribution import Attributed, attribute
 from oomless.census.findings import Finding
 from oomless.census.listing_findings import listing_findings
-from oomless.census.ownerless import LIKELY, judged
+from oomless.census.ownerless import LIKELY, with_verdict
 from oomless.census.snapshot import Marks, Snapshot
-from oomless.census.verdicts import settle
+from oomless.census.verdicts import decide
 from oomless.listing import Listed, Listing
 from oomless.listing.merge import MergedRow, merge_listing
 from oomless.listing.values import moment, rough_moments
 from oomless.model import Footprint, ProcessInfo
-from oomless.processes.ancestry import Lineage
-from oomless.processes.command import SHELLS, adopts, base, is_relay, parse, to_be
+from oomless.processes.command import SHELLS, base_name, is_relay, is_subreaper
 
 #: Confidence by the only host on its terminal: a person may have started the server there beside the host.
 TERMINAL = 0.6
@@ -69,7 +68,7 @@ class ListingCensus(msgspec.Struct, frozen=True, kw_only=True):
 
     processes: tuple[Attributed, ...]
     rows: _Rows
-    known: Mapping[int, Known]
+    known: Mapping[int, ProgramMatch]
     footprints: Mapping[int, Footprint]
     findings: tuple[Finding, ...]
     timed: bool
@@ -77,16 +76,16 @@ class ListingCensus(msgspec.Struct, frozen=True, kw_only=True):
 
 def attribute_listing(listing: Listing, catalog: Catalog) -> ListingCensus:
     """Everything that ``scan``, ``reap`` and ``diagnose`` say of a listing's processes rests on this. ``catalog``
-    should remember its answers (``Remembering``), for it is asked twice."""
+    should remember its answers (``CachedCatalog``), for it is asked twice."""
     rows = merge_listing(listing)
     snapshot, timed = _as_snapshot(rows, catalog)
-    programs = {process.pid: catalog.recognise(process.command) for process in snapshot.processes}
+    programs = {pid: catalog.match(command) for pid, command in snapshot.commands.items()}
     recognised = {pid: program for pid, program in programs.items() if program is not None}
-    placed = _by_terminal(_with_instances(attribute(snapshot, (), catalog), rows), rows)
+    placed = _by_terminal(_with_instances(attribute(snapshot, (), catalog), snapshot, rows), snapshot, rows)
     known = _with_shells_between(placed, snapshot, rows)
     if timed:
-        known = _keep_if_cut(known, settle(known, snapshot, {}), rows)
-    known = _with_likely_orphans(known, rows)
+        known = _keep_if_cut(known, decide(known, snapshot, {}), rows)
+    known = _with_likely_orphans(known, snapshot, rows)
     known = (*known, *_leftover_shells(known, snapshot, rows, recognised, timed))
     by_pid = {attributed.process.pid: attributed for attributed in known}
     for process in snapshot.processes:
@@ -96,7 +95,7 @@ def attribute_listing(listing: Listing, catalog: Catalog) -> ListingCensus:
     processes = tuple(_in_plain_words(by_pid[pid], rows[pid], names) for pid in sorted(by_pid))
     sizes = {pid: rows[pid].listed.rss_bytes for pid in by_pid}
     footprints = {pid: Footprint(bytes=size, source="listing") for pid, size in sizes.items() if size is not None}
-    findings = listing_findings(processes, rows, footprints, listing.memory)
+    findings = listing_findings(processes, snapshot.commands, rows, footprints, listing.memory)
     return ListingCensus(
         processes=processes, rows=rows, known=recognised, footprints=footprints, findings=findings, timed=timed
     )
@@ -168,7 +167,7 @@ def _is_number(text: str) -> bool:
 # -- servers whose parents are not printed ---------------------------------------------------------------------------
 
 
-def _with_instances(attributed: Iterable[Attributed], rows: _Rows) -> tuple[Attributed, ...]:
+def _with_instances(attributed: Iterable[Attributed], snapshot: Snapshot, rows: _Rows) -> tuple[Attributed, ...]:
     """Servers of several processes whose parents are not printed: on one terminal, in the order of their numbers,
     they are of one instance until a program comes again."""
     attributed = tuple(attributed)
@@ -178,7 +177,7 @@ def _with_instances(attributed: Iterable[Attributed], rows: _Rows) -> tuple[Attr
         row, pid = rows[server.process.pid].listed, server.process.pid
         if server.server is None or row.ppid is not None or not row.tty:
             continue
-        command = parse(to_be(server.process.command))
+        command = snapshot.final_command(pid)
         program = (command.path, command.script, command.module)
         root, programs = last.get((server.server, row.tty), (pid, set()))
         if program in programs:
@@ -195,20 +194,20 @@ def _with_instance(server: Attributed, root: int | None) -> Attributed:
     return msgspec.structs.replace(server, instance=root, evidence=(*server.evidence, reason))
 
 
-def _by_terminal(attributed: tuple[Attributed, ...], rows: _Rows) -> tuple[Attributed, ...]:
+def _by_terminal(attributed: tuple[Attributed, ...], snapshot: Snapshot, rows: _Rows) -> tuple[Attributed, ...]:
     """Servers without a printed parent go to the one host on their terminal."""
     hosts: dict[str, list[Attributed]] = {}
     for process in attributed:
         if process.kind == "session":
             hosts.setdefault(rows[process.process.pid].listed.tty, []).append(process)
-    return tuple(_place(process, rows[process.process.pid].listed, hosts) for process in attributed)
+    return tuple(_place(process, rows[process.process.pid].listed, hosts, snapshot) for process in attributed)
 
 
-def _place(server: Attributed, row: Listed, hosts: Mapping[str, list[Attributed]]) -> Attributed:
+def _place(server: Attributed, row: Listed, hosts: Mapping[str, list[Attributed]], snapshot: Snapshot) -> Attributed:
     if server.server is None or server.host is not None or row.ppid is not None or not row.tty:
         return server
     on_terminal = hosts.get(row.tty, [])
-    if len(on_terminal) > 1 and _is_one_session(on_terminal):
+    if len(on_terminal) > 1 and _is_one_session(on_terminal, snapshot):
         on_terminal = on_terminal[:1]
     if len(on_terminal) != 1:
         count = "no host" if not on_terminal else f"{len(on_terminal)} hosts"
@@ -227,9 +226,9 @@ def _place(server: Attributed, row: Listed, hosts: Mapping[str, list[Attributed]
     )
 
 
-def _is_one_session(hosts: Collection[Attributed]) -> bool:
+def _is_one_session(hosts: Collection[Attributed], snapshot: Snapshot) -> bool:
     """One session of several processes, as Codex' script with the program that it starts: not the same one twice."""
-    programs = [parse(host.process.command).program for host in hosts]
+    programs = [snapshot.commands[host.process.pid].program for host in hosts]
     return len({host.host for host in hosts}) == 1 and len(set(programs)) == len(programs)
 
 
@@ -244,7 +243,9 @@ def _keep_if_cut(
 # -- servers that are likely left over -------------------------------------------------------------------------------
 
 
-def _with_likely_orphans(attributed: tuple[Attributed, ...], rows: _Rows) -> tuple[Attributed, ...]:
+def _with_likely_orphans(
+    attributed: tuple[Attributed, ...], snapshot: Snapshot, rows: _Rows
+) -> tuple[Attributed, ...]:
     """Servers and language servers whose parent only takes in what has lost its own, and, where no parents are
     printed, those on a terminal where no process can be their client. A client is older, no shell, no server and
     does not look at this listing. A server in the foreground of its terminal is one that a person tries there."""
@@ -255,7 +256,7 @@ def _with_likely_orphans(attributed: tuple[Attributed, ...], rows: _Rows) -> tup
         root = process.instance or _topmost(process.process.pid, language, rows)
         if root is not None:
             instances.setdefault(root, []).append(process)
-    clients = _clients(rows, {one.process.pid for members in instances.values() for one in members})
+    clients = _clients(snapshot, {one.process.pid for members in instances.values() for one in members})
     changed: dict[int, Attributed] = {}
     for root, members in instances.items():
         row = rows[root].listed
@@ -264,7 +265,7 @@ def _with_likely_orphans(attributed: tuple[Attributed, ...], rows: _Rows) -> tup
         reason = "" if seated or not _may_be_left(members) else _lost_parent(row, rows, deserted)
         reason = reason or (_lost_client(row, members, rows) if deserted and _may_be_left(members) else "")
         if reason:
-            changed |= {one.process.pid: judged(one, "orphan", LIKELY, reason) for one in members}
+            changed |= {one.process.pid: with_verdict(one, "orphan", LIKELY, reason) for one in members}
     return tuple(changed.get(one.process.pid, one) for one in attributed)
 
 
@@ -279,12 +280,12 @@ def _topmost(pid: int, among: Container[int], rows: _Rows) -> int | None:
     return pid
 
 
-def _clients(rows: _Rows, servers: Container[int]) -> dict[str, int]:
+def _clients(snapshot: Snapshot, servers: Container[int]) -> dict[str, int]:
     """By terminal, the lowest pid of a process that may be a client of a younger one. Pids grow, and go round."""
     lowest: dict[str, int] = {}
-    for pid in sorted(rows, reverse=True):
-        if pid not in servers and parse(rows[pid].argv).program not in _NO_CLIENTS:
-            lowest[rows[pid].listed.tty] = pid
+    for process in reversed(snapshot.processes):
+        if process.pid not in servers and snapshot.commands[process.pid].program not in _NO_CLIENTS:
+            lowest[process.terminal] = process.pid
     return lowest
 
 
@@ -332,7 +333,7 @@ def _takes_in(pid: int, rows: _Rows) -> bool:
     row = rows.get(pid)
     if row is None:
         return pid == _FIRST
-    return adopts(row.argv) or (pid == _FIRST and base("".join(row.argv[:1])).rstrip(":") in _INITS)
+    return is_subreaper(row.argv) or (pid == _FIRST and base_name("".join(row.argv[:1])).rstrip(":") in _INITS)
 
 
 # -- shells that no printed parent places ----------------------------------------------------------------------------
@@ -347,7 +348,7 @@ def _with_shells_between(
     servers: dict[tuple[str, str], list[Attributed]] = {}
     for one in attributed:
         if one.instance is not None and rows[one.process.pid].listed.ppid is None:
-            servers.setdefault((rows[one.process.pid].listed.tty, _program_name(one)), []).append(one)
+            servers.setdefault((rows[one.process.pid].listed.tty, _program_name(one, snapshot)), []).append(one)
     added = []
     for process in snapshot.processes:
         row, name = rows[process.pid].listed, _shell_runs(process.command)
@@ -369,24 +370,28 @@ def _as_launcher(shell: ProcessInfo, server: Attributed) -> Attributed:
 
 def _shell_runs(command: tuple[str, ...]) -> str:
     """``NAME`` of ``sh -c NAME ...``, if that is all that the shell runs."""
-    if len(command) < 3 or base(command[0]) not in SHELLS or command[1] != "-c":
+    if len(command) < 3 or base_name(command[0]) not in SHELLS or command[1] != "-c":
         return ""
     first = command[2].split()
-    return base(first[0].strip("\"'")) if first else ""
+    return base_name(first[0].strip("\"'")) if first else ""
 
 
-def _program_name(server: Attributed) -> str:
-    command = parse(to_be(server.process.command))
-    return base(command.script or command.path)
+def _program_name(server: Attributed, snapshot: Snapshot) -> str:
+    command = snapshot.final_command(server.process.pid)
+    return base_name(command.script or command.path)
 
 
 def _leftover_shells(
-    attributed: Iterable[Attributed], snapshot: Snapshot, rows: _Rows, programs: Mapping[int, Known], timed: bool
+    attributed: Iterable[Attributed],
+    snapshot: Snapshot,
+    rows: _Rows,
+    programs: Mapping[int, ProgramMatch],
+    timed: bool,
 ) -> tuple[Attributed, ...]:
     """Tool shells that are likely left over, and what is below them where that is printed; none of ``attributed``.
     Only a session starts a tool shell, and so is older: one that lost its parent, or is older than all sessions of a
     whole listing, is left over."""
-    known, lineage = {one.process.pid for one in attributed}, Lineage(snapshot.processes)
+    known, ancestry = {one.process.pid for one in attributed}, snapshot.ancestry
     sessions = [one.process.start for one in attributed if one.kind == "session"]
     oldest = min(sessions, default=None) if timed and _FIRST in rows else None
     shell_hosts = hosts.tool_shell_hosts()
@@ -401,8 +406,8 @@ def _leftover_shells(
         if reason:
             by = f"catalog: {name}, {program.by}"
             added[process.pid] = likely_orphan(process, "tool-shell", f"{reason} (a listing cannot prove it)", by)
-            for pid in lineage.descendants(process.pid):
-                child, sid = lineage.by_pid[pid], rows[pid].listed.sid
+            for pid in ancestry.descendants(process.pid):
+                child, sid = ancestry.by_pid[pid], rows[pid].listed.sid
                 if pid not in known and sid in (None, process.pid, process.sid):
                     evidence = f"run by the tool shell {process.pid}, and {reason}"
                     added.setdefault(pid, likely_orphan(child, "other", evidence))

@@ -9,7 +9,7 @@ from oomless.census.findings import Finding, Scene, findings
 from oomless.census.findings.finding import listed, pids_of
 from oomless.listing.merge import MergedRow
 from oomless.model import Footprint, MachineMemory
-from oomless.processes.command import to_be
+from oomless.processes.command import ParsedCommand
 
 DUPLICATES = "duplicate-servers"
 
@@ -18,24 +18,27 @@ _Places = dict[str, list[Attributed]]
 
 def listing_findings(
     processes: tuple[Attributed, ...],
+    commands: Mapping[int, ParsedCommand],
     rows: Mapping[int, MergedRow],
     footprints: Mapping[int, Footprint],
     memory: MachineMemory | None,
 ) -> tuple[Finding, ...]:
     """The most severe first."""
     scene = Scene(memory=memory, processes=processes, footprints=footprints)
-    copies = _duplicates(processes, rows)
+    copies = _duplicates(processes, commands, rows)
     rest = (finding for finding in findings(scene) if finding.rule != DUPLICATES)
     return tuple(sorted((*rest, *copies), key=lambda finding: finding.severity == "info"))
 
 
-def _duplicates(processes: Iterable[Attributed], rows: Mapping[int, MergedRow]) -> list[Finding]:
+def _duplicates(
+    processes: Iterable[Attributed], commands: Mapping[int, ParsedCommand], rows: Mapping[int, MergedRow]
+) -> list[Finding]:
     """The same server in several sessions, or on several terminals. A listing seldom says which was first."""
     places: dict[tuple[str, ...], _Places] = {}
     for process in processes:
         place = _place(process, rows)
         if process.server is not None and process.kind == "server" and place:
-            command = (process.server, *to_be(process.process.command))
+            command = (process.server, *commands[process.process.pid].becomes)
             places.setdefault(command, {}).setdefault(place, []).append(process)
     several = {command[0]: group for command, group in places.items() if len(group) > 1}
     if not several:

@@ -1,13 +1,12 @@
-"""What the tool shells of a session that is gone still run: orphan or detached, without a memory of the session.
+"""What the tool shells of a dead session still run: orphan or detached, without recorded ancestry. Pure.
 
-A host runs each command in a shell that leads a process session of its own, that the catalog knows by its command
-line, and that has the marks of the session, its pid among them. Nobody but the host starts such a shell, and for one
-command: when the host's process is gone and nobody above it may own it, nobody waits for it any more. What it runs
-goes with it as long as it stays in its process session. Whatever left that, ignores SIGHUP or listens was meant to go
-on, or may have been, and spares everybody above and below it. Of the rest that has a mark of a session that is gone,
-nothing is proven: what looks as if it was meant to go on is told so, with the confidence of a mark; what a shell that
-has ended had started with ``&`` is likely to be left, but that shell may have been one that left the session. Pure.
-"""
+A host runs each command in a shell that leads a process session of its own, that the catalog recognises by its
+command line, and that has the marks of the session, the host's pid among them. Only the host starts such a shell, for
+one command: when the host's process is gone and no process above can own it, nothing waits for it any more. What it
+runs goes with it as long as it stays in its process session. A process that left that session, ignores SIGHUP or
+listens is detached, or may be, and spares everything above and below it. Of the rest that has a mark of a dead
+session nothing is proven: what looks detached is called so, with the confidence of a mark; what a shell that has
+ended had started with ``&`` is likely left over, but that shell may have been one that left the session."""
 
 from __future__ import annotations
 
@@ -17,161 +16,165 @@ import msgspec
 
 from oomless import hosts
 from oomless.census.attribution import MARK, Attributed
-from oomless.census.ownerless import LIKELY, UNREAD, adopted, judged, own_reason
-from oomless.census.snapshot import Marks
+from oomless.census.ownerless import LIKELY, UNREAD, detach_reason, is_reparented, with_verdict
+from oomless.census.snapshot import Marks, Snapshot
 from oomless.model import ProcessInfo
 from oomless.platform.base import Standing
-from oomless.processes.ancestry import Lineage
+from oomless.processes.ancestry import Ancestry
 from oomless.processes.command import is_driven
 
-#: The host is gone, by its number and start time, and nobody lives who may own the shell.
+#: The host is gone, by its pid and start time, and no live process can own the shell.
 ORPHAN = 0.9
 
 
-class Lost(msgspec.Struct, frozen=True, kw_only=True):
-    """``alone``: processes that lost their parents and have the mark of a session that is gone, by pid; ``shells``:
-    those of them that are its tool shells; ``jobs``: those that a tool shell had started, in a process session whose
-    leader is gone."""
+class Ownerless(msgspec.Struct, frozen=True, kw_only=True):
+    """``processes``: those that lost their parents and have the mark of a dead session, by pid; ``shells``: those of
+    them that are its tool shells; ``jobs``: those that a tool shell had started, in a process session whose leader is
+    gone."""
 
-    alone: Mapping[int, Attributed]
+    processes: Mapping[int, Attributed]
     shells: tuple[Attributed, ...]
     jobs: frozenset[int]
 
 
-def lost(found: Iterable[Attributed], lineage: Lineage, marks: Mapping[int, Marks]) -> Lost:
-    unowned = {one.process.pid: one for one in found if _unowned(one)}
-    tops = {pid: _top(pid, unowned, lineage) for pid in unowned}
-    deserted = {top for top in tops.values() if adopted(lineage.by_pid[top], lineage, marks)}
-    alone = {pid: one for pid, one in unowned.items() if tops[pid] in deserted}
-    shells = tuple(one for pid, one in alone.items() if tops[pid] == pid and _is_tool_shell(one, lineage, marks[pid]))
-    jobs = frozenset(pid for pid, one in alone.items() if _is_job(one, lineage, marks[pid]))
-    return Lost(alone=alone, shells=shells, jobs=jobs)
+def find_ownerless(attributed: Iterable[Attributed], snapshot: Snapshot) -> Ownerless:
+    ancestry, marks = snapshot.ancestry, snapshot.marks_by_pid
+    unowned = {one.process.pid: one for one in attributed if _has_only_mark(one)}
+    tops = {pid: ancestry.topmost(pid, unowned) for pid in unowned}
+    reparented = {top for top in tops.values() if is_reparented(ancestry.by_pid[top], snapshot)}
+    processes = {pid: one for pid, one in unowned.items() if tops[pid] in reparented}
+    shells = tuple(
+        one for pid, one in processes.items() if tops[pid] == pid and _is_tool_shell(one, ancestry, marks[pid])
+    )
+    jobs = frozenset(pid for pid, one in processes.items() if _is_job(one, ancestry, marks[pid]))
+    return Ownerless(processes=processes, shells=shells, jobs=jobs)
 
 
-def candidates(gone: Lost) -> Iterator[ProcessInfo]:
-    """Of whom it must be read how they stand."""
-    return (one.process for one in gone.alone.values())
-
-
-def settle(
-    gone: Lost, found: Iterable[Attributed], lineage: Lineage, standings: Mapping[int, Standing]
-) -> dict[int, Attributed]:
-    """By pid, those that get another verdict."""
-    by_pid = {one.process.pid: one for one in found}
-    changed: dict[int, Attributed] = {}
-    for shell in gone.shells if standings else ():
-        changed |= _below(shell, gone, by_pid, lineage, standings)
-    for pid in sorted(gone.alone, key=lambda pid: (gone.alone[pid].process.start, pid)):
-        if pid not in changed:
-            why = _meant(gone.alone[pid], standings) or _follows(pid, changed, lineage)
-            if why:
-                changed[pid] = judged(gone.alone[pid], "detached", MARK, f"its session is gone; {why}")
-    return changed | {one.process.pid: one for one in _jobs(gone, changed, lineage, standings)}
-
-
-def _jobs(
-    gone: Lost, changed: Mapping[int, Attributed], lineage: Lineage, standings: Mapping[int, Standing]
-) -> Iterator[Attributed]:
-    """But for whoever has somebody below that may be meant to go on."""
-    for pid in gone.jobs - changed.keys():
-        below = [one for one in lineage.descendants(pid) if one not in gone.jobs or one in changed]
-        if not below and standings.get(pid, UNREAD).backgrounded:
-            how = "it ignores SIGINT and SIGQUIT, as what a shell has started with &, and that shell has ended"
-            yield judged(gone.alone[pid], "orphan", LIKELY, f"its session is gone, and {how}")
-
-
-def _unowned(one: Attributed) -> bool:
-    """Known only by the mark of a session that does not live."""
-    return one.verdict == "unknown" and one.host is not None and one.session_root is None and one.detached
-
-
-def _top(pid: int, unowned: Mapping[int, Attributed], lineage: Lineage) -> int:
-    """The highest above it of whom the same is known, without a break."""
-    for above in lineage.ancestors(pid):
-        if above not in unowned:
-            break
-        pid = above
-    return pid
-
-
-def _is_tool_shell(one: Attributed, lineage: Lineage, marks: Marks) -> bool:
-    """The pid in the marks may be in use again, by a younger process."""
-    if one.program not in hosts.tool_shell_hosts() or one.process.sid != one.process.pid or not marks.host_pid:
-        return False
-    host = lineage.by_pid.get(marks.host_pid)
-    return host is None or host.start > one.process.start
-
-
-def _is_job(one: Attributed, lineage: Lineage, marks: Marks) -> bool:
-    host, sid = lineage.by_pid.get(marks.host_pid), one.process.sid
-    gone = marks.host_pid > 0 and (host is None or host.start > one.process.start)
-    return gone and sid != one.process.pid and sid not in lineage.by_pid
-
-
-def _below(
-    shell: Attributed,
-    gone: Lost,
-    by_pid: Mapping[int, Attributed],
-    lineage: Lineage,
+def decide(
+    ownerless: Ownerless,
+    attributed: Iterable[Attributed],
+    ancestry: Ancestry[ProcessInfo],
     standings: Mapping[int, Standing],
 ) -> dict[int, Attributed]:
-    """The shell, what is below it, and who lost his parents in its process session, which is entered by birth."""
-    root = shell.process.pid
-    mates = {pid for pid, one in gone.alone.items() if one.process.sid == root and one.session == shell.session}
-    members = {root, *lineage.descendants(root), *mates}
-    members |= {below for pid in mates for below in lineage.descendants(pid)}
-    spared = _spared(members, root, gone, by_pid, lineage, standings)
-    first = f"the session {shell.session} that started the tool shell {root} is gone, and nobody above is its owner"
+    """By pid, the processes that get another verdict. ``standings`` are those of ``ownerless.processes``."""
+    by_pid = {one.process.pid: one for one in attributed}
+    changed: dict[int, Attributed] = {}
+    for shell in ownerless.shells if standings else ():
+        changed |= _decide_below(shell, ownerless, by_pid, ancestry, standings)
+    for pid in sorted(ownerless.processes, key=lambda pid: (ownerless.processes[pid].process.start, pid)):
+        if pid not in changed:
+            process = ownerless.processes[pid]
+            reason = _persist_reason(process, standings) or _inherited_reason(pid, changed, ancestry)
+            if reason:
+                changed[pid] = with_verdict(process, "detached", MARK, f"its session has ended; {reason}")
+    return changed | {one.process.pid: one for one in _decide_jobs(ownerless, changed, ancestry, standings)}
+
+
+def _decide_jobs(
+    ownerless: Ownerless,
+    changed: Mapping[int, Attributed],
+    ancestry: Ancestry[ProcessInfo],
+    standings: Mapping[int, Standing],
+) -> Iterator[Attributed]:
+    """Except jobs with a process below them that may be detached."""
+    for pid in ownerless.jobs - changed.keys():
+        below = [child for child in ancestry.descendants(pid) if child not in ownerless.jobs or child in changed]
+        if not below and standings.get(pid, UNREAD).backgrounded:
+            how = "it ignores SIGINT and SIGQUIT, as what a shell starts with &, and that shell has ended"
+            yield with_verdict(ownerless.processes[pid], "orphan", LIKELY, f"its session has ended, and {how}")
+
+
+def _has_only_mark(attributed: Attributed) -> bool:
+    """Whether the mark of a dead session is all that is known of its owner."""
+    no_session = attributed.host is not None and attributed.session_root is None
+    return attributed.verdict == "unknown" and no_session and attributed.chain_broken
+
+
+def _is_tool_shell(attributed: Attributed, ancestry: Ancestry[ProcessInfo], marks: Marks) -> bool:
+    process = attributed.process
+    if attributed.program not in hosts.tool_shell_hosts() or process.sid != process.pid or not marks.host_pid:
+        return False
+    return _is_host_gone(process, ancestry, marks)
+
+
+def _is_job(attributed: Attributed, ancestry: Ancestry[ProcessInfo], marks: Marks) -> bool:
+    process = attributed.process
+    gone = marks.host_pid > 0 and _is_host_gone(process, ancestry, marks)
+    return gone and process.sid != process.pid and process.sid not in ancestry.by_pid
+
+
+def _is_host_gone(process: ProcessInfo, ancestry: Ancestry[ProcessInfo], marks: Marks) -> bool:
+    """The pid in the marks may have been reused, by a younger process."""
+    host = ancestry.by_pid.get(marks.host_pid)
+    return host is None or host.start > process.start
+
+
+def _decide_below(
+    shell: Attributed,
+    ownerless: Ownerless,
+    by_pid: Mapping[int, Attributed],
+    ancestry: Ancestry[ProcessInfo],
+    standings: Mapping[int, Standing],
+) -> dict[int, Attributed]:
+    """The shell, what is below it, and what lost its parents in its process session, which is entered by birth."""
+    root, processes = shell.process.pid, ownerless.processes
+    lost = {pid for pid, one in processes.items() if one.process.sid == root and one.session == shell.session}
+    members = {root, *ancestry.descendants(root), *lost}
+    members |= {below for pid in lost for below in ancestry.descendants(pid)}
+    reasons = _detach_reasons(members, root, ownerless, by_pid, ancestry, standings)
+    ended = f"the session {shell.session} that started the tool shell {root} has ended, and no process above owns it"
     changed = {}
-    for pid in members & gone.alone.keys():
-        why = spared.get(pid)
-        evidence = f"{first}; {why}" if why else first
-        changed[pid] = judged(gone.alone[pid], "detached" if why else "orphan", ORPHAN, evidence)
+    for pid in members & processes.keys():
+        reason = reasons.get(pid)
+        evidence = f"{ended}; {reason}" if reason else ended
+        changed[pid] = with_verdict(processes[pid], "detached" if reason else "orphan", ORPHAN, evidence)
     return changed
 
 
-def _spared(
+def _detach_reasons(
     members: Iterable[int],
     root: int,
-    gone: Lost,
+    ownerless: Ownerless,
     by_pid: Mapping[int, Attributed],
-    lineage: Lineage,
+    ancestry: Ancestry[ProcessInfo],
     standings: Mapping[int, Standing],
 ) -> dict[int, str]:
-    spared: dict[int, str] = {}
-    driven = {pid for pid in members if pid in gone.alone and _is_driven(gone.alone[pid])}
+    """By pid, why a member may be meant to outlive the session, its own reason or that of one above or below it."""
+    reasons: dict[int, str] = {}
+    driven = {pid for pid in members if pid in ownerless.processes and _is_driven(ownerless.processes[pid])}
     for pid in members:
-        if lineage.by_pid[pid].state == "Z":
+        process = ancestry.by_pid[pid]
+        if process.state == "Z":
             continue
-        if pid not in gone.alone:
-            one = by_pid.get(pid)
-            spared[pid] = f"it is {one.verdict}" if one is not None else "it is of another kind"
-        elif lineage.by_pid[pid].sid != root and lineage.by_pid[pid].sid not in driven:
-            spared[pid] = f"it left the process session of the tool shell {root} (setsid)"
-        elif why := own_reason(standings.get(pid, UNREAD)):
-            spared[pid] = why
-    for pid in tuple(spared):
-        for below in lineage.descendants(pid):
-            spared.setdefault(below, f"started by {pid}, which is detached")
-        for above in lineage.chain(pid, root)[1:]:
-            spared.setdefault(above, f"{pid} below it goes on")
-    return spared
+        if pid not in ownerless.processes:
+            reasons[pid] = f"it is {by_pid[pid].verdict}" if pid in by_pid else "it is not the session's"
+        elif process.sid != root and process.sid not in driven:
+            reasons[pid] = f"it left the process session of the tool shell {root} (setsid)"
+        elif reason := detach_reason(standings.get(pid, UNREAD)):
+            reasons[pid] = reason
+    for pid in tuple(reasons):
+        for below in ancestry.descendants(pid):
+            reasons.setdefault(below, f"started by {pid}, which is detached")
+        for above in ancestry.chain(pid, root)[1:]:
+            reasons.setdefault(above, f"{pid} below it goes on")
+    return reasons
 
 
-def _is_driven(one: Attributed) -> bool:
-    """Playwright has its browser lead a process session of its own, and ends it all the same."""
-    return one.kind == "browser" and is_driven(one.process.command)
+def _is_driven(attributed: Attributed) -> bool:
+    """Playwright has its browser lead a process session of its own, and still ends it with itself."""
+    return attributed.kind == "browser" and is_driven(attributed.process.command)
 
 
-def _meant(one: Attributed, standings: Mapping[int, Standing]) -> str:
-    if one.process.sid == one.process.pid and one.program not in hosts.tool_shell_hosts():
+def _persist_reason(attributed: Attributed, standings: Mapping[int, Standing]) -> str:
+    process = attributed.process
+    if process.sid == process.pid and attributed.program not in hosts.tool_shell_hosts():
         return "it leads a process session of its own (setsid)"
-    standing = standings.get(one.process.pid)
-    return own_reason(standing) if standing is not None else ""
+    standing = standings.get(process.pid)
+    return detach_reason(standing) if standing is not None else ""
 
 
-def _follows(pid: int, changed: Mapping[int, Attributed], lineage: Lineage) -> str:
-    above = lineage.parent(pid)
+def _inherited_reason(pid: int, changed: Mapping[int, Attributed], ancestry: Ancestry[ProcessInfo]) -> str:
+    above = ancestry.parent(pid)
     if above is None or above not in changed or changed[above].verdict != "detached":
         return ""
     return f"started by {above}, which is detached"

@@ -1,15 +1,14 @@
-"""What can be told of servers from how they stand to others: orphan, superseded, duplicate, idle, and what is spared.
-What is left of tool shells is told in ``shells.py``, and joined here.
+"""Verdicts that follow from how processes stand to others: orphan, superseded, duplicate, idle, detached.
 
-Second step after ``attribute.py``, and pure as that is: ``candidates`` names the few processes of which more must be
-read (``snapshot.standings``), ``settle`` gives the verdicts. Without that reading everything stays as it was.
+The second step after ``attribution.py``, and pure too: ``select_doubtful`` names the few processes whose standing
+must be read (``snapshot.read_standings``), ``decide`` gives the verdicts. Without that reading everything stays as it
+was. What tool shells leave is decided in ``shells.py`` and merged here.
 
-A stdio server has one client, at the other end of its standard input. If nobody holds that end, the client is gone or
-has let it go. Such a server is an orphan if nobody lives who may have started it either: a parent of 1, a name or a
-mark alone prove nothing. What ignores SIGHUP, leads a process session of its own or listens on a port may have been
-started to go on, and is detached; in doubt everything is. Idle is a live session's server, of which nothing else
-is to be said, that has used no CPU time to speak of; that is told and never a reason to end it.
-"""
+A stdio server has one client, at the other end of its standard input. If nothing holds that end, the client is gone
+or has let it go. Such a server is an orphan if no live process can have started it either: a parent of 1, a name or a
+mark alone prove nothing. A server that ignores SIGHUP, leads a process session of its own or listens on a port may be
+meant to persist, and is detached; in doubt every server is. Idle is a live session's server with no other verdict
+that has used next to no CPU time; that is reported and never a reason to kill it."""
 
 from __future__ import annotations
 
@@ -18,21 +17,21 @@ from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 import msgspec
 
 from oomless import hosts
-from oomless.census import companions, shells
+from oomless.census import shells
 from oomless.census.attribution import Attributed, Verdict
-from oomless.census.ownerless import LIKELY, UNREAD, adopted, judged, marks_by_pid, own_reason
-from oomless.census.snapshot import Marks, Snapshot
+from oomless.census.companions import find_companions_of_servers, find_crash_handlers
+from oomless.census.ownerless import LIKELY, UNREAD, detach_reason, is_reparented, with_verdict
+from oomless.census.snapshot import Snapshot
 from oomless.model import IdleProcess, ProcessInfo
 from oomless.platform.base import Standing
-from oomless.processes.ancestry import Lineage
-from oomless.processes.command import to_be
+from oomless.processes.ancestry import Ancestry
 from oomless.processes.ours import prefixed
 from oomless.units import format_duration
 
-#: By the other end of stdin; by that and one that took its place; by order of start alone; as a fact of this moment.
-#: What is a server by its words alone may be a job that has read all its input: that is likely at most.
+#: Confidence: by the other end of stdin; by that and a server that took its place; by order of start alone; as a fact
+#: of this moment. What is a server by its words alone may be a job that has read all its input: likely at most.
 ORPHAN, SUPERSEDED, REPLACED, DUPLICATE = 0.9, 0.9, LIKELY, 0.9
-#: No call is seen, only CPU time: the daemon watches for as long as this before a server is called idle.
+#: Calls are not seen, only CPU time: the daemon watches for as long as this before a server is called idle.
 IDLE, IDLE_AFTER = 0.6, 30 * 60.0
 #: Seconds of CPU time a second. Eleven real servers that nobody called used 0 to 5 ms a minute each; two that were
 #: called three times a minute 10 to 15.
@@ -45,8 +44,8 @@ TOGETHER = 5.0
 
 class _Copy(msgspec.Struct, frozen=True, kw_only=True):
     """One instance of a server. ``members``: the root first. ``command``: of the process that serves, which stays
-    the same when a launcher above it has ended; ``outer``: of the wrapper that counts as the server itself, if nobody
-    knows it."""
+    the same when a launcher above it has ended; ``outer``: of the wrapper that counts as the server itself, if the
+    catalog does not know it."""
 
     root: Attributed
     members: tuple[Attributed, ...]
@@ -57,50 +56,56 @@ class _Copy(msgspec.Struct, frozen=True, kw_only=True):
     def start(self) -> int:
         return self.root.process.start
 
-
-def candidates(found: tuple[Attributed, ...], seen: Snapshot) -> tuple[ProcessInfo, ...]:
-    """Servers that nobody live seems to own, what is below them, servers that are not alone in their session, and
-    what has only the mark of a session that is gone."""
-    copies, lineage, marks = _copies(found), Lineage(seen.processes), marks_by_pid(seen)
-    several = {copy.root.process.pid for group in _by_session(copies).values() if len(group) > 1 for copy in group}
-    wanted = (c for c in copies if c.root.process.pid in several or _deserted(c, lineage, marks) or _broken(c))
-    servers = {one.process.pid: one.process for copy in wanted for one in copy.members}
-    left = {process.pid: process for process in shells.candidates(shells.lost(found, lineage, marks))}
-    return tuple((servers | left).values())
+    @property
+    def pid(self) -> int:
+        return self.root.process.pid
 
 
-def settle(
-    found: tuple[Attributed, ...], seen: Snapshot, standings: Mapping[int, Standing]
+def select_doubtful(attributed: tuple[Attributed, ...], snapshot: Snapshot) -> tuple[ProcessInfo, ...]:
+    """Servers that no live process seems to own, what is below them, servers of which a session has several, and
+    processes that have only the mark of a dead session."""
+    copies = _copies(attributed, snapshot)
+    several = {copy.pid for group in _by_session(copies).values() if len(group) > 1 for copy in group}
+    doubtful = (c for c in copies if c.pid in several or _is_ownerless(c, snapshot) or _has_broken_chain(c))
+    servers = {member.process.pid: member.process for copy in doubtful for member in copy.members}
+    ownerless = shells.find_ownerless(attributed, snapshot).processes
+    return tuple((servers | {pid: process.process for pid, process in ownerless.items()}).values())
+
+
+def decide(
+    attributed: tuple[Attributed, ...], snapshot: Snapshot, standings: Mapping[int, Standing]
 ) -> tuple[Attributed, ...]:
-    """The same processes, each with its last verdict."""
-    copies, lineage, marks = _copies(found), Lineage(seen.processes), marks_by_pid(seen)
-    changed = shells.settle(shells.lost(found, lineage, marks), found, lineage, standings)
-    deserted = [copy for copy in copies if _deserted(copy, lineage, marks)]
-    for copy in deserted:
-        changed |= {one.process.pid: one for one in _orphans(copy, lineage, standings)}
-    living = {one.session for one in found if one.session_root is not None}
-    changed |= {one.process.pid: one for one in _beside(deserted, changed, standings, living)}
-    superseded = dict(_superseded(copies, standings, seen))
-    rest = [copy for copy in copies if copy.root.process.pid not in superseded]
-    starts = {one.process.pid: one.process.start for one in found if one.process.pid == one.session_root}
-    duplicates = dict(_duplicates(rest, starts))
+    """The same processes, each with its final verdict."""
+    copies, ancestry = _copies(attributed, snapshot), snapshot.ancestry
+    changed = shells.decide(shells.find_ownerless(attributed, snapshot), attributed, ancestry, standings)
+    ownerless = [copy for copy in copies if _is_ownerless(copy, snapshot)]
+    for copy in ownerless:
+        changed |= {one.process.pid: one for one in _decide_ownerless(copy, ancestry, standings)}
+    living = {one.session for one in attributed if one.session_root is not None}
+    changed |= {one.process.pid: one for one in _decide_companions(ownerless, changed, standings, living)}
+    superseded = dict(_find_superseded(copies, standings, snapshot))
+    rest = [copy for copy in copies if copy.pid not in superseded]
+    starts = {one.process.pid: one.process.start for one in attributed if one.process.pid == one.session_root}
+    duplicates = dict(_find_duplicates(rest, starts))
     for copy in copies:
-        told = superseded.get(copy.root.process.pid) or duplicates.get(copy.root.process.pid)
-        if told is not None:
-            changed |= {one.process.pid: judged(one, *told) for one in copy.members}
-        elif (why := _idle(copy)) and copy.root.process.pid not in changed:
-            changed |= {one.process.pid: judged(one, "idle", min(IDLE, one.confidence), why) for one in copy.members}
-    settled = tuple(changed.get(one.process.pid, one) for one in found)
-    handlers = {one.process.pid: one for one in companions.of_browsers(settled, standings)}
-    return tuple(handlers.get(one.process.pid, one) for one in settled)
+        decision = superseded.get(copy.pid) or duplicates.get(copy.pid)
+        if decision is not None:
+            changed |= {one.process.pid: with_verdict(one, *decision) for one in copy.members}
+        elif (reason := _idle_reason(copy)) and copy.pid not in changed:
+            changed |= {
+                one.process.pid: with_verdict(one, "idle", min(IDLE, one.confidence), reason) for one in copy.members
+            }
+    decided = tuple(changed.get(one.process.pid, one) for one in attributed)
+    handlers = {one.process.pid: one for one in find_crash_handlers(decided, standings)}
+    return tuple(handlers.get(one.process.pid, one) for one in decided)
 
 
-def _copies(found: Iterable[Attributed]) -> list[_Copy]:
+def _copies(attributed: Iterable[Attributed], snapshot: Snapshot) -> list[_Copy]:
     """Instances whose root is listed, the oldest first."""
     members: dict[int, list[Attributed]] = {}
-    for one in found:
-        if one.instance is not None:
-            members.setdefault(one.instance, []).append(one)
+    for process in attributed:
+        if process.instance is not None:
+            members.setdefault(process.instance, []).append(process)
     copies = []
     for pid, group in members.items():
         root = next((one for one in group if one.process.pid == pid), None)
@@ -109,13 +114,13 @@ def _copies(found: Iterable[Attributed]) -> list[_Copy]:
             serving = [one for one in group if one.kind == "server"]
             inner = next((one for one in serving if one.program is not None), next(iter(serving), root))
             outer = next(iter(serving), root)
-            commands = to_be(inner.process.command), to_be(outer.process.command)
-            copies.append(_Copy(root=root, members=(root, *rest), command=commands[0], outer=commands[1]))
-    return sorted(copies, key=lambda copy: (copy.start, copy.root.process.pid))
+            command, outer_command = (snapshot.commands[one.process.pid].becomes for one in (inner, outer))
+            copies.append(_Copy(root=root, members=(root, *rest), command=command, outer=outer_command))
+    return sorted(copies, key=lambda copy: (copy.start, copy.pid))
 
 
 def _by_session(copies: Iterable[_Copy]) -> dict[tuple[int, tuple[str, ...]], list[_Copy]]:
-    """Copies with one command line in one live session, oldest first; what a tree of ours runs is not in it."""
+    """Copies with one command line in one live session, oldest first; without what a governed tree runs."""
     groups: dict[tuple[int, tuple[str, ...]], list[_Copy]] = {}
     for copy in copies:
         if copy.root.session_root is not None and copy.root.host is not None and copy.root.tree is None:
@@ -123,144 +128,152 @@ def _by_session(copies: Iterable[_Copy]) -> dict[tuple[int, tuple[str, ...]], li
     return groups
 
 
-def _broken(copy: _Copy) -> bool:
-    """A live session's, that lost its parents."""
-    return copy.root.session_root is not None and copy.root.detached and copy.root.tree is None
+def _has_broken_chain(copy: _Copy) -> bool:
+    """Whether it is a live session's and lost its parents."""
+    return copy.root.session_root is not None and copy.root.chain_broken and copy.root.tree is None
 
 
-# -- nobody lives who owns it ------------------------------------------------------------------------------------
+# -- servers that no live process owns -------------------------------------------------------------------------------
 
 
-def _deserted(copy: _Copy, lineage: Lineage, marks: Mapping[int, Marks]) -> bool:
-    """Whether nobody lives who may have started it."""
-    return all(one.verdict == "unknown" for one in copy.members) and adopted(copy.root.process, lineage, marks)
+def _is_ownerless(copy: _Copy, snapshot: Snapshot) -> bool:
+    """Whether no live process can have started it."""
+    return all(one.verdict == "unknown" for one in copy.members) and is_reparented(copy.root.process, snapshot)
 
 
-def _orphans(copy: _Copy, lineage: Lineage, standings: Mapping[int, Standing]) -> Iterator[Attributed]:
-    pid = copy.root.process.pid
-    if standings.get(pid, UNREAD).stdin != "gone":
+def _decide_ownerless(
+    copy: _Copy, ancestry: Ancestry[ProcessInfo], standings: Mapping[int, Standing]
+) -> Iterator[Attributed]:
+    if standings.get(copy.pid, UNREAD).stdin != "gone":
         return
-    gone = f"nobody holds the other end of the standard input of {pid}, and who started it is gone"
-    spared = _spared(copy, lineage, standings)
-    for one in copy.members:
-        why = spared.get(one.process.pid)
-        verdict: Verdict = "detached" if why else "orphan"
-        yield judged(one, verdict, LIKELY if one.guessed else ORPHAN, f"{gone}; {why}" if why else gone)
+    gone = f"nothing holds the other end of the standard input of {copy.pid}, and its parent is gone"
+    reasons = _detach_reasons(copy, ancestry, standings)
+    for member in copy.members:
+        reason = reasons.get(member.process.pid)
+        verdict: Verdict = "detached" if reason else "orphan"
+        confidence = LIKELY if member.by_name else ORPHAN
+        yield with_verdict(member, verdict, confidence, f"{gone}; {reason}" if reason else gone)
 
 
-def _beside(
-    deserted: Collection[_Copy],
+def _decide_companions(
+    ownerless: Collection[_Copy],
     changed: Mapping[int, Attributed],
     standings: Mapping[int, Standing],
     living: Container[str | None],
 ) -> Iterator[Attributed]:
-    """What servers had started, and all below it. ``living``: the ids of sessions that live: one that was resumed has
-    the id of a dead one."""
-    roots = [copy.root for copy in deserted]
-    proven = [one for root in roots if (one := changed.get(root.process.pid)) and one.verdict == "orphan"]
-    rest = ((copy.root, copy) for copy in deserted if copy.root.session not in living)
-    lost = {root.process.pid: copy for root, copy in rest if root.process.pid not in changed}
-    for root in companions.of_servers([copy.root for copy in lost.values()], proven, standings):
-        members = lost[root.process.pid].members
-        if not any(_meant(one, standings) for one in members):
-            yield from (judged(one, root.verdict, root.confidence, root.evidence[0]) for one in members)
+    """What servers had started, and all below it. ``living``: the ids of live sessions: one that was resumed has the
+    id of a dead one."""
+    roots = [copy.root for copy in ownerless]
+    orphans = [one for root in roots if (one := changed.get(root.process.pid)) and one.verdict == "orphan"]
+    rest = {copy.pid: copy for copy in ownerless if copy.root.session not in living and copy.pid not in changed}
+    for root in find_companions_of_servers([copy.root for copy in rest.values()], orphans, standings):
+        members = rest[root.process.pid].members
+        if not any(_persist_reason(one, standings) for one in members):
+            yield from (with_verdict(one, root.verdict, root.confidence, root.evidence[0]) for one in members)
 
 
-def _meant(one: Attributed, standings: Mapping[int, Standing]) -> str:
-    return own_reason(standings.get(one.process.pid, UNREAD)) or one.meant
+def _persist_reason(attributed: Attributed, standings: Mapping[int, Standing]) -> str:
+    return detach_reason(standings.get(attributed.process.pid, UNREAD)) or attributed.persist_reason
 
 
-def _spared(copy: _Copy, lineage: Lineage, standings: Mapping[int, Standing]) -> dict[int, str]:
-    """Who of the instance may have been meant to go on, and why. With the root goes all below it; a wrapper between
-    it and one that is spared would hand our signal on."""
+def _detach_reasons(
+    copy: _Copy, ancestry: Ancestry[ProcessInfo], standings: Mapping[int, Standing]
+) -> dict[int, str]:
+    """By pid, why a member may be meant to persist. With the root persists all below it; a wrapper between the root
+    and a detached process would pass our signal on."""
     root = copy.root.process
-    spared = {one.process.pid: why for one in copy.members if (why := _meant(one, standings))}
-    for one in copy.members:  # what a server itself starts may lead one too: its browser does
-        if one.process.sid == one.process.pid and (one.process is root or one.kind == "server"):
-            spared.setdefault(one.process.pid, "it leads a process session of its own (setsid)")
-    for pid in tuple(spared):
-        for below in lineage.descendants(pid):
-            spared.setdefault(below, f"started by {pid}, which is detached")
-        whole = lineage.by_pid[pid].sid == pid  # a wrapper that only started it is of no use to anybody else
-        for above in lineage.chain(pid, root.pid)[1 : None if whole else -1]:
-            spared.setdefault(above, f"{pid} below it is detached")
-    return spared
+    reasons = {one.process.pid: reason for one in copy.members if (reason := _persist_reason(one, standings))}
+    for member in copy.members:  # not what a server itself starts: its browser leads a session too
+        process = member.process
+        if process.sid == process.pid and (process is root or member.kind == "server"):
+            reasons.setdefault(process.pid, "it leads a process session of its own (setsid)")
+    for pid in tuple(reasons):
+        for below in ancestry.descendants(pid):
+            reasons.setdefault(below, f"started by {pid}, which is detached")
+        leads_session = ancestry.by_pid[pid].sid == pid  # a wrapper that only started it is of no use to others
+        for above in ancestry.chain(pid, root.pid)[1 : None if leads_session else -1]:
+            reasons.setdefault(above, f"{pid} below it is detached")
+    return reasons
 
 
-# -- a live session's copies ----------------------------------------------------------------------------------------
+# -- several copies in live sessions ---------------------------------------------------------------------------------
 
-_Told = tuple[Verdict, float, str]
+#: Verdict, confidence and evidence.
+_Decision = tuple[Verdict, float, str]
 
 
-def _superseded(
-    copies: list[_Copy], standings: Mapping[int, Standing], seen: Snapshot
-) -> Iterator[tuple[int, _Told]]:
-    """All but the youngest of one session, where the session has let the older ones go."""
+def _find_superseded(
+    copies: list[_Copy], standings: Mapping[int, Standing], snapshot: Snapshot
+) -> Iterator[tuple[int, _Decision]]:
+    """All but the youngest copy in one session, where the session has let the older ones go."""
     for group in _by_session(copies).values():
-        held = [at for at, copy in enumerate(group) if _stdin(copy, standings) != "gone"]
+        held = [at for at, copy in enumerate(group) if standings.get(copy.pid, UNREAD).stdin != "gone"]
         for at, copy in enumerate(group):
             later = [group[other] for other in held if other > at and _replaces(group[other], copy)]
-            told = _older(copy, later[-1], standings, seen) if later else None
-            if told is not None:
-                yield copy.root.process.pid, told
+            decision = _decide_older(copy, later[-1], standings, snapshot) if later else None
+            if decision is not None:
+                yield copy.pid, decision
 
 
 def _replaces(younger: _Copy, older: _Copy) -> bool:
     """Of two below different wrappers, each is a server of its own; a lost wrapper is not there to be compared."""
-    return younger.outer == older.outer or older.root.detached
+    return younger.outer == older.outer or older.root.chain_broken
 
 
-def _stdin(copy: _Copy, standings: Mapping[int, Standing]) -> str:
-    return standings.get(copy.root.process.pid, UNREAD).stdin
-
-
-def _older(copy: _Copy, youngest: _Copy, standings: Mapping[int, Standing], seen: Snapshot) -> _Told | None:
-    pid, root = copy.root.process.pid, copy.root
-    stands = [standings.get(one.process.pid, UNREAD) for one in copy.members]
-    if any(_meant(one, standings) for one in copy.members) and root.process.pid in standings:
+def _decide_older(
+    copy: _Copy, youngest: _Copy, standings: Mapping[int, Standing], snapshot: Snapshot
+) -> _Decision | None:
+    root, stdin = copy.root, standings.get(copy.pid, UNREAD).stdin
+    if any(_persist_reason(one, standings) for one in copy.members) and copy.pid in standings:
         return None
-    by = f"the session {root.session} runs the same command line again, as {youngest.root.process.pid}"
-    if stands[0].stdin == "gone":
-        sure = LIKELY if root.guessed else SUPERSEDED
-        return "superseded", sure, f"nobody holds the other end of the standard input of {pid}; {by}"
-    later = (youngest.start - copy.start) / seen.starts_per_second - seen.starts_within
-    if stands[0].stdin == "unknown" and root.host in SINGLE and later > TOGETHER and not root.detached:
-        one = f"{root.host} has one conversation a process, and started it at least {later:.0f} s later"
-        return "superseded", REPLACED, f"{by}; {one}"
+    again = f"the session {root.session} runs the same command line again, as {youngest.pid}"
+    if stdin == "gone":
+        confidence = LIKELY if root.by_name else SUPERSEDED
+        return (
+            "superseded",
+            confidence,
+            f"nothing holds the other end of the standard input of {copy.pid}; {again}",
+        )
+    later = (youngest.start - copy.start) / snapshot.starts_per_second - snapshot.starts_within
+    if stdin == "unknown" and root.host in SINGLE and later > TOGETHER and not root.chain_broken:
+        single = f"{root.host} has one conversation a process, and started it at least {later:.0f} s later"
+        return "superseded", REPLACED, f"{again}; {single}"
     return None
 
 
-def _duplicates(copies: list[_Copy], starts: Mapping[int, int]) -> Iterator[tuple[int, _Told]]:
+def _find_duplicates(copies: list[_Copy], starts: Mapping[int, int]) -> Iterator[tuple[int, _Decision]]:
     """Those with the command line of a server of another live session that is older; ``starts``: of sessions' roots.
-    A server may be younger than its session's: that was started again."""
-    owned = [one for one in copies if one.root.session_root in starts and one.root.host is not None]
-    owned = [one for one in owned if one.root.verdict == "owned"]
+    Sessions are compared, not servers: a server may have been started again."""
+    owned = [copy for copy in copies if copy.root.session_root in starts and copy.root.host is not None]
+    owned = [copy for copy in owned if copy.root.verdict == "owned"]
     oldest: dict[tuple[str, ...], _Copy] = {}
-    for copy in sorted(owned, key=lambda one: (starts[one.root.session_root or 0], one.start, one.root.process.pid)):
+    for copy in sorted(owned, key=lambda copy: (starts[copy.root.session_root or 0], copy.start, copy.pid)):
         first = oldest.setdefault(copy.outer, copy).root
         if starts[first.session_root or 0] < starts[copy.root.session_root or 0]:
-            by = f"the session {first.session} is older and runs the same command line, as {first.process.pid}"
-            yield copy.root.process.pid, ("duplicate", LIKELY if copy.root.guessed else DUPLICATE, by)
+            evidence = f"the session {first.session} is older and runs the same command line, as {first.process.pid}"
+            yield copy.pid, ("duplicate", LIKELY if copy.root.by_name else DUPLICATE, evidence)
 
 
-# -- a live session's that nobody seems to use ---------------------------------------------------------------------
+# -- a live session's server that seems unused -----------------------------------------------------------------------
 
 
-def _idle(copy: _Copy) -> str:
+def _idle_reason(copy: _Copy) -> str:
     """Why it is idle, or ""."""
     root, seconds = copy.root, idle_seconds(copy.members)
     if root.session_root is None or root.host is None or seconds < IDLE_AFTER:
         return ""
     used = sum(one.idle.cpu_seconds for one in copy.members if one.idle is not None)
-    watched = f"it used {used:.2f} s of CPU time in the last {format_duration(seconds)}, as the daemon has watched it"
-    return f"{watched}; calls are not seen, only what they cost"
+    return (
+        f"it used {used:.2f} s of CPU time in the last {format_duration(seconds)}, by the daemon's samples;"
+        " calls are not seen, only CPU time"
+    )
 
 
 def idle_seconds(members: Iterable[Attributed]) -> float:
-    """For how long all of an instance have been idle. What is oomless' own in it works though nobody calls: a shim
-    looks at its limits."""
-    told = [_calm(one.idle) if one.idle is not None else 0.0 for one in members if not prefixed(one.process)]
-    return min(told, default=0.0)
+    """For how long all members of an instance have been idle. Our own shim among them does not count: it checks its
+    limits though nothing calls the server."""
+    seconds = [_calm(one.idle) if one.idle is not None else 0.0 for one in members if not prefixed(one.process)]
+    return min(seconds, default=0.0)
 
 
 def _calm(idle: IdleProcess) -> float:

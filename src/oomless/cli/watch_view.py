@@ -12,7 +12,7 @@ import msgspec
 
 from oomless.census.attribution import Attributed
 from oomless.cli.naming import name_of
-from oomless.processes.command import base
+from oomless.processes.command import base_name
 from oomless.protocol.views import StatusView, TreeView
 from oomless.reports.look import Scan, inside, owner_of
 from oomless.reports.scan import group_of, instance_of, shown
@@ -121,7 +121,7 @@ def _name(thing: list[Attributed]) -> str:
 def _command(one: Attributed) -> str:
     """Without the folder of its program."""
     first, *rest = one.process.command
-    return shown((base(first), *rest))
+    return shown((base_name(first), *rest))
 
 
 def _shell_name(thing: list[Attributed]) -> str:
@@ -147,7 +147,7 @@ def _state(thing: list[Attributed], *, is_new: bool) -> str:
         return "new"
     if any(one.role for one in thing):
         return "governed"
-    return "detached" if all(one.detached for one in thing) else "running"
+    return "detached" if all(one.chain_broken for one in thing) else "running"
 
 
 def _subagents(status: StatusView) -> dict[tuple[str, str], list[Row]]:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from oomless.processes.command import SHELLS, base, parse
+from oomless.processes.command import SHELLS, ParsedCommand, base_name, parse_command
 
 #: Programs that start another one so that it outlives its session (nohup(1), daemon(1), daemonize(1)). That setsid
 #: did is seen of the process itself, and there it counts.
@@ -47,8 +47,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     loosely: bool = False
 
     @property
-    def meant(self) -> str:
-        """Why it may have been meant to go on, or ""."""
+    def persist_reason(self) -> str:
+        """Why the server may be meant to outlive its session, or ""."""
         return f"its entry {self.name} in {self.source} starts it with {self.detaching}" if self.detaching else ""
 
 
@@ -69,30 +69,31 @@ class Entries:
     def _name(self, one: Configured) -> None:
         """A shell's line may say it in ways that only a shell reads: in doubt whoever is named in it is to go on."""
         words = [word for part in one.command for word in _BLANKS.split(part)]
-        how = next((base(word) for word in words if base(word) in DETACHING), "")
+        how = next((base_name(word) for word in words if base_name(word) in DETACHING), "")
         for word in words if how else ():
-            if base(word) not in DETACHING and base(word) not in SHELLS and not word.startswith("-"):
+            if base_name(word) not in DETACHING and base_name(word) not in SHELLS and not word.startswith("-"):
                 entry = Entry(name=one.name, source=one.source, detaching=how, loosely=True)
                 self._by_name[_unversioned(word)] = entry
 
-    def of(self, command: tuple[str, ...]) -> Entry | None:
+    def find(self, command: ParsedCommand) -> Entry | None:
         """By its words; of one that is to go on, the name of its script or package is enough."""
         found = self._by_words.get(_words(command)) if self._by_words else None
         if found is not None or not self._by_name:
             return found
-        one, words = parse(command), _words(command)
-        named = words[1] if words[0] == "npx" and len(words) > 1 else one.script or one.module or one.program
+        words = _words(command)
+        program = command.script or command.module or command.program
+        named = words[1] if words[0] == "npx" and len(words) > 1 else program
         return self._by_name.get(_unversioned(named))
 
 
 def _unversioned(word: str) -> str:
-    return base(word).partition("@")[0]
+    return base_name(word).partition("@")[0]
 
 
 def _lines(command: tuple[str, ...], detaching: str = "") -> Iterator[tuple[tuple[str, ...], str]]:
     """The commands that it comes to, without what wraps them; a shell's line may have several."""
     while command:
-        program, rest = base(command[0]), command[1:]
+        program, rest = base_name(command[0]), command[1:]
         if program in DETACHING:
             detaching, command = detaching or program, _behind_options(rest, ())
         elif program in _WRAPPING:
@@ -102,7 +103,7 @@ def _lines(command: tuple[str, ...], detaching: str = "") -> Iterator[tuple[tupl
                 yield from _lines(part, detaching)
             return
         else:
-            yield _words(command), detaching
+            yield _words(parse_command(command)), detaching
             return
 
 
@@ -128,12 +129,13 @@ def _parts(line: str) -> Iterator[tuple[str, ...]]:
     yield tuple(words)
 
 
-def _words(command: tuple[str, ...]) -> tuple[str, ...]:
+def _words(command: ParsedCommand) -> tuple[str, ...]:
     """The same words for an entry and for the process that it becomes."""
-    one = parse(command)
-    words = (one.script or one.module or one.program, *one.arguments)
-    subcommands = _NPX.get(one.program)
-    if subcommands is None or one.script:
+    words = (command.script or command.module or command.program, *command.arguments)
+    subcommands = _NPX.get(command.program)
+    if subcommands is None or command.script:
         return words
-    rest = one.arguments[1:] if one.arguments[:1] and one.arguments[0] in subcommands else one.arguments
+    rest = command.arguments
+    if rest[:1] and rest[0] in subcommands:
+        rest = rest[1:]
     return ("npx", *(word for word in rest if word not in _YES))

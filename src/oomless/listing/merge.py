@@ -85,7 +85,7 @@ def _merge_rows(rows: list[_FormRow]) -> MergedRow:
     return MergedRow(
         listed=merged,
         is_command=is_command,
-        argv=words.of_line(merged.command) if is_command else (),
+        argv=words.split_line(merged.command) if is_command else (),
         mentioned=any(form in _MENTIONS for form, _ in same),
         lines=tuple(sorted({row.line for form, row in same if form != "pid list"})),
         rss_line=sized[-1][1] if sized else None,

@@ -1,18 +1,33 @@
-"""Parents and children of one reading of the process table.
+"""Parents and children in one reading of the process table. Standard library only.
 
-Covers live lineage only: who is below whom now. A parent that is gone leaves no trace in the table, so an orphan
-has none here. Pure; who counts as a host or a server is decided in ``attribute.py`` and ``servers.py``.
+Only living processes are in a table: of a parent that has ended nothing is left, so a reparented process has lost its
+ancestry here. What was recorded of it while the parents lived is in ``descent.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
+from typing import Generic, Protocol, TypeVar
 
-from oomless.model import ProcessInfo
+
+class TableRow(Protocol):
+    """``start`` as in ``ProcessId``."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def ppid(self) -> int: ...
+    @property
+    def start(self) -> int: ...
 
 
-class Lineage:
-    def __init__(self, processes: Iterable[ProcessInfo]) -> None:
+Row = TypeVar("Row", bound=TableRow)
+
+
+class Ancestry(Generic[Row]):
+    """``by_pid`` has every row of the table."""
+
+    def __init__(self, processes: Iterable[Row]) -> None:
         self.by_pid = {process.pid: process for process in processes}
         self._children: dict[int, list[int]] = {}
         for process in self.by_pid.values():
@@ -20,15 +35,17 @@ class Lineage:
                 self._children.setdefault(process.ppid, []).append(process.pid)
 
     def parent(self, pid: int) -> int | None:
-        """The parent, if it is in the table. The entries are read one after another, so a number may have been
-        used again in between: a parent that is younger than its child is a stranger."""
+        """The parent's pid; None if it is not in the table, or is no parent after all."""
         child = self.by_pid.get(pid)
         parent = self.by_pid.get(child.ppid) if child else None
+        # Rows are read one after another, so a pid may have been reused in between: a parent that is younger than its
+        # child is another process.
         if child is None or parent is None or parent.start > child.start or parent.pid == pid:
             return None
         return parent.pid
 
     def children(self, pid: int) -> tuple[int, ...]:
+        """In the order of their pids."""
         return tuple(sorted(self._children.get(pid, ())))
 
     def ancestors(self, pid: int) -> Iterator[int]:
@@ -60,16 +77,19 @@ class Lineage:
                 return None
         return None
 
-    def owner_session(self, pid: int, sessions: Container[int], barriers: Container[int] = ()) -> int | None:
-        """The root of the session that ``pid`` belongs to: itself, or the nearest host above it. A terminal,
-        multiplexer or editor in between ends the chain: what is in it is its user's."""
-        return pid if pid in sessions else self.nearest(pid, sessions, barriers)
+    def topmost(self, pid: int, among: Container[int]) -> int:
+        """The highest of the unbroken line of ancestors that are ``among`` these; ``pid`` if its parent is not."""
+        for above in self.ancestors(pid):
+            if above not in among:
+                break
+            pid = above
+        return pid
 
     def chain(self, pid: int, top: int) -> tuple[int, ...]:
         """``pid`` and its ancestors up to ``top``."""
-        found = [pid]
+        chain = [pid]
         for above in self.ancestors(pid):
-            if found[-1] == top:
+            if chain[-1] == top:
                 break
-            found.append(above)
-        return tuple(found)
+            chain.append(above)
+        return tuple(chain)

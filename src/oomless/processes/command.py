@@ -1,7 +1,6 @@
 """What an argument list runs: the program, the script of an interpreter, the package of a launcher.
 
-Pure text work. Which of these names a known program is the catalog's business (``catalog/``); what must not be
-shown of an argument list is in ``redact.py``; where one line of text is to be split is in ``words.py``.
+Pure text work. Which known program that is, the catalog says; what may be shown of an argument list, ``redact.py``.
 """
 
 from __future__ import annotations
@@ -10,9 +9,7 @@ import re
 import shlex
 from typing import NamedTuple
 
-from oomless.processes.words import of_title as split_title
-
-__all__ = ["SHELLS", "Command", "base", "describe", "launched", "package_of", "parse", "split_title", "to_be"]
+from oomless.processes.words import split_title
 
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox"})
 
@@ -31,52 +28,56 @@ _SERVERS = ("/mcp", "/mcp-servers")
 _WORDS = re.compile(r"[^a-z0-9]+")
 
 
-class Command(NamedTuple):
+class ParsedCommand(NamedTuple):
     """``path`` is the first argument and ``program`` its base name; ``script`` or ``module`` is what an
-    interpreter was given to run; ``arguments`` are those of the script, if there is one, else of the program."""
+    interpreter was given to run; ``arguments`` are those of the script, if there is one, else of the program.
+    ``becomes``: the argument list of what it is about to exec, its own if it stays what it is."""
 
     program: str
     path: str
     script: str
     module: str
     arguments: tuple[str, ...]
+    becomes: tuple[str, ...]
 
 
-def base(path: str) -> str:
+def base_name(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
 
 
-def parse(argv: tuple[str, ...]) -> Command:
-    argv = split_title(argv)
-    path = argv[0].removeprefix("-") if argv else ""
-    program, rest = base(path), argv[1:]
+def parse_command(argv: tuple[str, ...]) -> ParsedCommand:
+    words = split_title(argv)
+    path = words[0].removeprefix("-") if words else ""
+    program, rest = base_name(path), words[1:]
     if program.startswith("python"):
-        return _interpreted(program, path, rest, _PYTHON_VALUES)
-    if program in ("node", "nodejs"):
-        return _interpreted(program, path, rest, _NODE_VALUES)
-    if program in ("bun", "deno") and rest[:1] != ("x",):
-        return _interpreted(program, path, rest[1:] if rest[:1] == ("run",) else rest, _NODE_VALUES)
-    if program in _ELECTRON or "Helper" in program:
-        found = _interpreted(program, path, rest, _NODE_VALUES)
-        if _is_script(found):
-            return found
-    return Command(program, path, "", "", rest)
+        script, module, arguments = _find_script(program, rest, _PYTHON_VALUES)
+    elif program in ("node", "nodejs"):
+        script, module, arguments = _find_script(program, rest, _NODE_VALUES)
+    elif program in ("bun", "deno") and rest[:1] != ("x",):
+        script, module, arguments = _find_script(program, rest[1:] if rest[:1] == ("run",) else rest, _NODE_VALUES)
+    else:
+        script, module, arguments = "", "", rest
+        if program in _ELECTRON or "Helper" in program:
+            found = _find_script(program, rest, _NODE_VALUES)
+            if _is_electron_script(program, found[0]):
+                script, module, arguments = found
+    return ParsedCommand(program, path, script, module, arguments, _becomes(argv))
 
 
-def _is_script(command: Command) -> bool:
+def _is_electron_script(program: str, script: str) -> bool:
     """Whether an editor runs that file: it may also be a file or folder that it was asked to open, but for its
     helpers. The servers of its extensions often have no suffix (``jsonServerMain``)."""
-    script = command.script
     if script.endswith((".js", ".mjs", ".cjs")):
         return True
-    return script.startswith("/") and ("Helper" in command.program or "/extensions/" in script)
+    return script.startswith("/") and ("Helper" in program or "/extensions/" in script)
 
 
-def to_be(argv: tuple[str, ...]) -> tuple[str, ...]:
+def _becomes(argv: tuple[str, ...]) -> tuple[str, ...]:
     """What a shell is about to become: of ``sh -c 'exec LINE'``, and of the shell prefix with its LINE, that line."""
-    words = argv[1:] if base("".join(argv[:1])) in SHELLS else ()
-    line = words[1] if len(words) == 2 and (words[0] == "-c" or words[0].endswith("/oomless/prefix")) else ""
-    if not line.startswith("exec ") and words[:1] == ("-c",):
+    if len(argv) != 3 or base_name(argv[0]) not in SHELLS:
+        return argv
+    _, option, line = argv
+    if not (option == "-c" and line.startswith("exec ")) and not option.endswith("/oomless/prefix"):
         return argv
     try:
         return tuple(shlex.split(line.removeprefix("exec "))) or argv
@@ -84,22 +85,22 @@ def to_be(argv: tuple[str, ...]) -> tuple[str, ...]:
         return argv
 
 
-def _interpreted(program: str, path: str, rest: tuple[str, ...], with_value: frozenset[str]) -> Command:
-    """Finds the script behind the interpreter's own options."""
+def _find_script(program: str, rest: tuple[str, ...], with_value: frozenset[str]) -> tuple[str, str, tuple[str, ...]]:
+    """Script, module and their arguments, behind the interpreter's own options."""
     at = 0
     while at < len(rest):
         word = rest[at]
         if word == "-m" and at + 1 < len(rest) and program.startswith("python"):
-            return Command(program, path, "", rest[at + 1], rest[at + 2 :])
+            return "", rest[at + 1], rest[at + 2 :]
         if word in _INLINE:
             break
         if not word.startswith("-"):
-            return Command(program, path, word, "", rest[at + 1 :])
+            return word, "", rest[at + 1 :]
         at += 2 if word in with_value else 1
-    return Command(program, path, "", "", rest)
+    return "", "", rest
 
 
-def launched(
+def launched_package(
     arguments: tuple[str, ...],
     subcommands: int = 0,
     names: tuple[str, ...] = ("-p", "--package", "--from"),
@@ -146,38 +147,37 @@ def package_of(path: str) -> str:
     return "/".join(parts[:2]) if parts[0].startswith("@") else parts[0]
 
 
-def adopts(argv: tuple[str, ...]) -> bool:
-    """Whether it takes in what has lost its parents, beside the first process: the user's own systemd, or a relay."""
-    return is_relay(argv) or (base("".join(argv[:1])) == "systemd" and "--user" in argv)
+def is_subreaper(argv: tuple[str, ...]) -> bool:
+    """Whether orphaned processes are reparented to it, beside the first process: the user's systemd, or a relay."""
+    return is_relay(argv) or (base_name("".join(argv[:1])) == "systemd" and "--user" in argv)
 
 
 def is_relay(argv: tuple[str, ...]) -> bool:
-    """Of WSL: it starts what Windows asks for, and is a subreaper (microsoft/WSL, src/linux/init/init.cpp). With a
-    terminal its child is what Windows shows there, else it holds the pipes to it."""
+    """Whether it is a relay of WSL: it starts what Windows asks for, and is a subreaper (microsoft/WSL,
+    src/linux/init/init.cpp). With a terminal its child is what Windows shows there, else it holds the pipes to it."""
     return argv == ("/init",)
 
 
 def is_crash_handler(argv: tuple[str, ...]) -> bool:
     """Of Chromium, and of what is built on it (crashpad: handler/crashpad_handler_main.cc)."""
-    return base("".join(argv[:1])).endswith("crashpad_handler")
+    return base_name("".join(argv[:1])).endswith("crashpad_handler")
 
 
 def is_driven(argv: tuple[str, ...]) -> bool:
-    """Whether it is a browser that the program which started it holds by a pipe (Playwright, Puppeteer): it is of no
-    use without that one, and nobody's own browser has this."""
+    """Whether it is a browser that another program drives through a pipe (Playwright, Puppeteer). Such a browser is
+    of no use without that program; a person's own browser never has this option."""
     return "--remote-debugging-pipe" in " ".join(argv).split()
 
 
-def runs_projects(command: Command) -> bool:
-    """Whether it runs any command of a project, and waits for it: what that is, its one child shows (``uv run``)."""
+def runs_projects(command: ParsedCommand) -> bool:
+    """Whether it runs any command of a project and waits for it (``uv run``): its one child shows which."""
     return command.program == "uv" and "run" in command.arguments
 
 
-def mcp_name(command: Command) -> str:
-    """What it calls itself, if that says that it is an MCP server, else "": the name of its package, module, script
-    or program; or of the folder, where the script is only called after its part in it; or its own name in a folder of
-    such servers."""
-    script = base(command.script.partition("?")[0])
+def mcp_name(command: ParsedCommand) -> str:
+    """The name by which it is an MCP server, "" if no name says so: of its package, module, script or program; of its
+    folder, where the script only has the name of a part (``index.js``); or its own in a folder of such servers."""
+    script = base_name(command.script.partition("?")[0])
     stem = _stem(script)
     names = [package_of(command.script), command.module, stem, "" if command.script else command.program]
     if stem in _PARTS:
@@ -191,9 +191,9 @@ def says_mcp(name: str) -> bool:
     return any(word.endswith("mcp") for word in _WORDS.split(name.lower()))
 
 
-def describe(command: Command) -> str:
-    """A short name for what runs, where no catalog knows it: package, module, script, or program."""
-    stem = _stem(base(command.script))
+def describe_command(command: ParsedCommand) -> str:
+    """A short name of what runs, for a program that is not in the catalog: package, module, script or program."""
+    stem = _stem(base_name(command.script))
     return package_of(command.script) or command.module or stem or command.program or "?"
 
 

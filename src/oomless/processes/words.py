@@ -1,7 +1,7 @@
-"""Where one line of text is split into arguments: what a process wrote over its own, and what a listing prints.
+"""Split one line of text into arguments: a title that a process wrote over its own, or what a listing prints.
 
-Words are between blanks; quotes are gone by then. Paths of macOS have blanks in them, and where they do is known
-from how its bundles are built: ``NAME.app/Contents/MacOS/NAME``, and the folder ``Library/Application Support``.
+Words are separated by blanks, and quotes are gone. Paths on macOS contain blanks; they are put together again by the
+form of its bundles, ``NAME.app/Contents/MacOS/NAME``, and the folder ``Library/Application Support``.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ _SUPPORT = "/Library/Application"
 _MOST_WORDS = 24
 
 
-def of_title(argv: tuple[str, ...]) -> tuple[str, ...]:
+def split_title(argv: tuple[str, ...]) -> tuple[str, ...]:
     """Node programs and Electron's children overwrite their arguments with one line, blanks between:
     ``npm exec PACKAGE``, ``/usr/share/code/code --type=zygote``. A path with blanks in it stays whole."""
     if len(argv) != 1 or " " not in argv[0]:
         return argv
     line = argv[0]
     if not line.startswith("/") or _is_mac(line):
-        return of_line(line)
+        return split_line(line)
     path, *options = _FIRST_OPTION.split(line, maxsplit=1)
-    return (path, *(of_line(options[0]) if options else ()))
+    return (path, *(split_line(options[0]) if options else ()))
 
 
-def of_line(line: str) -> tuple[str, ...]:
+def split_line(line: str) -> tuple[str, ...]:
     """The words of a printed command, paths of macOS put together again."""
     words = line.split()
     if _SUPPORT not in line and ".app/" not in line:
         return tuple(words)
-    found: list[str] = []
+    arguments: list[str] = []
     at = 0
     while at < len(words):
         next_words = words[at : at + _MOST_WORDS]
         count = _count(next_words)
-        found.append(" ".join(next_words[:count]))
+        arguments.append(" ".join(next_words[:count]))
         at += count
-    return tuple(found)
+    return tuple(arguments)
 
 
 def _is_mac(line: str) -> bool:
@@ -50,8 +50,8 @@ def _is_mac(line: str) -> bool:
 
 
 def _count(words: list[str]) -> int:
-    """How many words the first argument is made of: as far as one continues a bundle's path or the support folder,
-    and then as far as the bundle's program has its bundle's name."""
+    """The number of words of the first argument: up to the last one that continues a bundle's path or the support
+    folder, and then to the end of the name of the bundle's program."""
     option, equals, path = words[0].partition("=")
     path = path if equals and option.startswith("-") else words[0]
     if not path.startswith(_MAC_FOLDERS):
@@ -70,13 +70,13 @@ def _count(words: list[str]) -> int:
 def _to_name(words: list[str], last: int) -> int:
     """``Code Helper (Plugin).app/Contents/MacOS/Code`` goes on with ``Helper (Plugin)``; a line that was cut off may
     end within the name."""
-    found = _BUNDLE.match(" ".join(words[:last]))
-    if found is None or found[1] == found[2]:
+    bundle = _BUNDLE.match(" ".join(words[:last]))
+    if bundle is None or bundle[1] == bundle[2]:
         return last
     for at in range(last, len(words)):
-        name = f"{found[2]} {' '.join(words[last : at + 1])}"
-        if name == found[1] or (at == len(words) - 1 and found[1].startswith(name)):
+        name = f"{bundle[2]} {' '.join(words[last : at + 1])}"
+        if name == bundle[1] or (at == len(words) - 1 and bundle[1].startswith(name)):
             return at + 1
-        if not found[1].startswith(name):
+        if not bundle[1].startswith(name):
             break
     return last

@@ -44,7 +44,7 @@ class Scanner:
     def __init__(self, platform: Platform, paths: Paths) -> None:
         self._platform, self._paths = platform, paths
         self._client = Client(paths, start=False)
-        self._catalog = catalog.Remembering(catalog.load(paths.catalog_file).programs)
+        self._catalog = catalog.CachedCatalog(catalog.load(paths.catalog_file).programs)
         self._footprints = Footprints(platform.footprint)
         self._settings = mcp_configs.Reader()
         self._before: snapshot.Snapshot | None = None
@@ -56,11 +56,11 @@ class Scanner:
     def scan(self, status: StatusView, tick: Callable[[int], None] = lambda count: None) -> Scan:
         """``tick`` is told, before each reading of memory, how many there are at most."""
         facts = msgspec.structs.replace(daemon_facts(status), configured=self._settings.read())
-        seen = self._before = snapshot.take(self._platform, self._before)
-        members = governed.find(seen, facts.trees, self._paths.install_id()) if facts.trees else ()
+        seen = self._before = snapshot.take_snapshot(self._platform, self._before)
+        members = governed.find_members(seen, facts.trees, self._paths.install_id()) if facts.trees else ()
         found = attribution.attribute(seen, members, self._catalog, facts)
-        doubtful = verdicts.candidates(found, seen)
-        found = verdicts.settle(found, seen, snapshot.standings(self._platform, doubtful))
+        doubtful = verdicts.select_doubtful(found, seen)
+        found = verdicts.decide(found, seen, snapshot.read_standings(self._platform, doubtful))
         footprints = self._footprints.of((one.process for one in found), time.monotonic(), lambda: tick(len(found)))
         running = [tree for tree in inside(status) if tree.state == "running"]
         names, sessions = Counter(tree.name for tree in running), Counter(owner_of(tree)[1] for tree in running)

@@ -85,8 +85,10 @@ class LivingDescendants:
             from oomless.hosts.mcp_entries import Entries
 
             self._entries = Entries(Reader().read())
-        entry = self._entries.of(argv)
-        return entry.meant if entry is not None else ""
+        from oomless.processes.command import parse_command
+
+        entry = self._entries.find(parse_command(argv))
+        return entry.persist_reason if entry is not None else ""
 
     def record_command(self, process: ProcessId, argv: tuple[str, ...], stat: Stat) -> None:
         self.commands[process] = (command_line(argv) or stat.comm)[:_COMMAND_CHARS]

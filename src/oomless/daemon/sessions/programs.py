@@ -30,5 +30,5 @@ def _load() -> tuple[catalog.Catalog, tuple[str, ...]]:
     from oomless import catalog
 
     mistakes: list[str] = []
-    programs = catalog.load_or_ours(Paths().catalog_file, mistakes.append)
+    programs = catalog.load_or_default(Paths().catalog_file, mistakes.append)
     return programs, tuple(mistakes)
