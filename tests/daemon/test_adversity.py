@@ -28,7 +28,7 @@ from oomless.platform import files, proc
 from oomless.processes import descendants
 from oomless.protocol import spawn
 from oomless.protocol.client import Client
-from oomless.protocol.lease import Conversation, request
+from oomless.protocol.lease import LeaseClient, request
 from running import RUN, finish, gone, kill, kill_daemon, open_rows, open_trees, running, start, use_rung
 
 pytestmark = pytest.mark.as_user
@@ -97,10 +97,11 @@ def test_a_daemon_that_stood_still_goes_on_with_its_trees(roster: Path) -> None:
 def test_a_daemon_that_stood_still_does_not_bury_what_has_just_started(tmp_path: Path, roster: Path) -> None:
     """The tree was granted by the daemon before; its shim's word lies in the socket of this one, which was stopped
     for longer than it waits for such a word."""
-    conversation = Conversation(spawn.ensure(Paths()))
-    granted = conversation.ask(request(name="young", argv=["x"], cwd="/", need=10**6), lambda message: None, 10)
+    client = LeaseClient(spawn.ensure(Paths()))
+    client.send(request(name="young", argv=["x"], cwd="/", need=10**6))
+    granted = client.wait_granted(lambda message: None, 10)
     kill_daemon()
-    conversation.close()
+    client.close()
     run_oomless("daemon", "start")
     now = daemon()
     os.kill(now.pid, signal.SIGSTOP)
@@ -123,10 +124,11 @@ def test_a_daemon_that_stood_still_does_not_bury_what_has_just_started(tmp_path:
 
 def test_a_shim_that_is_slow_to_start_is_waited_for(tmp_path: Path, roster: Path) -> None:
     """It is there, and has not come to say so within the time that a start may take: the machine is under load."""
-    conversation = Conversation(spawn.ensure(Paths()))
-    granted = conversation.ask(request(name="slow", argv=["x"], cwd="/", need=10**6), lambda message: None, 10)
+    client = LeaseClient(spawn.ensure(Paths()))
+    client.send(request(name="slow", argv=["x"], cwd="/", need=10**6))
+    granted = client.wait_granted(lambda message: None, 10)
     kill_daemon()
-    conversation.close()
+    client.close()
     fd = write_spec(ShimSpec(granted, name="slow", state=Paths().state))
     argv = shim_argv(fd, str(granted["tree"]), [*TREE, str(roster), "stay", "plain"])
     process = subprocess.Popen(argv, pass_fds=[fd], stdin=subprocess.DEVNULL)

@@ -126,12 +126,13 @@ def test_both_killed_the_next_start_sweeps(roster: Path, rung: str) -> None:
 
 def test_a_requester_that_dies_before_its_shim_leaves_no_row(tmp_path: Path) -> None:
     """Granted, and gone before anything was forked: the row is closed, the reservation free."""
-    from oomless.protocol.lease import Conversation, request
+    from oomless.protocol.lease import LeaseClient, request
 
-    conversation = Conversation(spawn.ensure(Paths()))
-    granted = conversation.ask(request(name="ghost", argv=["x"], cwd="/", need=10**9), lambda message: None, 10)
+    client = LeaseClient(spawn.ensure(Paths()))
+    client.send(request(name="ghost", argv=["x"], cwd="/", need=10**9))
+    granted = client.wait_granted(lambda message: None, 10)
     assert [tree.name for tree in open_trees()] == ["ghost"]
-    conversation.close()
+    client.close()
     assert wait_for(lambda: not open_trees(), 5)
     assert not any(os.path.exists(path) for path in granted["cgroups"].values())  # type: ignore[attr-defined]
 

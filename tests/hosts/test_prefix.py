@@ -191,6 +191,47 @@ def test_a_pipe_ends_when_the_shell_closes_its_end(program: str, small: Path) ->
     os.close(reader)
 
 
+def test_a_running_shell_has_two_processes_of_ours(program: str, small: Path) -> None:
+    """The one that the host started, and the background shim, which is in the shell's process group until it ends."""
+    os.mkfifo(small / "go")
+    process = sessions.shell(
+        program,
+        "sleep 60 > /dev/null & echo $$ $!; read -r x < go",
+        str(small / "cwd"),
+        stdin=-3,
+        stdout=subprocess.PIPE,
+        cwd=small,
+    )
+    assert process.stdout
+    root, sleep = map(int, process.stdout.readline().split())
+    shim = stat_of(root).ppid
+    assert [stat.pid for stat in proc.table().values() if stat.ppid == process.pid] == [shim]
+    assert stat_of(shim).pgid == stat_of(root).pgid == process.pid
+    (small / "go").write_text("on\n")
+    assert process.wait(20) == 0
+    process.stdout.close()
+    assert (stat_of(shim).sid, stat_of(sleep).ppid) == (shim, shim)
+    proc.kill(sleep, stat_of(sleep).start)
+
+
+def stat_of(pid: int) -> proc.Stat:
+    stat = proc.read_stat(pid)
+    assert stat
+    return stat
+
+
+def test_a_shell_that_stops_itself_goes_on_when_it_is_told_to(program: str, small: Path) -> None:
+    process = sessions.shell(
+        program, "echo $$; kill -STOP $$; exit 3", str(small / "cwd"), stdin=-3, stdout=-1, cwd=small
+    )
+    assert process.stdout
+    root = int(process.stdout.readline())
+    assert wait_for(lambda: stat_of(root).state == "T", 5)
+    os.kill(root, signal.SIGCONT)
+    assert process.wait(20) == 3
+    process.stdout.close()
+
+
 def test_many_shells_at_once(program: str, small: Path) -> None:
     def start(number: int) -> subprocess.Popen[bytes]:
         where = str(small / f"cwd{number}")

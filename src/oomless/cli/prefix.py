@@ -21,15 +21,15 @@ from oomless.errors import OomlessError
 from oomless.lean import signal
 from oomless.paths import Paths
 from oomless.platform import proc
-from oomless.protocol import lease, spawn
+from oomless.protocol import lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 #: A host that waits for us waits no longer than this for a daemon that is not there.
 PATIENCE = 2.0
-SHORTEST = 0.05
 KINDS = {"shell": "tool-shell", "server": "mcp-server"}
 #: Of its line the daemon gets so much.
 LINE_KEPT = 400
@@ -64,32 +64,27 @@ def session_of(kind: str, environ: dict[str, str]) -> tuple[int, int] | None:
     return None if start is None else (pid, start)
 
 
-def lease_for(kind: str, line: str, paths: Paths) -> tuple[lease.Conversation, dict[str, Any], tuple[int, int]]:
-    """Raises OomlessError if the tree cannot be had within PATIENCE."""
-    until = time.monotonic() + PATIENCE
+def request_lease(kind: str, line: str, paths: Paths, until: float) -> tuple[lease.LeaseClient, tuple[int, int]]:
+    """Sends the request; returns its connection, and pid and start of the session's process. Raises OomlessError."""
     owner = session_of(kind, dict(os.environ))
     if owner is None:
         raise OomlessError("that session is not known")
-    known = spawn.DaemonFile.read(paths.daemon_file)
-    try:
-        conversation = lease.Conversation(known.socket if known else "", PATIENCE)
-    except OomlessError:
-        path = spawn.ensure(paths, max(0.0, until - time.monotonic()))
-        conversation = lease.Conversation(path, max(SHORTEST, until - time.monotonic()))
-    opening = lease.request(
-        kind=kind,
-        name=name_of(kind, line, LINE_KEPT),  # the daemon masks secrets in it, then cuts it
-        klass=KINDS[kind],
-        argv=[line[:LINE_KEPT]],
-        cwd=os.getcwd(),
-        owner=f"claude-code:{os.environ.get('CLAUDE_CODE_SESSION_ID', '')}",
-        session=os.environ.get("CLAUDE_CODE_SESSION_ID"),
-        session_pid=owner[0],
-        session_start=owner[1],
-        wait=0,
+    client = lease.connect(paths, max(0.0, until - time.monotonic()))
+    client.send(
+        lease.request(
+            kind=kind,
+            name=name_of(kind, line, LINE_KEPT),  # the daemon masks secrets in it, then cuts it
+            klass=KINDS[kind],
+            argv=[line[:LINE_KEPT]],
+            cwd=os.getcwd(),
+            owner=f"claude-code:{os.environ.get('CLAUDE_CODE_SESSION_ID', '')}",
+            session=os.environ.get("CLAUDE_CODE_SESSION_ID"),
+            session_pid=owner[0],
+            session_start=owner[1],
+            wait=0,
+        )
     )
-    granted = conversation.ask(opening, lambda message: None, max(SHORTEST, until - time.monotonic()))
-    return conversation, granted, owner
+    return client, owner
 
 
 def open_standard() -> None:
@@ -106,39 +101,49 @@ def run(kind: str, line: str, former: str = "") -> int:
     open_standard()
     command = command_of(kind, line, former, dict(os.environ))
     paths = Paths()
+    until = time.monotonic() + PATIENCE
     try:
-        conversation, granted, owner = lease_for(kind, line, paths)
+        client, owner = request_lease(kind, line, paths, until)
+        run_tree = _load_shim(kind)  # while the daemon decides
+        granted = client.wait_granted(lambda message: None, max(lease.SHORTEST, until - time.monotonic()))
     except (OomlessError, OSError):
         unchanged(command)
     spec = ShimSpec(
         granted,
         name=KINDS[kind],
         state=paths.state,
-        lease_fd=conversation.socket.detach(),
+        lease_fd=client.socket.detach(),
         owner=owner,
         same_group=True,
         tied=kind == "server",
     )
-    if kind == "server":
-        return serve(spec, command)
-    from oomless.contain.shells import background_shim
-
     try:
-        return background_shim.run(spec.fields(), command)
+        return run_tree(spec.fields(), command)
     except OSError:
+        if kind == "server":
+            raise
         unchanged(command)
 
 
-def serve(spec: ShimSpec, command: list[str]) -> int:
+def _load_shim(kind: str) -> Callable[[dict[str, Any], list[str]], int]:
+    if kind == "server":
+        from oomless.contain import shim  # noqa: F401
+
+        return _run_server
+    from oomless.contain.shells import background_shim
+
+    return background_shim.run
+
+
+def _run_server(spec: dict[str, Any], command: list[str]) -> int:
     """As the shim itself; dies of the signal that the server died of, except where that was our KILL for a limit."""
+    from oomless.contain.shells.foreground import die_of
     from oomless.contain.shim import Shim
 
-    shim = Shim(spec.fields(), command)
+    shim = Shim(spec, command)
     code = shim.run()
     number = os.WTERMSIG(shim.root_status) if shim.root_status and os.WIFSIGNALED(shim.root_status) else 0
     if number and number != signal.SIGKILL and code == 128 + number:
-        from oomless.contain.shells.front import die_of
-
         die_of(number)
     return code
 

@@ -18,7 +18,7 @@ from oomless.contain.launch import ShimSpec, exec_shim
 from oomless.errors import DaemonGone, Interrupted, OomlessError
 from oomless.lean import name_of, signal
 from oomless.paths import Paths
-from oomless.protocol import lease, spawn
+from oomless.protocol import lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ def run(options: Options) -> None:
     check_report(options.report)
     paths = Paths()
     name = options.name or os.path.basename(options.command[0])
-    conversation, granted = _lease(options, name, paths)
+    client, granted = _lease(options, name, paths)
     if not granted.get("limit") and options.memory:
         raise OomlessError("the daemon forgot the memory limit", "", "restart it: oomless daemon stop")
     spec = ShimSpec(
         granted,
         name=name,
         state=paths.state,
-        lease_fd=conversation.socket.fileno(),
+        lease_fd=client.socket.fileno(),
         reports=[os.path.abspath(options.report)] if options.report else [],
         timeout=options.timeout,
         quiet=options.quiet,
@@ -53,17 +53,17 @@ def run(options: Options) -> None:
     exec_shim(spec, options.command)
 
 
-def _lease(options: Options, name: str, paths: Paths) -> tuple[lease.Conversation, Message]:
+def _lease(options: Options, name: str, paths: Paths) -> tuple[lease.LeaseClient, Message]:
     """A daemon that dies while we wait is followed by another, which is asked anew, for what is left of the wait."""
     began = time.monotonic()
     for left in range(DAEMONS - 1, -1, -1):
-        conversation = lease.Conversation(spawn.ensure(paths))
+        client = lease.connect(paths)
         waited = time.monotonic() - began
         try:
-            opening = _request(options, name, waited)
-            return conversation, conversation.ask(opening, lambda message: _waiting(options, name, message))
+            client.send(_request(options, name, waited))
+            return client, client.wait_granted(lambda message: _waiting(options, name, message))
         except DaemonGone:
-            conversation.close()
+            client.close()
             if not left:
                 raise
     raise AssertionError("not reached")

@@ -2,21 +2,31 @@
 
 The messages are described, typed, in ``wire.py``; here they are plain JSON objects, since msgspec would cost the
 fast path more than the whole rest of it (and ``_socket`` is used bare, because ``socket`` costs 0.8 MB).
-``Conversation`` does no I/O beyond its socket and never blocks longer than asked.
 """
 
 from __future__ import annotations
 
 import _socket
 import os
+import sys
+import time
+
+assert sys.platform == "linux"
 
 from oomless.errors import DaemonError, DaemonGone, OomlessError, Refused, UsageError
 from oomless.lean import dumps, loads
+from oomless.protocol import spawn
 
 VERSION = 1
+#: A daemon that hangs keeps a connect waiting once too many are queued before it.
+CONNECT_SECONDS = 5.0
+#: The least that an operation of the socket gets, when the time is almost up.
+SHORTEST = 0.05
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from oomless.paths import Paths
 
     Message = dict[str, object]
 
@@ -43,11 +53,25 @@ def failure(message: Message) -> OomlessError:
     return kind(what, "", str(message.get("hint", "")))
 
 
-class Conversation:
-    """One lease connection, blocking. ``fileno`` may be handed to a shim once ``granted`` has come."""
+def connect(paths: Paths, seconds: float = spawn.START_SECONDS) -> LeaseClient:
+    """To the running daemon, which is started if there is none; within ``seconds``. Raises what ``spawn.ensure``
+    raises."""
+    until = time.monotonic() + seconds
+    known = spawn.DaemonFile.read(paths.daemon_file)
+    if known is not None and known.alive():
+        try:
+            return LeaseClient(known.socket, min(CONNECT_SECONDS, seconds))
+        except DaemonError:
+            pass
+    path = spawn.ensure(paths, max(0.0, until - time.monotonic()))
+    return LeaseClient(path, max(SHORTEST, until - time.monotonic()))
+
+
+class LeaseClient:
+    """One lease connection, blocking. ``socket`` may be handed to a shim once the lease is granted."""
 
     def __init__(self, path: str, timeout: float | None = None) -> None:
-        """``timeout`` bounds the connect, which waits while a daemon that hangs has too many before us."""
+        """Connects within ``timeout`` seconds; raises DaemonError."""
         self._buffer = b""
         self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
@@ -58,12 +82,18 @@ class Conversation:
             why = f"{path}: {error.strerror or error}"
             raise DaemonError("cannot reach the daemon", why, "try: oomless daemon start") from None
 
-    def ask(self, opening: bytes, on_waiting: Callable[[Message], None], timeout: float | None = None) -> Message:
-        """Sends the request and returns the ``granted`` message; raises what the daemon refused with. ``timeout``
-        bounds each single silence of the daemon in seconds, and is for tests: waiting is the daemon's business."""
+    def send(self, opening: bytes) -> None:
+        """The request; ``wait_granted`` is its second half. Raises DaemonGone."""
+        try:
+            self.socket.sendall(opening)
+        except OSError as error:
+            raise DaemonGone("the daemon went away while we asked", str(error), "try again") from None
+
+    def wait_granted(self, on_waiting: Callable[[Message], None], timeout: float | None = None) -> Message:
+        """The ``granted`` message; raises what the daemon refused with. ``timeout`` bounds each single silence of the
+        daemon in seconds; how long a request may wait is the daemon's business."""
         try:
             self.socket.settimeout(timeout)
-            self.socket.sendall(opening)
             while True:
                 message = self.receive()
                 if message.get("op") == "granted":

@@ -1,14 +1,16 @@
 """The shim of one tool shell: a command that a host runs for its agent, and whatever that leaves in the background.
 
-Two processes, because the host waits for one of them. The *front* is what the host started; it ends with the
-shell's exit code or signal at once, and hands signals on. The *keeper* (a ``Shim``) lives as long as anything of the
-shell does. The shell stays in the front's process group and session, so that the host reaches it exactly as without
-us. When the session's process dies the keeper ends what is in the background, except what detached on purpose
-(``spare.py``): that is moved out of the tree's groups and reported as left running. Standard library only.
+Two processes, because the host waits for one of them. The *foreground* is what the host started; it ends with the
+shell's exit code or signal at once, and hands signals on. The *background shim* lives as long as anything of the
+shell does; it is forked before the shell, for only an ancestor keeps what loses its parent. The shell stays in the
+foreground's process group and session, so that the host reaches it exactly as without us. When the session's process
+dies, the background shim kills what is in the background, except what detached on purpose (``detached.py``): that is
+moved out of the tree's groups and reported. Standard library only.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -17,7 +19,7 @@ assert sys.platform == "linux"
 
 from oomless.contain import child, ending
 from oomless.contain.shells import detached
-from oomless.contain.shells.front import FORWARDED, Front, Witness, die_of
+from oomless.contain.shells.foreground import CLEAR, FORWARDED, Foreground, die_of
 from oomless.contain.shim import GRACE, Shim
 from oomless.contain.signals import SignalFd
 from oomless.lean import signal
@@ -32,17 +34,22 @@ if TYPE_CHECKING:
 ATTENDED_SECONDS = 3.0
 
 
-class Keeper(Shim):
-    def __init__(self, spec: dict[str, Any], command: list[str], front: int) -> None:
+class BackgroundShim(Shim):
+    """``foreground``: the pipe to it. As long as the shell runs, this process stays in its group and blocks every
+    signal, so that the foreground can see by what is pending here what was sent to the whole group."""
+
+    def __init__(self, spec: dict[str, Any], command: list[str], foreground: int) -> None:
         super().__init__(spec, command)
-        self.front = front
+        os.close(self.signals.fd)
+        self.signals = SignalFd(spec["mask"], (CLEAR,))
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        self.front = foreground
         self.sid = os.getsid(0)
         self.session_gone = False
         self.left_running: dict[detached.Who, str] = {}
 
     def start(self) -> None:
         super().start()
-        os.setsid()  # a signal to the host's process group must not take us with it
         self.tell(f"root {self.root} {self.root_start}\n")
 
     def tell(self, line: str) -> None:
@@ -50,13 +57,13 @@ class Keeper(Shim):
             try:
                 os.write(self.front, line.encode())
             except BrokenPipeError:
-                pass  # the host has killed the front, see front_gone
+                pass  # the host has killed the foreground, see front_gone
 
     # -- the shell's end -----------------------------------------------------------------------------------
 
     def front_gone(self) -> None:
-        """What killed the front was meant for the shell."""
-        self._close_front()
+        """What killed the foreground was meant for the shell."""
+        self._leave_foreground()
         if self.root_status is None:
             proc.kill(self.root, self.root_start)
 
@@ -67,17 +74,30 @@ class Keeper(Shim):
         cause = self.bounds.kernel(self.rung, time.monotonic()) or self.cause or ending.exited(self.root_status or 0)
         self.say(cause)
         last = 0 if self.rung.members() else 1
+        if not last:
+            self._leave_group()
         self.tell(f"ended {cause.code} {cause.signal or 0} {last}\n")
-        self._close_front()
+        self._leave_foreground()
         child.let_go(2)
 
-    def _close_front(self) -> None:
+    def _leave_foreground(self) -> None:
         if self.front is not None:
+            self._leave_group()
             os.close(self.front)
             self.front = None
 
+    def _leave_group(self) -> None:
+        """A signal to the host's process group that can no longer be meant for the shell must not take us with it."""
+        if os.getsid(0) != self.pid:
+            os.setsid()
+
     def signalled(self, number: int, code: int) -> None:
-        """Not for us: the front hands on what the host sends, and we end with the shell."""
+        """The foreground has seen which signals went to the whole group."""
+        while signal.sigtimedwait(FORWARDED, 0) is not None:
+            pass
+
+    def _stopped(self, pid: int) -> None:
+        """The host sees its shell stop by itself, for it is in the host's group."""
 
     # -- the session's end ---------------------------------------------------------------------------------
 
@@ -146,38 +166,40 @@ class Keeper(Shim):
 
 
 def run(spec: dict[str, Any], command: list[str]) -> int:
-    """In the front: forks the keeper, waits for the shell, ends as it ended. Returns an exit code, or dies of the
-    signal that the shell died of. Raises OSError, with nothing changed, if we may not fork."""
+    """In the foreground: forks the background shim, waits for the shell, ends as it ended. Returns an exit code, or
+    dies of the signal that the shell died of. Raises OSError, with nothing changed, if we may not fork."""
     signals = SignalFd(spec["mask"], FORWARDED)
     spec["mask"] = [int(number) for number in signals.before]
+    reader, writer = os.pipe()
+    # What neither process changes stays shared: a collection would write to the header of each object.
+    gc.freeze()
     try:
-        witness = Witness()
-        reader, writer = os.pipe()
-        keeper = os.fork()
+        shim = os.fork()
     except OSError:
+        os.close(reader)
+        os.close(writer)
         signal.pthread_sigmask(signal.SIG_SETMASK, signals.before)
         raise
-    if keeper == 0:
-        witness.let_go()
+    if shim == 0:
         os.close(reader)
         os.close(signals.fd)
-        _keep(spec, command, writer)
+        _run_shim(spec, command, writer)
     proc.become_subreaper()
     os.close(writer)
     if spec["lease_fd"] is not None:
         os.close(spec["lease_fd"])
-    code, number = Front(reader, keeper, signals, witness).wait()
+    code, number = Foreground(reader, shim, signals).wait()
     if number:
         die_of(number)
     return code
 
 
-def _keep(spec: dict[str, Any], command: list[str], writer: int) -> None:
+def _run_shim(spec: dict[str, Any], command: list[str], writer: int) -> None:
     try:
-        keeper = Keeper(spec, command, writer)
-        code = keeper.run()
-        keeper.tell(f"ended {code} 0 1\n")  # only if the shell could not be started
+        shim = BackgroundShim(spec, command, writer)
+        code = shim.run()
+        shim.tell(f"ended {code} 0 1\n")  # only if the shell could not be started
     except BaseException as error:  # noqa: BLE001  its end tells the daemon, which takes the tree over
-        ending.say(f"oomless: the keeper failed; {type(error).__name__}: {error}; please report this")
+        ending.say(f"oomless: the background shim failed; {type(error).__name__}: {error}; please report this")
     finally:
         os._exit(0)
