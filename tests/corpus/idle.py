@@ -27,7 +27,7 @@ REST = 300.0
 def enter(minutes: float) -> None:
     """Among the stages that ``record`` knows."""
     record.plays()
-    from oomless.demo.model.script import Call, Turn, WaitFile
+    from oomless.demo.model import Call, Turn, WaitFile
 
     from .stage import PLAYS, Play, Stage
     from .stage_host import Session

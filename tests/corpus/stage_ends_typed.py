@@ -6,7 +6,7 @@ import shlex
 import sys
 
 from helpers import run_oomless
-from oomless.demo.model.script import Rule, Turn
+from oomless.demo.model import Rule, Turn
 
 from .stage import ROLE, Stage, StageFailed, play, unseen
 from .stage_claude import OLDER, duplicates

@@ -22,9 +22,7 @@ from typing import Any, Self
 import msgspec
 
 from helpers import wait_gone
-from oomless.demo.model import log
-from oomless.demo.model.process import ModelProcess
-from oomless.demo.model.script import Call, Rule, Script, Turn, WaitFile
+from oomless.demo.model import Call, ModelProcess, Rule, Script, Turn, WaitFile, read_log
 from oomless.platform import proc
 from realparts import claude_environment
 
@@ -167,7 +165,7 @@ class Session:
     def asked(self) -> int:
         """How many answers the newest request of the main agent came after."""
         path = Path(self.model.log)
-        entries = log.read(str(path)) if path.exists() else []
+        entries = read_log(str(path)) if path.exists() else []
         return max((e.turn for e in entries if e.agent == "main" and not e.side and e.event == "asked"), default=-1)
 
     def said(self) -> str:

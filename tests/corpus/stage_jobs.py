@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from oomless.demo.model.script import Turn
+from oomless.demo.model import Turn
 from oomless.platform import proc
 from sessions import Session as StandIn
 from sessions import member

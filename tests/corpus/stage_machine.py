@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from oomless.demo.model.script import Call, Rule, Turn, WaitFile
+from oomless.demo.model import Call, Rule, Turn, WaitFile
 from oomless.platform import proc
 
 from .stage import LIFE, ROLE, Stage, play, unseen

@@ -23,9 +23,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from oomless.demo.parts import ServerPart
-from oomless.demo.parts.catalog import CLAUDE, NODE
-from oomless.demo.parts.commands import npm_environment
+from oomless.demo.parts import CLAUDE, NODE, ServerPart, npm_environment
 from realparts import BUILD_HERE, FOLDER, real_parts, real_server
 from realservers import NPM as SERVER_VERSIONS
 from realservers import PYPI, node, npx, real_servers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 
-from oomless.demo.model.script import Turn
+from oomless.demo.model import Turn
 
 from .stage import ROLE, Stage, play, unseen
 from .stage_host import KEEP, Session, bash, left_in_background

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from oomless.demo.model.script import Rule, Turn
+from oomless.demo.model import Rule, Turn
 
 from .stage import Stage
 from .stage_host import Session, Terminal

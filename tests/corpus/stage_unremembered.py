@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from oomless.demo.model.script import Call, Turn
+from oomless.demo.model import Call, Turn
 from oomless.platform import proc
 
 from .stage import LIFE, ROLE, Stage, unseen

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from oomless.demo.model.script import Call, Turn
+from oomless.demo.model import Call, Turn
 
 from .stage import ACTORS, ROLE, Stage
 from .stage_host import KEEP, MINE, MUX, bash, left_in_background

@@ -21,15 +21,13 @@ from contained import OFFERS
 from helpers import run_oomless, wait_for, wait_gone
 from oomless import platform
 from oomless.cli.demo import command
-from oomless.demo import acts, chart, governed, show, sizing, svg, verdict
-from oomless.demo.agent import write
-from oomless.demo.agents import AGENT
-from oomless.demo.measure import MARK, Watch
-from oomless.demo.record import ACTS, ActName, ActRecord, Check, DemoRecord, Point
-from oomless.demo.replay import prepare, replay
-from oomless.demo.sizing import MB, Plan, make_plan
-from oomless.demo.stage import Act, Stage
-from oomless.demo.synthetic import AGENT_FILE, Synthetic
+from oomless.demo import agents, replay, show, stage
+from oomless.demo.agent import write_result
+from oomless.demo.agents import AGENT, AGENT_FILE, MB, Plan, Synthetic, make_plan
+from oomless.demo.record import ACTS, ActName, ActRecord, Check, DemoRecord, Member, Point, Share, check_acts
+from oomless.demo.sampler import MARK, ActSampler
+from oomless.demo.show import Progress
+from oomless.demo.stage import Act, Stage, choose_budget, play_parallel, play_sequential
 from oomless.engines.jobs import parse
 from oomless.errors import OomlessError, Refused, UsageError
 from oomless.model import MachineMemory
@@ -69,7 +67,7 @@ def all_acts(**governed_changes: object) -> list[ActRecord]:
 
 
 def whole(records: list[ActRecord]) -> DemoRecord:
-    found = verdict.checks(records, AGENTS)
+    checks = check_acts(records, AGENTS)
     return DemoRecord(
         form="synthetic",
         agents=AGENTS,
@@ -78,45 +76,39 @@ def whole(records: list[ActRecord]) -> DemoRecord:
         agent_seconds=2.5,
         shrunk_from=None,
         acts=tuple(records),
-        checks=found,
-        conclusion=verdict.sentences(records, AGENTS, found),
-        ok=all(check.passed for check in found),
+        checks=checks,
+        ok=all(check.passed for check in checks),
     )
 
 
-class TestVerdict:
-    def test_good_figures_pass_and_are_told_as_they_are(self) -> None:
-        record = whole(all_acts())
-        text = " ".join(record.conclusion)
-        assert record.ok
-        assert "5 agents at once peaked at 1.00 GB and left 10 processes with 310 MB" in text
-        assert "the peak was 43% of the first act's, 5 of 5 finished in 11 s and left nothing" in text
-        assert f"All {len(record.checks)} checks" in text
+class TestChecks:
+    def test_good_figures_pass(self) -> None:
+        assert [check for check in whole(all_acts()).checks if not check.passed] == []
+        assert len(whole(all_acts()).checks) == 9
 
     @pytest.mark.parametrize(
         ("change", "failed"),
         [
-            ({"finished": 4}, "governed: all finish, each once (4 of 5)"),
-            ({"repeated": 1}, "governed: all finish, each once (5 of 5, 1 of them twice)"),
-            ({"survivors": 1}, "governed: nothing is left (1 process)"),
-            ({"peak_bytes": 610 * MB}, "governed: peak at most 60% of the first act's (61%)"),
-            ({"agents_peak": 1}, "governed: at least two at once (1)"),
+            ({"finished": 4}, ("all finish, each once", "4 of 5")),
+            ({"repeated": 1}, ("all finish, each once", "5 of 5, 1 of them twice")),
+            ({"survivors": 1}, ("no survivors", "1 process")),
+            ({"peak_bytes": 610 * MB}, ("peak at most 60% of the first act's", "61%")),
+            ({"agents_peak": 1}, ("at least two at once", "1")),
         ],
     )
-    def test_a_governed_act_that_did_no_better_is_named(self, change: dict[str, object], failed: str) -> None:
+    def test_a_governed_act_that_did_no_better_is_named(
+        self, change: dict[str, object], failed: tuple[str, str]
+    ) -> None:
         record = whole(all_acts(**change))
         assert not record.ok
-        assert record.conclusion[-1] == f"Not as it must be: {failed}."
+        expected = Check(name=f"governed: {failed[0]}", passed=False, detail=failed[1])
+        assert [check for check in record.checks if not check.passed] == [expected]
 
     def test_retries_that_were_never_needed_prove_nothing(self) -> None:
         records = [*all_acts()[:-1], act("governed-killed", killed=3)]
-        failed = [check for check in verdict.checks(records, AGENTS) if not check.passed]
+        failed = [check for check in check_acts(records, AGENTS) if not check.passed]
         expected = Check(name="governed-killed: each agent was killed once", passed=False, detail="3 of 5")
         assert failed == [expected]
-
-    def test_ungoverned_acts_that_leave_nothing_are_not_blamed(self) -> None:
-        records = [act("parallel", survivors=0), *all_acts()[1:]]
-        assert "peaked at 1.00 GB and left nothing;" in whole(records).conclusion[0]
 
 
 class TestSizing:
@@ -127,7 +119,7 @@ class TestSizing:
     def test_shrinks_until_all_fit(self) -> None:
         plan = make_plan(5, 120 * MB, 2.5, available=1000 * MB)
         assert plan.shrunk_from == 120 * MB
-        assert sizing.MIN_MEMORY <= plan.agent_bytes < 120 * MB
+        assert agents.MIN_MEMORY <= plan.agent_bytes < 120 * MB
         assert plan.agents * plan.tree_bytes <= 0.7 * 1000 * MB
 
     def test_refuses_below_the_floor(self) -> None:
@@ -144,23 +136,23 @@ class TestSizing:
         with pytest.raises(UsageError):
             make_plan(agents, memory, seconds, available=10**11)
 
-    @pytest.mark.parametrize("agents", [4, 5, 12])
-    def test_the_budget_has_room_for_two_but_never_for_all(self, agents: int) -> None:
-        plan = make_plan(agents, 120 * MB, 2.5, available=10**11)
-        peak = int(agents * plan.tree_bytes * 0.93)
+    @pytest.mark.parametrize("number", [4, 5, 12])
+    def test_the_budget_has_room_for_two_but_never_for_all(self, number: int) -> None:
+        plan = make_plan(number, 120 * MB, 2.5, available=10**11)
+        peak = int(number * plan.tree_bytes * 0.93)
         need = Synthetic(plan).need(act("parallel"))
-        budget = governed.budget_of(need, peak, "")
+        budget = choose_budget(need, peak, "")
         assert budget <= 0.6 * peak
-        assert 2 * need <= budget < agents * need
+        assert 2 * need <= budget < number * need
         assert need >= plan.tree_bytes
 
     def test_a_first_act_without_overlap_gives_no_budget(self) -> None:
         with pytest.raises(OomlessError, match=r"no measure.*; wait$"):
-            governed.budget_of(100 * MB, 200 * MB, "wait")
+            choose_budget(100 * MB, 200 * MB, "wait")
 
     def test_the_batch_file_is_one_that_batch_takes(self) -> None:
-        with small_stage(io.StringIO()) as stage, Act(stage, "governed", "", 10**9) as act:
-            lines = governed.job_lines(act, 20 * MB, 50 * MB, retries=1)
+        with small_stage(io.StringIO()) as small, Act(small, "governed", "", 10**9) as act:
+            lines = stage.make_jobs(act, 20 * MB, 50 * MB, retries=1)
             jobs, broken = parse(msgspec.json.Encoder().encode_lines(lines), "jobs")
             assert broken == []
             assert [job.name for job in jobs] == ["agent-1", "agent-2"]
@@ -168,16 +160,19 @@ class TestSizing:
             assert {job.retries for job in jobs} == {1}
             assert [(job.env[MARK], job.env[AGENT]) for job in jobs] == [(act.mark, job.name) for job in jobs]
 
-    def test_the_machine_is_asked_before_anything_starts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_machine_is_asked_before_anything_starts(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         little = MachineMemory(total_bytes=10**9, available_bytes=10**8)
         monkeypatch.setattr(Linux, "memory", lambda self: little)
-        with pytest.raises(Refused, match="100 MB are available"):
-            prepare(5, 120 * MB, 2.5)
+        with pytest.raises(SystemExit) as caught:
+            command(synthetic=True)
+        assert caught.value.code == 75
+        assert "100 MB are available" in capsys.readouterr().err
 
     def test_a_memory_limit_above_counts_as_well(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Linux, "headroom", lambda self, pid: 5 * 10**7)
-        with pytest.raises(Refused, match="50 MB are available"):
-            prepare(5, 120 * MB, 2.5)
+        assert replay.find_available() == 5 * 10**7
 
     def test_shrunk_agents_are_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Stop(Exception):
@@ -186,53 +181,47 @@ class TestSizing:
         def stop(stage: Stage) -> ActRecord:
             raise Stop
 
-        monkeypatch.setattr(acts, "parallel", stop)
-        monkeypatch.setattr(Linux, "headroom", lambda self, pid: 10**9)
+        monkeypatch.setattr(replay, "play_parallel", stop)
         out = io.StringIO()
         with pytest.raises(Stop):
-            replay(prepare(5, 120 * MB, 2.5), show.Lines(Console(file=out), 5))
+            replay.replay(make_plan(5, 120 * MB, 2.5, 10**9), Progress(Console(file=out), "synthetic", 5))
         assert "instead of 120 MB: more is not free" in out.getvalue()
 
 
 class TestChart:
     @pytest.mark.parametrize("width", [40, 80, 200])
-    @pytest.mark.parametrize("style", [chart.BLOCKS, chart.ASCII])
-    def test_keeps_to_the_width_and_shows_every_act(self, width: int, style: chart.Style) -> None:
-        lines = chart.plot(all_acts(), width, style)
-        assert max(map(len, lines)) <= width + 6
-        assert [line.split()[0] for line in lines[0 : 5 * chart.ROWS : chart.ROWS]] == list(ACTS)
-        assert len(lines) == 5 * chart.ROWS + 2
-
-    def test_ascii_stays_ascii(self) -> None:
-        assert "\n".join(chart.plot(all_acts(), 80, chart.ASCII)).isascii()
-
     @pytest.mark.parametrize(
-        ("encoding", "style"),
-        [("utf-8", chart.BLOCKS), ("ascii", chart.ASCII), ("latin-1", chart.ASCII), (None, chart.ASCII)],
+        ("encoding", "plain"), [("utf-8", False), ("ascii", True), ("latin-1", True), (None, True)]
     )
-    def test_the_encoding_decides(self, encoding: str | None, style: chart.Style) -> None:
-        assert chart.style_for(encoding) is style
+    def test_keeps_to_width_and_encoding_and_shows_every_act(
+        self, width: int, encoding: str | None, plain: bool
+    ) -> None:
+        lines = show.plot_text(all_acts(), width, encoding)
+        assert "\n".join(lines).isascii() is plain
+        assert max(map(len, lines)) <= width + 6
+        assert [line.split()[0] for line in lines[0 : 5 * show.ROWS : show.ROWS]] == list(ACTS)
+        assert len(lines) == 5 * show.ROWS + 2
 
     def test_only_governed_acts_have_a_budget_line(self) -> None:
-        lines = chart.plot(all_acts(), 80)
-        with_line = [number // chart.ROWS for number, line in enumerate(lines) if chart.BLOCKS.budget in line]
+        lines = show.plot_text(all_acts(), 80)
+        with_line = [number // show.ROWS for number, line in enumerate(lines) if "┄" in line]
         assert with_line == [3, 4]
 
     def test_a_small_leak_does_not_round_to_nothing(self) -> None:
         leak = tuple(Point(seconds=float(i), bytes=MB, agents=0, processes=1) for i in range(10))
-        lines = chart.plot([act("parallel", points=leak)], 60)
-        assert "▁" * 10 in lines[chart.ROWS - 1]
+        lines = show.plot_text([act("parallel", points=leak)], 60)
+        assert "▁" * 10 in lines[show.ROWS - 1]
 
     def test_columns_take_the_highest_sample_and_fill_gaps(self) -> None:
         points = [Point(seconds=s, bytes=b, agents=1, processes=1) for s, b in ((0.0, 5), (0.1, 9), (2.5, 7))]
-        assert chart.buckets(points, 1.0, 5) == [9, 9, 7, None, None]
+        assert show.fill_columns(points, 1.0, 5) == [9, 9, 7, None, None]
 
     @pytest.mark.parametrize(("size", "expected"), [(1, 1), (1001, 1200), (950, 1000), (2.2e9, 2_500_000_000)])
     def test_scales_end_at_round_numbers(self, size: float, expected: int) -> None:
-        assert chart.nice(size) == expected
+        assert show.round_up(size) == expected
 
     def test_svg_is_whole_by_itself(self) -> None:
-        text = svg.svg(all_acts(), "a < b & c")
+        text = show.draw_svg(all_acts(), "a < b & c")
         root = ElementTree.fromstring(text)
         words = [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
         assert len(list(root.iter("{http://www.w3.org/2000/svg}polyline"))) == 5
@@ -240,24 +229,32 @@ class TestChart:
         assert all(any(word.startswith(f"{name}, peak") for word in words) for name in ACTS)
         assert "href" not in text
 
-    def test_table_plot_and_conclusion_are_printed(self) -> None:
+    def test_tables_plot_and_checks_are_printed(self) -> None:
         out = io.StringIO()
-        record = whole(all_acts())
-        show.show(Console(file=out, width=100), record)
+        left = tuple(Member(pid=pid, start=1, role="server", agent="a", bytes=30 * MB) for pid in (1, 2))
+        peak = (Share(role="agent", processes=5, bytes=700 * MB),)
+        records = all_acts(finished=4)
+        records[0] = msgspec.structs.replace(records[0], at_peak=peak)
+        records[2] = msgspec.structs.replace(records[2], left=left)
+        show.show_record(Console(file=out, width=100), whole(records))
         rows = [line.split() for line in out.getvalue().splitlines()]
-        assert ["governed", "2", "8", "430", "MB", "600", "MB", "5", "of", "5", "11", "s", "0", "60", "MB"] in rows
-        assert " ".join(record.conclusion) in " ".join(out.getvalue().split())
+        assert ["governed", "2", "8", "430", "MB", "600", "MB", "4", "of", "5", "11", "s", "0", "60", "MB"] in rows
+        assert ["agent", "5,", "700", "MB", "-", "-"] in rows
+        assert ["server", "-", "-", "2,", "60", "MB"] in rows
+        assert out.getvalue().splitlines()[-2:] == [
+            "Failed: governed: all finish, each once (4 of 5)",
+            "8 of 9 checks hold.",
+        ]
 
-    def test_bars_say_what_is_in_memory_and_what_was_left(self) -> None:
+    def test_progress_says_what_is_in_memory_and_what_was_left(self) -> None:
         out = io.StringIO()
-        with show.bars(Console(file=out, force_terminal=True, width=120)) as progress:
-            bars = show.Bars(progress, AGENTS)
-            bars.act("parallel", "all at once")
-            bars.tick(Point(seconds=1.0, bytes=333 * MB, agents=4, processes=17), finished=1)
-            progress.refresh()
-            bars.done(act("parallel"))
-        assert "333 MB, 4 agents, 17 processes" in out.getvalue()
-        assert "peak 1.00 GB, 10 left, 10 ended by the demo" in out.getvalue()
+        console = Console(file=out, force_terminal=True, width=120)
+        progress = Progress(console, "synthetic", AGENTS)
+        progress.act("parallel", "all at once")
+        progress.tick(Point(seconds=1.0, bytes=333 * MB, agents=4, processes=17), finished=1)
+        progress.done(act("parallel"))
+        assert "333 MB, 4 agents, 17 processes, 1 of 5 finished" in out.getvalue()
+        assert "peak 1.00 GB, 10 survivors, 10 killed by the demo" in out.getvalue()
 
 
 @pytest.fixture
@@ -284,8 +281,8 @@ sys.stdin.read()
 """
 
 
-def nobody(command: Sequence[str]) -> tuple[str, str]:
-    return "other", ""
+def other(command: Sequence[str]) -> str:
+    return "other"
 
 
 def start_parent(mark: str | None, started: list[subprocess.Popen[bytes]]) -> tuple[int, int]:
@@ -298,47 +295,48 @@ def start_parent(mark: str | None, started: list[subprocess.Popen[bytes]]) -> tu
     return process.pid, int(process.stdout.readline())
 
 
-class TestWatch:
+class TestSampler:
     def test_sees_children_that_left_session_and_environment(self, started: list[subprocess.Popen[bytes]]) -> None:
-        watch = Watch("m1", nobody, platform.current())
+        sampler = ActSampler("m1", other, platform.current())
         _, child = start_parent("m1", started)
         assert MARK.encode() not in proc.environ(child)
-        sample = watch.sample(0.0)
-        assert ([used.role for used in sample.used], watch.source) == (["other", "other"], "pss")
-        assert sample.bytes > 2 * MB
-        # The parent goes: only memory still knows whose the child was.
+        members = sampler.sample(0.0)
+        assert ([member.role for member in members], sampler.source) == (["other", "other"], "pss")
+        assert sampler.points[0].bytes == sum(member.bytes for member in members) > 2 * MB
+        # The parent goes: only memory still tells whose the child was.
         started[0].kill()
         started[0].wait()
-        assert [left.pid for left in watch.left()] == [child]
+        assert [member.pid for member in sampler.survivors()] == [child]
         start = proc.start_of(child)
         assert start is not None
-        assert watch.end_left() == 1
+        assert sampler.kill_survivors() == 1
         assert wait_gone(child, start, 5)
-        assert watch.left() == ()
+        assert sampler.survivors() == ()
 
-    def test_others_are_neither_counted_nor_ended(self, started: list[subprocess.Popen[bytes]]) -> None:
+    def test_others_are_neither_counted_nor_killed(self, started: list[subprocess.Popen[bytes]]) -> None:
         before, before_child = start_parent("m2", started)
-        watch = Watch("m2", nobody, platform.current())
+        sampler = ActSampler("m2", other, platform.current())
         pids = [before, before_child, *start_parent(None, started), *start_parent("m3", started)]
-        assert watch.sample(0.0).used == ()
-        assert watch.end_left() == 0
+        assert sampler.sample(0.0) == ()
+        assert sampler.kill_survivors() == 0
         assert all((stat := proc.read_stat(pid)) is not None and stat.alive for pid in pids)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
 
     def test_a_parent_that_does_not_belong_is_overhead(self, started: list[subprocess.Popen[bytes]]) -> None:
-        watch = Watch("m4", nobody, platform.current())
+        sampler = ActSampler("m4", other, platform.current())
         script = PARENT.replace("env={}", f"env={{{MARK!r}: 'm4'}}")
         command = [sys.executable, "-I", "-S", "-c", script]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         started.append(process)
         assert process.stdout is not None
         process.stdout.readline()
-        sample = watch.sample(0.0)
-        assert len(sample.used) == 1
-        assert sample.overhead_bytes > MB
-        assert watch.sample(0.0, overhead=[os.getpid()]).overhead_bytes > sample.overhead_bytes
-        assert watch.end_left() == 1
+        assert len(sampler.sample(0.0)) == 1
+        sampler.sample(0.0, overhead=[os.getpid()])
+        first, second = sampler.points
+        assert first.overhead_bytes > MB
+        assert second.overhead_bytes > first.overhead_bytes
+        assert sampler.kill_survivors() == 1
 
 
 class TestAgent:
@@ -348,24 +346,24 @@ class TestAgent:
             assert server.wait(timeout=10) == -signal.SIGALRM
 
     def test_work_done_twice_shows(self, tmp_path: Path) -> None:
-        write(str(tmp_path), "agent-1", {"try": 1})
-        write(str(tmp_path), "agent-1", {"try": 2})
-        assert json.loads((tmp_path / "agent-1.json").read_text()) == {"try": 1}
+        write_result(str(tmp_path), "agent-1")
+        write_result(str(tmp_path), "agent-1")
+        assert json.loads((tmp_path / "agent-1.json").read_text()) == {"name": "agent-1", "pid": os.getpid()}
         assert sorted(path.name for path in tmp_path.iterdir()) == ["agent-1.again", "agent-1.json"]
 
 
-def small_stage(out: io.StringIO, agents: int = 2) -> Stage:
-    plan = Plan(agents=agents, agent_bytes=12 * MB, seconds=1.0, life=60)
-    return Stage(Synthetic(plan), platform.current(), show.Lines(Console(file=out), agents))
+def small_stage(out: io.StringIO) -> Stage:
+    plan = Plan(agents=2, agent_bytes=12 * MB, seconds=1.0)
+    return Stage(Synthetic(plan), platform.current(), Progress(Console(file=out), "synthetic", 2))
 
 
 class TestActs:
     def test_killed_agents_leave_their_children_which_are_then_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(acts, "LINGER", 0.5)
+        monkeypatch.setattr(stage, "LINGER", 0.5)
         out = io.StringIO()
-        with small_stage(out) as stage:
-            record = acts.parallel_killed(stage)
-            folder = stage.folder
+        with small_stage(out) as small:
+            record = play_parallel(small, kill=True)
+            folder = small.folder
         assert (record.killed, record.finished, record.agents_peak) == (2, 0, 2)
         assert sorted(left.role for left in record.left) == ["detached", "detached", "server", "server"]
         assert {left.agent for left in record.left} == {"agent-1", "agent-2"}
@@ -379,31 +377,33 @@ class TestActs:
         assert record.survivors_bytes > 4 * 3 * MB
         assert record.processes_peak == 8
         assert all(wait_gone(left.pid, left.start, 0) for left in record.left)
-        assert "4 left, 4 ended by the demo" in out.getvalue()
+        assert "4 survivors, 4 killed by the demo" in out.getvalue()
         assert not os.path.exists(folder)
 
     def test_whole_agents_finish_and_leave_children_as_well(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(acts, "LINGER", 0.1)
-        with small_stage(io.StringIO()) as stage:
-            record = acts.sequential(stage)
+        monkeypatch.setattr(stage, "LINGER", 0.1)
+        with small_stage(io.StringIO()) as small:
+            record = play_sequential(small)
         assert (record.finished, record.repeated, record.agents_peak, record.killed) == (2, 0, 1, 0)
         assert record.survivors == record.ended == 4
         assert record.peak_bytes >= record.agent_bytes > 12 * MB
         assert record.seconds >= 2.0
 
     def test_an_error_in_the_middle_leaves_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with small_stage(io.StringIO()) as stage:
+        with small_stage(io.StringIO()) as small:
             seen: list[tuple[int, int]] = []
 
             def fail(act_now: Act) -> None:
-                while not (left := act_now.watch.left()) or "server" not in {one.role for one in left}:
+                members = act_now.sampler.survivors()
+                while "server" not in {member.role for member in members}:
                     act_now.step()
-                seen.extend((one.pid, one.start) for one in left)
+                    members = act_now.sampler.survivors()
+                seen.extend((member.pid, member.start) for member in members)
                 raise OomlessError("broken")
 
             monkeypatch.setattr(Act, "kill_halfway", fail)
             with pytest.raises(OomlessError, match="broken"):
-                acts.parallel_killed(stage)
+                play_parallel(small, kill=True)
             assert seen
             assert all(wait_gone(pid, start, 0) for pid, start in seen)
 
@@ -411,26 +411,27 @@ class TestActs:
 RUN = """
 import sys
 from rich.console import Console
-from oomless.demo import acts, replay, show
+from oomless.demo import agents, replay, show, stage
 from oomless.errors import OomlessError
 
-class Report(show.Lines):
+class Report(show.Progress):
     def act(self, name, what):
         self.now = name
 
     def tick(self, point, finished):
         print(self.now, point.processes, flush=True)
 
-acts.LINGER = 0.1
+stage.LINGER = 0.1
 try:
-    replay.replay(replay.prepare(5, 12 * 10**6, float(sys.argv[1])), Report(Console(), 5))
+    plan = agents.make_plan(5, 12 * 10**6, float(sys.argv[1]), replay.find_available())
+    replay.replay(plan, Report(Console(stderr=True), "synthetic", 5))
 except OomlessError as error:
     sys.exit(error.exit_code)
 """
 
 
 @pytest.mark.skipif(not OFFERS[0].bases, reason="no control groups can be made here")
-def test_the_keeper_removes_the_groups_of_its_own_demo(house: Path) -> None:
+def test_the_watchdog_removes_the_groups_of_its_own_demo(house: Path) -> None:
     """Those that are empty: others are in use, whoever made them."""
     state = house / "demo" / "s" / "oomless"
     state.mkdir(parents=True)
@@ -444,8 +445,8 @@ def test_the_keeper_removes_the_groups_of_its_own_demo(house: Path) -> None:
     try:
         for path in (*ours, *theirs):
             os.mkdir(path)
-        keeper = [sys.executable, "-m", "oomless.demo.keeper", str(house / "demo")]
-        subprocess.run(keeper, stdin=subprocess.DEVNULL, timeout=30, check=True)
+        watchdog = [sys.executable, "-m", "oomless.demo.watchdog", str(house / "demo")]
+        subprocess.run(watchdog, stdin=subprocess.DEVNULL, timeout=30, check=True)
         assert [path for path in ours if os.path.exists(path)] == []
         assert [path for path in theirs if os.path.exists(path)] == theirs
         assert not (house / "demo").exists()
@@ -482,7 +483,7 @@ def test_a_signal_ends_the_demo_and_all_it_started(
         process.send_signal(number)
         assert process.wait(timeout=30) == code
     ours = (token, str(folder).encode())
-    # After SIGKILL its keeper cleans up; else nobody may be left already.
+    # After SIGKILL its watchdog cleans up; else nobody may be left already.
     patience = 10 if number == signal.SIGKILL else 0
     assert wait_for(lambda: not any(mark in proc.environ(pid) for pid in proc.pids() for mark in ours), patience)
     assert wait_for(lambda: list(folder.iterdir()) == [], patience)

@@ -23,31 +23,28 @@ from rich.console import Console
 from helpers import run_oomless, wait_for
 from oomless import platform
 from oomless.cli import demo as cli
-from oomless.demo import acts, differences, pages, show, sizing, told, verdict
-from oomless.demo.agents import AGENT, FOLDER, Place
-from oomless.demo.keeper import of_the_demo
-from oomless.demo.measure import MARK, Watch, is_ours
-from oomless.demo.model.choose import choose
-from oomless.demo.model.conversation import Conversation
-from oomless.demo.model.log import Entry, Result
-from oomless.demo.model.process import ModelProcess
+from oomless.demo import agents, stage
+from oomless.demo.agents import AGENT, FOLDER, PAGES, Place, Real, check_real_room, make_prompt, make_script
+from oomless.demo.model import Conversation, LogEntry, ModelProcess, Result, choose_turn
 from oomless.demo.parts import Built, Parts, ServerPart
-from oomless.demo.real import Real
 from oomless.demo.record import (
     ACTS,
     ActName,
     ActRecord,
     DemoRecord,
-    Missing,
-    Outlived,
+    Member,
     Passed,
     Point,
     Share,
-    Subagents,
-    Tool,
+    ToolCalls,
+    check_real_acts,
+    sum_by_role,
 )
-from oomless.demo.samples import Sample, Used, agent_peak, at_peak
-from oomless.demo.stage import Stage
+from oomless.demo.replay import LONGEST, count_calls
+from oomless.demo.sampler import MARK, ActSampler, is_ours
+from oomless.demo.show import Progress, show_missing, show_record, show_step
+from oomless.demo.stage import Act, Stage, play_parallel
+from oomless.demo.watchdog import list_processes
 from oomless.errors import Refused
 from oomless.hosts.claude_code import settings as claude_settings
 from oomless.model import MachineMemory
@@ -57,7 +54,6 @@ from realparts import FOLDER as PARTS
 from realparts import real_parts
 
 MB = 10**6
-TICKS = 100
 SERVERS = ("everything", "flow-nexus")
 
 
@@ -68,15 +64,7 @@ def server(name: str, tool: str = "ping") -> ServerPart:
 
 def built(*names: str) -> Built:
     servers = {name: server(name) for name in names or SERVERS}
-    return Built(node="/parts/node", claude="/parts/claude", servers=servers, servers_missing=(), browser=None)
-
-
-def used(pid: int, role: str, size: int, agent: str = "news", start: int = 100) -> Used:
-    return Used(pid=pid, start=start, role=role, agent=agent, bytes=size * MB)
-
-
-def sample(at: float, *those: Used) -> Sample:
-    return Sample(seconds=at, at=at, used=those)
+    return Built(node="/parts/node", claude="/parts/claude", servers=servers, servers_missing={}, browser=None)
 
 
 def act(name: ActName, **changes: Any) -> ActRecord:
@@ -112,55 +100,11 @@ def all_acts(**changes: dict[str, Any]) -> list[ActRecord]:
     return [act(name, **changes.get(name.replace("-", "_"), {})) for name in ACTS]
 
 
-IN_PROCESS = Subagents(ran=10, processes=0, shells=20, seconds=1.7, growth_bytes=5 * MB)
-LEAKS = (
-    Outlived(role="flow-nexus", processes=5, ended=1, seconds=6.25, bytes=300 * MB),
-    Outlived(role="shell", processes=5, ended=0, seconds=0.0, bytes=1 * MB),
-)
-
-
-def words(found: Subagents = IN_PROCESS, outlived: Sequence[Outlived] = LEAKS, **changes: dict[str, Any]) -> str:
-    records = all_acts(**changes)
-    return "\n".join(differences.differences(records, found, outlived, SERVERS, agents=5, version="Claude Code 9"))
-
-
-class TestDifferences:
-    def test_each_sentence_is_what_was_measured(self) -> None:
-        text = words()
-        assert "With Claude Code 9, while 10 subagents worked (1.7 s each), no process began in their" in text
-        assert "but 20 tool shells; the session's own process grew by 5 MB." in text
-        assert "took 990 MB in up to 10 processes: Claude Code 800 MB (91%), flow-nexus 80 MB (9%)." in text
-        assert "5 of them had 5 processes of 2 servers with 80 MB, and 800 MB of Claude Code, 95 processes in" in text
-        assert "5 sessions that ended by themselves left nothing, and their peak was 3.0 times that of one." in text
-        assert "killed session: 5 of flow-nexus (300 MB, 1 of them ended by itself within 6.2 s), 5 of tool" in text
-        assert "(1 MB, still there at the end), and nothing of Claude Code itself; everything ended at once." in text
-        assert "At the end 2 processes with 81 MB were left." in text
-
-    def test_subagents_that_are_processes_would_be_said_to_be(self) -> None:
-        found = msgspec.structs.replace(IN_PROCESS, processes=10, roles=("claude",), growth_bytes=-MB)
-        assert "worked (1.7 s each), 10 processes began in their sessions (Claude Code), and 20" in words(found)
-        assert "the session's own process shrank by 1 MB." in words(found)
-        assert "here none ran, so nothing is said" in words(msgspec.structs.replace(IN_PROCESS, ran=0))
-
-    def test_a_leak_of_sessions_that_end_by_themselves_would_be_said(self) -> None:
-        text = words(sequential={"survivors": 3, "survivors_bytes": 2970 * MB})
-        assert "ended by themselves left 3 processes with 2.97 GB" in text
-
-    def test_who_leaks_is_who_was_left(self) -> None:
-        assert "no program among them leaked" in words(outlived=())
-        own = Outlived(role="agent", processes=1, ended=1, seconds=4.0, bytes=MB)
-        text = words(outlived=(own,))
-        assert (
-            "1 of Claude Code (1 MB, ended by itself within 4.0 s); everything and flow-nexus ended at once" in text
-        )
-        assert "nothing of Claude Code" not in text
-
-
 class TestChecks:
-    TOOLS = tuple(Tool(server=name, tool="ping", calls=10, errors=0) for name in SERVERS)
+    TOOLS = tuple(ToolCalls(server=name, tool="ping", calls=10, errors=0) for name in SERVERS)
 
-    def failed(self, tools: Sequence[Tool] = TOOLS, changes: dict[str, Any] | None = None) -> list[str]:
-        found = verdict.real_checks(all_acts(**changes or {}), 5, tools)
+    def failed(self, tools: Sequence[ToolCalls] = TOOLS, changes: dict[str, Any] | None = None) -> list[str]:
+        found = check_real_acts(all_acts(**changes or {}), 5, tools)
         return [f"{check.name} ({check.detail})" for check in found if not check.passed]
 
     def test_good_figures_pass(self) -> None:
@@ -172,11 +116,11 @@ class TestChecks:
             ("parallel", {"finished": 4}, "parallel: all finish (4 of 5)"),
             ("sequential", {"finished": 4}, "sequential: all finish (4 of 5)"),
             ("parallel_killed", {"killed": 3}, "parallel-killed: each agent was killed once (3 of 5)"),
-            ("parallel_killed", {"survivors": 0}, "parallel-killed: something is left (0 processes)"),
+            ("parallel_killed", {"survivors": 0}, "parallel-killed: there are survivors (0 processes)"),
             (
                 "governed",
                 {"passed": Passed(subagents=4, servers=10, shells=20)},
-                "governed: each subagent passes the gate (4 of 5)",
+                "governed: each subagent is admitted (4 of 5)",
             ),
             (
                 "governed_killed",
@@ -198,126 +142,54 @@ class TestChecks:
         assert self.failed(tools) == ["each agent calls each server (19 of 20 answers)"]
 
 
-def test_differences_and_what_failed_are_printed() -> None:
-    broken = Tool(server="chrome-devtools", tool="list_pages", calls=10, errors=10, error="no browser")
+def test_what_is_missing_and_what_failed_are_printed() -> None:
+    broken = ToolCalls(server="chrome-devtools", tool="list_pages", calls=10, errors=10, error="no browser")
     record = DemoRecord(
         form="real",
         agents=5,
         agent_bytes=990 * MB,
         acts=tuple(all_acts()),
         checks=(),
-        conclusion=("All 20 checks hold.",),
-        servers_missing=(Missing(name="ruv-swarm", reason="no C++ compiler"),),
+        servers_missing={"ruv-swarm": "no C++ compiler"},
         tools=(*TestChecks.TOOLS, broken),
-        differences=("One differs.",),
         ok=True,
     )
     out = io.StringIO()
-    show.show(Console(file=out, width=100), record)
-    lines = out.getvalue().splitlines()
-    assert lines[-4:] == [
-        "What is different from the incident's account",
-        "- One differs.",
+    show_record(Console(file=out, width=100), record)
+    assert out.getvalue().splitlines()[-3:-1] == [
         "Left out: ruv-swarm, no C++ compiler",
         "chrome-devtools: 10 of 10 calls of list_pages failed: no browser",
     ]
-    assert msgspec.json.decode(msgspec.json.encode(record))["servers_missing"][0]["name"] == "ruv-swarm"
+    assert msgspec.json.decode(msgspec.json.encode(record))["servers_missing"] == {"ruv-swarm": "no C++ compiler"}
 
 
-class TestSamples:
-    def test_whose_the_bytes_are(self) -> None:
-        low = sample(1, used(1, "agent", 200), used(2, "shell", 1))
-        high = sample(
-            2, used(1, "agent", 90, "news"), used(3, "agent", 250, "request"), used(4, "shell", 40, "request")
-        )
-        assert agent_peak([low, high]) == 290 * MB
-        assert at_peak([low, high]) == (
-            Share(role="agent", processes=2, bytes=340 * MB),
-            Share(role="shell", processes=1, bytes=40 * MB),
-        )
-        assert at_peak([]) == ()
+def member(pid: int, role: str, size: int) -> Member:
+    return Member(pid=pid, start=100, role=role, agent="news", bytes=size * MB)
 
 
-def entry(event: str, at: float, group: str, agent: str = "main", **fields: Any) -> Entry:
-    return Entry(at=at, request=1, event=event, session="s", agent=agent, group=group, turn=0, **fields)  # type: ignore[arg-type]
+def test_memory_is_summed_by_role_and_the_largest_first() -> None:
+    members = (member(1, "shell", 40), member(2, "agent", 90), member(3, "agent", 250))
+    agents, shells = Share(role="agent", processes=2, bytes=340 * MB), Share(role="shell", processes=1, bytes=40 * MB)
+    assert sum_by_role(members) == (agents, shells)
+    assert sum_by_role(()) == ()
 
 
-class TestTold:
-    def test_answers_of_tools_are_counted_in_the_acts_that_are_asked_for(self) -> None:
-        results = (Result(tool="mcp__everything__ping", error=False, text="ok"),)
-        failed = (Result(tool="mcp__everything__ping", error=True, text="no\n browser " + "x" * 400),)
-        entries = [entry("asked", at, "news", results=results) for at in (1.0, 11.0)]
-        entries += [entry("asked", 12.0, "news", results=failed), entry("answered", 12.0, "news", results=failed)]
-        watched = told.Watched(samples=[sample(110), sample(120)], alone=True)
-        (found, none) = told.tools(entries, [server("everything"), server("flow-nexus")], [watched], offset=100.0)
-        assert (found.calls, found.errors, none.calls) == (2, 1, 0)
-        assert found.error.startswith("no browser x")
-        assert len(found.error) == told.LONGEST
-
-    def test_a_subagent_is_at_work_from_its_first_request_to_its_last_answer(self) -> None:
-        entries = [
-            entry("asked", 1.0, "news"),
-            entry("asked", 2.0, "subagent of news", "a1"),
-            entry("answered", 2.1, "subagent of news", "a1", calls=("Bash",)),
-            entry("asked", 2.5, "subagent of news", "a1"),
-            entry("answered", 4.0, "subagent of news", "a1", last=True),
-            entry("asked", 5.0, "subagent of news", "a2"),
-            entry("dropped", 6.0, "subagent of news", "a2", last=True),
-        ]
-        assert told.ran(entries, 10.0) == [told.Ran(page="news", began=12.0, ended=14.0)]
-
-    def subagents(self, *during: Used, once: tuple[Used, ...] = (), alone: bool = True) -> Subagents:
-        before = sample(11.0, used(1, "agent", 200), used(2, "flow-nexus", 60))
-        first = sample(12.5, used(1, "agent", 203), used(2, "flow-nexus", 60), *during, *once)
-        then = sample(13.0, used(1, "agent", 207), used(2, "flow-nexus", 60), *during)
-        watched = told.Watched(samples=[before, first, then, sample(20.0)], alone=alone)
-        return told.subagents([told.Ran(page="news", began=12.0, ended=14.0)], [watched], TICKS)
-
-    def test_in_process_subagents_begin_nothing(self) -> None:
-        expected = Subagents(ran=1, processes=0, shells=0, seconds=2.0, growth_bytes=7 * MB)
-        assert self.subagents() == expected
-        assert self.subagents(alone=False).growth_bytes == 0
-
-    def test_what_begins_meanwhile_is_counted(self) -> None:
-        born = 1250
-        found = self.subagents(
-            used(3, "claude", 500, start=born),
-            used(4, "flow-nexus", 60, start=born),
-            used(5, "shell", 1, start=born),
-            used(6, "browser", 9, start=born),
-            used(7, "claude", 500, "request", start=born),
-            used(8, "claude", 500, start=1190),
-            once=(used(9, "other", 200, start=born), used(10, "shell", 1, start=born)),
-        )
-        assert (found.processes, found.roles, found.shells) == (2, ("claude", "flow-nexus"), 2)
-
-    def test_subagents_of_other_acts_do_not_count(self) -> None:
-        watched = told.Watched(samples=[sample(1.0), sample(9.0)], alone=True)
-        assert told.subagents([told.Ran(page="news", began=12.0, ended=14.0)], [watched], TICKS).ran == 0
-
-    def test_what_outlives_its_killed_session(self) -> None:
-        root, leak, slow, corpse = (
-            used(1, "agent", 200),
-            used(2, "shell", 2),
-            used(3, "flow-nexus", 60),
-            used(4, "other", 0),
-        )
-        samples = [
-            sample(1.0, root, leak, slow, used(5, "everything", 30)),
-            sample(2.0, leak, slow, used(5, "everything", 30)),
-            sample(4.5, leak, slow, corpse),
-            sample(6.0, leak),
-        ]
-        assert told.outlived(samples) == (
-            Outlived(role="flow-nexus", processes=1, ended=1, seconds=3.5, bytes=60 * MB),
-            Outlived(role="shell", processes=1, ended=0, seconds=0.0, bytes=2 * MB),
-        )
-        assert told.outlived(samples[:1]) == ()
+def test_answers_of_each_servers_tool_are_counted() -> None:
+    good = Result(tool="mcp__everything__ping", error=False, text="ok")
+    bad = Result(tool="mcp__everything__ping", error=True, text="no\n browser " + "x" * 400)
+    entries = [
+        LogEntry(event="asked", session="s", agent="main", turn=1, results=results)
+        for results in ((good,), (good, Result(tool="Bash", error=False, text="")), (bad,))
+    ]
+    first, second = count_calls(entries, [server("everything"), server("flow-nexus")])
+    assert (first.calls, first.errors, second.calls) == (3, 1, 0)
+    assert first.error.startswith("no browser x")
+    assert len(first.error) == LONGEST
 
 
 class TestPages:
     def turns(self, *names: str) -> list[list[str]]:
-        script = pages.script([server(name) for name in names])
+        script = make_script([server(name) for name in names])
         (rule,) = [rule for rule in script.rules if rule.marker == "AGENT=news"]
         return [[call.name for call in turn.calls] for turn in rule.turns]
 
@@ -332,14 +204,15 @@ class TestPages:
         assert self.turns("everything")[2] == ["Bash"]
 
     def test_each_page_and_each_subagent_has_a_rule(self) -> None:
-        script = pages.script([server("everything")])
-        for page in pages.PAGES:
-            main = choose(script, Conversation(session="s", prompt=pages.prompt(page)))
-            sub = choose(script, Conversation(session="s", agent="a", prompt=f"SUBAGENT={page} look"))
-            assert (main.group, sub.group) == (page, pages.group(page))
+        script = make_script([server("everything")])
+        for page in PAGES:
+            main = choose_turn(script, Conversation(session="s", prompt=make_prompt(page)))
+            sub = choose_turn(script, Conversation(session="s", agent="a", prompt=f"SUBAGENT={page} look"))
+            place = 2 * PAGES.index(page)
+            assert (main.rule, sub.rule) == (place, place + 1)
 
     def test_a_result_is_written_once_and_stops_the_background_child(self, tmp_path: Path) -> None:
-        script = pages.script([])
+        script = make_script([])
         (rule,) = [rule for rule in script.rules if rule.marker == "AGENT=news"]
         finish = str(rule.turns[3].calls[0].input["command"])
         env = {**os.environ, FOLDER: str(tmp_path)}
@@ -362,23 +235,23 @@ class TestReal:
     @pytest.mark.parametrize(
         ("command", "role"),
         [
-            (["/parts/claude", "-p", "AGENT=news build the news page", "--permission-mode"], ("agent", "news")),
-            (["/parts/claude", "--ripgrep", "x"], ("claude", "")),
-            (["/parts/node", "/parts/flow-nexus/cli.js", "start"], ("flow-nexus", "")),
-            (["/parts/node", "/elsewhere/cli.js"], ("other", "")),
-            (["chrome-devtools-mcp", ""], ("chrome-devtools", "")),
-            (["/usr/lib/chromium/chromium", "--headless"], ("browser", "")),
-            (["/usr/lib/chromium/chrome_crashpad_handler", "--monitor-self"], ("browser", "")),
-            (["/proc/self/exe", "--type=utility", "--lang=en"], ("browser", "")),
-            (["/proc/self/exe --type=utility --lang=en"], ("browser", "")),
-            (["/usr/lib/chromium/chromium --type=renderer --x=/a b"], ("browser", "")),
-            (["/bin/bash", "-c", "source /h/shell-snapshots/snapshot-bash-1.sh && eval 'x'"], ("shell", "")),
-            (["sleep", str(pages.CHILD_SECONDS)], ("shell", "")),
-            (["sleep", "1"], ("other", "")),
-            ([], ("other", "")),
+            (["/parts/claude", "-p", "AGENT=news build the news page", "--permission-mode"], "agent"),
+            (["/parts/claude", "--ripgrep", "x"], "claude"),
+            (["/parts/node", "/parts/flow-nexus/cli.js", "start"], "flow-nexus"),
+            (["/parts/node", "/elsewhere/cli.js"], "other"),
+            (["chrome-devtools-mcp", ""], "chrome-devtools"),
+            (["/usr/lib/chromium/chromium", "--headless"], "browser"),
+            (["/usr/lib/chromium/chrome_crashpad_handler", "--monitor-self"], "browser"),
+            (["/proc/self/exe", "--type=utility", "--lang=en"], "browser"),
+            (["/proc/self/exe --type=utility --lang=en"], "browser"),
+            (["/usr/lib/chromium/chromium --type=renderer --x=/a b"], "browser"),
+            (["/bin/bash", "-c", "source /h/shell-snapshots/snapshot-bash-1.sh && eval 'x'"], "shell"),
+            (["sleep", str(agents.CHILD_SECONDS)], "shell"),
+            (["sleep", "1"], "other"),
+            ([], "other"),
         ],
     )
-    def test_processes_are_known_by_their_commands(self, command: list[str], role: tuple[str, str]) -> None:
+    def test_processes_are_known_by_their_commands(self, command: list[str], role: str) -> None:
         assert Real(built("flow-nexus")).role(command) == role
 
     def test_a_session_gets_nothing_of_the_users(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,9 +301,9 @@ class TestReal:
 
 
 def test_a_machine_that_is_too_full_is_refused() -> None:
-    sizing.check_room(5, 5000 * MB)
+    check_real_room(5, 5000 * MB)
     with pytest.raises(Refused, match=r"5 sessions with their servers need 5\.00 GB free, 4\.99 GB are available"):
-        sizing.check_room(5, 4990 * MB)
+        check_real_room(5, 4990 * MB)
 
 
 def test_nothing_is_downloaded_for_a_machine_that_is_too_full(
@@ -448,33 +321,17 @@ def test_nothing_is_downloaded_for_a_machine_that_is_too_full(
     assert "not enough free memory" in capsys.readouterr().err
 
 
-class TestBuilding:
-    def test_the_size_is_said_first_and_each_step_once(self) -> None:
-        out = io.StringIO()
-        with show.building(Console(file=out), ("node", "claude"), 595 * MB, "/cache/parts") as told_of:
-            for fraction in (0.0, 0.5):
-                told_of("node", "installing n 1", fraction)
-            told_of("node", "ready", 1.0)
-        assert out.getvalue().splitlines() == [
-            "Installing 2 programs into /cache/parts, about 595 MB, once: node, claude",
-            "node: installing n 1",
-            "node: ready",
-        ]
-
-    def test_nothing_is_said_where_all_is_there(self) -> None:
-        out = io.StringIO()
-        with show.building(Console(file=out), (), 0, "/cache/parts") as told_of:
-            told_of("node", "ready", 1.0)
-        assert out.getvalue() == ""
-
-    def test_bars_on_a_terminal(self) -> None:
-        out = io.StringIO()
-        with show.building(Console(file=out, force_terminal=True, width=100), ("node",), MB, "/c") as told_of:
-            told_of("", "waiting for another build", None)
-            told_of("node", "installing n 1", 0.5)
-            told_of("node", "ready", 1.0)
-        assert "waiting for another build" in out.getvalue()
-        assert "ready" in out.getvalue()
+def test_what_is_installed_is_said_first_and_then_each_step() -> None:
+    out = io.StringIO()
+    console = Console(file=out)
+    show_missing(console, ("node", "claude"), 595 * MB, "/cache/parts")
+    show_step(console, "", "waiting for another build")
+    show_step(console, "node", "ready")
+    assert out.getvalue().splitlines() == [
+        "Installing 2 programs into /cache/parts, about 595 MB, once: node, claude",
+        "waiting for another build",
+        "node: ready",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -504,31 +361,31 @@ sys.stdin.read()
 """
 
 
-def role_of(command: Sequence[str]) -> tuple[str, str]:
-    return ("server" if "SERVER" in command else "other"), ""
+def role_of(command: Sequence[str]) -> str:
+    return "server" if "SERVER" in command else "other"
 
 
 def test_a_child_is_what_its_parent_was() -> None:
-    watch = Watch("roles", role_of, platform.current())
+    sampler = ActSampler("roles", role_of, platform.current())
     env = {**os.environ, MARK: "roles", AGENT: "news"}
     command = [sys.executable, "-I", "-S", "-c", PARENT, "SERVER"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         expected = {(parent.pid, "server", "news"), (child, "server", "news")}
-        assert {(one.pid, one.role, one.agent) for one in watch.sample(0.0).used} == expected
+        assert {(member.pid, member.role, member.agent) for member in sampler.sample(0.0)} == expected
         parent.kill()
         parent.wait()
-        assert [(left.pid, left.role) for left in watch.left()] == [(child, "server")]
-        assert watch.end_left() == 1
+        assert [(member.pid, member.role) for member in sampler.survivors()] == [(child, "server")]
+        assert sampler.kill_survivors() == 1
 
 
-def test_the_keeper_knows_those_of_every_act() -> None:
+def test_the_watchdog_finds_the_processes_of_every_act() -> None:
     env = {**os.environ, "XDG_STATE_HOME": "/tmp/oomless-demo-x/parallel/h/s"}
     with subprocess.Popen(["sleep", "60"], env=env) as process:
         assert wait_for(lambda: proc.cmdline(process.pid)[:1] == ["sleep"], 5)
-        found = [pid for pid, _ in of_the_demo("/tmp/oomless-demo-x")]
-        others = of_the_demo("/tmp/oomless-demo-")
+        found = [pid for pid, _ in list_processes("/tmp/oomless-demo-x")]
+        others = list_processes("/tmp/oomless-demo-")
         process.kill()
     assert (found, others) == ([process.pid], [])
 
@@ -549,10 +406,10 @@ def test_the_whole_demo_with_real_agents(house: Path) -> None:
     done = run_oomless("demo", "--json", env=env, timeout=580)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout[-3000:]
     found = json.loads(done.stdout)
-    servers = {row["name"] for row in found["parts"]} - {"node", "claude"}
+    servers = {row.partition(" ")[0] for row in found["servers"]}
     assert (found["schema"], found["form"], found["ok"]) == ("oomless.demo/1", "real", True)
     assert len(servers) + len(found["servers_missing"]) == 5
-    by_name = {one["name"]: one for one in found["acts"]}
+    by_name = {record["name"]: record for record in found["acts"]}
     assert list(by_name) == list(ACTS)
     first, second = by_name["parallel"], by_name["sequential"]
     assert (first["agents_peak"], second["agents_peak"]) == (5, 1)
@@ -573,90 +430,79 @@ def test_the_whole_demo_with_real_agents(house: Path) -> None:
     assert all(
         tool["errors"] == 0 for tool in found["tools"] if tool["server"] != "chrome-devtools" or found["browser"]
     )
-    assert found["subagents"]["ran"] == 10
-    assert len(found["differences"]) == 5
+    assert roles["agent"] == 5
     assert os.listdir(env["TMPDIR"]) == []
 
 
-def lives(one: Used) -> bool:
-    stat = proc.read_stat(one.pid)
-    return stat is not None and stat.alive and stat.start == one.start
-
-
-class Halfway(show.Lines):
-    """Calls ``then`` once, when three agents have all their servers and a tool shell: on a busy machine the five are
-    not all in step."""
-
-    def __init__(self, stage: list[Stage], then: Any) -> None:
-        super().__init__(Console(file=io.StringIO()), 5)
-        self._stage, self._then, self.done_ = stage, then, False
-
-    def tick(self, point: Point, finished: int) -> None:
-        now = self._stage[0].samples["parallel"][-1].used
-        there = {(one.agent, one.role) for one in now if one.role not in ("browser", "other")}
-        whole = [n for n in Counter(agent for agent, _ in there).values() if n >= 2 + len(real_parts().servers)]
-        if not self.done_ and len(whole) >= 3:
-            self.done_ = True
-            self._then(now)
+def lives(process: Member) -> bool:
+    stat = proc.read_stat(process.pid)
+    return stat is not None and stat.alive and stat.start == process.start
 
 
 @pytest.mark.parts
 def test_scan_names_every_process_of_the_ungoverned_sessions(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", parts_environment(house)["TMPDIR"])
-    monkeypatch.setattr(acts, "LINGER", 0.1)
+    monkeypatch.setattr(stage, "LINGER", 0.1)
     monkeypatch.setattr("tempfile.tempdir", None)
-    seen: list[tuple[tuple[Used, ...], dict[int, Any]]] = []
+    seen: list[tuple[tuple[Member, ...], dict[int, Any]]] = []
     ended: set[int] = set()
+    step = Act.step
 
-    def scan(now: tuple[Used, ...]) -> None:
-        done = run_oomless("scan", "--json", timeout=60)
-        assert done.returncode == 0, done.stderr
-        ended.update(one.pid for one in now if not lives(one))
-        seen.append((now, {row["pid"]: row for row in json.loads(done.stdout)["processes"]}))
+    def step_and_scan(act: Act) -> tuple[Member, ...]:
+        """Scans once, when three agents have all their servers and a tool shell: on a busy machine the five are not
+        all in step."""
+        now = step(act)
+        there = {(member.agent, member.role) for member in now if member.role not in ("browser", "other")}
+        whole = [n for n in Counter(agent for agent, _ in there).values() if n >= 2 + len(real_parts().servers)]
+        if not seen and len(whole) >= 3:
+            done = run_oomless("scan", "--json", timeout=60)
+            assert done.returncode == 0, done.stderr
+            ended.update(member.pid for member in now if not lives(member))
+            seen.append((now, {row["pid"]: row for row in json.loads(done.stdout)["processes"]}))
+        return now
 
-    stages: list[Stage] = []
+    monkeypatch.setattr(Act, "step", step_and_scan)
     real = Real(real_parts())
-    with Stage(real, platform.current(), Halfway(stages, scan)) as stage:
-        stages.append(stage)
-        with ModelProcess(pages.script(real.built.servers.values()), stage.folder) as model:
+    with Stage(real, platform.current(), Progress(Console(file=io.StringIO()), "real", 5)) as whole_stage:
+        with ModelProcess(make_script(real.built.servers.values()), whole_stage.folder) as model:
             real.url = model.url
-            acts.parallel(stage)
+            play_parallel(whole_stage)
     ((now, rows),) = seen
     servers = set(real.built.servers)
-    mine = [one for one in now if one.role in (*servers, "agent", "shell") and one.pid not in ended]
-    assert {one.role for one in mine} == {*servers, "agent", "shell"}
-    for one in mine:
-        row = rows[one.pid]
-        assert (row["start"], row["host"]) == (one.start, "claude-code"), row
+    mine = [member for member in now if member.role in (*servers, "agent", "shell") and member.pid not in ended]
+    assert {member.role for member in mine} == {*servers, "agent", "shell"}
+    for member in mine:
+        row = rows[member.pid]
+        assert (row["start"], row["host"]) == (member.start, "claude-code"), row
         assert row["session"], row
         assert row["footprint_source"] == "pss"
-        assert one.role not in servers or row["server"], row
+        assert member.role not in servers or row["server"], row
 
 
 RUN = """
 import sys
 from rich.console import Console
 from oomless import platform
-from oomless.demo import acts, governed, pages, show
-from oomless.demo.model.process import ModelProcess
+from oomless.demo.agents import Real, make_script
+from oomless.demo.model import ModelProcess
 from oomless.demo.parts import Parts
-from oomless.demo.real import Real
-from oomless.demo.stage import Stage
+from oomless.demo.show import Progress
+from oomless.demo.stage import Stage, play_governed, play_parallel
 from oomless.errors import OomlessError
 
-class Report(show.Lines):
+class Report(Progress):
     def tick(self, point, finished):
         print(point.processes, flush=True)
 
-real = Real(Parts().build(lambda name, step, fraction: None))
+real = Real(Parts().build(lambda name, step: None))
 try:
-    with Stage(real, platform.current(), Report(Console(stderr=True), 5)) as stage, governed.Throwaway(stage) as home:
-        with ModelProcess(pages.script(real.built.servers.values()), stage.folder) as model:
+    with Stage(real, platform.current(), Report(Console(stderr=True), "real", 5)) as stage:
+        with ModelProcess(make_script(real.built.servers.values()), stage.folder) as model:
             real.url = model.url
             if sys.argv[1] == "parallel":
-                acts.parallel(stage)
+                play_parallel(stage)
             else:
-                governed.governed(stage, home, 700 * 10**6, 1800 * 10**6, kill=False)
+                play_governed(stage, 700 * 10**6, 1800 * 10**6)
 except OomlessError as error:
     sys.exit(error.exit_code)
 """
@@ -686,7 +532,7 @@ def test_a_signal_ends_real_sessions_and_all_they_started(
             assert time.monotonic() < deadline
         process.send_signal(number)
         assert process.wait(timeout=60) == code
-    # After SIGKILL its keeper cleans up; else nobody may be left already.
+    # After SIGKILL its watchdog cleans up; else nobody may be left already.
     patience = 15 if number == signal.SIGKILL else 0
     mark = os.fsencode(folder) + b"/"
     assert wait_for(lambda: not any(mark in proc.environ(pid) for pid in proc.pids()), patience)

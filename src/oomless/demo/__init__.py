@@ -1,1 +1,1 @@
-"""The incident replayed on this machine with small agents of our own, measured, and told in figures."""
+"""The incident replayed on this machine, without oomless and with it, and measured."""

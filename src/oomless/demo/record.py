@@ -1,11 +1,8 @@
-"""What the demo finds out, as frozen facts: this is ``demo --json``.
-
-How it is measured: ``measure.py``; what is concluded from it: ``verdict.py`` and, for the real agents,
-``differences.py``.
-"""
+"""What the demo measures, as frozen facts (this is ``demo --json``), and the checks that they must pass. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -14,7 +11,20 @@ from oomless.model import FootprintSource
 
 Form = Literal["real", "synthetic"]
 ActName = Literal["parallel", "sequential", "parallel-killed", "governed", "governed-killed"]
+#: The budget of the governed acts as a share of the first act's peak, so that they cannot do as it did.
+BUDGET_SHARE = 0.6
 ACTS: tuple[ActName, ...] = ("parallel", "sequential", "parallel-killed", "governed", "governed-killed")
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """A process of an act. ``role``: ``agent`` for an agent's root, ``oomless`` for one of ours, else a word for its
+    kind. ``agent``: the name of the agent that it belongs to, empty if unknown."""
+
+    pid: int
+    start: int
+    role: str
+    agent: str
+    bytes: int
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,18 +37,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     overhead_bytes: int = 0
 
 
-class Left(msgspec.Struct, frozen=True, kw_only=True):
-    """A survivor as it was found, before any clean-up, and whose it was."""
-
-    pid: int
-    start: int
-    role: str
-    agent: str
-    bytes: int
-
-
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """What the processes of one kind took at a moment."""
+    """What the processes of one role took at a moment."""
 
     role: str
     processes: int
@@ -46,8 +46,8 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Passed(msgspec.Struct, frozen=True, kw_only=True):
-    """What came by oomless in a governed act, by its journal: subagents that the gate admitted, servers and tool
-    shells that ran as trees of their own."""
+    """What came by oomless in a governed act, by its journal: subagents that were admitted, servers and tool shells
+    that ran as trees of their own."""
 
     subagents: int
     servers: int
@@ -55,10 +55,9 @@ class Passed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """``seconds``: to the end of the last agent (governed: until ``batch`` returned). ``killed``: agents that the
-    demo ended by SIGKILL. ``repeated``: results that were made a second time. ``ended``: what the clean-up ended.
-    ``agent_bytes``: the most that one agent took with all that it had started; ``at_peak``: whose the act's peak was.
-    """
+    """``seconds``: to the end of the last agent. ``killed``: agents that the demo killed. ``repeated``: results that
+    were made twice. ``left``: the survivors before the demo killed them, ``ended`` of them. ``agent_bytes``: the most
+    that one agent took with all that it had started. ``at_peak``: who took the act's peak."""
 
     name: ActName
     agents_peak: int
@@ -70,7 +69,7 @@ class ActRecord(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     survivors: int
     survivors_bytes: int
-    left: tuple[Left, ...]
+    left: tuple[Member, ...]
     ended: int
     killed: int
     repeated: int
@@ -82,29 +81,14 @@ class ActRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """What the governed acts must show, and whether they did."""
-
     name: str
     passed: bool
     detail: str
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A program that was used, the package that it is from, and that one's version."""
-
-    name: str
-    package: str
-    version: str
-
-
-class Missing(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    reason: str
-
-
-class Tool(msgspec.Struct, frozen=True, kw_only=True):
-    """How often a server's tool was called and how often it answered with an error, in the acts without oomless in
-    which no agent was killed. ``error``: the last one, shortened."""
+class ToolCalls(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a server's tool answered in the acts ``parallel`` and ``sequential``, and how often with an error;
+    ``error`` is the last one, shortened."""
 
     server: str
     tool: str
@@ -113,37 +97,10 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-class Outlived(msgspec.Struct, frozen=True, kw_only=True):
-    """Processes of one kind that were there 3 s after their session was killed: how many there were, how many of them
-    ended by themselves while the act was watched, and how long after their session at most; ``bytes`` is what all of
-    them took then."""
-
-    role: str
-    processes: int
-    ended: int
-    seconds: float
-    bytes: int
-
-
-class Subagents(msgspec.Struct, frozen=True, kw_only=True):
-    """What began in a session while its subagent was at work, in the same acts: ``processes`` of the host or of its
-    servers (``roles``: which), ``shells`` for the subagent's commands (as far as they were seen); a browser's helpers
-    come and go as it likes and do not count. ``seconds``: how long a subagent was at work, the median.
-    ``growth_bytes``: by how much the session's own process grew meanwhile, the median where one session ran at a
-    time."""
-
-    ran: int
-    processes: int
-    roles: tuple[str, ...] = ()
-    shells: int
-    seconds: float
-    growth_bytes: int
-
-
 class DemoRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """``agent_bytes``: what one agent takes: given for the synthetic form (its own memory; each child takes
-    ``child_bytes``), measured for the real one (with all that it started). What the real form adds has a default;
-    ``host_version`` is what Claude Code says of itself, ``browser`` what chrome-devtools-mcp can start."""
+    """``agent_bytes``: given for synthetic agents (one's own memory; each child takes ``child_bytes``), measured for
+    real ones (with all that one had started). ``servers``: each with its version; ``servers_missing``: each with the
+    reason. ``browser``: what chrome-devtools-mcp can start."""
 
     schema: str = "oomless.demo/1"
     form: Form
@@ -154,13 +111,73 @@ class DemoRecord(msgspec.Struct, frozen=True, kw_only=True):
     shrunk_from: int | None = None
     acts: tuple[ActRecord, ...]
     checks: tuple[Check, ...]
-    conclusion: tuple[str, ...]
-    parts: tuple[Part, ...] = ()
-    servers_missing: tuple[Missing, ...] = ()
-    host_version: str | None = None
+    servers: tuple[str, ...] = ()
+    servers_missing: dict[str, str] = {}
     browser: str | None = None
-    tools: tuple[Tool, ...] = ()
-    subagents: Subagents | None = None
-    outlived: tuple[Outlived, ...] = ()
-    differences: tuple[str, ...] = ()
+    tools: tuple[ToolCalls, ...] = ()
     ok: bool
+
+
+def sum_by_role(members: tuple[Member, ...]) -> tuple[Share, ...]:
+    """The largest first."""
+    sizes: dict[str, list[int]] = {}
+    for member in members:
+        sizes.setdefault(member.role, []).append(member.bytes)
+    shares = [Share(role=role, processes=len(own), bytes=sum(own)) for role, own in sizes.items()]
+    return tuple(sorted(shares, key=lambda share: (-share.bytes, share.role)))
+
+
+def check_acts(acts: Sequence[ActRecord], agents: int) -> tuple[Check, ...]:
+    """For both forms."""
+    by_name = {act.name: act for act in acts}
+    first = by_name["parallel"].peak_bytes or 1
+    checks: list[Check] = []
+    for act in (by_name["governed"], by_name["governed-killed"]):
+        twice = f", {act.repeated} of them twice" if act.repeated else ""
+        share, peak = act.peak_bytes / first, f"peak at most {BUDGET_SHARE:.0%} of the first act's"
+        all_once = act.finished == agents and not act.repeated
+        checks += [
+            _check(act, "all finish, each once", all_once, f"{act.finished} of {agents}{twice}"),
+            _check(act, "no survivors", act.survivors == 0, _count_processes(act)),
+            _check(act, peak, share <= BUDGET_SHARE, f"{share:.0%}"),
+            _check(act, "at least two at once", act.agents_peak >= 2, str(act.agents_peak)),
+        ]
+    return (*checks, _check_killed(by_name["governed-killed"], agents))
+
+
+def check_real_acts(acts: Sequence[ActRecord], agents: int, tools: Sequence[ToolCalls]) -> tuple[Check, ...]:
+    """What else must be so with real programs, or the figures would not be what they are said to be."""
+    by_name = {act.name: act for act in acts}
+    checks = [
+        _check(by_name[name], "all finish", by_name[name].finished == agents, f"{by_name[name].finished} of {agents}")
+        for name in ("parallel", "sequential")
+    ]
+    calls, wanted = sum(tool.calls for tool in tools), 2 * agents * len(tools)
+    killed = by_name["parallel-killed"]
+    checks += [
+        Check(name="each agent calls each server", passed=calls == wanted, detail=f"{calls} of {wanted} answers"),
+        _check_killed(killed, agents),
+        _check(killed, "there are survivors", killed.survivors > 0, _count_processes(killed)),
+    ]
+    for act in (by_name["governed"], by_name["governed-killed"]):
+        # More where an agent was tried again.
+        by = act.passed or Passed(subagents=0, servers=0, shells=0)
+        servers, shells = agents * len(tools), 3 * agents
+        checks += [
+            _check(act, "each subagent is admitted", by.subagents >= agents, f"{by.subagents} of {agents}"),
+            _check(act, "each server comes by the prefix", by.servers >= servers, f"{by.servers} trees"),
+            _check(act, "tool shells come by the prefix", by.shells >= shells, f"{by.shells} trees"),
+        ]
+    return tuple(checks)
+
+
+def _check_killed(act: ActRecord, agents: int) -> Check:
+    return _check(act, "each agent was killed once", act.killed == agents, f"{act.killed} of {agents}")
+
+
+def _check(act: ActRecord, name: str, passed: bool, detail: str) -> Check:
+    return Check(name=f"{act.name}: {name}", passed=passed, detail=detail)
+
+
+def _count_processes(act: ActRecord) -> str:
+    return f"{act.survivors} process" if act.survivors == 1 else f"{act.survivors} processes"

@@ -1,63 +1,45 @@
-"""The whole demo: the memory check, the five acts in their order, what they show; for both forms of agents.
-
-Each act: ``acts.py`` and ``governed.py``. The programs of the real form: ``parts/``. Printing: ``show.py``.
-"""
+"""The whole demo: the memory check, the five acts in their order, and what they show."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import time
+from collections.abc import Callable, Iterable
 
 assert sys.platform == "linux"
 
 import msgspec
 
 from oomless import platform
-from oomless.demo import acts, differences, governed, told, verdict
-from oomless.demo.model import log
-from oomless.demo.model.process import ModelProcess
-from oomless.demo.pages import PAGES, script
-from oomless.demo.parts import Built
-from oomless.demo.parts.catalog import ALL, CLAUDE
-from oomless.demo.real import Real
-from oomless.demo.record import ActRecord, Check, DemoRecord, Missing, Part
-from oomless.demo.sizing import Plan, check_room, make_plan
-from oomless.demo.stage import Report, Stage
-from oomless.demo.synthetic import Synthetic
-from oomless.platform.base import Platform
+from oomless.demo.agents import PAGES, Plan, Real, Synthetic, make_script, tool_name
+from oomless.demo.model import LogEntry, ModelProcess, read_log
+from oomless.demo.parts import Built, ServerPart
+from oomless.demo.record import ActRecord, Check, DemoRecord, ToolCalls, check_acts, check_real_acts
+from oomless.demo.show import Progress
+from oomless.demo.stage import Stage, choose_budget, play_governed, play_parallel, play_sequential
 from oomless.units import format_size
 
-TICKS = os.sysconf("SC_CLK_TCK")
-VERSION_SECONDS = 30
+#: Characters of a tool's error that are kept.
+LONGEST = 160
 
 
-def available(here: Platform) -> int:
+def find_available() -> int:
     """What the machine and every memory limit above this process leave."""
-    headroom = here.headroom(os.getpid())
-    free = here.memory().available_bytes
-    return free if headroom is None else min(free, headroom)
+    current = platform.current()
+    headroom = current.headroom(os.getpid())
+    available = current.memory().available_bytes
+    return available if headroom is None else min(available, headroom)
 
 
-# Synthetic agents
-
-
-def prepare(agents: int, agent_bytes: int, seconds: float) -> Plan:
-    """Raises Refused if the machine is too full for it, UsageError if the figures show nothing."""
-    return make_plan(agents, agent_bytes, seconds, available(platform.current()))
-
-
-def replay(plan: Plan, report: Report) -> DemoRecord:
+def replay(plan: Plan, report: Progress) -> DemoRecord:
     """Raises Interrupted on a signal; however it ends, nothing is left."""
     if plan.shrunk_from is not None:
-        report.note(
-            f"agents of {format_size(plan.agent_bytes)} instead of {format_size(plan.shrunk_from)}: more is not free"
-        )
-    with Stage(Synthetic(plan), platform.current(), report) as stage, governed.Throwaway(stage) as home:
-        records = _perform(stage, home, "its agents hardly overlapped: try --seconds 5")
+        size, wanted = format_size(plan.agent_bytes), format_size(plan.shrunk_from)
+        report.note(f"agents of {size} instead of {wanted}: more is not free")
+    with Stage(Synthetic(plan), platform.current(), report) as stage:
+        acts = _play_acts(stage, "its agents hardly overlapped: try --seconds 5")
     return msgspec.structs.replace(
-        _record(stage, records, verdict.checks(records, plan.agents)),
+        _make_record(stage, acts, check_acts(acts, plan.agents)),
         agent_bytes=plan.agent_bytes,
         child_bytes=plan.child_bytes,
         agent_seconds=plan.seconds,
@@ -65,102 +47,59 @@ def replay(plan: Plan, report: Report) -> DemoRecord:
     )
 
 
-# Real ones
-
-
-def check_real() -> None:
-    """Raises Refused if the machine is too full for them."""
-    check_room(len(PAGES), available(platform.current()))
-
-
-def replay_real(built: Built, report: Report) -> DemoRecord:
+def replay_real(built: Built, report: Progress) -> DemoRecord:
     """As ``replay``, with the programs that were built."""
-    real = Real(built)
-    with Stage(real, platform.current(), report) as stage, governed.Throwaway(stage) as home:
-        with ModelProcess(script(built.servers.values()), stage.folder) as model:
+    real, servers = Real(built), built.servers.values()
+    tools: list[ToolCalls] = []
+    with Stage(real, platform.current(), report) as stage:
+        with ModelProcess(make_script(servers), stage.folder) as model:
             real.url = model.url
-            records = _perform(stage, home, "its sessions hardly overlapped: try again on a quieter machine")
-            entries = log.read(model.log)
-    return _with_facts(stage, real, records, entries)
-
-
-def _with_facts(stage: Stage, real: Real, records: tuple[ActRecord, ...], entries: list[log.Entry]) -> DemoRecord:
-    built, agents = real.built, len(real.names)
-    offset = time.clock_gettime(time.CLOCK_BOOTTIME) - time.time()
-    watched = (
-        told.Watched(samples=stage.samples["parallel"], alone=False),
-        told.Watched(samples=stage.samples["sequential"], alone=True),
-    )
-    tools = told.tools(entries, built.servers.values(), watched, offset)
-    found = told.subagents(told.ran(entries, offset), watched, TICKS)
-    outlived = told.outlived(stage.samples["parallel-killed"])
-    checks = (*verdict.checks(records, agents), *verdict.real_checks(records, agents, tools))
-    version = host_version(built.claude)
+            hint = "its sessions hardly overlapped: try again on a quieter machine"
+            acts = _play_acts(stage, hint, lambda: tools.extend(count_calls(read_log(model.log), servers)))
+    checks = (*check_acts(acts, len(PAGES)), *check_real_acts(acts, len(PAGES), tools))
     return msgspec.structs.replace(
-        _record(stage, records, checks),
-        parts=tuple(
-            Part(name=part.name, package=part.package, version=part.version)
-            for part in ALL
-            if part.name not in dict(built.servers_missing)
-        ),
-        servers_missing=tuple(Missing(name=name, reason=reason) for name, reason in built.servers_missing),
-        host_version=version,
+        _make_record(stage, acts, checks),
+        servers=tuple(f"{server.name} {server.version}" for server in servers),
+        servers_missing=built.servers_missing,
         browser=built.browser,
-        tools=tools,
-        subagents=found,
-        outlived=outlived,
-        differences=differences.differences(
-            records,
-            found,
-            outlived,
-            servers=tuple(built.servers),
-            agents=agents,
-            version=f"Claude Code {version}" if version else CLAUDE.package,
-        ),
+        tools=tuple(tools),
     )
 
 
-def host_version(claude: str) -> str | None:
-    """What it says of itself; None if it says nothing in time."""
-    try:
-        done = subprocess.run(
-            [claude, "--version"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=VERSION_SECONDS,
-            check=False,
+def count_calls(entries: Iterable[LogEntry], servers: Iterable[ServerPart]) -> list[ToolCalls]:
+    results = [result for entry in entries for result in entry.results]
+    calls = []
+    for server in servers:
+        answers = [result for result in results if result.tool == tool_name(server)]
+        errors = [" ".join(result.text.split())[:LONGEST] for result in answers if result.error]
+        last = errors[-1] if errors else ""
+        calls.append(
+            ToolCalls(server=server.name, tool=server.tool, calls=len(answers), errors=len(errors), error=last)
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    said = done.stdout.split()
-    return said[0] if done.returncode == 0 and said else None
+    return calls
 
 
-# Both
+def _play_acts(stage: Stage, hint: str, after_two: Callable[[], None] = lambda: None) -> tuple[ActRecord, ...]:
+    """``hint``: what to do when the first act is no measure for the governed ones. ``after_two`` is called when the
+    two ungoverned acts in which no agent is killed are over."""
+    parallel = play_parallel(stage)
+    sequential = play_sequential(stage)
+    after_two()
+    killed = play_parallel(stage, kill=True)
+    need = stage.agents.need(parallel)
+    budget = choose_budget(need, parallel.peak_bytes, hint)
+    governed = play_governed(stage, need, budget)
+    governed_killed = play_governed(stage, need, budget, kill=True)
+    stage.check_signal()
+    return parallel, sequential, killed, governed, governed_killed
 
 
-def _perform(stage: Stage, home: governed.Throwaway, todo: str) -> tuple[ActRecord, ...]:
-    """``todo``: what to do when the first act is no measure for the governed ones."""
-    first = acts.parallel(stage)
-    second = acts.sequential(stage)
-    third = acts.parallel_killed(stage)
-    need = stage.agents.need(first)
-    budget = governed.budget_of(need, first.peak_bytes, todo)
-    whole = governed.governed(stage, home, need, budget, kill=False)
-    killed = governed.governed(stage, home, need, budget, kill=True)
-    stage.check()
-    return first, second, third, whole, killed
-
-
-def _record(stage: Stage, records: tuple[ActRecord, ...], checks: tuple[Check, ...]) -> DemoRecord:
-    agents = len(stage.names)
+def _make_record(stage: Stage, acts: tuple[ActRecord, ...], checks: tuple[Check, ...]) -> DemoRecord:
     return DemoRecord(
         form=stage.agents.form,
-        agents=agents,
-        agent_bytes=records[1].agent_bytes,
-        acts=records,
+        agents=len(stage.agents.names),
+        agent_bytes=acts[1].agent_bytes,
+        acts=acts,
         checks=checks,
-        conclusion=verdict.sentences(records, agents, checks),
         ok=all(check.passed for check in checks),
     )

@@ -1,10 +1,9 @@
-"""Outlives the demo if it is SIGKILLed, and then ends all that it had started.
+"""Outlives a demo that is SIGKILLed, and cleans up after it.
 
-``python -m oomless.demo.keeper FOLDER`` waits at its stdin. One byte there: the demo has cleaned up, nothing to do.
-End of file without it: the demo is gone, so every process whose environment names a state folder in FOLDER (agents,
-their children, batch, shims, the throwaway daemon) is ended by identity, the empty control groups of that daemon's
-trees are removed, and FOLDER too. Standard library only, to be small. What a demo that lives cleans up itself:
-``stage.py`` and ``governed.py``.
+``python -m oomless.demo.watchdog FOLDER`` waits at its stdin. A byte there: the demo has cleaned up itself. End of
+file without one: the demo is gone, so every process whose environment names a state folder in FOLDER (agents, their
+children, batch, shims, the throwaway daemon) is killed, the empty control groups of that daemon's trees are removed,
+and FOLDER too. Standard library only, to be small.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ assert sys.platform == "linux"
 
 from oomless.contain.rungs import empty_groups
 from oomless.platform import files, proc
+from oomless.processes.ids import ProcessId
 
-#: Tries: whoever forks while it is ended has left a child that the next round finds.
+#: A process that forks while it is killed leaves a child for the next round.
 ROUNDS, PAUSE = 50, 0.1
 
 
@@ -26,13 +26,10 @@ def state_folder(folder: str) -> str:
     return f"{folder}/s"
 
 
-def of_the_demo(folder: str) -> list[tuple[int, int]]:
+def list_processes(folder: str) -> list[ProcessId]:
     entry = b"\0" + f"XDG_STATE_HOME={folder}/".encode()
-    return [
-        (stat.pid, stat.start)
-        for stat in proc.table().values()
-        if stat.alive and entry in b"\0" + proc.environ(stat.pid)
-    ]
+    stats = [stat for stat in proc.table().values() if stat.alive]
+    return [ProcessId(stat.pid, stat.start) for stat in stats if entry in b"\0" + proc.environ(stat.pid)]
 
 
 def remove_groups(folder: str) -> None:
@@ -52,11 +49,11 @@ def main(folder: str) -> None:
     if sys.stdin.buffer.read(1):
         return
     for _ in range(ROUNDS):
-        found = of_the_demo(folder)
-        if not found:
+        processes = list_processes(folder)
+        if not processes:
             break
-        for pid, start in found:
-            proc.kill(pid, start)
+        for process in processes:
+            proc.kill(*process)
         time.sleep(PAUSE)
     remove_groups(folder)
     shutil.rmtree(folder, ignore_errors=True)
