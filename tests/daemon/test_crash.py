@@ -18,7 +18,7 @@ import trees
 from contained import TREE, read_roster
 from helpers import SLOWNESS, alive, is_error_report, run_oomless, wait_for, wait_gone
 from oomless.daemon.trees import leases
-from oomless.journal.database import Journal
+from oomless.journal.journal import Journal
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.protocol import spawn
@@ -278,7 +278,7 @@ def test_empty_groups_of_a_tree_that_is_over_are_removed_at_the_start() -> None:
     run_oomless("daemon", "stop")
     journal = Journal.open(Paths().journal)
     try:
-        row = journal.find("over")
+        row = journal.trees.find("over")
     finally:
         journal.close()
     assert row

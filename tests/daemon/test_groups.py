@@ -15,7 +15,7 @@ from helpers import alive, run_oomless, wait_for, wait_gone
 from oomless.contain.rungs import empty_groups
 from oomless.daemon.logs import Log
 from oomless.daemon.trees import stale_files
-from oomless.journal.database import Journal
+from oomless.journal.journal import Journal
 from oomless.paths import Paths
 from oomless.platform import files, proc
 from oomless.protocol import spawn

@@ -16,7 +16,10 @@ import pytest
 
 from intents import identity, intent
 from oomless.errors import JournalError
-from oomless.journal import Decision, Journal, OpenTree, SweepRow, opening, schema
+from oomless.journal import database, schema
+from oomless.journal.decisions import Decision
+from oomless.journal.journal import Journal
+from oomless.journal.trees import SweepRow, TreeRow
 from oomless.model import ExitRecord, Survivor, TreeKind
 
 
@@ -37,6 +40,10 @@ def record(tree: str = "t1", **changes: Any) -> ExitRecord:
     return ExitRecord(**{**fields, **changes})
 
 
+def sweep(tree: str, at: float, reason: str = "gone", ended: int = 0, **more: Any) -> SweepRow:
+    return SweepRow(tree=tree, at=at, reason=reason, ended=ended, **more)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     return str(tmp_path / "journal.db")
@@ -53,11 +60,11 @@ def journal(path: str) -> Iterator[Journal]:
 
 
 def test_an_intent_is_open_until_its_end_is_reported(journal: Journal) -> None:
-    journal.intend(intent())
-    assert journal.open_trees() == [OpenTree(intent=intent(), rung="cgroup2")]
-    assert journal.started("t1", identity(200), identity(201), "subreaper", "cgroup2: busy", at=1001.0)
-    assert journal.open_trees() == [
-        OpenTree(
+    journal.trees.intend(intent())
+    assert journal.trees.open() == [TreeRow(intent=intent(), rung="cgroup2")]
+    assert journal.trees.started("t1", identity(200), identity(201), "subreaper", "cgroup2: busy", at=1001.0)
+    assert journal.trees.open() == [
+        TreeRow(
             intent=intent(),
             shim=identity(200),
             root=identity(201),
@@ -66,9 +73,9 @@ def test_an_intent_is_open_until_its_end_is_reported(journal: Journal) -> None:
             started_at=1001.0,
         )
     ]
-    assert journal.ended("t1", record(), 1003.5)
-    assert journal.open_trees() == []
-    row = journal.tree("t1")
+    assert journal.trees.ended("t1", record(), 1003.5)
+    assert journal.trees.open() == []
+    row = journal.trees.get("t1")
     assert row is not None
     assert (row.intent, row.shim, row.root, row.rung) == (intent(), identity(200), identity(201), "subreaper")
     assert (row.started_at, row.ended_at, row.record, row.sweep) == (1001.0, 1003.5, record(), None)
@@ -76,91 +83,91 @@ def test_an_intent_is_open_until_its_end_is_reported(journal: Journal) -> None:
 
 def test_open_trees_come_oldest_first(journal: Journal) -> None:
     for n in (3, 1, 2):
-        journal.intend(intent(f"t{n}"))
-    journal.ended("t1", record("t1"), 1.0)
-    assert [t.intent.tree for t in journal.open_trees()] == ["t3", "t2"]
+        journal.trees.intend(intent(f"t{n}"))
+    journal.trees.ended("t1", record("t1"), 1.0)
+    assert [t.intent.tree for t in journal.trees.open()] == ["t3", "t2"]
 
 
 def test_an_adoption_renews_the_identities_and_not_the_start(journal: Journal) -> None:
-    journal.intend(intent())
-    journal.started("t1", identity(200), identity(201), "cgroup2", at=1001.0)
-    journal.started("t1", identity(300), identity(201), "cgroup2", at=5000.0)
-    (tree,) = journal.open_trees()
+    journal.trees.intend(intent())
+    journal.trees.started("t1", identity(200), identity(201), "cgroup2", at=1001.0)
+    journal.trees.started("t1", identity(300), identity(201), "cgroup2", at=5000.0)
+    (tree,) = journal.trees.open()
     assert (tree.shim, tree.started_at) == (identity(300), 1001.0)
 
 
 def test_the_first_record_stays(journal: Journal) -> None:
-    journal.intend(intent())
-    journal.ended("t1", record(exit_code=3, status="failed"), 1003.0)
-    journal.ended("t1", record(), 1004.0)
-    row = journal.tree("t1")
+    journal.trees.intend(intent())
+    journal.trees.ended("t1", record(exit_code=3, status="failed"), 1003.0)
+    journal.trees.ended("t1", record(), 1004.0)
+    row = journal.trees.get("t1")
     assert row is not None
     assert row.record is not None
     assert (row.record.exit_code, row.ended_at) == (3, 1003.0)
 
 
 def test_a_swept_tree_is_closed_and_names_who_is_left(journal: Journal) -> None:
-    journal.intend(intent())
+    journal.trees.intend(intent())
     left = (Survivor(pid=7, start=70, command="sleep 9", why="another user's"),)
-    assert journal.swept("t1", 1002.0, "its shim was killed", 4, left, 5_000_000)
-    assert journal.open_trees() == []
-    row = journal.tree("t1")
+    assert journal.trees.swept(sweep("t1", 1002.0, "its shim was killed", ended=4, left=left, bytes_freed=5_000_000))
+    assert journal.trees.open() == []
+    row = journal.trees.get("t1")
     assert row is not None
     assert row.ended_at == 1002.0
     assert row.record is None
     assert row.sweep == SweepRow(
         tree="t1", at=1002.0, reason="its shim was killed", ended=4, left=left, bytes_freed=5_000_000
     )
-    assert journal.recent() == [row]
+    assert journal.trees.recent() == [row]
 
 
 def test_a_record_that_comes_after_a_sweep_is_kept_with_it(journal: Journal) -> None:
-    journal.intend(intent())
-    journal.swept("t1", 1002.0, "its shim was killed", 0)
-    journal.ended("t1", record(), 1005.0)
-    row = journal.tree("t1")
+    journal.trees.intend(intent())
+    journal.trees.swept(sweep("t1", 1002.0, "its shim was killed"))
+    journal.trees.ended("t1", record(), 1005.0)
+    row = journal.trees.get("t1")
     assert row is not None
     assert (row.ended_at, row.record) == (1002.0, record())
     assert row.sweep is not None
 
 
 def test_a_slot_is_released(journal: Journal) -> None:
-    journal.intend(intent("s1", kind=TreeKind.SLOT, argv=(), cgroups={}))
-    journal.intend(intent("t1"))
-    assert journal.released("s1", 1009.0)
-    assert not journal.released("t1", 1009.0), "a tree is no slot"
-    assert [t.intent.tree for t in journal.open_trees()] == ["t1"]
+    journal.trees.intend(intent("s1", kind=TreeKind.SLOT, argv=(), cgroups={}))
+    journal.trees.intend(intent("t1"))
+    assert journal.trees.released("s1", 1009.0)
+    assert not journal.trees.released("t1", 1009.0), "a tree is no slot"
+    assert [t.intent.tree for t in journal.trees.open()] == ["t1"]
 
 
 def test_find_gives_the_newest_of_a_name(journal: Journal) -> None:
-    journal.intend(intent("t1"))
-    journal.intend(intent("t2"))
-    journal.intend(intent("t3", name="other"))
-    found = journal.find("build")
+    journal.trees.intend(intent("t1"))
+    journal.trees.intend(intent("t2"))
+    journal.trees.intend(intent("t3", name="other"))
+    found = journal.trees.find("build")
     assert found is not None
     assert found.intent.tree == "t2"
-    assert journal.find("nobody") is None
-    assert [row.intent.tree for row in journal.recent(2)] == ["t3", "t2"]
+    assert journal.trees.find("nobody") is None
+    assert [row.intent.tree for row in journal.trees.recent(2)] == ["t3", "t2"]
 
 
 def test_unknown_trees_are_told_and_harm_nothing(journal: Journal) -> None:
-    assert not journal.started("x", identity(1), identity(2), "cgroup2", at=1.0)
-    assert not journal.ended("x", record("x"), 1.0)
-    assert not journal.swept("x", 1.0, "gone", 0)
-    assert journal.tree("x") is None
+    assert not journal.trees.started("x", identity(1), identity(2), "cgroup2", at=1.0)
+    assert not journal.trees.ended("x", record("x"), 1.0)
+    assert not journal.trees.swept(sweep("x", 1.0))
+    assert journal.trees.get("x") is None
 
 
 def test_a_tree_is_intended_once(journal: Journal) -> None:
-    journal.intend(intent())
+    journal.trees.intend(intent())
     with pytest.raises(JournalError, match="UNIQUE"):
-        journal.intend(intent(name="again"))
-    assert journal.find("again") is None
-    journal.intend(intent("t2"))
+        journal.trees.intend(intent(name="again"))
+    assert journal.trees.find("again") is None
+    journal.trees.intend(intent("t2"))
 
 
 def test_a_size_beyond_what_sqlite_can_hold_is_cut(journal: Journal) -> None:
-    journal.intend(intent(reserved=10**30))
-    (tree,) = journal.open_trees()
+    journal.trees.intend(intent(reserved=10**30))
+    (tree,) = journal.trees.open()
     assert tree.intent.reserved == 2**63 - 1
 
 
@@ -173,21 +180,21 @@ def decision(n: int, name: str = "build") -> Decision:
 
 def test_decisions_newest_first_and_by_name(journal: Journal) -> None:
     for n in range(5):
-        journal.decide(decision(n, "even" if n % 2 == 0 else "odd"))
-    assert [d.tree for d in journal.decisions(3)] == ["t4", "t3", "t2"]
-    assert journal.decisions(name="odd") == [decision(3, "odd"), decision(1, "odd")]
+        journal.decisions.add(decision(n, "even" if n % 2 == 0 else "odd"))
+    assert [d.tree for d in journal.decisions.recent(3)] == ["t4", "t3", "t2"]
+    assert journal.decisions.recent(name="odd") == [decision(3, "odd"), decision(1, "odd")]
 
 
 def test_pruning_keeps_the_newest_and_everything_open(journal: Journal) -> None:
     for n in range(6):
-        journal.intend(intent(f"t{n}"))
-        journal.decide(decision(n))
+        journal.trees.intend(intent(f"t{n}"))
+        journal.decisions.add(decision(n))
         if n not in (0, 5):
-            journal.swept(f"t{n}", 1.0, "gone", 0)
+            journal.trees.swept(sweep(f"t{n}", 1.0))
     assert journal.prune(2) == 2 + 4
-    assert [row.intent.tree for row in journal.recent()] == ["t5", "t4", "t3", "t0"]
-    assert [d.tree for d in journal.decisions()] == ["t5", "t4"]
-    assert journal._read("SELECT tree FROM sweeps ORDER BY seq") == [("t3",), ("t4",)]
+    assert [row.intent.tree for row in journal.trees.recent()] == ["t5", "t4", "t3", "t0"]
+    assert [d.tree for d in journal.decisions.recent()] == ["t5", "t4"]
+    assert [tuple(row) for row in journal.database.read("SELECT tree FROM sweeps ORDER BY seq")] == [("t3",), ("t4",)]
 
 
 # The file
@@ -199,7 +206,7 @@ def test_only_its_owner_may_read_it(path: str) -> None:
         opened = Journal.open(path)
     finally:
         os.umask(old)
-    opened.intend(intent())
+    opened.trees.intend(intent())
     try:
         for name in (path, path + "-wal", path + "-shm"):
             assert stat.S_IMODE(os.stat(name).st_mode) == 0o600
@@ -212,11 +219,11 @@ def test_only_its_owner_may_read_it(path: str) -> None:
     [("journal_mode", "wal"), ("synchronous", 1), ("foreign_keys", 1), ("cache_size", -256), ("busy_timeout", 2000)],
 )
 def test_settings_of_the_connection(journal: Journal, pragma: str, value: object) -> None:
-    assert journal._read(f"PRAGMA {pragma}") == [(value,)]
+    assert [tuple(row) for row in journal.database.read(f"PRAGMA {pragma}")] == [(value,)]
 
 
 def test_no_environment_is_stored(journal: Journal) -> None:
-    columns = {row[1] for row in journal._read("PRAGMA table_info(trees)")}
+    columns = {row[1] for row in journal.database.read("PRAGMA table_info(trees)")}
     assert "argv" in columns
     assert not [c for c in columns if "env" in c]
 
@@ -224,8 +231,8 @@ def test_no_environment_is_stored(journal: Journal) -> None:
 def test_rows_are_there_after_closing(path: str) -> None:
     for n in range(3):
         opened = Journal.open(path)
-        opened.intend(intent(f"t{n}"))
-        assert len(opened.open_trees()) == n + 1
+        opened.trees.intend(intent(f"t{n}"))
+        assert len(opened.trees.open()) == n + 1
         opened.close()
 
 
@@ -234,18 +241,18 @@ def test_an_intent_outlives_a_writer_that_is_killed_right_after_it(path: str) ->
     code = f"""
 import os, signal
 from intents import intent
-from oomless.journal import Journal
+from oomless.journal.journal import Journal
 journal = Journal.open({path!r})
-journal.intend(intent("kept"))
-journal._db.execute("BEGIN IMMEDIATE")
-journal._db.execute("UPDATE trees SET name = 'half'")
-os.kill(os.getpid(), signal.SIGKILL)
+journal.trees.intend(intent("kept"))
+with journal.database.transaction() as connection:
+    connection.execute("UPDATE trees SET name = 'half'")
+    os.kill(os.getpid(), signal.SIGKILL)
 """
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")}
     done = subprocess.run([sys.executable, "-c", code], env=environ, check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
     opened = Journal.open(path)
-    assert [t.intent for t in opened.open_trees()] == [intent("kept")]
+    assert [t.intent for t in opened.trees.open()] == [intent("kept")]
     opened.close()
 
 
@@ -278,10 +285,10 @@ def layout(path: str) -> list[tuple[str, str]]:
 def test_an_older_schema_is_copied_and_brought_up(path: str, tmp_path: Path, version: int) -> None:
     make_old(path, version)
     opened = Journal.open(path)
-    assert [t.intent.tree for t in opened.open_trees()] == ["old"]
-    opened.decide(decision(1))
-    opened.swept("old", 2.0, "gone", 0)
-    assert opened._read("PRAGMA user_version") == [(schema.VERSION,)]
+    assert [t.intent.tree for t in opened.trees.open()] == ["old"]
+    opened.decisions.add(decision(1))
+    opened.trees.swept(sweep("old", 2.0))
+    assert [tuple(row) for row in opened.database.read("PRAGMA user_version")] == [(schema.VERSION,)]
     opened.close()
 
     copy = f"{path}.v{version}.bak"
@@ -301,14 +308,14 @@ def test_a_migration_that_fails_changes_nothing(path: str, monkeypatch: pytest.M
     make_old(path, 1)
     before = layout(path)
     broken = (*schema.MIGRATIONS, ("CREATE TABLE more (x)", "CREATE TABLE trees (x)"))
-    monkeypatch.setattr(opening, "MIGRATIONS", broken)
-    monkeypatch.setattr(opening, "VERSION", len(broken))
+    monkeypatch.setattr(database, "MIGRATIONS", broken)
+    monkeypatch.setattr(database, "VERSION", len(broken))
     with pytest.raises(JournalError, match="table trees already exists"):
         Journal.open(path)
     assert layout(path) == before
     monkeypatch.undo()
     opened = Journal.open(path)
-    assert len(opened.open_trees()) == 1
+    assert len(opened.trees.open()) == 1
     opened.close()
 
 
@@ -369,7 +376,7 @@ def test_a_damaged_journal(path: str, keep: float) -> None:
     """Cut off in the middle, and with its second half overwritten."""
     opened = Journal.open(path)
     for n in range(200):
-        opened.intend(intent(f"t{n}"))
+        opened.trees.intend(intent(f"t{n}"))
     opened.close()
     content = Path(path).read_bytes()
     half = len(content) // 2
@@ -413,7 +420,7 @@ def test_a_read_only_file(path: str) -> None:
 def test_a_path_with_signs_that_mean_something_in_a_uri(tmp_path: Path) -> None:
     path = str(tmp_path / "a?mode=memory#%41.db")
     opened = Journal.open(path)
-    opened.intend(intent())
+    opened.trees.intend(intent())
     opened.close()
     assert os.path.getsize(path) > 4096
 
@@ -424,10 +431,10 @@ def test_a_path_with_signs_that_mean_something_in_a_uri(tmp_path: Path) -> None:
 def fill(journal: Journal) -> list[str]:
     """Intends until it fails for want of space; returns what was accepted."""
     accepted: list[str] = []
-    full = f"^cannot write the journal {journal.path}: the disk is full; free disk space$"
+    full = f"^cannot write the journal {journal.database.path}: the disk is full; free disk space$"
     with pytest.raises(JournalError, match=full):  # noqa: PT012 (how many fit is the result)
         for n in range(100_000):
-            journal.intend(intent(f"t{n}", argv=("x" * 2000,)))
+            journal.trees.intend(intent(f"t{n}", argv=("x" * 2000,)))
             accepted.append(f"t{n}")
     return accepted
 
@@ -439,18 +446,18 @@ def exhaust(folder: Path) -> None:
 
 
 def test_a_full_disk_loses_nothing_and_the_journal_goes_on(journal: Journal) -> None:
-    (pages,) = journal._read("PRAGMA page_count")[0]
-    journal._read(f"PRAGMA max_page_count = {pages + 20}")
+    (pages,) = journal.database.read("PRAGMA page_count")[0]
+    journal.database.read(f"PRAGMA max_page_count = {pages + 20}")
     accepted = fill(journal)
     assert accepted
     with pytest.raises(JournalError, match="the disk is full"):
-        journal.decide(Decision(at=1.0, tree="t", name="n", verdict="refused", reason="x" * 200_000))
-    assert [t.intent.tree for t in journal.open_trees()] == accepted
-    assert journal.decisions() == []
-    assert journal.ended("t0", record("t0", reason="small enough to fit"), 5.0), "the journal is still usable"
-    journal._read("PRAGMA max_page_count = 1000000")
-    journal.intend(intent("after"))
-    assert len(journal.open_trees()) == len(accepted)
+        journal.decisions.add(Decision(at=1.0, tree="t", name="n", verdict="refused", reason="x" * 200_000))
+    assert [t.intent.tree for t in journal.trees.open()] == accepted
+    assert journal.decisions.recent() == []
+    assert journal.trees.ended("t0", record("t0", reason="small enough to fit"), 5.0), "the journal is still usable"
+    journal.database.read("PRAGMA max_page_count = 1000000")
+    journal.trees.intend(intent("after"))
+    assert len(journal.trees.open()) == len(accepted)
 
 
 @pytest.mark.root
@@ -467,12 +474,12 @@ def test_a_file_system_that_is_full(tmp_path: Path) -> None:
         try:
             accepted = fill(journal)
             assert accepted
-            assert [t.intent.tree for t in journal.open_trees()] == accepted
+            assert [t.intent.tree for t in journal.trees.open()] == accepted
         finally:
             journal.close()
         again = Journal.open(str(folder / "journal.db"))
         try:
-            assert [t.intent.tree for t in again.open_trees()] == accepted
+            assert [t.intent.tree for t in again.trees.open()] == accepted
         finally:
             again.close()
         with pytest.raises(OSError, match="No space left"):

@@ -21,9 +21,8 @@ from helpers import alive, wait_for, wait_gone
 from hosting import Host
 from oomless.daemon.sessions.cleanup import find_marked
 from oomless.daemon.sessions.leftovers import LivingDescendants, read_survival_facts
-from oomless.journal.database import Journal
-from oomless.journal.facts import ReapRow
-from oomless.journal.sessions import SessionRows
+from oomless.journal.journal import Journal
+from oomless.journal.sessions import ReapRow
 from oomless.platform import proc
 from oomless.platform.proc import Stat
 from oomless.platform.sockets import listeners
@@ -301,7 +300,7 @@ def reaped(host: Host, one: FakeClaude) -> ReapRow:
     found: list[ReapRow] = []
 
     def look() -> bool:
-        found.extend(row for row in SessionRows(journal).reaps() if row.session == one.session)
+        found.extend(row for row in journal.sessions.reaps() if row.session == one.session)
         return bool(found)
 
     try:

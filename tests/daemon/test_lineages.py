@@ -21,9 +21,8 @@ from oomless.daemon.sessions.ancestry_store import CHECKPOINT_EVERY, AncestryChe
 from oomless.daemon.sessions.leftovers import Leftovers
 from oomless.daemon.sessions.sampling import ProcessSample
 from oomless.errors import JournalError
-from oomless.journal.ancestry import LineageRows
-from oomless.journal.database import Journal
-from oomless.journal.facts import LineageRow, Remembered
+from oomless.journal.ancestry import AncestryRow, RecordedDescendant
+from oomless.journal.journal import Journal
 from oomless.model import Identity, Leftover
 from oomless.paths import Paths
 from oomless.platform import proc
@@ -44,23 +43,23 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def store(journal: Journal, boot: str = BOOT) -> AncestryStore:
-    return AncestryStore(LineageRows(journal), boot, Log(-1))
+    return AncestryStore(journal.ancestry, boot, Log(-1))
 
 
-def row(pid: int = 10, boot: str = BOOT, **more: object) -> LineageRow:
+def row(pid: int = 10, boot: str = BOOT, **more: object) -> AncestryRow:
     members = (
-        Remembered(pid=20, start=20, above=(), shell_sid=None),
-        Remembered(pid=31, start=31, above=((30, 30), (5, 0)), shell_sid=30, spared="it listens on a port"),
+        RecordedDescendant(pid=20, start=20, above=(), shell_sid=None),
+        RecordedDescendant(pid=31, start=31, above=((30, 30), (5, 0)), shell_sid=30, spared="it listens on a port"),
     )
-    plain = LineageRow(
+    plain = AncestryRow(
         host="codex", session="s", process=Identity(boot_id=boot, pid=pid, start=pid), died_at=7.5, members=members
     )
-    return LineageRow(**{**{f: getattr(plain, f) for f in plain.__struct_fields__}, **more})
+    return AncestryRow(**{**{f: getattr(plain, f) for f in plain.__struct_fields__}, **more})
 
 
 class TestRows:
     def test_what_is_kept_comes_back_and_goes(self, journal: Journal) -> None:
-        rows = LineageRows(journal)
+        rows = journal.ancestry
         rows.keep(row())
         rows.keep(row(11, died_at=None))
         assert rows.of_boot(BOOT) == [row(), row(11, died_at=None)]
@@ -70,15 +69,15 @@ class TestRows:
         assert rows.of_boot(BOOT) == [row(11, died_at=None)]
 
     def test_of_another_boot_nobody_lives(self, journal: Journal) -> None:
-        rows = LineageRows(journal)
+        rows = journal.ancestry
         rows.keep(row(boot="boot-0"))
         assert rows.of_boot(BOOT) == []
         assert rows.of_boot("boot-0") == [], "it is gone for good"
 
     def test_a_damaged_row_is_named(self, journal: Journal) -> None:
-        rows = LineageRows(journal)
+        rows = journal.ancestry
         rows.keep(row())
-        journal._write("UPDATE lineages SET members = '['", ())
+        journal.database.write("UPDATE lineages SET members = '['")
         with pytest.raises(JournalError, match="damaged"):
             rows.of_boot(BOOT)
         assert store(journal).load() == [], "the daemon starts without it"
@@ -121,7 +120,7 @@ class TestCheckpoint:
         descendants.observe(table(CLAUDE, SERVER))
         checkpoint, _, _ = self.checkpoint(journal, descendants)
         checkpoint.write()
-        LineageRows(journal).forget(Identity(boot_id=BOOT, pid=10, start=10))
+        journal.ancestry.forget(Identity(boot_id=BOOT, pid=10, start=10))
         checkpoint.write()
         assert store(journal).load() == []
 
@@ -159,8 +158,8 @@ class TestTakingUp:
 
     def kept(self, journal: Journal, start: int, spared: str = "it was") -> None:
         parent = os.getppid()
-        members = (Remembered(pid=parent, start=start, above=(), shell_sid=None, spared=spared),)
-        LineageRows(journal).keep(row(4_000_000, members=members))
+        members = (RecordedDescendant(pid=parent, start=start, above=(), shell_sid=None, spared=spared),)
+        journal.ancestry.keep(row(4_000_000, members=members))
 
     def test_what_lives_is_told_again_as_it_was(self, journal: Journal) -> None:
         self.kept(journal, proc.start_of(os.getppid()) or 0)
@@ -238,7 +237,7 @@ def test_leftovers_are_told_by_the_next_daemon(fake: Callable[..., FakeClaude], 
     end_daemon(Host(), "stop")
     journal = Journal.open(Paths().journal)
     try:
-        assert one.process.pid not in {kept.process.pid for kept in LineageRows(journal).of_boot(proc.boot_id())}
+        assert one.process.pid not in {kept.process.pid for kept in journal.ancestry.of_boot(proc.boot_id())}
     finally:
         journal.close()
 

@@ -18,9 +18,8 @@ from hosting import Host, began, control, settings, wanted
 from oomless.cli import hook
 from oomless.errors import JournalError, UsageError
 from oomless.hosts.claude_code import settings as claude_settings
-from oomless.journal.database import Journal
-from oomless.journal.facts import HostSession, ReapRow
-from oomless.journal.sessions import SessionRows
+from oomless.journal.journal import Journal
+from oomless.journal.sessions import HostSession, ReapRow
 from oomless.model import Identity, LiveSession, Survivor
 from oomless.paths import Paths
 from oomless.platform import proc
@@ -288,7 +287,7 @@ def reap(session: str) -> ReapRow:
 
 
 def test_rows_come_back_as_they_were(journal: Journal) -> None:
-    rows = SessionRows(journal)
+    rows = journal.sessions
     for one in (row("a"), row("b"), row("a"), row("c", pid=8)):
         rows.register(one)
     assert rows.open() == [row("a"), row("b"), row("c", pid=8)]
@@ -300,7 +299,7 @@ def test_rows_come_back_as_they_were(journal: Journal) -> None:
 
 
 def test_pruning_keeps_what_is_open_and_the_newest(journal: Journal) -> None:
-    rows = SessionRows(journal)
+    rows = journal.sessions
     for n in range(5):
         rows.register(row(f"s{n}", pid=10 + n))
         rows.ended(row("", pid=10 + n).process, 6.0, reap(f"s{n}"))
@@ -311,8 +310,8 @@ def test_pruning_keeps_what_is_open_and_the_newest(journal: Journal) -> None:
 
 
 def test_a_damaged_row_is_one_clear_line(journal: Journal) -> None:
-    rows = SessionRows(journal)
+    rows = journal.sessions
     rows.ended(row("a").process, 6.0, reap("a"))
-    journal._write("UPDATE reaps SET ended = 'x'", ())
+    journal.database.write("UPDATE reaps SET ended = 'x'")
     with pytest.raises(JournalError, match="damaged"):
         rows.reaps()

@@ -41,7 +41,7 @@ from oomless.daemon.trees.admission_gate import Gate
 from oomless.daemon.trees.limits import policy_of
 from oomless.daemon.trees.tree import Tree
 from oomless.daemon.trees.victims import belongs, budgets
-from oomless.journal.facts import TreeIntent
+from oomless.journal.trees import TreeIntent
 from oomless.model import Identity, Terms, TreeKind
 from oomless.paths import Paths
 from oomless.platform import current, proc

@@ -20,7 +20,7 @@ from oomless.daemon.sessions.leftovers import DetachedFromTrees
 from oomless.daemon.status import ended_view
 from oomless.daemon.trees.tree import Tree
 from oomless.hosts.claude_code import prefix
-from oomless.journal.facts import TreeIntent, TreeRow
+from oomless.journal.trees import TreeIntent, TreeRow
 from oomless.model import Identity, Survivor, Terms, TreeKind
 from oomless.paths import Paths
 from oomless.platform import proc

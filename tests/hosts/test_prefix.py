@@ -18,7 +18,7 @@ import sessions
 from contained import read_roster
 from helpers import alive, run_oomless, wait_for, wait_gone
 from oomless.hosts.claude_code import prefix
-from oomless.journal.database import Journal
+from oomless.journal.journal import Journal
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.protocol import spawn
@@ -106,7 +106,7 @@ def contained() -> int:
     """How many trees the daemon has had: shows that a command really went through it."""
     journal = Journal.open(Paths().journal)
     try:
-        return len(journal.recent(1000))
+        return len(journal.trees.recent(1000))
     finally:
         journal.close()
 

@@ -18,8 +18,8 @@ import sessions
 from contained import OFFERS, read_roster
 from helpers import alive, run_oomless, wait_for, wait_gone
 from oomless.hosts.claude_code import prefix
-from oomless.journal.database import Journal
-from oomless.journal.facts import TreeRow
+from oomless.journal.journal import Journal
+from oomless.journal.trees import TreeRow
 from oomless.paths import Paths
 from oomless.platform import proc
 from running import RUN, finish, kill_daemon, left_running, open_trees, running, start, use_rung
@@ -103,7 +103,7 @@ def still_there(members: dict[str, Who], kinds: set[str], seconds: float) -> lis
 def rows() -> list[TreeRow]:
     journal = Journal.open(Paths().journal)
     try:
-        return journal.recent(100)
+        return journal.trees.recent(100)
     finally:
         journal.close()
 

@@ -19,7 +19,8 @@ from intents import bare_intent
 from oomless import Governor
 from oomless.contain import private_tmp
 from oomless.contain.private_tmp import PrivateTmp, Removal
-from oomless.journal.database import Journal
+from oomless.journal.journal import Journal
+from oomless.journal.trees import SweepRow
 from oomless.model import Identity, Survivor
 from oomless.paths import Paths
 from oomless.platform import proc
@@ -178,9 +179,9 @@ def test_a_start_removes_what_nobody_uses_any_more(sleeper: Identity, tmp_path: 
     paths = Paths()
     paths.make()
     journal = Journal.open(paths.journal)
-    journal.intend(bare_intent("t0b", sleeper, f"{paths.install_id()}:t0b"))
+    journal.trees.intend(bare_intent("t0b", sleeper, f"{paths.install_id()}:t0b"))
     left = Survivor(pid=sleeper.pid, start=sleeper.start, command="sleep", why="may not be signalled")
-    journal.swept("t0b", time.time(), "its shim was killed", 0, (left,))
+    journal.trees.swept(SweepRow(tree="t0b", at=time.time(), reason="its shim was killed", ended=0, left=(left,)))
     journal.close()
     for name in ("t0a", "t0b", "t0c"):
         os.makedirs(f"{paths.tmp}/{name}/in")

@@ -20,7 +20,7 @@ import msgspec
 from helpers import wait_for, wait_gone
 from oomless.contain.rungs import choose
 from oomless.daemon import logs
-from oomless.journal.database import Journal
+from oomless.journal.journal import Journal
 from oomless.model import ExitRecord
 from oomless.platform import proc
 from oomless.protocol import spawn
@@ -171,8 +171,8 @@ class Checks:
     def books(self) -> None:
         journal = Journal.open(self.scene.paths.journal)
         try:
-            wait_for(lambda: not journal.open_trees(), ROWS)
-            for row in journal.open_trees():
+            wait_for(lambda: not journal.trees.open(), ROWS)
+            for row in journal.trees.open():
                 self.found("open_rows", f"{row.intent.terms.name} {row.intent.tree}")
         finally:
             journal.close()
@@ -243,8 +243,8 @@ class Checks:
         daemon has written that down."""
         journal = Journal.open(self.scene.paths.journal)
         try:
-            wait_for(lambda: (row := journal.tree(record.tree)) is not None and row.record is not None, GONE)
-            row = journal.tree(record.tree)
+            wait_for(lambda: (row := journal.trees.get(record.tree)) is not None and row.record is not None, GONE)
+            row = journal.trees.get(record.tree)
         finally:
             journal.close()
         if row is None or row.record is None or row.ended_at is None:

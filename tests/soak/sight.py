@@ -16,7 +16,8 @@ import trees
 from helpers import wait_for, wait_gone
 from intents import bare_intent
 from oomless.contain.rungs import empty_groups
-from oomless.journal.database import Journal
+from oomless.journal.journal import Journal
+from oomless.journal.trees import SweepRow
 from oomless.model import Identity
 from oomless.platform import files, proc
 
@@ -55,7 +56,7 @@ def _plant(scene: Scene, tree: str) -> str | None:
     wait_for(lambda: len(read(roster)) == 2, 20)
     me = Identity(boot_id=proc.boot_id(), pid=os.getpid(), start=proc.start_of(os.getpid()) or 0)
     journal = Journal.open(scene.paths.journal)
-    journal.intend(bare_intent(tree, me, f"x:{tree}"))
+    journal.trees.intend(bare_intent(tree, me, f"x:{tree}"))
     journal.close()
     (Path(scene.paths.exits) / f"{tree}.json").touch()
     (Path(scene.paths.tmp) / tree).mkdir(parents=True)
@@ -75,7 +76,7 @@ def _clear(scene: Scene, tree: str) -> None:
     os.unlink(f"{scene.paths.exits}/{tree}.json")
     os.rmdir(f"{scene.paths.tmp}/{tree}")
     journal = Journal.open(scene.paths.journal)
-    journal.swept(tree, time.time(), "it was only planted", 0)
+    journal.trees.swept(SweepRow(tree=tree, at=time.time(), reason="it was only planted", ended=0))
     journal.close()
     for work in scene.works:
         wait_gone(*work.who, 10)

@@ -24,7 +24,7 @@ from helpers import run_oomless, wait_for, wait_gone
 from intents import bare_intent
 from leaks import descendants
 from oomless.contain.rungs import choose
-from oomless.journal.database import Journal
+from oomless.journal.journal import Journal
 from oomless.model import Identity
 from oomless.platform import proc
 from soak import checks as soak_checks
@@ -123,7 +123,7 @@ def test_open_rows_files_and_groups_are_counted(checks: Checks) -> None:
     paths = checks.scene.paths
     me = Identity(boot_id=proc.boot_id(), pid=os.getpid(), start=proc.start_of(os.getpid()) or 0)
     journal = Journal.open(paths.journal)
-    journal.intend(bare_intent("t1", me, "x:t1"))
+    journal.trees.intend(bare_intent("t1", me, "x:t1"))
     journal.close()
     (Path(paths.exits) / "t1.json").touch()
     checks.books()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from oomless.journal.facts import TreeIntent
+from oomless.journal.trees import TreeIntent
 from oomless.model import Identity, Terms
 
 

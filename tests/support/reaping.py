@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from oomless.journal.database import Journal
-from oomless.journal.facts import ReapRow
-from oomless.journal.sessions import SessionRows
+from oomless.journal.journal import Journal
+from oomless.journal.sessions import ReapRow
 from oomless.paths import Paths
 
 #: Starts the server below a parent that ends at once, its stdin a pipe that nobody writes to, and says its pid.
@@ -24,6 +23,6 @@ if os.fork() == 0:
 def records() -> list[ReapRow]:
     journal = Journal.open(Paths().journal)
     try:
-        return SessionRows(journal).reaps()
+        return journal.sessions.reaps()
     finally:
         journal.close()

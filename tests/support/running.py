@@ -10,7 +10,7 @@ from pathlib import Path
 
 from contained import read_roster
 from helpers import wait_gone
-from oomless.journal.database import Journal
+from oomless.journal.journal import Journal
 from oomless.model import DetachedProcess
 from oomless.paths import Paths
 from oomless.platform import proc
@@ -90,7 +90,7 @@ def gone(roster: Path, seconds: float) -> list[str]:
 def open_rows() -> list[str]:
     journal = Journal.open(Paths().journal)
     try:
-        return [row.intent.terms.name for row in journal.open_trees()]
+        return [row.intent.terms.name for row in journal.trees.open()]
     finally:
         journal.close()
 

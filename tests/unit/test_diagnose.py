@@ -21,9 +21,10 @@ from diagnosing import CATALOG, DATA, case, line_of, reported
 from helpers import is_error_report
 from oomless.catalog import Kind
 from oomless.cli.app import build
-from oomless.journal import Decision, Journal, TreeIntent
-from oomless.journal.facts import ReapRow
-from oomless.journal.sessions import SessionRows
+from oomless.journal.decisions import Decision
+from oomless.journal.journal import Journal
+from oomless.journal.sessions import ReapRow
+from oomless.journal.trees import TreeIntent
 from oomless.model import ExitRecord, Identity, MachineMemory, Survivor, Terms
 from oomless.reports.diagnose import html, live, markdown, report
 from oomless.reports.listing import MOST_BYTES
@@ -261,7 +262,7 @@ def identity(pid: int) -> Identity:
 
 
 def note(journal: Journal, tree: str, argv: tuple[str, ...], at: float) -> None:
-    journal.intend(
+    journal.trees.intend(
         TreeIntent(
             tree=tree,
             terms=Terms(name=f"job {tree}"),
@@ -276,7 +277,7 @@ def note(journal: Journal, tree: str, argv: tuple[str, ...], at: float) -> None:
             intended_at=at,
         )
     )
-    journal.started(tree, identity(101), identity(102), "subreaper", at=at)
+    journal.trees.started(tree, identity(101), identity(102), "subreaper", at=at)
     record = ExitRecord(
         tree=tree,
         name=f"job {tree}",
@@ -290,7 +291,7 @@ def note(journal: Journal, tree: str, argv: tuple[str, ...], at: float) -> None:
         survivors=0,
         started_at=at,
     )
-    journal.ended(tree, record, at + 1)
+    journal.trees.ended(tree, record, at + 1)
 
 
 def filled(path: Path, now: float) -> None:
@@ -298,8 +299,8 @@ def filled(path: Path, now: float) -> None:
     note(journal, "agent1", ("claude", "-p", "x"), now - 60)
     note(journal, "other1", ("sleep", "1"), now - 50)
     note(journal, "agent0", ("claude", "-p", "x"), now - 9000)
-    journal.decide(Decision(at=now - 40, tree="q", name="big", verdict="refused", reason="no memory for it"))
-    journal.decide(Decision(at=now - 9000, tree="r", name="old", verdict="refused", reason="no memory"))
+    journal.decisions.add(Decision(at=now - 40, tree="q", name="big", verdict="refused", reason="no memory for it"))
+    journal.decisions.add(Decision(at=now - 9000, tree="r", name="old", verdict="refused", reason="no memory"))
     reap = ReapRow(
         host="claude-code",
         session="abcdef0123",
@@ -307,7 +308,7 @@ def filled(path: Path, now: float) -> None:
         at=now - 30,
         ended=(Survivor(pid=1, start=2, command="x", why="lineage"),),
     )
-    SessionRows(journal).reaped(reap)
+    journal.sessions.reaped(reap)
     journal.close()
 
 

@@ -29,9 +29,7 @@ from oomless.daemon.trees.limits import LimitResolver
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.victims import Pressure
 from oomless.hosts.claude_code.hooks import ClaudeHooks
-from oomless.journal.ancestry import LineageRows
-from oomless.journal.database import Journal
-from oomless.journal.sessions import SessionRows
+from oomless.journal.journal import Journal
 from oomless.paths import Paths
 from oomless.platform.linux import Linux
 from oomless.protocol.reap_views import ReapAnswer, ReapRequest
@@ -49,7 +47,7 @@ class App:
         for mistake in catalog_mistakes():
             log.warning(f"the user's known programs are ignored; {mistake}")
         self._journal = journal = Journal.open(paths.journal)
-        rows, boot_id = SessionRows(journal), platform.boot_id()
+        rows, boot_id = journal.sessions, platform.boot_id()
 
         # Trees, from the request to the end.
         self._registry = registry = Registry(paths, journal, platform, bus, log)
@@ -59,7 +57,7 @@ class App:
 
         # Sessions of hosts: each sample of the process table goes to those that watch them.
         self._sampler = sampler = ProcessSampler(registry)
-        store = AncestryStore(LineageRows(journal), boot_id, log)
+        store = AncestryStore(journal.ancestry, boot_id, log)
         self._discovered = discovered = DiscoveredSessions(
             registry, lambda: self._registered.hosts(), sampler.sample, log, store
         )

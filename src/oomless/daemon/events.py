@@ -15,8 +15,8 @@ import msgspec
 
 from oomless.daemon.logs import Log
 from oomless.errors import JournalError
-from oomless.journal.database import Journal
-from oomless.journal.facts import Decision
+from oomless.journal.decisions import Decision
+from oomless.journal.journal import Journal
 from oomless.protocol.views import EventView
 
 #: Events that a slow reader of ``/events`` may be behind; then the oldest are dropped.
@@ -148,7 +148,7 @@ def record_decisions(bus: EventBus, journal: Journal, log: Log) -> None:
     def record(event: TreeDecision) -> None:
         decision = Decision(at=event.at, tree=event.tree, name=event.name, verdict=event.verdict, reason=event.reason)
         try:
-            journal.decide(decision)
+            journal.decisions.add(decision)
         except JournalError as error:  # the decision stands; only its history is lost
             log.error(error.line(), tree=event.tree)
 

@@ -21,7 +21,7 @@ from oomless.daemon.sessions.all_sessions import AllSessions
 from oomless.daemon.sessions.programs import known_programs
 from oomless.daemon.tasks import TaskSet
 from oomless.errors import JournalError
-from oomless.journal.facts import ReapRow
+from oomless.journal.sessions import ReapRow
 from oomless.model import Identity, Survivor
 from oomless.platform import proc
 from oomless.processes.ids import ProcessId

@@ -19,8 +19,8 @@ from oomless.daemon.trees.admission_gate import Gate
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.tree import shown_name
 from oomless.daemon.trees.victims import Pressure
-from oomless.journal.database import Journal
-from oomless.journal.facts import TreeRow
+from oomless.journal.journal import Journal
+from oomless.journal.trees import TreeRow
 from oomless.protocol.views import DecisionView, StatusView, TreeView
 
 DECISIONS_SHOWN = 20
@@ -73,7 +73,7 @@ class StatusViews:
             detached=self._sessions.detached(),
             decisions=tuple(
                 DecisionView(at=d.at, tree=d.tree, name=d.name, verdict=d.verdict, reason=d.reason)
-                for d in self._journal.decisions(DECISIONS_SHOWN)
+                for d in self._journal.decisions.recent(DECISIONS_SHOWN)
             ),
             reap=self._settings.current().reap,
             problem=self._settings.problem,
@@ -85,7 +85,7 @@ class StatusViews:
         if tree is not None:
             return tree.view()
         view = next((view for view in self._trees() if id_or_name in (view.tree, view.name)), None)
-        row = self._journal.tree(id_or_name) or self._journal.find(id_or_name)
+        row = self._journal.trees.get(id_or_name) or self._journal.trees.find(id_or_name)
         return view or (ended_view(row) if row is not None else None)
 
     def _trees(self) -> tuple[TreeView, ...]:

@@ -30,7 +30,7 @@ from oomless.demo.sampler import MARK, ActSampler
 from oomless.demo.show import Progress
 from oomless.demo.watchdog import state_folder
 from oomless.errors import Interrupted, OomlessError
-from oomless.journal.database import Journal
+from oomless.journal.journal import Journal
 from oomless.model import TreeKind
 from oomless.paths import Paths
 from oomless.platform import proc
@@ -300,8 +300,8 @@ def count_passed(path: str, began: float) -> Passed:
     """What the journal at ``path`` has since ``began`` (seconds since the epoch)."""
     journal = Journal.open(path)
     try:
-        trees = [row.intent for row in journal.recent(ROWS) if row.started_at]
-        decisions = [row for row in journal.decisions(ROWS) if row.at >= began and row.verdict == "admitted"]
+        trees = [row.intent for row in journal.trees.recent(ROWS) if row.started_at]
+        decisions = [row for row in journal.decisions.recent(ROWS) if row.at >= began and row.verdict == "admitted"]
     finally:
         journal.close()
     kinds = [intent.kind for intent in trees if intent.intended_at >= began]

@@ -1,61 +1,82 @@
-"""The journal's rows about who descends from hosts' sessions, living ones and dead: one row a session's process.
+"""The journal's rows about the descendants of hosts' sessions, living and dead: one row for each session's process.
 
-Over an open ``Journal`` (``store.py``), with its promises. A row is written again as a whole when something of it has
-changed, and goes when nobody of it lives; so there are as many as there are sessions and what they left. What is made
-of them is in ``daemon/sessions/ancestry_store.py``.
+A row is written again as a whole when something of it has changed, and deleted when no process of it lives; so there
+are as many as there are sessions and dead sessions with survivors.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from oomless.errors import JournalError
-from oomless.journal.database import Journal
-from oomless.journal.facts import LineageRow, Remembered
+from oomless.journal.database import Database, insert
 from oomless.model import Identity
 
 
-class LineageRows:
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+class RecordedDescendant(msgspec.Struct, frozen=True, kw_only=True):
+    """A descendant of a session's process: ``above`` are pid and start time of those in between, the nearest to the
+    session first; ``shell_sid`` as in ``processes/descent.py``; ``spared`` why it would be left alone, or ""."""
 
-    def keep(self, row: LineageRow) -> None:
+    pid: int
+    start: int
+    above: tuple[tuple[int, int], ...]
+    shell_sid: int | None
+    spared: str = ""
+
+
+class AncestryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The descendants of the session's process ``process``; ``died_at`` is None as long as that lives."""
+
+    host: str
+    session: str
+    process: Identity
+    died_at: float | None
+    members: tuple[RecordedDescendant, ...]
+
+
+class AncestryRows:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def keep(self, row: AncestryRow) -> None:
         """In the place of what was kept of that process before."""
-        who, members = row.process, msgspec.json.encode(row.members).decode()
-        self._journal._write(
-            "INSERT INTO lineages (boot_id, pid, start, host, session, died_at, members) VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (boot_id, pid, start) DO UPDATE SET host = excluded.host, session = excluded.session,"
-            " died_at = excluded.died_at, members = excluded.members",
-            (who.boot_id, who.pid, who.start, row.host, row.session, row.died_at, members),
+        process = row.process
+        self._database.write(
+            _KEEP,
+            boot_id=process.boot_id,
+            pid=process.pid,
+            start=process.start,
+            host=row.host,
+            session=row.session,
+            died_at=row.died_at,
+            members=row.members,
         )
 
     def forget(self, process: Identity) -> None:
-        self._journal._write(
-            "DELETE FROM lineages WHERE boot_id = ? AND pid = ? AND start = ?",
-            (process.boot_id, process.pid, process.start),
+        self._database.write(
+            "DELETE FROM lineages WHERE boot_id = :boot_id AND pid = :pid AND start = :start",
+            boot_id=process.boot_id,
+            pid=process.pid,
+            start=process.start,
         )
 
-    def of_boot(self, boot_id: str) -> list[LineageRow]:
-        """Oldest first. Those of another boot are gone for good."""
-        self._journal._write("DELETE FROM lineages WHERE boot_id <> ?", (boot_id,))
-        rows = self._journal._read(
-            "SELECT pid, start, host, session, died_at, members FROM lineages WHERE boot_id = ? ORDER BY seq", boot_id
-        )
+    def of_boot(self, boot_id: str) -> list[AncestryRow]:
+        """Oldest first. Those of another boot are deleted."""
+        self._database.write("DELETE FROM lineages WHERE boot_id <> :boot_id", boot_id=boot_id)
+        query = "SELECT * FROM lineages WHERE boot_id = :boot_id ORDER BY seq"
         return [
-            LineageRow(
-                host=host,
-                session=session,
-                process=Identity(boot_id=boot_id, pid=pid, start=start),
-                died_at=died_at,
-                members=self._members(members),
+            AncestryRow(
+                host=row["host"],
+                session=row["session"],
+                process=Identity(boot_id=boot_id, pid=row["pid"], start=row["start"]),
+                died_at=row["died_at"],
+                members=self._database.decode(row["members"], tuple[RecordedDescendant, ...]),
             )
-            for pid, start, host, session, died_at, members in rows
+            for row in self._database.read(query, boot_id=boot_id)
         ]
 
-    def _members(self, text: str) -> tuple[Remembered, ...]:
-        try:
-            return msgspec.json.decode(text, type=tuple[Remembered, ...])
-        except msgspec.MsgspecError as error:
-            raise JournalError(
-                f"cannot read the journal {self._journal.path}", f"a row of it is damaged ({error})", "move it aside"
-            ) from None
+
+_KEEP = (
+    insert("lineages", "boot_id", "pid", "start", "host", "session", "died_at", "members")
+    + " ON CONFLICT (boot_id, pid, start) DO UPDATE SET host = excluded.host, session = excluded.session,"
+    " died_at = excluded.died_at, members = excluded.members"
+)

@@ -1,12 +1,12 @@
-"""The journal: what was intended, what runs, what ended, and what was decided.
+"""The journal's file: opened with care, migrated, read and written by name. The rows are in the modules beside.
 
 Every method is one transaction. A write is on its way to the disk before the method returns, and one that fails
-(a full disk) raises JournalError, changes nothing and leaves the journal usable. One process writes, from one
-thread. How the file is opened and migrated is in ``opening.py``.
+(a full disk) raises JournalError, changes nothing and leaves the file usable. One process writes, from one thread.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,259 +15,78 @@ from typing import Any, TypeVar
 import msgspec
 
 from oomless.errors import JournalError
-from oomless.journal.facts import Decision, OpenTree, Session, SweepRow, TreeIntent, TreeRow
-from oomless.journal.opening import journal_error, open_database
-from oomless.model import ExitRecord, Identity, Survivor, Terms, TreeKind
+from oomless.journal.schema import MIGRATIONS, VERSION
 
 _T = TypeVar("_T")
-_TREES = (
-    "SELECT tree, kind, name, klass, owner, argv, cwd, boot_id, parent, in_group, reserved, limit_bytes, processes,"
-    " rung, cgroups, marker, requester, intended_at, shim, root, contained_by, why_rung, started_at, ended_at,"
-    " record, session, group_budget, group_parallel"
-    " FROM trees "
-)
+#: What SQLite's integers hold; what people write after --memory may be more.
+_LARGEST = 2**63 - 1
+_ASIDE = "move it aside, and a new one is made"
+_BY_CODE = {
+    sqlite3.SQLITE_FULL: ("the disk is full", "free disk space"),
+    sqlite3.SQLITE_READONLY: ("it is read-only", "make it writable, or set XDG_STATE_HOME to a folder of yours"),
+    sqlite3.SQLITE_BUSY: ("another process has locked it", "end the program that has it open"),
+    sqlite3.SQLITE_CANTOPEN: ("it or its folder cannot be opened", "make its folder writable, with space left"),
+    sqlite3.SQLITE_NOTADB: ("it is not a journal, or damaged", _ASIDE),
+    sqlite3.SQLITE_CORRUPT: ("it is damaged", _ASIDE),
+}
 
 
-class Journal:
-    """Use ``Journal.open(path)``."""
+class Database:
+    """Use ``Database.open``, or ``Database.open_read_only``."""
 
-    def __init__(self, db: sqlite3.Connection, path: str) -> None:
-        self._db = db
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        self._connection = connection
+        self._connection.row_factory = sqlite3.Row
         self.path = path
 
     @classmethod
-    def open(cls, path: str, patience: float = 2.0) -> Journal:
-        return cls(open_database(path, patience), path)
+    def open(cls, path: str, patience: float = 2.0) -> Database:
+        """``path`` may name a file that is new, old, newer than this program, damaged, or something else altogether;
+        raises JournalError. ``patience``: seconds to wait for another process's lock."""
+        return cls(_open(path, patience), path)
+
+    @classmethod
+    def open_read_only(cls, path: str, patience: float = 2.0) -> Database:
+        """As it is: its ``version`` may not be the present one."""
+        try:
+            return cls(_connect_read_only(path, patience), path)
+        except sqlite3.Error as error:
+            raise _journal_error(path, error, "open") from None
+
+    def version(self) -> int:
+        """The number of migrations that were applied."""
+        return int(self.read("PRAGMA user_version")[0][0])
 
     def close(self) -> None:
-        self._db.close()
-
-    # Trees
-
-    def intend(self, intent: TreeIntent) -> None:
-        """To be called before anything is forked."""
-        self._write(
-            "INSERT INTO trees (tree, kind, name, klass, owner, argv, cwd, boot_id, parent, in_group, reserved,"
-            " limit_bytes, processes, rung, cgroups, marker, requester, intended_at, session, group_budget,"
-            " group_parallel)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                intent.tree,
-                intent.kind.value,
-                intent.terms.name,
-                intent.terms.class_name,
-                intent.owner,
-                _json(intent.argv),
-                intent.cwd,
-                intent.boot_id,
-                intent.terms.parent,
-                intent.terms.group,
-                _size(intent.reserved),
-                _size(intent.terms.limit),
-                intent.terms.processes,
-                intent.rung,
-                _json(intent.cgroups),
-                intent.marker,
-                _json(intent.requester),
-                intent.intended_at,
-                _json(intent.session) if intent.session else None,
-                _size(intent.terms.group_budget),
-                _size(intent.terms.group_parallel),
-            ),
-        )
-
-    def started(self, tree: str, shim: Identity, root: Identity, rung: str, why_rung: str = "", *, at: float) -> bool:
-        """Told again after an adoption it changes nothing but the identities. False: no such tree."""
-        return self._write(
-            "UPDATE trees SET shim = ?, root = ?, contained_by = ?, why_rung = ?,"
-            " started_at = coalesce(started_at, ?) WHERE tree = ?",
-            (_json(shim), _json(root), rung, why_rung, at, tree),
-        )
-
-    def ended(self, tree: str, record: ExitRecord, at: float) -> bool:
-        """The shim's word. The first one stays, and a record that comes after a sweep is kept with it. False: no
-        such tree."""
-        return self._write(
-            "UPDATE trees SET ended_at = coalesce(ended_at, ?), record = coalesce(record, ?) WHERE tree = ?",
-            (at, _json(record), tree),
-        )
-
-    def swept(
-        self,
-        tree: str,
-        at: float,
-        reason: str,
-        ended: int,
-        left: tuple[Survivor, ...] = (),
-        bytes_freed: int | None = None,
-        left_running: tuple[Survivor, ...] = (),
-    ) -> bool:
-        """Ends a tree whose shim is gone; it does not come back as open, and who is left is named. False: no such
-        tree."""
-        with self._transaction() as db:
-            cursor = db.execute("UPDATE trees SET ended_at = coalesce(ended_at, ?) WHERE tree = ?", (at, tree))
-            if not cursor.rowcount:
-                return False
-            db.execute(
-                "INSERT INTO sweeps (tree, at, reason, ended, left_alive, bytes_freed, left_running)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (tree, at, reason, ended, _json(left), bytes_freed, _json(left_running)),
-            )
-            return True
-
-    def released(self, slot: str, at: float) -> bool:
-        """A slot was given back. False: no such slot."""
-        return self._write(
-            "UPDATE trees SET ended_at = coalesce(ended_at, ?) WHERE tree = ? AND kind = 'slot'", (at, slot)
-        )
-
-    def open_trees(self) -> list[OpenTree]:
-        """All whose end nobody has reported, slots too, oldest first."""
-        rows = [self._row(row) for row in self._read(_TREES + "WHERE ended_at IS NULL ORDER BY seq")]
-        return [
-            OpenTree(
-                intent=row.intent,
-                shim=row.shim,
-                root=row.root,
-                rung=row.rung,
-                why_rung=row.why_rung,
-                started_at=row.started_at,
-            )
-            for row in rows
-        ]
-
-    def tree(self, tree: str) -> TreeRow | None:
-        return self._first(_TREES + "WHERE tree = ?", tree)
-
-    def find(self, name: str) -> TreeRow | None:
-        """The newest of that name."""
-        return self._first(_TREES + "WHERE name = ? ORDER BY seq DESC LIMIT 1", name)
-
-    def recent(self, limit: int = 50) -> list[TreeRow]:
-        """Newest first, open ones included."""
-        rows = self._read(_TREES + "ORDER BY seq DESC LIMIT ?", limit)
-        return [msgspec.structs.replace(self._row(row), sweep=self._sweep(row[0])) for row in rows]
-
-    # Decisions
-
-    def decide(self, decision: Decision) -> None:
-        self._write(
-            "INSERT INTO decisions (at, tree, name, verdict, reason) VALUES (?, ?, ?, ?, ?)",
-            (decision.at, decision.tree, decision.name, decision.verdict, decision.reason),
-        )
-
-    def decisions(self, limit: int = 50, name: str | None = None) -> list[Decision]:
-        """Newest first."""
-        where, values = ("", ()) if name is None else ("WHERE name = ? ", (name,))
-        query = f"SELECT at, tree, name, verdict, reason FROM decisions {where}ORDER BY seq DESC LIMIT ?"
-        rows = self._read(query, *values, limit)
-        return [Decision(at=r[0], tree=r[1], name=r[2], verdict=r[3], reason=r[4]) for r in rows]
-
-    def prune(self, keep_rows: int) -> int:
-        """Keeps the newest ``keep_rows`` trees that ended (with their sweeps) and as many decisions, and every open
-        tree. Returns how many rows went."""
-        with self._transaction() as db:
-            trees = db.execute(
-                "DELETE FROM trees WHERE ended_at IS NOT NULL AND seq NOT IN"
-                " (SELECT seq FROM trees WHERE ended_at IS NOT NULL ORDER BY seq DESC LIMIT ?)",
-                (keep_rows,),
-            ).rowcount
-            decisions = db.execute(
-                "DELETE FROM decisions WHERE seq NOT IN (SELECT seq FROM decisions ORDER BY seq DESC LIMIT ?)",
-                (keep_rows,),
-            ).rowcount
-        return trees + decisions
-
-    # SQLite
+        self._connection.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing. On a full disk SQLite may have rolled back by itself already."""
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            self._connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self._db
-                self._db.execute("COMMIT")
+                yield self._connection
+                self._connection.execute("COMMIT")
             finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            raise journal_error(self.path, error) from None
+            raise _journal_error(self.path, error) from None
 
-    def _write(self, statement: str, values: tuple[Any, ...]) -> bool:
-        """True if a row was written."""
-        with self._transaction() as db:
-            return db.execute(statement, values).rowcount > 0
+    def write(self, statement: str, **values: Any) -> bool:
+        """True if a row was written. Values are named in the statement (``:name``)."""
+        with self.transaction() as connection:
+            return connection.execute(statement, encode(values)).rowcount > 0
 
-    def _read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    def read(self, query: str, **values: Any) -> list[sqlite3.Row]:
         try:
-            return self._db.execute(query, values).fetchall()
+            return self._connection.execute(query, encode(values)).fetchall()
         except sqlite3.Error as error:
-            raise journal_error(self.path, error, "read") from None
+            raise _journal_error(self.path, error, "read") from None
 
-    def _first(self, query: str, *values: Any) -> TreeRow | None:
-        rows = self._read(query, *values)
-        if not rows:
-            return None
-        return msgspec.structs.replace(self._row(rows[0]), sweep=self._sweep(rows[0][0]))
-
-    def _sweep(self, tree: str) -> SweepRow | None:
-        rows = self._read(
-            "SELECT at, reason, ended, left_alive, bytes_freed, left_running FROM sweeps WHERE tree = ?"
-            " ORDER BY seq DESC LIMIT 1",
-            tree,
-        )
-        if not rows:
-            return None
-        at, reason, ended, left, bytes_freed, running = rows[0]
-        return SweepRow(
-            tree=tree,
-            at=at,
-            reason=reason,
-            ended=ended,
-            left=self._parse(left, tuple[Survivor, ...]),
-            left_running=self._parse(running, tuple[Survivor, ...]),
-            bytes_freed=bytes_freed,
-        )
-
-    def _row(self, row: tuple[Any, ...]) -> TreeRow:
-        intent = TreeIntent(
-            tree=row[0],
-            kind=TreeKind(row[1]),
-            terms=Terms(
-                name=row[2],
-                class_name=row[3],
-                parent=row[8],
-                group=row[9],
-                limit=row[11],
-                processes=row[12],
-                group_budget=row[26],
-                group_parallel=row[27],
-            ),
-            owner=row[4],
-            argv=self._parse(row[5], tuple[str, ...]),
-            cwd=row[6],
-            boot_id=row[7],
-            reserved=row[10],
-            rung=row[13],
-            cgroups=self._parse(row[14], dict[str, str]),
-            marker=row[15],
-            requester=self._parse(row[16], Identity),
-            intended_at=row[17],
-            session=self._parse(row[25], Session) if row[25] else None,
-        )
-        return TreeRow(
-            intent=intent,
-            shim=self._parse(row[18], Identity) if row[18] else None,
-            root=self._parse(row[19], Identity) if row[19] else None,
-            rung=row[20] or row[13],
-            why_rung=row[21],
-            started_at=row[22],
-            ended_at=row[23],
-            record=self._parse(row[24], ExitRecord) if row[24] else None,
-        )
-
-    def _parse(self, text: str, type: type[_T]) -> _T:
+    def decode(self, text: str, type: type[_T]) -> _T:
+        """A column that holds JSON; raises JournalError."""
         try:
             return msgspec.json.decode(text, type=type)
         except msgspec.MsgspecError as error:
@@ -276,10 +95,155 @@ class Journal:
             ) from None
 
 
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+def encode(values: dict[str, Any]) -> dict[str, Any]:
+    """Structs and collections as JSON, integers no larger than SQLite's."""
+    return {name: _encode(value) for name, value in values.items()}
 
 
-def _size(value: int | None) -> int | None:
-    """SQLite's integers end at 2^63 - 1, what people write after --memory does not."""
-    return None if value is None else min(value, 2**63 - 1)
+def _encode(value: Any) -> Any:
+    if isinstance(value, int):
+        return min(value, _LARGEST)
+    if isinstance(value, tuple | dict | msgspec.Struct):
+        return msgspec.json.encode(value).decode()
+    return value
+
+
+def insert(table: str, *columns: str) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(f':{name}' for name in columns)})"
+
+
+def _journal_error(path: str, error: sqlite3.Error, doing: str = "write") -> JournalError:
+    """The extended result code's low byte is the kind of error (sqlite.org/rescode.html)."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    why, todo = _BY_CODE.get(code, (str(error), "look at its folder and disk, or move it aside"))
+    return JournalError(f"cannot {doing} the journal {path}", why, todo)
+
+
+def _open(path: str, patience: float) -> sqlite3.Connection:
+    """A connection to a journal of the present schema.
+
+    A file that cannot be used is left as it is, byte for byte: it is read through a read-only connection first."""
+    try:
+        _create(path)
+        version = _inspect(path, patience)
+        db = _connect(path, patience)
+    except sqlite3.Error as error:
+        raise _journal_error(path, error, "open") from None
+    try:
+        _configure(db)
+        if version < VERSION:
+            _migrate(db, path)
+        return db
+    except BaseException as error:
+        db.close()
+        if isinstance(error, sqlite3.Error):
+            raise _journal_error(path, error, "open") from None
+        raise
+
+
+def _create(path: str) -> None:
+    """Ours alone from the first moment; SQLite gives its side files the same mode. Looks at the header too, so
+    that SQLite never touches a file of another kind."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            header = os.read(fd, 16)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        why = error.strerror or str(error)
+        todo = "make it writable, or set XDG_STATE_HOME to a folder of yours"
+        raise JournalError(f"cannot open the journal {path}", why, todo) from None
+    if header and header != b"SQLite format 3\0":
+        raise JournalError(f"cannot open the journal {path}", "it is not a journal, or damaged", _ASIDE)
+
+
+def _inspect(path: str, patience: float) -> int:
+    """The schema's version; raises JournalError for one that is not to be touched."""
+    db = _connect_read_only(path, patience)
+    try:
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        if version > VERSION:
+            raise JournalError(
+                f"journal schema {version} is newer than this oomless knows ({VERSION})",
+                f"a newer oomless has written {path}",
+                f"upgrade oomless, or move {path} aside",
+            )
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise JournalError(f"cannot open the journal {path}", f"it is damaged ({found})", _ASIDE)
+        if version == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise JournalError(f"cannot open the journal {path}", "it is another program's database", _ASIDE)
+        return version
+    finally:
+        db.close()
+
+
+def _connect_read_only(path: str, patience: float) -> sqlite3.Connection:
+    escaped = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return sqlite3.connect(f"file:{escaped}?mode=ro", uri=True, timeout=patience, isolation_level=None)
+
+
+def _connect(path: str, patience: float) -> sqlite3.Connection:
+    # Autocommit: transactions are begun by name. No statement cache: it would keep up to 128 prepared statements.
+    return sqlite3.connect(path, timeout=patience, isolation_level=None, cached_statements=0)
+
+
+def _configure(db: sqlite3.Connection) -> None:
+    """WAL with synchronous NORMAL survives any process's death; a power cut may cost the last commits, but no
+    process outlives that. A checkpoint every 1 MB keeps the side file small."""
+    db.execute("PRAGMA cache_size = -256")
+    db.execute("PRAGMA journal_mode = WAL").fetchone()
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA wal_autocheckpoint = 256")
+    db.execute("PRAGMA foreign_keys = ON")
+    # Takes the write lock once, so that a read-only or locked file is told now and not at the first tree.
+    db.execute("BEGIN IMMEDIATE")
+    db.execute("ROLLBACK")
+
+
+def _migrate(db: sqlite3.Connection, path: str) -> None:
+    """All steps or none. The version is read again under the lock."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        if 0 < version < VERSION:
+            _keep_copy(path, version)
+        for statements in MIGRATIONS[version:]:
+            for statement in statements:
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {max(version, VERSION)}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _keep_copy(path: str, version: int) -> None:
+    """``<path>.v<N>.bak``, whole or not at all, through a connection of its own: the caller's is writing."""
+    copy = f"{path}.v{version}.bak"
+    draft = f"{copy}.draft"
+    source = _connect(path, 0.0)
+    try:
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+        target = sqlite3.connect(draft)
+        try:
+            source.backup(target)
+        finally:
+            target.close()
+        os.replace(draft, copy)
+    except (OSError, sqlite3.Error) as error:
+        _remove(draft)
+        raise JournalError(
+            f"cannot keep a copy of the journal of schema {version} as {copy}", str(error), "free disk space"
+        ) from None
+    finally:
+        source.close()
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

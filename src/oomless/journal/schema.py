@@ -1,7 +1,7 @@
 """The tables, as the steps that made them. ``PRAGMA user_version`` is the number of steps applied.
 
 A step that was released is never changed: the next change is a new step. Identities, argument lists, cgroups and
-exit records are JSON, by the structs of ``model.py`` and ``facts.py``.
+exit records are JSON, by the structs of ``model.py`` and of the modules beside.
 """
 
 from __future__ import annotations

@@ -19,8 +19,7 @@ import msgspec
 from oomless.daemon.logs import Log
 from oomless.daemon.sessions.sampling import ProcessSample
 from oomless.errors import JournalError
-from oomless.journal.ancestry import LineageRows
-from oomless.journal.facts import LineageRow, Remembered
+from oomless.journal.ancestry import AncestryRow, AncestryRows, RecordedDescendant
 from oomless.model import Identity
 from oomless.processes.descent import Descendants, Descent
 from oomless.processes.detach import DAEMON
@@ -41,7 +40,7 @@ class StoredAncestry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AncestryStore:
-    def __init__(self, rows: LineageRows, boot_id: str, log: Log) -> None:
+    def __init__(self, rows: AncestryRows, boot_id: str, log: Log) -> None:
         self._rows = rows
         self._boot_id = boot_id
         self._log = log
@@ -57,7 +56,7 @@ class AncestryStore:
         """Replaces what is stored of the session's process."""
         reasons = dict.fromkeys(descendants.daemons, DAEMON) | dict(detached)
         members = tuple(
-            Remembered(
+            RecordedDescendant(
                 pid=process.pid,
                 start=process.start,
                 above=descent.above,
@@ -68,7 +67,7 @@ class AncestryStore:
             if process not in descendants.governed
         )
         root = self._identity(descendants.root)
-        row = LineageRow(host=host, session=session, process=root, died_at=died_at, members=members)
+        row = AncestryRow(host=host, session=session, process=root, died_at=died_at, members=members)
         self._write(lambda: self._rows.keep(row))
 
     def forget(self, root: ProcessId) -> None:
@@ -92,7 +91,7 @@ class AncestryStore:
             self._log.error(error.line())
 
 
-def _from_row(row: LineageRow) -> StoredAncestry:
+def _from_row(row: AncestryRow) -> StoredAncestry:
     descendants = Descendants(ProcessId.of(row.process))
     descendants.descents = {
         ProcessId.of(member): Descent(

@@ -25,8 +25,7 @@ from oomless.daemon.sessions.leftovers import lives_now
 from oomless.daemon.sessions.sampling import ProcessSample
 from oomless.daemon.tasks import TaskSet
 from oomless.errors import JournalError
-from oomless.journal.facts import HostSession, ReapRow
-from oomless.journal.sessions import SessionRows
+from oomless.journal.sessions import HostSession, ReapRow, SessionRows
 from oomless.model import DetachedProcess, Identity
 from oomless.platform import proc
 from oomless.processes.descent import Descendants

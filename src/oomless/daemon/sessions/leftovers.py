@@ -22,7 +22,7 @@ from oomless import hosts
 from oomless.daemon.governed_trees import GovernedTrees
 from oomless.daemon.sessions.ancestry_store import AncestryStore, StoredAncestry
 from oomless.daemon.sessions.sampling import ProcessSample
-from oomless.journal.facts import TreeIntent, TreeRow
+from oomless.journal.trees import TreeIntent, TreeRow
 from oomless.model import DetachedProcess, Leftover, Survivor
 from oomless.platform import proc
 from oomless.platform.proc import Stat

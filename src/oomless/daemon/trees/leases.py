@@ -22,7 +22,7 @@ from oomless.daemon.trees.limits import PRIOR, EffectiveLimits, LimitResolver
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.tree import Tree, cgroup_name, shown_name
 from oomless.errors import JournalError, OomlessError
-from oomless.journal.facts import Session, TreeIntent
+from oomless.journal.trees import TreeIntent, TreeSession
 from oomless.model import Identity
 from oomless.platform import proc
 from oomless.platform.linux import Linux
@@ -150,7 +150,7 @@ class Leases:
         tree = self._registry.trees.get(id)
         return wire.Holder(tree=id, name=name, bytes=size, pid=tree.root.pid if tree and tree.root else None)
 
-    def _grant(self, admit: Admit, asker: _Asker, session: Session | None = None) -> Tree | None:
+    def _grant(self, admit: Admit, asker: _Asker, session: TreeSession | None = None) -> Tree | None:
         """The intent goes to the journal before the answer goes out: whatever dies after that is found again."""
         lease, writer = asker.lease, asker.writer
         wanted = self._settings.current().rung
@@ -183,7 +183,7 @@ class Leases:
         self._send(writer, granted)
         return tree
 
-    def _intent(self, admit: Admit, asker: _Asker, offer: Offer, session: Session | None) -> TreeIntent:
+    def _intent(self, admit: Admit, asker: _Asker, offer: Offer, session: TreeSession | None) -> TreeIntent:
         lease, parent, install = asker.lease, asker.parent, self._install
         contained = lease.kind.has_processes
         return TreeIntent(
@@ -260,7 +260,7 @@ class Leases:
             writer.write(wire.line(message))
 
 
-def session_of(lease: wire.Lease, boot_id: str, peer: int) -> Session | None:
+def session_of(lease: wire.Lease, boot_id: str, peer: int) -> TreeSession | None:
     """The session that a tool shell or server says it is of, if that process really is above it."""
     if lease.session_pid is None or lease.session_start is None:
         return None
@@ -270,7 +270,7 @@ def session_of(lease: wire.Lease, boot_id: str, peer: int) -> Session | None:
     own = stat = proc.read_stat(peer)
     while stat is not None and stat.pid > 1:
         if stat.pid == owner.pid:
-            return Session(owner=owner, sid=own.sid) if own is not None else None
+            return TreeSession(owner=owner, sid=own.sid) if own is not None else None
         stat = proc.read_stat(stat.ppid)
     return None
 

@@ -27,8 +27,8 @@ from oomless.daemon.tasks import TaskSet
 from oomless.daemon.trees.stale_files import Remnants
 from oomless.daemon.trees.tree import Tree
 from oomless.errors import JournalError
-from oomless.journal.database import Journal
-from oomless.journal.facts import OpenTree
+from oomless.journal.journal import Journal
+from oomless.journal.trees import SweepRow, TreeRow
 from oomless.model import ExitRecord, Identity, Survivor, TreeKind
 from oomless.paths import Paths
 from oomless.platform import proc
@@ -50,7 +50,7 @@ class Registry:
 
     def __init__(self, paths: Paths, journal: Journal, platform: Linux, bus: EventBus, log: Log) -> None:
         self.paths = paths
-        self.journal = journal
+        self._rows = journal.trees
         self.own_pid = os.getpid()
         self._log = log
         self.trees: dict[str, Tree] = {}
@@ -66,12 +66,12 @@ class Registry:
 
     def add(self, tree: Tree) -> None:
         """Raises JournalError if the intent cannot be written; then nothing may be forked."""
-        self.journal.intend(tree.intent)
+        self._rows.intend(tree.intent)
         self.trees[tree.id] = tree
 
     def started(self, tree: Tree, shim: Identity, root: Identity, rung: str, why_rung: str) -> None:
         tree.shim, tree.root, tree.rung, tree.why_rung = shim, root, rung, why_rung
-        self._write(lambda: self.journal.started(tree.id, shim, root, rung, why_rung, at=time.time()))
+        self._write(lambda: self._rows.started(tree.id, shim, root, rung, why_rung, at=time.time()))
         if not tree.watch(shim, self.shim_died):
             self.shim_died(tree)
 
@@ -79,7 +79,7 @@ class Registry:
         """The shim's own word. Its cgroups may still be there for some milliseconds: then the rest is swept."""
         if tree.closed.is_set():
             return
-        if self._write(lambda: self.journal.ended(tree.id, record, time.time())):
+        if self._write(lambda: self._rows.ended(tree.id, record, time.time())):
             with suppress(OSError):
                 os.unlink(self._exit_file(tree.id))  # else the next daemon takes it in
         self.detached.add(tree.intent, record.left_running, time.time())
@@ -93,7 +93,7 @@ class Registry:
     def released(self, tree: Tree) -> None:
         """A slot has no processes: its end is the end of its lease."""
         if not tree.closed.is_set():
-            self._write(lambda: self.journal.released(tree.id, time.time()))
+            self._write(lambda: self._rows.released(tree.id, time.time()))
             self._forget(tree, "released")
 
     def lease_lost(self, tree: Tree) -> None:
@@ -147,10 +147,10 @@ class Registry:
     def recover(self) -> list[Tree]:
         """Takes over what the journal holds open; returns the trees that live and may adopt themselves."""
         boot = self._platform.boot_id()
-        rows = self.journal.recent(ROWS_LOOKED_AT)
+        rows = self._rows.recent(ROWS_LOOKED_AT)
         self.detached.recover(rows, boot)
         living = []
-        for found in self.journal.open_trees():
+        for found in self._rows.open():
             tree = Tree(found.intent, "taken over from the daemon before")
             tree.shim, tree.root, tree.rung, tree.why_rung = found.shim, found.root, found.rung, found.why_rung
             self.trees[tree.id] = tree
@@ -163,7 +163,7 @@ class Registry:
         self._tasks.start(self._remnants.remove_forgotten(self.trees))
         return living
 
-    def _resume(self, tree: Tree, found: OpenTree) -> bool:
+    def _resume(self, tree: Tree, found: TreeRow) -> bool:
         """True if the tree may still live; else its burial is under way."""
         if not found.intent.kind.has_processes:
             self.released(tree)
@@ -260,7 +260,16 @@ class Registry:
         running: tuple[Survivor, ...] = (),
     ) -> None:
         self.detached.add(tree.intent, running, time.time())
-        self._write(lambda: self.journal.swept(tree.id, time.time(), text, ended, left, freed, running))
+        sweep = SweepRow(
+            tree=tree.id,
+            at=time.time(),
+            reason=text,
+            ended=ended,
+            left=left,
+            left_running=running,
+            bytes_freed=freed,
+        )
+        self._write(lambda: self._rows.swept(sweep))
         self._forget(tree, text)
 
     def _forget(self, tree: Tree, how: str) -> None:

@@ -20,8 +20,8 @@ from oomless.contain.rungs import empty_groups
 from oomless.contain.sweep import Sweep
 from oomless.daemon.logs import Log
 from oomless.daemon.trees.tree import shim_of
-from oomless.journal.database import Journal
-from oomless.journal.facts import TreeRow
+from oomless.journal.journal import Journal
+from oomless.journal.trees import TreeRow
 from oomless.paths import Paths
 from oomless.platform import files, proc
 from oomless.units import format_size
@@ -98,7 +98,7 @@ class Remnants:
         """Whether anyone lives who was left then, or has the tree's mark, or its shim (journals get lost)."""
         if shim_of(tree) is not None:
             return True
-        row = self._journal.tree(tree)
+        row = self._journal.trees.get(tree)
         left = [] if row is None else [*(row.sweep.left if row.sweep else ())]
         if row is not None and row.record is not None:
             left += [*row.record.left, *row.record.left_running]

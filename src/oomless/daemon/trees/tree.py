@@ -16,7 +16,7 @@ import msgspec
 from oomless import redact
 from oomless.admission.events import Restore
 from oomless.contain.launch import BOOT
-from oomless.journal.facts import TreeIntent
+from oomless.journal.trees import TreeIntent
 from oomless.model import Identity, TreeKind
 from oomless.platform import files, proc
 from oomless.protocol.views import TreeView

@@ -25,7 +25,7 @@ from oomless.daemon.trees.admission_gate import Gate
 from oomless.daemon.trees.leases import Leases
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.tree import Tree
-from oomless.journal.facts import TreeIntent
+from oomless.journal.trees import TreeIntent
 from oomless.platform import files, proc
 from oomless.protocol.views import PressureView
 

@@ -6,18 +6,20 @@ The journal is opened for reading only, for the daemon is its one writer; where 
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from oomless.catalog import Catalog
-from oomless.journal import Decision, Journal, TreeRow
-from oomless.journal.facts import ReapRow
-from oomless.journal.opening import journal_error
+
+# ?? Database
+from oomless.journal.database import Database
+from oomless.journal.decisions import Decision
+from oomless.journal.journal import Journal
 from oomless.journal.schema import VERSION
-from oomless.journal.sessions import SessionRows
+from oomless.journal.sessions import ReapRow
+from oomless.journal.trees import TreeRow
 from oomless.redact import command_line
 from oomless.reports.diagnose.facts import Case, CaseProcess, Copies, Ended, Event, Inside, case_process
 from oomless.reports.scan import ProcessRow, ScanReport
@@ -42,32 +44,20 @@ def read(path: str, since: float) -> History:
     daemon, which brings it up to date, and named."""
     if not os.path.exists(path):
         return History()
-    escaped = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    journal = Journal(Database.open_read_only(path))
     try:
-        db = sqlite3.connect(f"file:{escaped}?mode=ro", uri=True, timeout=2.0, isolation_level=None)
-    except sqlite3.Error as error:
-        raise journal_error(path, error, "open") from None
-    journal = Journal(db, path)
-    try:
-        version = _version(db, path)
+        version = journal.database.version()
         if version != VERSION:
             return History(
                 problem=f"the journal has schema {version}, not {VERSION}: start the daemon, which updates it"
             )
         return History(
-            trees=tuple(row for row in journal.recent(MOST_ROWS) if _last(row) >= since),
-            decisions=tuple(one for one in journal.decisions(MOST_ROWS) if one.at >= since),
-            reaps=tuple(one for one in SessionRows(journal).reaps(MOST_ROWS) if one.at >= since),
+            trees=tuple(row for row in journal.trees.recent(MOST_ROWS) if _last(row) >= since),
+            decisions=tuple(one for one in journal.decisions.recent(MOST_ROWS) if one.at >= since),
+            reaps=tuple(one for one in journal.sessions.reaps(MOST_ROWS) if one.at >= since),
         )
     finally:
         journal.close()
-
-
-def _version(db: sqlite3.Connection, path: str) -> int:
-    try:
-        return int(db.execute("PRAGMA user_version").fetchone()[0])
-    except sqlite3.Error as error:
-        raise journal_error(path, error, "read") from None
 
 
 def _last(row: TreeRow) -> float:
