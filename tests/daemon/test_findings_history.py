@@ -11,7 +11,7 @@ import pytest
 
 from helpers import wait_for
 from hosting import Host, began, finished
-from oomless.census.findings.history import fit
+from oomless.census.findings.sessions import fit_growth
 from oomless.reports.look import daemon_facts
 
 assert sys.platform == "linux"
@@ -50,7 +50,7 @@ def test_the_daemon_weighs_a_sessions_process_when_a_subagent_ends(growing_proce
     (session,) = host.status().sessions
     assert [end.ended for end in session.ends] == list(range(1, 9))
     (session,) = daemon_facts(host.status()).sessions
-    line = fit(session.ends)
+    line = fit_growth(session.ends)
     assert line is not None
     assert 7.5 * MB < line.slope < 8.5 * MB
     assert line.share > 0.99

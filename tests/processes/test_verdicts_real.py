@@ -205,9 +205,7 @@ def test_the_table_says_so_and_what_to_do(stage: Stage) -> None:
         shown = run_oomless("scan").stdout
     line = next(line for line in shown.splitlines() if line.split()[:1] == [str(pid)])
     assert line.split()[-1] == "orphan"
-    assert any(
-        line.startswith("warning: ") and "left of sessions that are gone" in line for line in shown.splitlines()
-    )
+    assert any(line.startswith("warning: ") and "leftover process" in line for line in shown.splitlines())
 
 
 def test_who_vanishes_while_it_is_looked_at_is_no_error(stage: Stage) -> None:

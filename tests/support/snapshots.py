@@ -8,7 +8,7 @@ from oomless import catalog
 from oomless.census import governed, verdicts
 from oomless.census.attribution import Attributed, attribute
 from oomless.census.daemon_facts import DaemonFacts
-from oomless.census.findings import Finding, Scene, findings
+from oomless.census.findings import Finding, Inventory, list_findings
 from oomless.census.governed import GovernedTree
 from oomless.census.snapshot import Marks, Snapshot
 from oomless.model import Footprint, MachineMemory, ProcessInfo
@@ -119,7 +119,7 @@ def scene(
     subagents: dict[str, int] | None = None,
     default: Standing | None = None,
     **standings: Standing,
-) -> Scene:
+) -> Inventory:
     """40 MB a process, of which 30 are its own."""
     found = attribute(seen, trees, KNOWN, told)
     facts = {}
@@ -128,11 +128,11 @@ def scene(
     settled = verdicts.decide(found, seen, facts)
     footprint = Footprint(bytes=40 * MB, source="pss", private_bytes=30 * MB)
     footprints = {one.process.pid: footprint for one in settled}
-    return Scene(memory=ROOMY, processes=settled, footprints=footprints, subagents=subagents or {})
+    return Inventory(memory=ROOMY, processes=settled, footprints=footprints, subagents=subagents or {})
 
 
-def rules(seen: Scene) -> dict[str, Finding]:
-    found = findings(seen)
+def rules(seen: Inventory) -> dict[str, Finding]:
+    found = list_findings(seen)
     assert len({one.rule for one in found}) == len(found)
     for one in found:
         assert one.evidence, one.rule

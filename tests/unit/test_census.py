@@ -14,8 +14,8 @@ from oomless.catalog import programs
 from oomless.census import governed
 from oomless.census.attribution import attribute
 from oomless.census.daemon_facts import OpenTree
-from oomless.census.findings import at_least
-from oomless.census.findings.machine import memory_in_use
+from oomless.census.findings import Inventory, at_least
+from oomless.census.findings.memory import memory_in_use
 from oomless.census.footprints import SECONDS, Footprints
 from oomless.census.governed import GovernedTree
 from oomless.census.snapshot import Marks, Snapshot, parse_marks, take_snapshot
@@ -680,15 +680,15 @@ class TestFindings:
     )
     def test_memory_in_use(self, available: int, severity: str | None) -> None:
         memory = MachineMemory(total_bytes=100 * 10**9, available_bytes=available * 10**9)
-        found = memory_in_use(memory)
+        found = memory_in_use(Inventory(memory=memory))
         assert (found.severity if found else None) == severity
         if found is not None:
             assert f"{available}.00 GB available" in found.evidence[0]
             assert found.action
 
     def test_severities_are_ordered(self) -> None:
-        warning = memory_in_use(MachineMemory(total_bytes=100, available_bytes=10))
-        critical = memory_in_use(MachineMemory(total_bytes=100, available_bytes=1))
+        warning = memory_in_use(Inventory(memory=MachineMemory(total_bytes=100, available_bytes=10)))
+        critical = memory_in_use(Inventory(memory=MachineMemory(total_bytes=100, available_bytes=1)))
         assert warning is not None
         assert critical is not None
         assert at_least((warning,), "warning")

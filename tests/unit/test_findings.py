@@ -7,8 +7,8 @@ import pytest
 
 from oomless.census.attribution import attribute
 from oomless.census.daemon_facts import DaemonFacts
-from oomless.census.findings import Scene, at_least, findings
-from oomless.census.findings.finding import listed, where
+from oomless.census.findings import Inventory, at_least, list_findings
+from oomless.census.findings.finding import describe_session, join_words
 from oomless.census.snapshot import Snapshot
 from oomless.model import DetachedProcess, Footprint, MachineMemory, ProcessInfo
 from oomless.platform.base import Standing
@@ -76,15 +76,15 @@ class TestServers:
         seen = snapshot(INIT, row(41, 1, FLOW, pgid=40, sid=30), job, p60=TOOL_MARKS)
         found = rules(scene(seen, p60=Standing(backgrounded=True)))
         assert (found["orphans"].pids, found["likely-orphans"].pids) == ((41,), (60,))
-        assert "oomless reap shows what it would end" in found["orphans"].action
-        assert found["likely-orphans"].title.startswith("1 process seem")
+        assert "oomless reap shows what it kills" in found["orphans"].action
+        assert found["likely-orphans"].title.startswith("1 process is likely left over")
 
     def test_an_older_generation(self) -> None:
         seen = snapshot(INIT, row(100, 1, "claude"), row(101, 100, FLOW), row(201, 100, FLOW))
         found = rules(scene(seen, p201=Standing(stdin="held")))["superseded-servers"]
         assert (found.pids, found.bytes_recoverable) == ((101,), 30 * MB)
         assert "nothing holds the other end" in found.evidence[0]
-        assert "oomless reap shows which of 101 it would end" in found.action
+        assert "oomless reap shows which of 101 it kills" in found.action
         assert rules(scene(seen, default=Standing(stdin="held"))) == {}
 
     def test_launchers_that_only_wait(self) -> None:
@@ -105,7 +105,7 @@ class TestLeft:
     def test_orphans(self) -> None:
         found = rules(scene(snapshot(INIT, self.ORPHAN)))["orphans"]
         assert (found.severity, found.pids, found.bytes_recoverable) == ("warning", (41,), 30 * MB)
-        assert found.title == "1 process left of sessions that are gone (30 MB would be free)"
+        assert found.title == "1 leftover process of a dead session (frees 30 MB)"
         assert found.evidence[0].startswith("41 flow-nexus: nothing holds the other end")
         assert "oomless reap" in found.action
 
@@ -116,13 +116,13 @@ class TestLeft:
         assert (found.severity, found.pids) == ("info", (110,))
         assert "it ignores SIGHUP" in found.evidence[0]
         assert SECRET not in str(found)
-        assert not at_least(findings(seen), "warning")
+        assert not at_least(list_findings(seen), "warning")
 
     def test_background_that_does_not_end(self) -> None:
         seen = snapshot(INIT, row(110, 1, "npm run dev", sid=90), p110=TOOL_MARKS)
         found = rules(scene(seen))["background-not-ending"]
         assert (found.severity, found.pids) == ("warning", (110,))
-        assert "did not end with the session that started them" in found.title
+        assert "did not end with its session" in found.title
 
     def test_background_of_a_live_session_is_none(self) -> None:
         seen = snapshot(INIT, row(100, 1, "claude"), row(110, 1, "npm run dev", sid=110), p110=TOOL_MARKS)
@@ -138,15 +138,15 @@ class TestLeft:
 
 
 class TestFigures:
-    def seen(self, rss: int, source: str = "pss") -> Scene:
+    def seen(self, rss: int, source: str = "pss") -> Inventory:
         made = scene(snapshot(INIT, row(100, 1, "claude", rss=rss), row(101, 100, FLOW, rss=rss)))
         footprint = Footprint(bytes=100 * MB, source=source)  # type: ignore[arg-type]
-        return Scene(memory=ROOMY, processes=made.processes, footprints=dict.fromkeys((100, 101), footprint))
+        return Inventory(memory=ROOMY, processes=made.processes, footprints=dict.fromkeys((100, 101), footprint))
 
     def test_a_sum_of_rss_that_misleads(self) -> None:
         found = rules(self.seen(rss=300 * MB))["confused-figures"]
         assert found.severity == "info"
-        assert found.title == "added up, RSS says 600 MB where 200 MB are used"
+        assert found.title == "RSS adds up to 600 MB where 200 MB are used"
         assert "VIRT" in found.evidence[1]
 
     def test_one_that_does_not(self) -> None:
@@ -159,45 +159,45 @@ def test_the_most_severe_comes_first_and_info_fails_nothing() -> None:
     made = scene(snapshot(INIT, TestLeft.ORPHAN))
     left = DetachedProcess(pid=110, start=110, host="claude-code", session="s-1", why="w")
     info = scene(snapshot(INIT, row(110, 1, "x")), told=DaemonFacts(detached=(left,)))
-    seen = Scene(
+    seen = Inventory(
         memory=tight, processes=(*info.processes, *made.processes), footprints={**made.footprints, **info.footprints}
     )
-    assert [one.severity for one in findings(seen)] == ["critical", "warning", "info"]
-    assert at_least(findings(seen), "critical")
-    assert at_least(findings(made), "warning")
-    assert not at_least(findings(made), "critical")
-    assert not at_least(findings(info), "warning")
+    assert [one.severity for one in list_findings(seen)] == ["critical", "warning", "info"]
+    assert at_least(list_findings(seen), "critical")
+    assert at_least(list_findings(made), "warning")
+    assert not at_least(list_findings(made), "critical")
+    assert not at_least(list_findings(info), "warning")
 
 
 def test_a_quiet_machine_has_none() -> None:
-    assert findings(Scene(memory=ROOMY)) == ()
+    assert list_findings(Inventory(memory=ROOMY)) == ()
 
 
 @pytest.mark.parametrize("name", ["", "pts/3", "ttys008"])
 def test_where_a_session_is(name: str) -> None:
     (one,) = attribute(snapshot(msgspec.structs.replace(row(100, 1, "claude"), terminal=name)), (), KNOWN)
-    assert where(one).endswith(f"(pid 100 on {name})" if name else "(pid 100)")
+    assert describe_session(one).endswith(f"(pid 100 on {name})" if name else "(pid 100)")
 
 
 def test_what_cannot_be_read_is_not_nothing() -> None:
     """Two of three orphans are another user's: their own memory is not told, and the third has 30 MB."""
     rows = [row(pid, 1, FLOW, sid=pid - 1) for pid in (200, 300, 400)]
     whole = scene(snapshot(INIT, *rows))
-    (found,) = (one for one in findings(whole) if one.rule == "orphans")
-    assert (found.bytes_recoverable, "(90 MB would be free)" in found.title) == (90 * MB, True)
+    (found,) = (one for one in list_findings(whole) if one.rule == "orphans")
+    assert (found.bytes_recoverable, "(frees 90 MB)" in found.title) == (90 * MB, True)
     footprints = {**whole.footprints, 200: Footprint(bytes=MB, source="rss"), 300: Footprint(bytes=MB, source="rss")}
     (found,) = (
-        one for one in findings(msgspec.structs.replace(whole, footprints=footprints)) if one.rule == "orphans"
+        one for one in list_findings(msgspec.structs.replace(whole, footprints=footprints)) if one.rule == "orphans"
     )
-    assert (found.bytes_recoverable, "(at least 30 MB would be free)" in found.title) == (30 * MB, True)
+    assert (found.bytes_recoverable, "(frees at least 30 MB)" in found.title) == (30 * MB, True)
     footprints[400] = Footprint(bytes=MB, source="rss")
     (found,) = (
-        one for one in findings(msgspec.structs.replace(whole, footprints=footprints)) if one.rule == "orphans"
+        one for one in list_findings(msgspec.structs.replace(whole, footprints=footprints)) if one.rule == "orphans"
     )
     assert found.bytes_recoverable is None
-    assert "would be free" not in found.title
+    assert "frees" not in found.title
 
 
 def test_a_list_in_words() -> None:
-    assert listed(["a", "b", "a"]) == "a, b"
-    assert listed(str(at) for at in range(10)) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
+    assert join_words(["a", "b", "a"]) == "a, b"
+    assert join_words(str(at) for at in range(10)) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"

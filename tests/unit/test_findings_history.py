@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from oomless.census.daemon_facts import DaemonFacts
-from oomless.census.findings import Scene, findings
-from oomless.census.findings.history import LEAST_POINTS, fit
-from oomless.census.findings.unowned import NAMED_BYTES, UNKNOWN_BYTES
+from oomless.census.findings import Inventory, list_findings
+from oomless.census.findings.memory import NAMED_BYTES, UNKNOWN_BYTES
+from oomless.census.findings.sessions import LEAST_POINTS, fit_growth
 from oomless.daemon.sessions.growth import KEPT_POINTS, SessionGrowth
 from oomless.model import Identity, IdleProcess, LiveSession, MachineMemory, MemoryUse, SubagentEnd
 from oomless.platform.linux import Linux
@@ -34,7 +34,7 @@ class TestUnused:
     def test_a_server_that_no_session_uses(self) -> None:
         found = rules(scene(self.SESSIONS, told=idle(101, 201), default=HELD))["unused-servers"]
         assert (found.severity, found.pids, found.bytes_recoverable) == ("info", (101, 201), 60 * MB)
-        assert found.title == "no session uses flow-nexus (60 MB would be free)"
+        assert found.title == "no session uses flow-nexus (frees 60 MB)"
         assert found.evidence[0] == "flow-nexus: 2 instances, 80 MB, 0.02 s of CPU time in the last 40 min 0 s"
         assert "calls are not seen" in found.evidence[-1]
         assert found.action == "disable for good what you do not need, in the settings of claude-code: flow-nexus"
@@ -42,7 +42,7 @@ class TestUnused:
     def test_one_that_only_some_sessions_use(self) -> None:
         found = rules(scene(self.SESSIONS, told=idle(101, 102), default=HELD))
         assert (found["idle-servers"].pids, found["unused-servers"].pids) == ((101,), (102,))
-        assert "one session uses, and another does not: flow-nexus" in found["idle-servers"].title
+        assert "used in one session and not in another: flow-nexus" in found["idle-servers"].title
         assert found["idle-servers"].action.endswith("or close claude-code 100 (pid 100): flow-nexus")
 
     def test_none_that_is_used_or_not_watched_for_long(self) -> None:
@@ -65,27 +65,27 @@ def points(*pairs: tuple[int, int]) -> tuple[SubagentEnd, ...]:
     return tuple(SubagentEnd(ended=ended, private_bytes=size) for ended, size in pairs)
 
 
-def growing(*growth: LiveSession) -> Scene:
+def growing(*growth: LiveSession) -> Inventory:
     seen = snapshot(INIT, row(100, 1, "claude"))
     plain = scene(seen)
-    return Scene(memory=plain.memory, processes=plain.processes, footprints=plain.footprints, sessions=growth)
+    return Inventory(memory=plain.memory, processes=plain.processes, footprints=plain.footprints, sessions=growth)
 
 
 class TestGrowth:
     STEEP = tuple(300 * MB + at * 60 * MB for at in range(6))
 
     def test_the_line_through_points(self) -> None:
-        line = fit(points(*((at, 5 + 3 * at) for at in range(8))))
+        line = fit_growth(points(*((at, 5 + 3 * at) for at in range(8))))
         assert line is not None
         assert (round(line.slope, 6), round(line.share, 6), line.points) == (3.0, 1.0, 8)
-        noisy = fit(points((1, 10), (2, 30), (3, 20), (4, 50), (5, 40)))
+        noisy = fit_growth(points((1, 10), (2, 30), (3, 20), (4, 50), (5, 40)))
         assert noisy is not None
         assert (round(noisy.slope, 6), round(noisy.share, 6)) == (8.0, 0.64)
 
     def test_no_line_through_too_few_or_all_alike(self) -> None:
-        assert fit(points(*((at, at) for at in range(LEAST_POINTS - 1)))) is None
-        assert fit(points(*((at, 7) for at in range(9)))) is None
-        assert fit(points(*((3, at) for at in range(9)))) is None
+        assert fit_growth(points(*((at, at) for at in range(LEAST_POINTS - 1)))) is None
+        assert fit_growth(points(*((at, 7) for at in range(9)))) is None
+        assert fit_growth(points(*((3, at) for at in range(9)))) is None
 
     def test_a_steep_one(self) -> None:
         found = rules(growing(grown(*self.STEEP)))["growing-session"]
@@ -150,8 +150,8 @@ class TestKeeping:
 
 
 class TestUnaccounted:
-    def scene(self, used: int, use: MemoryUse | None) -> Scene:
-        return Scene(memory=MachineMemory(total_bytes=16 * GB, available_bytes=16 * GB - used), use=use)
+    def scene(self, used: int, use: MemoryUse | None) -> Inventory:
+        return Inventory(memory=MachineMemory(total_bytes=16 * GB, available_bytes=16 * GB - used), use=use)
 
     def use(self, processes: int, *, shared: int = 0, kernel: int = 0, huge: int = 0) -> MemoryUse:
         return MemoryUse(processes_bytes=processes, shared_bytes=shared, kernel_bytes=kernel, huge_bytes=huge)
@@ -159,7 +159,7 @@ class TestUnaccounted:
     def test_what_nobody_owns(self) -> None:
         found = rules(self.scene(8 * GB, self.use(5 * GB, kernel=GB)))["unaccounted-memory"]
         assert (found.severity, found.pids) == ("warning", ())
-        assert found.title == "3.00 GB of the memory in use are no process's, 2.00 GB that nobody owns"
+        assert found.title == "3.00 GB of the memory in use belong to no process, 2.00 GB of it unaccounted for"
         assert "processes hold 5.00 GB together" in found.evidence[0]
         assert "the kernel 1.00 GB" in found.evidence[1]
         assert found.evidence[2].endswith("2.00 GB")
@@ -171,7 +171,7 @@ class TestUnaccounted:
     def test_what_is_named_and_no_process(self, use: str, action: str) -> None:
         held = {use: 4 * GB}
         found = rules(self.scene(8 * GB, self.use(4 * GB, **held)))["unaccounted-memory"]
-        assert "nobody owns" not in found.title
+        assert "unaccounted" not in found.title
         assert action in found.action
 
     def test_nothing_of_note(self) -> None:
@@ -186,4 +186,4 @@ class TestUnaccounted:
         assert use is not None
         assert 0 < use.processes_bytes < memory.total_bytes
         assert 0 < use.kernel_bytes < memory.total_bytes
-        assert isinstance(findings(Scene(memory=memory, use=use)), tuple)
+        assert isinstance(list_findings(Inventory(memory=memory, use=use)), tuple)

@@ -69,7 +69,7 @@ def test_a_parent_of_one_is_not_enough(near: dict[str, Any]) -> None:
 def test_what_to_do_about_it_is_on_the_machine() -> None:
     text = FULL + "    700       1      40 ?           02:00:00 " + SERVER + "\n"
     (found,) = (one for one in told(text).findings if one.rule == "likely-orphans")
-    assert "seem to be left" in found.title
+    assert "likely left over" in found.title
     assert "on the machine itself" in found.action
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from oomless.census.attribution import Attributed
-from oomless.census.findings import Finding, Scene, findings
-from oomless.census.findings.finding import listed, pids_of
+from oomless.census.findings import Finding, Inventory, list_findings
+from oomless.census.findings.finding import join_words, pids_of
 from oomless.listing.merge import MergedRow
 from oomless.model import Footprint, MachineMemory
 from oomless.processes.command import ParsedCommand
@@ -24,9 +24,9 @@ def listing_findings(
     memory: MachineMemory | None,
 ) -> tuple[Finding, ...]:
     """The most severe first."""
-    scene = Scene(memory=memory, processes=processes, footprints=footprints)
+    inventory = Inventory(memory=memory, processes=processes, footprints=footprints)
     copies = _duplicates(processes, commands, rows)
-    rest = (finding for finding in findings(scene) if finding.rule != DUPLICATES)
+    rest = (finding for finding in list_findings(inventory) if finding.rule != DUPLICATES)
     return tuple(sorted((*rest, *copies), key=lambda finding: finding.severity == "info"))
 
 
@@ -52,7 +52,7 @@ def _duplicates(
         Finding(
             rule=DUPLICATES,
             severity="warning",
-            title=f"{count} than once: {listed(sorted(several))}",
+            title=f"{count} than once: {join_words(sorted(several))}",
             pids=pids_of(members),
             evidence=(*evidence, *(("some commands are cut: the same as far as they are printed",) if cut else ())),
             action=_action(several.values(), members, rows),
@@ -83,7 +83,7 @@ def _at(place: str, group: list[Attributed]) -> str:
 
 def _action(several: Iterable[_Places], members: Iterable[Attributed], rows: Mapping[int, MergedRow]) -> str:
     terminals = sorted({tty for one in members if (tty := _terminal(one, rows))})
-    places = listed(sorted({place for group in several for place in group}))
+    places = join_words(sorted({place for group in several for place in group}))
     where = f" on the terminals {', '.join(terminals)}" if len(terminals) > 1 else ""
     return (
         f"close the sessions that you don't need{where}: {places}; or disable these servers where they are not used"

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import msgspec
 
 from oomless.census.attribution import Attributed
-from oomless.census.findings.finding import listed as in_words
+from oomless.census.findings.finding import join_words
 from oomless.census.listing import ListingCensus
 from oomless.errors import UsageError
 from oomless.listing import Listing, Unreadable, parse
@@ -188,7 +188,7 @@ def _reap_notes(rows: tuple[ProcessRow, ...], census: ListingCensus) -> Iterator
     yield f"a listing shows no standard input and no history, so no orphan is proven by it; {_ON_THE_MACHINE}"
     lost = [row for row in rows if row.ppid == 1 and row.server is not None and row.verdict == "unknown"]
     if lost:
-        names = in_words(f"{row.pid} {row.server}" for row in lost)
+        names = join_words(f"{row.pid} {row.server}" for row in lost)
         yield f"what has lost its parent is not proven to be left: {names}"
     if rows and all(row.ppid is None for row in rows):
         yield "the listing prints no parents, so who has lost them is not told (ps -eo pid,ppid,tty,etime,rss,args)"

@@ -12,7 +12,7 @@ import msgspec
 
 from oomless.catalog import Kind
 from oomless.census.attribution import Attributed, Verdict
-from oomless.census.findings import Finding, Scene, findings
+from oomless.census.findings import Finding, Inventory, list_findings
 from oomless.model import Footprint, FootprintSource, LiveSession, MachineMemory, MemoryUse
 from oomless.redact import command_line
 
@@ -87,7 +87,7 @@ def build(
     session; ``use`` and ``sessions`` are for the findings."""
     alive = tuple(process for process in attributed if process.process.pid in footprints)
     inside = subagents if in_sessions is None else in_sessions
-    scene = Scene(
+    inventory = Inventory(
         memory=memory,
         processes=alive,
         footprints=footprints,
@@ -99,7 +99,7 @@ def build(
         memory=memory,
         processes=tuple(process_row(process, footprints[process.process.pid]) for process in alive),
         groups=group_rows(alive, footprints, subagents or {}),
-        findings=findings(scene),
+        findings=list_findings(inventory),
     )
 
 

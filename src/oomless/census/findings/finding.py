@@ -1,4 +1,4 @@
-"""What a finding is, and what the rules look at."""
+"""What a finding is, what the rules read, and words that several of them use."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from oomless.model import Footprint, LiveSession, MachineMemory, MemoryUse
 from oomless.units import format_size
 
 Severity = Literal["info", "warning", "critical"]
+SEVERITY_RANK: dict[Severity, int] = {"critical": 0, "warning": 1, "info": 2}
 #: As many are named in words; all are in ``pids``.
 NAMED = 8
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """``pids`` are the processes that it is about; none: the machine. ``bytes_recoverable``: what would be free if
-    these ended, at least; None where that cannot be read of any. ``info``: nothing is wrong."""
+    """``pids`` are the processes that it is about; none: the machine. ``bytes_recoverable``: what is freed at least
+    if these end; None where that cannot be read of any. ``info``: nothing is wrong."""
 
     rule: str
     severity: Severity
@@ -29,11 +30,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     action: str
 
 
-class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """``processes`` are those that are listed, ``footprints`` those of them by pid, as far as they are known.
-    ``subagents``: how many run
-    inside each session's process, by its id; ``sessions``: what the daemon knows of them. ``memory`` is None where it
-    is not known (a listing)."""
+class Inventory(msgspec.Struct, frozen=True, kw_only=True):
+    """What was read of the machine at one time.
+
+    ``processes`` are those that are listed, ``footprints`` their footprints by pid, as far as they are known.
+    ``subagents``: how many run inside each session's process, by its id; ``sessions``: what the daemon knows of them.
+    ``memory`` is None where it is not known (a listing).
+    """
 
     memory: MachineMemory | None
     processes: tuple[Attributed, ...] = ()
@@ -42,65 +45,72 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     use: MemoryUse | None = None
     sessions: tuple[LiveSession, ...] = ()
 
-    def freed(self, group: Iterable[Attributed]) -> int | None:
-        """What would be free if these ended, of those where that can be read; None if of none of them."""
-        known = [size for size in self._private(group) if size is not None]
+    def recoverable_bytes(self, group: Iterable[Attributed]) -> int | None:
+        """What is freed if these end, of those where that can be read; None if of none of them."""
+        known = [size for size in self._private_sizes(group) if size is not None]
         return sum(known) if known else None
 
-    def freed_words(self, group: Iterable[Attributed]) -> str:
-        """``30 MB``, ``at least 30 MB`` where that of some cannot be read, "" if of none can."""
-        return _words(self._private(group))
+    def frees(self, group: Iterable[Attributed]) -> str:
+        """`` (frees 30 MB)``, `` (frees at least 30 MB)`` where that of some cannot be read, "" if of none can."""
+        amount = _format_sizes(self._private_sizes(group))
+        return f" (frees {amount})" if amount else ""
 
     def size(self, group: Iterable[Attributed]) -> int:
         """Of those whose footprint is known."""
         return sum(size for size in self._sizes(group) if size is not None)
 
-    def size_words(self, group: Iterable[Attributed]) -> str:
-        return _words(self._sizes(group))
+    def format_size(self, group: Iterable[Attributed]) -> str:
+        """``30 MB``, ``at least 30 MB`` where the footprint of some is not known, "" if of all."""
+        return _format_sizes(self._sizes(group))
 
-    def _private(self, group: Iterable[Attributed]) -> list[int | None]:
-        found = (self.footprints.get(one.process.pid) for one in group)
-        return [one.private_bytes if one is not None else None for one in found]
+    def session_place(self, attributed: Attributed) -> str:
+        """Where a person finds the session: a server may have a terminal of its own."""
+        root = next((p for p in self.processes if p.process.pid == attributed.session_root), attributed)
+        return describe_session(root if root.session is not None else attributed)
+
+    def _private_sizes(self, group: Iterable[Attributed]) -> list[int | None]:
+        footprints = (self.footprints.get(one.process.pid) for one in group)
+        return [footprint.private_bytes if footprint is not None else None for footprint in footprints]
 
     def _sizes(self, group: Iterable[Attributed]) -> list[int | None]:
-        found = (self.footprints.get(one.process.pid) for one in group)
-        return [one.bytes if one is not None else None for one in found]
+        footprints = (self.footprints.get(one.process.pid) for one in group)
+        return [footprint.bytes if footprint is not None else None for footprint in footprints]
 
 
-def _words(sizes: list[int | None]) -> str:
+def _format_sizes(sizes: list[int | None]) -> str:
     known = [size for size in sizes if size is not None]
     if not known:
         return ""
     return f"{'at least ' if len(known) < len(sizes) else ''}{format_size(sum(known))}"
 
 
-def counted(number: int, one: str, several: str) -> str:
-    return f"{number} {one if number == 1 else several}"
+def count_noun(number: int, singular: str, plural: str) -> str:
+    return f"{number} {singular if number == 1 else plural}"
 
 
 def pids_of(group: Iterable[Attributed]) -> tuple[int, ...]:
     return tuple(sorted(one.process.pid for one in group))
 
 
-def listed(words: Iterable[str]) -> str:
+def join_words(words: Iterable[str]) -> str:
     """The first few in words, and how many more there are."""
-    found = list(dict.fromkeys(words))
-    more = len(found) - NAMED
-    return ", ".join(found[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    unique = list(dict.fromkeys(words))
+    more = len(unique) - NAMED
+    return ", ".join(unique[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def where(one: Attributed) -> str:
+def describe_session(attributed: Attributed) -> str:
     """How a person finds the session that a process is of."""
-    name = f"{one.host or 'session'} {(one.session or '').partition(':')[0][:8]}".rstrip()
-    at = one.process.terminal
-    place = f" on {at}" if at else ""
-    return f"{name} (pid {one.session_root}{place})" if one.session_root else name
+    name = f"{attributed.host or 'session'} {(attributed.session or '').partition(':')[0][:8]}".rstrip()
+    terminal = attributed.process.terminal
+    place = f" on {terminal}" if terminal else ""
+    return f"{name} (pid {attributed.session_root}{place})" if attributed.session_root else name
 
 
-def servers(processes: Iterable[Attributed]) -> dict[tuple[str, int], list[Attributed]]:
-    """The processes of each instance of a server."""
-    found: dict[tuple[str, int], list[Attributed]] = {}
-    for one in processes:
-        if one.server is not None and one.instance is not None:
-            found.setdefault((one.server, one.instance), []).append(one)
-    return found
+def by_instance(processes: Iterable[Attributed]) -> dict[tuple[str, int], list[Attributed]]:
+    """The processes of each instance of a server, by the server's name and the instance's root."""
+    instances: dict[tuple[str, int], list[Attributed]] = {}
+    for process in processes:
+        if process.server is not None and process.instance is not None:
+            instances.setdefault((process.server, process.instance), []).append(process)
+    return instances

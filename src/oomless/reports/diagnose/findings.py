@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 
 from oomless.census.findings import SEVERITY_RANK, Finding
-from oomless.census.findings.copies import SERVER_PROCESSES
-from oomless.census.findings.finding import counted
+from oomless.census.findings.finding import count_noun
+from oomless.census.findings.servers import SERVER_PROCESSES
 from oomless.census.findings.sessions import SUBAGENTS
 from oomless.reports.diagnose.facts import Case, CaseProcess
 from oomless.reports.diagnose.helpers import where
@@ -62,7 +62,7 @@ def _copies(case: Case) -> Iterator[Finding]:
     yield Finding(
         rule="duplicate-servers",
         severity="warning",
-        title=f"{counted(len(several), 'MCP server runs', 'MCP servers run')} more than once",
+        title=f"{count_noun(len(several), 'MCP server runs', 'MCP servers run')} more than once",
         pids=tuple(sorted({pid for one in several for pid in one.pids})),
         evidence=tuple(sets),
         action=f"{action}; or disable these servers where they are not used",
@@ -100,7 +100,7 @@ def _helpers(case: Case) -> Iterator[Finding]:
     yield Finding(
         rule="extension-hosts",
         severity="warning",
-        title=f"{counted(len(hosts), 'extension host of an editor runs', 'extension hosts of an editor run')}{total}",
+        title=count_noun(len(hosts), "extension host of an editor runs", "extension hosts of an editor run") + total,
         pids=tuple(one.pid for one in hosts),
         evidence=tuple(_host(one) for one in hosts[:_NAMED]),
         action="close editor windows that are not needed, and look in the editor at which extension takes the memory"
