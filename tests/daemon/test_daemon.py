@@ -24,7 +24,7 @@ from oomless.errors import DaemonError, OomlessError, StateUnwritable, UsageErro
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.protocol import client as client_module
-from oomless.protocol import spawn
+from oomless.protocol import log_file, spawn
 from oomless.protocol.client import Client
 from oomless.protocol.spawn import DaemonFile
 
@@ -89,7 +89,7 @@ def test_ten_at_once_start_exactly_one(paths: Paths) -> None:
     found = spawn.running(paths)
     assert found is not None
     assert answers == {f"{found.socket} {found.pid}"}
-    ready = [line.fields["pid"] for line in logs.lines(paths.log, 100) if line.text == "ready"]
+    ready = [line.fields["pid"] for line in log_file.lines(paths.log, 100) if line.text == "ready"]
     assert ready == [found.pid]
 
 
@@ -100,7 +100,7 @@ def test_ten_daemons_at_once_agree_on_one(paths: Paths) -> None:
     found = spawn.running(paths)
     assert found is not None
     assert answers == {found.socket}
-    assert [line.text for line in logs.lines(paths.log, 100)] == ["ready"]
+    assert [line.text for line in log_file.lines(paths.log, 100)] == ["ready"]
 
 
 def test_it_says_who_it_is(paths: Paths) -> None:
@@ -379,7 +379,7 @@ def test_a_daemon_that_dies_without_a_word_names_its_log(paths: Paths, monkeypat
     monkeypatch.setattr(spawn, "command", lambda fd: starved(fd, "raise RuntimeError('on purpose')"))
     with pytest.raises(DaemonError, match=f"the daemon died while it started; see {paths.log}"):
         spawn.ensure(paths)
-    assert logs.lines(paths.log, 1).__next__().text == "RuntimeError: on purpose"
+    assert log_file.lines(paths.log, 1).__next__().text == "RuntimeError: on purpose"
 
 
 def test_a_daemon_that_says_nothing_is_given_up(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,7 +401,7 @@ def test_a_log_that_is_too_large_is_set_aside(paths: Paths) -> None:
     Path(paths.log).write_bytes(b"x" * (logs.ROTATE_BYTES + 1))
     born(paths)
     assert os.stat(paths.log + ".1").st_size == logs.ROTATE_BYTES + 1
-    assert [line.text for line in logs.lines(paths.log, 9)] == ["ready"]
+    assert [line.text for line in log_file.lines(paths.log, 9)] == ["ready"]
 
 
 # Life and end
@@ -415,14 +415,14 @@ def test_a_signal_ends_it_and_nothing_is_left(paths: Paths, number: signal.Signa
     assert wait_gone(found.pid, found.start, 10)
     assert not os.path.exists(found.socket)
     assert not os.path.exists(paths.daemon_file)
-    assert [line.text for line in logs.lines(paths.log, 1)] == ["stopped"]
+    assert [line.text for line in log_file.lines(paths.log, 1)] == ["stopped"]
 
 
 def test_hangup_reads_the_settings_and_names_what_is_wrong(paths: Paths) -> None:
     found = born(paths)
     settings(paths, "nonsense = 1\n")
     proc.send(found.pid, found.start, signal.SIGHUP)
-    assert wait_for(lambda: any("nonsense" in line.text for line in logs.lines(paths.log, 9)), 10)
+    assert wait_for(lambda: any("nonsense" in line.text for line in log_file.lines(paths.log, 9)), 10)
     assert alive(found.pid, found.start)
     assert "nonsense" in (Client(paths, start=False).status().problem or "")
 
@@ -596,7 +596,7 @@ def test_logs(paths: Paths) -> None:
 
 def test_following_a_log_goes_on_after_a_rotation(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    stream = logs._follow(str(path), None, interval=0.001)
+    stream = log_file._follow(str(path), None, interval=0.001)
     path.write_bytes(b"one\ntw")
     assert next(stream).text == "one"
     with path.open("ab") as file:
@@ -611,6 +611,6 @@ def test_following_a_log_goes_on_after_a_rotation(tmp_path: Path) -> None:
 def test_only_the_tail_of_a_long_log_is_read(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"".join(b'{"at":1,"level":"info","text":"%d"}\n' % number for number in range(20_000)))
-    assert [line.text for line in logs.lines(str(path), 2)] == ["19998", "19999"]
-    assert list(logs.lines(str(path), 0)) == []
-    assert all(line.at == 1 for line in logs.lines(str(path), 100_000))
+    assert [line.text for line in log_file.lines(str(path), 2)] == ["19998", "19999"]
+    assert list(log_file.lines(str(path), 0)) == []
+    assert all(line.at == 1 for line in log_file.lines(str(path), 100_000))

@@ -19,11 +19,10 @@ import msgspec
 
 from helpers import wait_for, wait_gone
 from oomless.contain.rungs import choose
-from oomless.daemon import logs
 from oomless.journal.journal import Journal
 from oomless.model import ExitRecord
 from oomless.platform import proc
-from oomless.protocol import spawn
+from oomless.protocol import log_file, spawn
 
 from .faults import Hits, tell
 from .scene import OOMLESS, Scene, Who, Work
@@ -269,12 +268,12 @@ class Checks:
         for pid in self.daemons - {now.pid if now else 0}:
             self.found("wrong_signals", f"the daemon {pid} ended by itself")
 
-    def new_log(self) -> list[logs.Line]:
+    def new_log(self) -> list[log_file.Line]:
         raw = proc.read_file(self.scene.paths.log) or b""
         if len(raw) < self._log_read:  # it was rotated
             self._log_read = 0
         fresh, self._log_read = raw[self._log_read :], len(raw)
-        return [logs.parse(line) for line in fresh.splitlines()]
+        return [log_file.parse(line) for line in fresh.splitlines()]
 
 
 def listed(folder: str) -> list[str]:

@@ -81,7 +81,7 @@ def _run_typer(argv: list[str], wanted: str) -> int:
     from oomless.cli.app import build
 
     try:
-        code = build(wanted)(argv, prog_name="oomless", standalone_mode=False)
+        code = build(wanted)(argv, prog_name="oomless", standalone_mode=False, obj=dispatch)
     except Exception as error:
         if type(error).__name__ == "Abort":  # Ctrl-C outside a command of ours
             return 130

@@ -44,9 +44,8 @@ def build(wanted: str | None = None) -> typer.Typer:
 
 
 def _dispatch(context: typer.Context) -> None:
-    from oomless.cli import dispatch
-
-    sys.exit(dispatch([str(context.info_name), *context.args]))
+    """``context.obj`` is ``oomless.cli.dispatch``, handed in by whoever runs the application."""
+    sys.exit(context.obj([str(context.info_name), *context.args]))
 
 
 def _print_version() -> None:
@@ -55,12 +54,11 @@ def _print_version() -> None:
 
 
 def _show_help(
+    context: typer.Context,
     name: Annotated[str | None, typer.Argument(metavar="COMMAND", help="One command only.")] = None,
 ) -> None:
     """Show the help of a command."""
-    from oomless.cli import dispatch
-
-    sys.exit(dispatch([name, "--help"] if name else ["--help"]))
+    sys.exit(context.obj([name, "--help"] if name else ["--help"]))
 
 
 def _version(asked: bool) -> None:

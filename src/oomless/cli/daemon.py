@@ -16,8 +16,8 @@ import typer
 assert sys.platform == "linux"
 
 from oomless.cli.output import console, guard, print_json, printable
-from oomless.daemon import logs as log_file
 from oomless.paths import Paths
+from oomless.protocol import log_file
 from oomless.protocol.client import Client
 from oomless.protocol.views import DaemonView
 from oomless.units import format_size

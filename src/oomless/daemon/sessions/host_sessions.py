@@ -19,7 +19,7 @@ assert sys.platform == "linux"
 
 from oomless.config import Watched
 from oomless.daemon.governed_trees import GovernedTrees
-from oomless.daemon.logs import Field, Log
+from oomless.daemon.logs import Log
 from oomless.daemon.sessions.discovery import DiscoveredSessions
 from oomless.daemon.sessions.leftovers import lives_now
 from oomless.daemon.sessions.sampling import ProcessSample
@@ -30,6 +30,7 @@ from oomless.model import DetachedProcess, Identity
 from oomless.platform import proc
 from oomless.processes.descent import Descendants
 from oomless.processes.ids import ProcessId
+from oomless.protocol.log_file import Field
 from oomless.protocol.views import Registration
 
 if TYPE_CHECKING:
