@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -75,4 +76,4 @@ def _root(
     """Its help is the table's."""
 
 
-_BUILT_IN = {"help": _show_help, "version": _print_version}
+_BUILT_IN: dict[str, Callable[..., None]] = {"help": _show_help, "version": _print_version}
