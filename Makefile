@@ -7,11 +7,11 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-vm lint bench soak corpus
+.PHONY: help setup demo test test-all test-vm lint bench soak corpus
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
-		printf 'make %-7s  %s\n' "$$name" "$$text"; done
+		printf 'make %-8s  %s\n' "$$name" "$$text"; done
 
 setup: $(STAMP) ## make .venv and install oomless and its tools there (PYTHON=... picks an interpreter)
 
@@ -20,6 +20,9 @@ demo: $(STAMP) ## replay the incident, ungoverned and governed (ARGS=--synthetic
 
 test: $(STAMP) ## run the tests, JOBS at a time (ARGS=... goes to pytest)
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+test-all: ## all that .ci/run does in its long form: the real demo, 1,000 faults, every machine (an hour or more; as root)
+	@.ci/run --all
 
 test-vm: $(STAMP) ## test containment under systemd in virtual machines (needs root; ARGS="--release trixie", ...)
 	@$(BIN)/python -m tests.vm $(ARGS)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from leaks import descendants, groups_left, no_descriptor_left, private_folders, stop_daemon, survivors
+from turnstile import Turnstile
 
 # A shell that starts this in its background has it ignore SIGINT, and nohup SIGHUP, and so would all that the tests
 # start: they would be left running on purpose.
@@ -22,12 +25,41 @@ for _name in ("COLUMNS", "LINES"):
     os.environ.pop(_name, None)
 
 
+_turnstile: Turnstile | None = None
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """All workers of one run share a folder."""
+    global _turnstile
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run and "PYTEST_XDIST_WORKER" in os.environ:
+        _turnstile = Turnstile(Path(tempfile.gettempdir()) / f"oomless-tests-{run}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _turnstile is not None:
+        _turnstile.close()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.geteuid() == 0:
-        return
     for item in items:
-        if item.get_closest_marker("root"):
+        if item.get_closest_marker("machine"):
+            item.add_marker(pytest.mark.xdist_group("machine"))
+        if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[Any]:
+    """With several workers, what is marked ``machine`` runs while no other test does."""
+    if _turnstile is None:
+        return (yield)
+    if item.get_closest_marker("machine"):
+        stay = nextitem is not None and nextitem.get_closest_marker("machine") is not None
+        with _turnstile.alone(stay):
+            return (yield)
+    with _turnstile.beside_others():
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

@@ -400,6 +400,7 @@ def parts_environment(house: Path) -> dict[str, str]:
     return {**os.environ, "TMPDIR": str(folder), "OOMLESS_PARTS": str(PARTS)}
 
 
+@pytest.mark.long
 @pytest.mark.parts
 def test_the_whole_demo_with_real_agents(house: Path) -> None:
     env = parts_environment(house)

@@ -29,7 +29,7 @@ def test(house):
 
 def run_inner(folder: Path, body: str) -> tuple[str, list[int]]:
     """The output of pytest on one test with this body, and the pid and start time that the test noted."""
-    for name in ("conftest.py", "support/helpers.py"):
+    for name in ("conftest.py", "support/helpers.py", "support/turnstile.py"):
         shutil.copy(TESTS / name, folder)
     quick = (TESTS / "support" / "leaks.py").read_text().replace("PATIENCE = 2.0", "PATIENCE = 0.2")
     (folder / "leaks.py").write_text(quick)
