@@ -147,7 +147,7 @@ def _on_the_machine(command: list[str], env: dict[str, str], folder: Path, secon
 
 def _path() -> list[str]:
     """Where the inner process finds this package and the tests' helpers."""
-    return [str(REPOSITORY), str(SUPPORT)]
+    return [str(REPOSITORY), str(HERE.parent), str(SUPPORT)]
 
 
 @contextmanager

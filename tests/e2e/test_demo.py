@@ -492,6 +492,7 @@ def test_a_signal_ends_the_demo_and_all_it_started(
     assert [name for base in bases for name in os.listdir(base) for id in ids if f"oomless-{id}" in name] == []
 
 
+@pytest.mark.machine
 def test_the_whole_demo_with_small_agents(house: Path) -> None:
     drawing = house / "demo.svg"
     options = ["--agents", "5", "--agent-memory", "16MB", "--seconds", "1", "--svg", str(drawing)]

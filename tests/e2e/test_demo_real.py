@@ -440,6 +440,7 @@ def lives(process: Member) -> bool:
     return stat is not None and stat.alive and stat.start == process.start
 
 
+@pytest.mark.machine
 @pytest.mark.parts
 def test_scan_names_every_process_of_the_ungoverned_sessions(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", parts_environment(house)["TMPDIR"])

@@ -33,7 +33,7 @@ from sessions import Session, member
 
 assert sys.platform == "linux"
 
-pytestmark = pytest.mark.as_user
+pytestmark = [pytest.mark.as_user, pytest.mark.machine]
 
 Who = tuple[int, int]
 STUBBORN = """

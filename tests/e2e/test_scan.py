@@ -31,7 +31,7 @@ from oomless.reports.look import daemon_facts
 from puppets import PUPPET, Stage, app, marks_of, plan, run, session
 from sessions import Session, member
 
-pytestmark = pytest.mark.as_user
+pytestmark = [pytest.mark.as_user, pytest.mark.machine]
 
 Rows = dict[str, dict[str, Any]]
 

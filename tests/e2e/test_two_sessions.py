@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import two_sessions
 from oomless.demo.model import Call
 from oomless.demo.parts import ServerPart
 from realparts import mcp_config, real_parts, real_server
@@ -96,7 +97,7 @@ def play(spec: Spec, house: Path) -> Story:
         pytest.skip("no pid namespace may be made here")
     told = house / "spec.json"
     told.write_bytes(msgspec.json.encode(spec))
-    inside = [sys.executable, str(Path(__file__).with_name("two_sessions.py")), str(told)]
+    inside = [sys.executable, two_sessions.__file__, str(told)]
     done = subprocess.run([*unshare, *inside], capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
     return msgspec.json.decode(done.stdout, type=Story)

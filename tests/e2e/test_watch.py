@@ -227,6 +227,7 @@ class TestScanner:
         assert scan.status.problem == "the daemon does not answer: no word in 5 s; see its log"
 
 
+@pytest.mark.machine
 class TestLines:
     def test_one_object_a_look(self, stage: Stage) -> None:
         stage.start(session(stage))

@@ -114,6 +114,7 @@ def test_a_fork_beyond_the_limit_fails(offer: Offer, tmp_path: Path) -> None:
     assert (record.exit_code, record.survivors, record.ended) == (0, 0, LIMIT - 1)
 
 
+@pytest.mark.machine
 def test_a_tree_that_is_held_at_its_process_limit_is_ended(offer: Offer, tmp_path: Path) -> None:
     began = time.monotonic()
     run = Run(tmp_path, offer, [*PYTHON, "-c", FORKS], processes=LIMIT)
@@ -180,6 +181,7 @@ def test_what_many_have_inherited_is_counted_once(offer: Offer, tmp_path: Path) 
     assert run.finish().exit_code == 0
 
 
+@pytest.mark.machine
 def test_a_tree_of_many_that_grow_is_ended(offer: Offer, tmp_path: Path) -> None:
     """10 MB each, one after the other; what is told is what was used, for how long, and what came back."""
     code = "import os, time\nfor _ in range(40):\n    if os.fork() == 0:\n        x = bytearray(b'x') * 10_000_000\n"

@@ -23,6 +23,8 @@ from oomless.platform import cgroup, files, proc
 from oomless.protocol.client import Client
 from trees import BOMB
 
+pytestmark = pytest.mark.machine
+
 MB = 10**6
 OFFERS = [offer for offer in Ladder("storm").offers(proc.cgroups("self")) if offer.usable]
 WITHOUT_GROUPS = {offer.name for offer in OFFERS if not offer.bases}
