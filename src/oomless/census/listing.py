@@ -249,14 +249,14 @@ def _with_likely_orphans(
     """Servers and language servers whose parent only takes in what has lost its own, and, where no parents are
     printed, those on a terminal where no process can be their client. A client is older, no shell, no server and
     does not look at this listing. A server in the foreground of its terminal is one that a person tries there."""
-    terminals = {rows[one.process.pid].listed.tty for one in attributed if one.kind == "session"} - {""}
-    language = {one.process.pid for one in attributed if one.kind == "language-server"}
+    terminals = {rows[member.process.pid].listed.tty for member in attributed if member.kind == "session"} - {""}
+    language = {member.process.pid for member in attributed if member.kind == "language-server"}
     instances: dict[int, list[Attributed]] = {}
     for process in attributed:
         root = process.instance or _topmost(process.process.pid, language, rows)
         if root is not None:
             instances.setdefault(root, []).append(process)
-    clients = _clients(snapshot, {one.process.pid for members in instances.values() for one in members})
+    clients = _clients(snapshot, {member.process.pid for members in instances.values() for member in members})
     changed: dict[int, Attributed] = {}
     for root, members in instances.items():
         row = rows[root].listed
@@ -265,8 +265,8 @@ def _with_likely_orphans(
         reason = "" if seated or not _may_be_left(members) else _lost_parent(row, rows, deserted)
         reason = reason or (_lost_client(row, members, rows) if deserted and _may_be_left(members) else "")
         if reason:
-            changed |= {one.process.pid: with_verdict(one, "orphan", LIKELY, reason) for one in members}
-    return tuple(changed.get(one.process.pid, one) for one in attributed)
+            changed |= {member.process.pid: with_verdict(member, "orphan", LIKELY, reason) for member in members}
+    return tuple(changed.get(member.process.pid, member) for member in attributed)
 
 
 def _topmost(pid: int, among: Container[int], rows: _Rows) -> int | None:
@@ -305,7 +305,7 @@ def _lost_client(row: Listed, members: Iterable[Attributed], rows: _Rows) -> str
     """Only where the first process is printed: else rows were left out, and the client may be among them."""
     if row.ppid is not None or _FIRST not in rows:
         return ""
-    states = [rows[one.process.pid].listed.state for one in members]
+    states = [rows[member.process.pid].listed.state for member in members]
     if any(not state or "+" in state for state in states):
         return ""
     return (
@@ -315,7 +315,7 @@ def _lost_client(row: Listed, members: Iterable[Attributed], rows: _Rows) -> str
 
 
 def _may_be_left(members: Iterable[Attributed]) -> bool:
-    return all(one.verdict == "unknown" and not _serves_network(one) for one in members)
+    return all(member.verdict == "unknown" and not _serves_network(member) for member in members)
 
 
 def _serves_network(server: Attributed) -> bool:
@@ -344,21 +344,23 @@ def _with_shells_between(
 ) -> tuple[Attributed, ...]:
     """With the shells between a launcher and its server, where no parents are printed: ``npm exec PACKAGE`` has a
     shell run the package's command. Each goes to the next server on its terminal that has the name it runs."""
-    known = {one.process.pid for one in attributed}
+    known = {server.process.pid for server in attributed}
     servers: dict[tuple[str, str], list[Attributed]] = {}
-    for one in attributed:
-        if one.instance is not None and rows[one.process.pid].listed.ppid is None:
-            servers.setdefault((rows[one.process.pid].listed.tty, _program_name(one, snapshot)), []).append(one)
+    for server in attributed:
+        if server.instance is not None and rows[server.process.pid].listed.ppid is None:
+            servers.setdefault((rows[server.process.pid].listed.tty, _program_name(server, snapshot)), []).append(
+                server
+            )
     added = []
     for process in snapshot.processes:
         row, name = rows[process.pid].listed, _shell_runs(process.command)
         if process.pid in known or row.ppid is not None or not row.tty or not name:
             continue
         alike = servers.get((row.tty, name), [])
-        at = bisect(alike, process.pid, key=lambda one: one.process.pid)
+        at = bisect(alike, process.pid, key=lambda server: server.process.pid)
         if at < len(alike):
             added.append(_as_launcher(process, alike[at]))
-    return tuple(sorted((*attributed, *added), key=lambda one: one.process.pid))
+    return tuple(sorted((*attributed, *added), key=lambda server: server.process.pid))
 
 
 def _as_launcher(shell: ProcessInfo, server: Attributed) -> Attributed:
@@ -391,8 +393,8 @@ def _leftover_shells(
     """Tool shells that are likely left over, and what is below them where that is printed; none of ``attributed``.
     Only a session starts a tool shell, and so is older: one that lost its parent, or is older than all sessions of a
     whole listing, is left over."""
-    known, ancestry = {one.process.pid for one in attributed}, snapshot.ancestry
-    sessions = [one.process.start for one in attributed if one.kind == "session"]
+    known, ancestry = {process.process.pid for process in attributed}, snapshot.ancestry
+    sessions = [process.process.start for process in attributed if process.kind == "session"]
     oldest = min(sessions, default=None) if timed and _FIRST in rows else None
     shell_hosts = hosts.tool_shell_hosts()
     added: dict[int, Attributed] = {}
@@ -443,7 +445,7 @@ def _shell_left(process: ProcessInfo, rows: _Rows, oldest: int | None, within: f
 
 def _plain_names(by_pid: Mapping[int, Attributed]) -> dict[str, str]:
     """Sessions are named by pid and start, and no start is the machine's: by pid alone."""
-    roots = {one.session_root for one in by_pid.values() if one.session_root is not None}
+    roots = {process.session_root for process in by_pid.values() if process.session_root is not None}
     return {f"{pid}:{by_pid[pid].process.start}": str(pid) for pid in roots if pid in by_pid}
 
 

@@ -43,9 +43,9 @@ def _duplicates(
     several = {command[0]: group for command, group in places.items() if len(group) > 1}
     if not several:
         return []
-    copies = {_instance(one) for group in several.values() for members in group.values() for one in members}
-    members = [one for one in processes if one.server is not None and _instance(one) in copies]
-    cut = any(rows[one.process.pid].listed.cut for one in members)
+    copies = {_instance(member) for group in several.values() for members in group.values() for member in members}
+    members = [member for member in processes if member.server is not None and _instance(member) in copies]
+    cut = any(rows[member.process.pid].listed.cut for member in members)
     count = f"{len(several)} MCP servers run more" if len(several) > 1 else "an MCP server runs more"
     evidence = [f"{name}: {'; '.join(_at(*at) for at in group.items())}" for name, group in several.items()]
     return [
@@ -78,11 +78,11 @@ def _terminal(process: Attributed, rows: Mapping[int, MergedRow]) -> str:
 
 
 def _at(place: str, group: list[Attributed]) -> str:
-    return f"{place} (pid {', '.join(str(one.process.pid) for one in group)})"
+    return f"{place} (pid {', '.join(str(member.process.pid) for member in group)})"
 
 
 def _action(several: Iterable[_Places], members: Iterable[Attributed], rows: Mapping[int, MergedRow]) -> str:
-    terminals = sorted({tty for one in members if (tty := _terminal(one, rows))})
+    terminals = sorted({tty for member in members if (tty := _terminal(member, rows))})
     places = join_words(sorted({place for group in several for place in group}))
     where = f" on the terminals {', '.join(terminals)}" if len(terminals) > 1 else ""
     return (

@@ -50,16 +50,16 @@ def command(
     paths = Paths()
     programs = Catalog(catalog.load(paths.catalog_file).programs)
     if source is None:
-        found = report.build(
+        built = report.build(
             _live(paths, programs, back), f"this machine, and its journal of the last {since or SINCE}"
         )
     else:
         said = read_text(source)
-        found = report.build(text.build(said, listing.parse(said), programs), source_name(source))
+        built = report.build(text.build(said, listing.parse(said), programs), source_name(source))
     if json or format == "json":
-        print_json(found)
+        print_json(built)
     else:
-        rendered = html.render(found) if format == "html" else markdown.render(found)
+        rendered = html.render(built) if format == "html" else markdown.render(built)
         sys.stdout.write(rendered)
 
 

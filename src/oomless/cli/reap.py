@@ -77,8 +77,8 @@ def _kill(proposal: reap.Proposal, include: tuple[str, ...]) -> ReapAnswer:
 
 
 def _verdicts(text: str | None) -> tuple[str, ...]:
-    found = tuple(dict.fromkeys(word.strip() for word in (text or "").split(",") if word.strip()))
-    for word in found:
+    verdicts = tuple(dict.fromkeys(word.strip() for word in (text or "").split(",") if word.strip()))
+    for word in verdicts:
         if word not in INCLUDABLE:
             why = (
                 "it is never ended"
@@ -86,6 +86,6 @@ def _verdicts(text: str | None) -> tuple[str, ...]:
                 else "there is no such verdict to include"
             )
             raise UsageError(f"cannot include {word!r}", why, f"--include takes {' and '.join(INCLUDABLE)}")
-    if text is not None and not found:
+    if text is not None and not verdicts:
         raise UsageError("--include names no verdict", "", f"it takes {' and '.join(INCLUDABLE)}")
-    return found
+    return verdicts

@@ -50,7 +50,7 @@ def print_scan(json: bool, fail_on: Severity | None) -> None:
     if json:
         print_json(scan.report)
     else:
-        trees = {pid: one.tree for pid, one in scan.attributed.items() if one.tree is not None and one.role == "tree"}
+        trees = {pid: row.tree for pid, row in scan.attributed.items() if row.tree is not None and row.role == "tree"}
         _show(scan.report, trees)
     if fail_on is not None and at_least(scan.report.findings, fail_on):
         sys.exit(1)
@@ -133,5 +133,5 @@ def _totals(report: ScanReport) -> str:
     )
 
 
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or f'{one}s'}"
+def _count(number: int, singular: str, plural: str = "") -> str:
+    return f"{number} {singular if number == 1 else plural or f'{singular}s'}"

@@ -136,11 +136,11 @@ class LiveTable:
     def frame(self, scan: Scan) -> Group:
         from rich.console import Group
 
-        found = sections(scan, self._before)
-        self._before = footprints(found)
-        parts = [*_memory(scan.report.memory), *_lines(scan, found)]
+        current = sections(scan, self._before)
+        self._before = footprints(current)
+        parts = [*_memory(scan.report.memory), *_lines(scan, current)]
         parts += _findings(scan.report.findings, self._out.size.height - len(parts) - _AROUND - 1)
-        shown, more = fitted(found, self._out.size.height - len(parts) - _AROUND)
+        shown, more = fitted(current, self._out.size.height - len(parts) - _AROUND)
         parts += [_table(shown)] if shown else ["no session, server or governed tree runs here"]
         parts += [f"and {more} more"] if more else []
         self.last = Group(*parts)
@@ -163,9 +163,9 @@ def _memory(memory: MachineMemory | None) -> list[RenderableType]:
     return [line]
 
 
-def _lines(scan: Scan, found: tuple[Section, ...]) -> list[RenderableType]:
+def _lines(scan: Scan, shown: tuple[Section, ...]) -> list[RenderableType]:
     rows = scan.report.processes
-    runs, left = totals(found)
+    runs, left = totals(shown)
     sources = ", ".join(sorted({row.footprint_source or "" for row in rows}))
     total = format_size(sum(row.footprint_bytes or 0 for row in rows))
     lines = [f"{runs or 'nothing runs'}; {len(rows)} processes, {total}{f' ({sources})' if sources else ''}"]
@@ -178,11 +178,11 @@ def _lines(scan: Scan, found: tuple[Section, ...]) -> list[RenderableType]:
     return [_line(line) for line in lines]
 
 
-def _findings(found: tuple[Finding, ...], lines: int) -> list[RenderableType]:
+def _findings(findings: tuple[Finding, ...], lines: int) -> list[RenderableType]:
     """The most severe come first; what a low screen has no line for is counted."""
-    shown = found if len(found) <= lines else found[: max(0, lines - 1)]
-    more = [f"and {len(found) - len(shown)} more findings"] if len(shown) < len(found) else []
-    return [_line(line) for line in (*(f"{one.severity}: {one.title}" for one in shown), *more)]
+    shown = findings if len(findings) <= lines else findings[: max(0, lines - 1)]
+    more = [f"and {len(findings) - len(shown)} more findings"] if len(shown) < len(findings) else []
+    return [_line(line) for line in (*(f"{finding.severity}: {finding.title}" for finding in shown), *more)]
 
 
 def _line(text: str) -> Text:

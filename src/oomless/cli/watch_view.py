@@ -52,27 +52,27 @@ def sections(scan: Scan, before: Mapping[str, int]) -> tuple[Section, ...]:
     """Live sessions in the order of their start, then governed trees and others, then what is left. ``before``: the
     footprints of the look before, by key; empty at the first."""
     homes: dict[tuple[str, str], list[Attributed]] = {}
-    for one in sorted(scan.attributed.values(), key=lambda one: (one.process.start, one.process.pid)):
-        homes.setdefault(_home(one), []).append(one)
+    for row in sorted(scan.attributed.values(), key=lambda row: (row.process.start, row.process.pid)):
+        homes.setdefault(_home(row), []).append(row)
     subagents = _subagents(scan.status)
     for home in subagents:
         homes.setdefault(home, [])
-    found = [
+    unordered = [
         Section(title=_title(home), rows=_ordered([*_rows(members, scan, before), *subagents.get(home, ())]))
         for home, members in homes.items()
     ]
-    return tuple(sorted(found, key=lambda section: (section.title == LEFT, section.title == OTHER)))
+    return tuple(sorted(unordered, key=lambda section: (section.title == LEFT, section.title == OTHER)))
 
 
-def footprints(found: Iterable[Section]) -> dict[str, int]:
-    return {row.key: row.footprint for section in found for row in section.rows if row.footprint is not None}
+def footprints(shown: Iterable[Section]) -> dict[str, int]:
+    return {row.key: row.footprint for section in shown for row in section.rows if row.footprint is not None}
 
 
-def _home(one: Attributed) -> tuple[str, str]:
+def _home(attributed: Attributed) -> tuple[str, str]:
     """Host and session; an empty host for what is in no session that runs."""
-    if one.host is not None and one.session is not None and one.session_root is not None:
-        return one.host, one.session
-    gone = one.session is not None and one.host is not None and one.tree is None
+    if attributed.host is not None and attributed.session is not None and attributed.session_root is not None:
+        return attributed.host, attributed.session
+    gone = attributed.session is not None and attributed.host is not None and attributed.tree is None
     return "", LEFT if gone else OTHER
 
 
@@ -82,82 +82,82 @@ def _title(home: tuple[str, str]) -> str:
 
 
 def _rows(members: Iterable[Attributed], scan: Scan, before: Mapping[str, int]) -> list[Row]:
-    things: dict[str, list[Attributed]] = {}
-    for one in members:
-        things.setdefault(_key(one), []).append(one)
-    return [_row(key, thing, scan, before) for key, thing in things.items()]
+    copies: dict[str, list[Attributed]] = {}
+    for member in members:
+        copies.setdefault(_key(member), []).append(member)
+    return [_row(key, copy, scan, before) for key, copy in copies.items()]
 
 
-def _key(one: Attributed) -> str:
-    kind, _ = group_of(one)
-    return f"{kind} {instance_of(one)} {one.session}"
+def _key(attributed: Attributed) -> str:
+    kind, _ = group_of(attributed)
+    return f"{kind} {instance_of(attributed)} {attributed.session}"
 
 
-def _row(key: str, thing: list[Attributed], scan: Scan, before: Mapping[str, int]) -> Row:
-    footprint = sum(scan.footprints[one.process.pid].bytes for one in thing)
+def _row(key: str, copy: list[Attributed], scan: Scan, before: Mapping[str, int]) -> Row:
+    footprint = sum(scan.footprints[member.process.pid].bytes for member in copy)
     return Row(
         key=key,
-        kind=group_of(thing[0])[0],
-        name=_name(thing) if _home(thing[0])[1] != LEFT else f"{(thing[0].session or '')[:8]}: {_name(thing)}",
-        processes=len(thing),
+        kind=group_of(copy[0])[0],
+        name=_name(copy) if _home(copy[0])[1] != LEFT else f"{(copy[0].session or '')[:8]}: {_name(copy)}",
+        processes=len(copy),
         footprint=footprint,
         change=footprint - before[key] if key in before else None,
-        state=_state(thing, is_new=bool(before) and key not in before),
+        state=_state(copy, is_new=bool(before) and key not in before),
     )
 
 
-def _name(thing: list[Attributed]) -> str:
+def _name(copy: list[Attributed]) -> str:
     """A server's or tree's name; of a tool shell what it was told to run, of all others what runs."""
-    kind, name = group_of(thing[0])
+    kind, name = group_of(copy[0])
     if kind == "tool-shell":
-        return _shell_name(thing)
+        return _shell_name(copy)
     if kind in ("server", "subagent"):
         return name
     if kind == "session":
-        return f"{name}, pid {thing[0].process.pid}"
-    return _command(thing[0])
+        return f"{name}, pid {copy[0].process.pid}"
+    return _command(copy[0])
 
 
-def _command(one: Attributed) -> str:
+def _command(attributed: Attributed) -> str:
     """Without the folder of its program."""
-    first, *rest = one.process.command
+    first, *rest = attributed.process.command
     return shown((base_name(first), *rest))
 
 
-def _shell_name(thing: list[Attributed]) -> str:
-    named = (name_of("shell", shown(one.process.command)) for one in thing if one.kind == "tool-shell")
-    found = next((name for name in named if name != "tool shell"), "")
-    tree = next((one.tree for one in thing if one.tree and one.role == "tool-shell"), "")
-    work = next((one for one in thing if one.kind not in ("launcher", "tool-shell")), thing[0])
-    return found or (shown((tree,)) if tree else _command(work))
+def _shell_name(copy: list[Attributed]) -> str:
+    named = (name_of("shell", shown(member.process.command)) for member in copy if member.kind == "tool-shell")
+    name = next((name for name in named if name != "tool shell"), "")
+    tree = next((member.tree for member in copy if member.tree and member.role == "tool-shell"), "")
+    work = next((member for member in copy if member.kind not in ("launcher", "tool-shell")), copy[0])
+    return name or (shown((tree,)) if tree else _command(work))
 
 
-def _state(thing: list[Attributed], *, is_new: bool) -> str:
+def _state(copy: list[Attributed], *, is_new: bool) -> str:
     """The most telling word first."""
-    verdicts = {one.verdict for one in thing}
+    verdicts = {member.verdict for member in copy}
     if "detached" in verdicts:
         return "detached"
-    if (told := next((one.verdict for one in thing if one.verdict in _TOLD), None)) is not None:
-        return told
-    if all(one.verdict == "unknown" for one in thing):
-        return "session gone" if thing[0].session else "unknown"
+    if (verdict := next((member.verdict for member in copy if member.verdict in _TOLD), None)) is not None:
+        return verdict
+    if all(member.verdict == "unknown" for member in copy):
+        return "session gone" if copy[0].session else "unknown"
     if "protected" in verdicts:
         return "protected"
     if is_new:
         return "new"
-    if any(one.role for one in thing):
+    if any(member.role for member in copy):
         return "governed"
-    return "detached" if all(one.chain_broken for one in thing) else "running"
+    return "detached" if all(member.chain_broken for member in copy) else "running"
 
 
 def _subagents(status: StatusView) -> dict[tuple[str, str], list[Row]]:
     """Those inside hosts' processes, under the newest id of their session."""
-    newest = {old: one.sessions[-1] for one in status.sessions for old in one.sessions}
-    found: dict[tuple[str, str], list[Row]] = {}
+    newest = {old: session.sessions[-1] for session in status.sessions for old in session.sessions}
+    by_session: dict[tuple[str, str], list[Row]] = {}
     for tree in inside(status):
         host, session = owner_of(tree)
-        found.setdefault((host, newest.get(session, session)), []).append(_subagent(tree))
-    return found
+        by_session.setdefault((host, newest.get(session, session)), []).append(_subagent(tree))
+    return by_session
 
 
 def _subagent(tree: TreeView) -> Row:
@@ -172,19 +172,19 @@ def _ordered(rows: list[Row]) -> tuple[Row, ...]:
 # -- fitting a screen ------------------------------------------------------------------------------------------
 
 
-def fitted(found: tuple[Section, ...], lines: int) -> tuple[tuple[Section, ...], int]:
+def fitted(shown: tuple[Section, ...], lines: int) -> tuple[tuple[Section, ...], int]:
     """As much as ``lines`` hold, a line for each row and one between sections: everything, else one row a kind, else
     one a section. Returned with the number of sections that are left out even so."""
     for detail in (_all, _by_kind, _whole):
-        fitting = tuple(detail(section) for section in found)
+        fitting = tuple(detail(section) for section in shown)
         if height(fitting) <= lines:
             return fitting, 0
     keep = max(1, (lines + 1) // 2)
     return fitting[:keep], max(0, len(fitting) - keep)
 
 
-def height(found: Iterable[Section]) -> int:
-    return sum(len(section.rows) + 1 for section in found) - 1
+def height(shown: Iterable[Section]) -> int:
+    return sum(len(section.rows) + 1 for section in shown) - 1
 
 
 def _all(section: Section) -> Section:
@@ -235,11 +235,11 @@ def several(kind: str, count: int) -> str:
     return f"{count} {kind if count == 1 else _MANY.get(kind, f'{kind}s')}"
 
 
-def totals(found: Iterable[Section]) -> tuple[str, str]:
+def totals(shown: Iterable[Section]) -> tuple[str, str]:
     """What runs, and what is left of sessions that are gone."""
     runs: dict[str, int] = dict.fromkeys(_ORDER, 0)
     left: dict[str, int] = {}
-    for section in found:
+    for section in shown:
         into = left if section.title == LEFT else runs
         for row in section.rows:
             into[row.kind] = into.get(row.kind, 0) + row.count

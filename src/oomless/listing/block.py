@@ -40,16 +40,16 @@ def block(columns: Columns, lines: list[Line], head: int = 0) -> Block:
     width = max((len(text) for _, text in lines), default=0)
     if _is_broken(lines, alone, width, head):
         return _joined(columns, lines, alone, width)
-    reads = [one for one in alone if one]
+    reads = [row for row in alone if row]
     rows = _with_cuts(columns, reads)
-    missed = (line for line, one in zip(lines, alone, strict=True) if one is None)
+    missed = (line for line, row in zip(lines, alone, strict=True) if row is None)
     return _block(rows, reads, [Unreadable(line=number, text=text) for number, text in missed])
 
 
 def _block(rows: Iterable[Listed], reads: Iterable[Read], unreadable: Collection[Unreadable]) -> Block:
     """Below a line that could not be read may stand anybody."""
-    told = tuple(rows) if unreadable else with_parents([(r, o.depth) for r, o in zip(rows, reads, strict=True)])
-    return Block(rows=told, unreadable=tuple(unreadable))
+    complete = tuple(rows) if unreadable else with_parents([(r, o.depth) for r, o in zip(rows, reads, strict=True)])
+    return Block(rows=complete, unreadable=tuple(unreadable))
 
 
 def _is_broken(lines: list[Line], alone: list[Read | None], width: int, head: int) -> bool:
@@ -67,15 +67,15 @@ def _joined(columns: Columns, lines: list[Line], alone: list[Read | None], width
     at = 0
     while at < len(lines):
         count = 1 + _pieces(lines, alone, at, width)
-        found = read(columns, lines[at][0], _join(lines[at : at + count], width)) if count > 1 else None
-        if found is None:
-            count, found = 1, alone[at]
-        if found is None:
+        row = read(columns, lines[at][0], _join(lines[at : at + count], width)) if count > 1 else None
+        if row is None:
+            count, row = 1, alone[at]
+        if row is None:
             unreadable.append(Unreadable(line=lines[at][0], text=lines[at][1]))
         else:
-            reads.append(found)
+            reads.append(row)
         at += count
-    return _block([one.listed for one in reads], reads, unreadable)
+    return _block([row.listed for row in reads], reads, unreadable)
 
 
 def _pieces(lines: list[Line], alone: list[Read | None], at: int, width: int) -> int:
@@ -93,14 +93,14 @@ def _join(pieces: list[Line], width: int) -> str:
     return "".join((*texts, pieces[-1][1]))
 
 
-def _with_cuts(columns: Columns, found: list[Read]) -> tuple[Listed, ...]:
+def _with_cuts(columns: Columns, rows: list[Read]) -> tuple[Listed, ...]:
     """Marks the commands that all end where no other goes beyond. Copies of one command end in one place as well, and
     those that differ in a number: only commands that are different in words count."""
-    ends = Counter(one.end for one in {_DIGITS.sub("0", one.listed.command): one for one in found}.values())
-    edge = max((one.end for one in found), default=0)
+    ends = Counter(row.end for row in {_DIGITS.sub("0", row.listed.command): row for row in rows}.values())
+    edge = max((row.end for row in rows), default=0)
     if ends[edge] < _CUT_ROWS or edge < _edge(columns):
-        return tuple(one.listed for one in found)
-    return tuple(msgspec.structs.replace(o.listed, cut=True) if o.end == edge else o.listed for o in found)
+        return tuple(row.listed for row in rows)
+    return tuple(msgspec.structs.replace(o.listed, cut=True) if o.end == edge else o.listed for o in rows)
 
 
 def _edge(columns: Columns) -> int:

@@ -94,34 +94,34 @@ def header(line: str) -> Columns | None:
     like headings, and half of them be known; macOS's top has more that are not, and says who it is by ``#TH``."""
     if "PID" not in line:
         return None
-    found = []
+    matches = []
     for match in _WORD.finditer(line):
-        found.append(match)
-        if len(found) > _MOST_COLUMNS or not _HEADING.fullmatch(match[0]):
+        matches.append(match)
+        if len(matches) > _MOST_COLUMNS or not _HEADING.fullmatch(match[0]):
             return None
-    words = [match[0] for match in found]
+    words = [match[0] for match in matches]
     known = [word for word in words if word in _KNOWN]
     commands = sum(not _KNOWN[word][1] for word in known)
     if words.count("PID") != 1 or commands not in (1, 2):
         return None
-    return _columns(found) if 2 * len(known) >= len(words) or "#TH" in words else None
+    return _columns(matches) if 2 * len(known) >= len(words) or "#TH" in words else None
 
 
 def broken_header(line: str, following: str) -> Columns | None:
     """The columns of a header whose last heading a narrow terminal has put, in part or whole, into the next line."""
     if "PID" not in line or not _BROKEN.fullmatch(following):
         return None
-    found = header(line + following)
-    last = found.columns[-1] if found else None
-    return found if last is not None and not last.cell and last.end > len(line) else None
+    columns = header(line + following)
+    last = columns.columns[-1] if columns else None
+    return columns if last is not None and not last.cell and last.end > len(line) else None
 
 
-def _columns(found: list[re.Match[str]]) -> Columns:
-    words = [match[0] for match in found]
+def _columns(matches: list[re.Match[str]]) -> Columns:
+    words = [match[0] for match in matches]
     form, system = _form(words)
     taken: set[Field] = set()
     columns = []
-    for match in found:
+    for match in matches:
         field, cell = _kind(match[0], form)
         if cell and (field in taken or (match[0] == "UID" and "USER" in words)):
             field = ""  # the first one counts, and a name more than a number
@@ -155,10 +155,10 @@ def _name_only(form: Form, words: list[str]) -> bool:
 
 
 def _sure(line: str) -> Columns:
-    found = header(line)
-    if found is None:
+    columns = header(line)
+    if columns is None:
         raise ValueError(line)
-    return found
+    return columns
 
 
 #: Rows that are pasted without their header, as ``grep`` leaves them: only these two forms have enough to go by.

@@ -25,7 +25,7 @@ def with_parents(rows: Sequence[tuple[Listed, int]]) -> tuple[Listed, ...]:
     drawn = any(depth for _, depth in rows) and all(row.ppid is None for row in plain)
     if not drawn or (_FIRST, 0) not in {(row.pid, depth) for row, depth in rows}:
         return plain
-    found: list[Listed] = []
+    placed: list[Listed] = []
     above: list[int] = []
     for row, depth in rows:
         level, odd = divmod(depth, _STEP)
@@ -33,6 +33,6 @@ def with_parents(rows: Sequence[tuple[Listed, int]]) -> tuple[Listed, ...]:
             return plain
         del above[level:]
         parent = above[-1] if above else _FIRST if row.pid != _FIRST else None
-        found.append(msgspec.structs.replace(row, ppid=parent))
+        placed.append(msgspec.structs.replace(row, ppid=parent))
         above.append(row.pid)
-    return tuple(found)
+    return tuple(placed)

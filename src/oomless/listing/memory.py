@@ -29,5 +29,5 @@ def machine(total_bytes: int, line: str) -> MachineMemory | None:
     return MachineMemory(total_bytes=total_bytes, available_bytes=available)
 
 
-def _bytes(found: re.Match[str] | None) -> int | None:
-    return round(float(found[2].replace(",", ".")) * _UNITS[found[1]]) if found else None
+def _bytes(match: re.Match[str] | None) -> int | None:
+    return round(float(match[2].replace(",", ".")) * _UNITS[match[1]]) if match else None

@@ -39,37 +39,37 @@ def mention(line: int, text: str) -> Listed | None:
 
 
 def _item(line: int, text: str) -> Listed | None:
-    found = _ITEM.match(text)
-    size = spoken_size(text[found.end() :]) if found else None
-    if found is None or size is None or not int(found[1]):
+    match = _ITEM.match(text)
+    size = spoken_size(text[match.end() :]) if match else None
+    if match is None or size is None or not int(match[1]):
         return None
     label = _LABEL.match(size[1])
-    return Listed(line=line, pid=int(found[1]), rss_bytes=size[0], command=found[2] or (label[1] if label else ""))
+    return Listed(line=line, pid=int(match[1]), rss_bytes=size[0], command=match[2] or (label[1] if label else ""))
 
 
 def _behind(line: int, text: str) -> Listed | None:
     """``~635 MB (VSCode Plugin Helper - PID 19284)``, if there is only one amount before it."""
-    found = _BEHIND.search(text)
-    if found is None or not int(found[2]) or len(re.findall(_PID, text)) > 1:
+    match = _BEHIND.search(text)
+    if match is None or not int(match[2]) or len(re.findall(_PID, text)) > 1:
         return None
-    sizes = [size for at in _AMOUNT.finditer(text, 0, found.start()) if (size := spoken_size(text[at.start() :]))]
-    if len(sizes) != 1 or sizes[0][1].strip() != text[found.start() :].strip():
+    sizes = [size for at in _AMOUNT.finditer(text, 0, match.start()) if (size := spoken_size(text[at.start() :]))]
+    if len(sizes) != 1 or sizes[0][1].strip() != text[match.start() :].strip():
         return None
-    return Listed(line=line, pid=int(found[2]), rss_bytes=sizes[0][0], command=found[1])
+    return Listed(line=line, pid=int(match[2]), rss_bytes=sizes[0][0], command=match[1])
 
 
 def evidence(line: int, text: str) -> Listed | None:
     """A row of user, number and command that stands without a header."""
-    found = _EVIDENCE.match(text)
-    if found is None or not int(found[3]):
+    match = _EVIDENCE.match(text)
+    if match is None or not int(match[3]):
         return None
-    words = found[5].split()[:2]
+    words = match[5].split()[:2]
     if not any(word.startswith(("/", "~/", "./")) and word.count("/") > 1 for word in words):
         return None
-    return Listed(line=line, pid=int(found[3]), user=found[1], command=found[5].rstrip(" \t"))
+    return Listed(line=line, pid=int(match[3]), user=match[1], command=match[5].rstrip(" \t"))
 
 
 def is_apart(text: str) -> bool:
     """Whether user, number and command stand in columns. Without that, one such line may be a sentence."""
-    found = _EVIDENCE.match(text)
-    return found is not None and all(gap.startswith("\t") or len(gap) > 1 for gap in (found[2], found[4]))
+    match = _EVIDENCE.match(text)
+    return match is not None and all(gap.startswith("\t") or len(gap) > 1 for gap in (match[2], match[4]))

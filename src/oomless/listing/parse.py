@@ -34,8 +34,8 @@ def parse(text: str) -> Listing:
         reader.line(at + 1, line, "".join(lines[at + 1 : at + 2]))
     reader.flush()
     return Listing(
-        sections=tuple(one.section() for one in reader.sections if one.rows),
-        unreadable=tuple(sorted(reader.unreadable, key=lambda one: one.line)),
+        sections=tuple(section.section() for section in reader.sections if section.rows),
+        unreadable=tuple(sorted(reader.unreadable, key=lambda section: section.line)),
         memory=reader.memory,
         table_lines=frozenset(reader.table_lines),
     )
@@ -47,9 +47,9 @@ def cleaned(text: str) -> list[str]:
     lines = text.removeprefix("\ufeff").split("\n")
     quoted = [_QUOTE.match(line) for line in lines]
     for at, line in enumerate(lines):
-        found = quoted[at]
-        if found is not None and any((*quoted[max(at - 1, 0) : at], *quoted[at + 1 : at + 2])):
-            line = line[found.end() :]
+        match = quoted[at]
+        if match is not None and any((*quoted[max(at - 1, 0) : at], *quoted[at + 1 : at + 2])):
+            line = line[match.end() :]
         line = _ESCAPES.sub("", line) if "\x1b" in line else line
         lines[at] = line.rstrip("\r").replace("\xa0", " ")
     return lines
@@ -131,26 +131,26 @@ class _Reader:
             self.memory = memory.machine(self._total, text) or self.memory
             self._total = None
         form: Form = "pid list"
-        found = mentions.mention(number, text)
-        if found is None:
-            form, found = "prose", mentions.evidence(number, text)
-        if self._mentioned and (found is None or form != self._form):
+        row = mentions.mention(number, text)
+        if row is None:
+            form, row = "prose", mentions.evidence(number, text)
+        if self._mentioned and (row is None or form != self._form):
             if mentions.is_item(text) and self._form == "pid list":
                 self.unreadable.append(Unreadable(line=number, text=text))
                 return
             self._end_mentions()
-        if found is not None:
-            self._mentioned.append(found)
+        if row is not None:
+            self._mentioned.append(row)
             self._form, self._apart = form, self._apart or mentions.is_apart(text)
 
     def flush(self) -> None:
         """Ends what is open."""
         self._end_mentions()
         if self._columns is not None:
-            found = block(self._columns, self._lines, self._head)
-            self.unreadable += found.unreadable
+            table = block(self._columns, self._lines, self._head)
+            self.unreadable += table.unreadable
             self.table_lines.update(number for number, _ in self._lines)
-            self._add(self._columns, found.rows)
+            self._add(self._columns, table.rows)
             self._resting = self._columns
         self._columns, self._lines = None, []
 
@@ -162,10 +162,10 @@ class _Reader:
 
     def _end_mentions(self) -> None:
         """One line of user, number and command may be a sentence; two in a row, or one in columns, are a list."""
-        found, self._mentioned = tuple(self._mentioned), []
+        rows, self._mentioned = tuple(self._mentioned), []
         apart, self._apart = self._apart, False
-        if found and (self._form == "pid list" or len(found) > 1 or apart):
-            self.sections.append(_Draft(found[0].line, self._form, "", found))
+        if rows and (self._form == "pid list" or len(rows) > 1 or apart):
+            self.sections.append(_Draft(rows[0].line, self._form, "", rows))
 
 
 def _system(rows: tuple[Listed, ...]) -> System:

@@ -32,18 +32,18 @@ class Read(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(columns: Columns, line: int, text: str) -> Read | None:
-    found = _pattern(columns).match(text)
-    if found is None or not _aligned(columns, found):
+    match = _pattern(columns).match(text)
+    if match is None or not _aligned(columns, match):
         return None
     cells: dict[str, str] = {}
     for at, column in enumerate(columns.columns):
-        cells.setdefault(column.field if column.cell else f"command {at}", found[at + 1])
+        cells.setdefault(column.field if column.cell else f"command {at}", match[at + 1])
     command = columns.commands[-1]
-    start, printed = found.start(command + 1), found[command + 1].rstrip(" \t")
+    start, printed = match.start(command + 1), match[command + 1].rstrip(" \t")
     branch = _BRANCH.match(printed)
     listed = _listed(columns, line, cells, printed[branch.end() :] if branch else printed)
     # A branch begins with blanks: what is more than the one between two columns belongs to it.
-    depth = start + branch.end() - (found.end(command) + 1 if command else 0) if branch else 0
+    depth = start + branch.end() - (match.end(command) + 1 if command else 0) if branch else 0
     return Read(listed=listed, end=start + len(printed), depth=depth)
 
 
@@ -64,16 +64,16 @@ def _part(columns: Columns, at: int) -> str:
     return r"([^ \t](?:.*?[^ \t])?)" if at + 1 < len(columns.columns) else r"([^ \t].*)"
 
 
-def _aligned(columns: Columns, found: re.Match[str]) -> bool:
+def _aligned(columns: Columns, match: re.Match[str]) -> bool:
     """Whether the first cell behind a command overlaps its heading: else words of the command may pass for it."""
-    return all(_below(columns, at, found) for at in columns.commands if at + 1 < len(columns.columns))
+    return all(_below(columns, at, match) for at in columns.commands if at + 1 < len(columns.columns))
 
 
-def _below(columns: Columns, command: int, found: re.Match[str]) -> bool:
+def _below(columns: Columns, command: int, match: re.Match[str]) -> bool:
     """Cells before the command may be wider than their columns, which moves the rest of the line."""
     behind: Column = columns.columns[command + 1]
-    moved = found.start(command + 1) - columns.columns[command].start
-    start, end = found.span(command + 2)
+    moved = match.start(command + 1) - columns.columns[command].start
+    start, end = match.span(command + 2)
     return start - moved < behind.end and end - moved > behind.start
 
 

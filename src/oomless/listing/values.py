@@ -32,30 +32,30 @@ def clock(text: str) -> float | None:
     long = _LONG_CPU.fullmatch(text)
     if long is not None:
         return fraction(long[1]) * _HOURS[long[2]]
-    found = _CLOCK.fullmatch(text)
-    if found is None:
+    match = _CLOCK.fullmatch(text)
+    if match is None:
         return None
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups()[:4])
-    rest = float(f"0.{found[5]}") if found[5] else 0.0
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups()[:4])
+    rest = float(f"0.{match[5]}") if match[5] else 0.0
     return float(days * 86400 + hours * 3600 + minutes * 60 + seconds) + rest
 
 
 def size(text: str, unit: int) -> int | None:
     """Bytes of a column: a bare number is in ``unit``; with a letter (``21.0g``, ``635M+``) it says its own."""
-    found = _SCALED.fullmatch(text)
-    if found is None:
+    match = _SCALED.fullmatch(text)
+    if match is None:
         return None
-    return round(fraction(found[1]) * (_UNITS[found[2].lower()] if found[2] else unit))
+    return round(fraction(match[1]) * (_UNITS[match[2].lower()] if match[2] else unit))
 
 
 def spoken_size(text: str) -> tuple[int, str] | None:
     """Bytes of the ``635 MB`` or ``2,962 MB`` that the text starts with, and what follows it."""
-    found = _SPOKEN.match(text)
-    if found is None:
+    match = _SPOKEN.match(text)
+    if match is None:
         return None
-    number, unit = float(found[1].replace(",", "")), found[2].lower()
+    number, unit = float(match[1].replace(",", "")), match[2].lower()
     scale = 1 if unit == "bytes" else (_UNITS if "i" in unit else _DECIMAL)[unit[0]]
-    return round(number * scale), text[found.end() :]
+    return round(number * scale), text[match.end() :]
 
 
 def terminal(text: str) -> str:
@@ -73,10 +73,10 @@ def rough_moments(texts: Sequence[str]) -> list[int] | None:
     The columns STIME, START and STARTED: procps prints the hour on the day itself, BSD within a day, and the weekday
     within a week (procps, src/ps/output.c; FreeBSD, bin/ps/print.c). These go round, so that the order of numbers
     must be that of the times, but for one turn."""
-    found = [_rough(text) for text in texts]
-    known = [one for one in found if one is not None]
+    rough = [_rough(text) for text in texts]
+    known = [moment for moment in rough if moment is not None]
     months = {number // _DAYS for kind, number in known if kind == _DATE}
-    if len(known) < len(found) or {1, 12} <= months:
+    if len(known) < len(rough) or {1, 12} <= months:
         return None
     for kind, period in ((_WEEK, 7 * 24 * 60), (_ROUND, 24 * 60)):
         known = _unrolled(known, kind, period)
@@ -96,16 +96,16 @@ _BSD_DATE = re.compile(r"([0-3]?[0-9])([A-Z][a-z]{2})([0-9]{2})")
 
 
 def _rough(text: str) -> tuple[int, int] | None:
-    if found := _HOUR.fullmatch(text):
-        return _DAY, int(found[1]) * 60 + int(found[2])
-    if found := _BSD_HOUR.fullmatch(text):
-        return _ROUND, _hour(found[1], found[3]) * 60 + int(found[2])
-    if (found := _BSD_DAY.fullmatch(text)) and found[1] in _WEEKDAYS:
-        return _WEEK, (_WEEKDAYS[found[1]] * 24 + _hour(found[2], found[3])) * 60
-    if (found := _OF_YEAR.fullmatch(text)) and found[1] in _MONTHS:
-        return _DATE, _MONTHS[found[1]] * _DAYS + (int(found[2]) - 1) * 24 * 60
-    if (found := _BSD_DATE.fullmatch(text)) and found[2] in _MONTHS:
-        return _YEAR, (int(found[3]) * 372 + _MONTHS[found[2]] * 31 + int(found[1])) * 24
+    if match := _HOUR.fullmatch(text):
+        return _DAY, int(match[1]) * 60 + int(match[2])
+    if match := _BSD_HOUR.fullmatch(text):
+        return _ROUND, _hour(match[1], match[3]) * 60 + int(match[2])
+    if (match := _BSD_DAY.fullmatch(text)) and match[1] in _WEEKDAYS:
+        return _WEEK, (_WEEKDAYS[match[1]] * 24 + _hour(match[2], match[3])) * 60
+    if (match := _OF_YEAR.fullmatch(text)) and match[1] in _MONTHS:
+        return _DATE, _MONTHS[match[1]] * _DAYS + (int(match[2]) - 1) * 24 * 60
+    if (match := _BSD_DATE.fullmatch(text)) and match[2] in _MONTHS:
+        return _YEAR, (int(match[3]) * 372 + _MONTHS[match[2]] * 31 + int(match[1])) * 24
     return (_YEAR, 0) if re.fullmatch("[0-9]{4}", text) else None
 
 
@@ -115,23 +115,23 @@ def _hour(text: str, half: str) -> int:
 
 def _unrolled(known: list[tuple[int, int]], kind: int, period: int) -> list[tuple[int, int]]:
     """Times that go round, one after another; all the same if their order is not that of the numbers."""
-    times = [number for one, number in known if one == kind]
+    times = [number for form, number in known if form == kind]
     turns = [at for at in range(1, len(times)) if times[at] < times[at - 1]]
-    at, told = 0, []
-    for one, number in known:
-        if one != kind:
-            told.append((one, number))
+    at, unrolled = 0, []
+    for form, number in known:
+        if form != kind:
+            unrolled.append((form, number))
             continue
         late = period if turns and at >= turns[0] else 0
-        told.append((one, number + late if len(turns) <= 1 else 0))
+        unrolled.append((form, number + late if len(turns) <= 1 else 0))
         at += 1
-    return told
+    return unrolled
 
 
 def moment(text: str) -> float | None:
     """Seconds on a clock of its own (no time zone) of a start time with year and second (``lstart``), else None."""
     try:
-        found = time.strptime(" ".join(text.split()), "%a %b %d %H:%M:%S %Y")
+        parsed = time.strptime(" ".join(text.split()), "%a %b %d %H:%M:%S %Y")
     except ValueError:
         return None
-    return float(calendar.timegm(found))
+    return float(calendar.timegm(parsed))

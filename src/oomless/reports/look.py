@@ -56,16 +56,17 @@ class Scanner:
     def scan(self, status: StatusView, tick: Callable[[int], None] = lambda count: None) -> Scan:
         """``tick`` is told, before each reading of memory, how many there are at most."""
         facts = msgspec.structs.replace(daemon_facts(status), configured=self._settings.read())
-        seen = self._before = snapshot.take_snapshot(self._platform, self._before)
-        members = governed.find_members(seen, facts.trees, self._paths.install_id()) if facts.trees else ()
-        found = attribution.attribute(seen, members, self._catalog, facts)
-        doubtful = verdicts.select_doubtful(found, seen)
-        found = verdicts.decide(found, seen, snapshot.read_standings(self._platform, doubtful))
-        footprints = self._footprints.of((one.process for one in found), time.monotonic(), lambda: tick(len(found)))
+        current = self._before = snapshot.take_snapshot(self._platform, self._before)
+        members = governed.find_members(current, facts.trees, self._paths.install_id()) if facts.trees else ()
+        attributed = attribution.attribute(current, members, self._catalog, facts)
+        doubtful = verdicts.select_doubtful(attributed, current)
+        attributed = verdicts.decide(attributed, current, snapshot.read_standings(self._platform, doubtful))
+        processes = (row.process for row in attributed)
+        footprints = self._footprints.of(processes, time.monotonic(), lambda: tick(len(attributed)))
         running = [tree for tree in inside(status) if tree.state == "running"]
         names, sessions = Counter(tree.name for tree in running), Counter(owner_of(tree)[1] for tree in running)
         report = build(
-            found,
+            attributed,
             footprints,
             self._platform.memory(),
             names,
@@ -73,7 +74,7 @@ class Scanner:
             use=self._platform.memory_use(),
             sessions=facts.sessions,
         )
-        alive = {one.process.pid: one for one in found if one.process.pid in footprints}
+        alive = {row.process.pid: row for row in attributed if row.process.pid in footprints}
         return Scan(report, alive, footprints, status)
 
 

@@ -143,34 +143,34 @@ def group_rows(
 
 
 def _group(kind: Kind, name: str, group: list[Attributed], footprints: Mapping[int, Footprint]) -> GroupRow:
-    sizes = [footprint.bytes for one in group if (footprint := footprints.get(one.process.pid)) is not None]
+    sizes = [footprint.bytes for member in group if (footprint := footprints.get(member.process.pid)) is not None]
     return GroupRow(
         kind=kind,
         name=name,
-        instances=len({instance_of(one) for one in group}),
+        instances=len({instance_of(member) for member in group}),
         processes=len(group),
         footprint_bytes=sum(sizes) if sizes else None,
         untold=len(group) - len(sizes),
     )
 
 
-def group_of(one: Attributed) -> tuple[Kind, str]:
+def group_of(process: Attributed) -> tuple[Kind, str]:
     """Servers by name, tool shells by host, what a governed tree runs by the tree's name; the rest by host or
     program."""
-    if one.server is not None:
-        return "server", one.server
-    if one.kind == "session":
-        return "session", one.host or ""
-    if one.kind in ("tool-shell", "launcher", "other") and one.shell is not None:
-        return "tool-shell", one.host or ""
-    if one.role == "tree" and one.tree is not None and one.kind in ("subagent", "launcher", "other"):
-        return "subagent", one.tree
-    return one.kind, one.program or one.host or "?"
+    if process.server is not None:
+        return "server", process.server
+    if process.kind == "session":
+        return "session", process.host or ""
+    if process.kind in ("tool-shell", "launcher", "other") and process.shell is not None:
+        return "tool-shell", process.host or ""
+    if process.role == "tree" and process.tree is not None and process.kind in ("subagent", "launcher", "other"):
+        return "subagent", process.tree
+    return process.kind, process.program or process.host or "?"
 
 
-def instance_of(one: Attributed) -> int:
+def instance_of(process: Attributed) -> int:
     """The pid that stands for the copy: a server's root, a tool shell's top, a governed tree's root, else the process
     itself."""
-    kind, _ = group_of(one)
-    instance = {"server": one.instance, "tool-shell": one.shell, "subagent": one.tree_root}.get(kind)
-    return one.process.pid if instance is None else instance
+    kind, _ = group_of(process)
+    instance = {"server": process.instance, "tool-shell": process.shell, "subagent": process.tree_root}.get(kind)
+    return process.process.pid if instance is None else instance

@@ -47,12 +47,12 @@ def _found(match: re.Match[str], text: str) -> Found:
     return Found(amount, match.start(), match.end(), _DENIED.search(text[: match.start()][-40:]) is not None)
 
 
-def differ(one: Amount, other: Amount) -> bool:
+def differ(amount: Amount, other: Amount) -> bool:
     """Whether both cannot be right, with what each leaves open."""
-    slack = ABOUT if one.about or other.about else EXACT
-    return one.low > other.high * (1 + slack) or other.low > one.high * (1 + slack)
+    slack = ABOUT if amount.about or other.about else EXACT
+    return amount.low > other.high * (1 + slack) or other.low > amount.high * (1 + slack)
 
 
-def values(found: list[Amount] | tuple[Amount, ...]) -> tuple[str, ...]:
+def values(amounts: list[Amount] | tuple[Amount, ...]) -> tuple[str, ...]:
     """As written, each once, in order."""
-    return tuple(dict.fromkeys(one.text for one in found))
+    return tuple(dict.fromkeys(amount.text for amount in amounts))

@@ -43,10 +43,10 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 def lines(text: str, tables: frozenset[int]) -> tuple[Line, ...]:
     """The lines that are prose. ``tables``: the numbers of those that are rows of one."""
-    found: list[Line] = []
+    document: list[Line] = []
     block, heading, under, fenced = 0, "", 0, False
     for number, whole in enumerate(text.split("\n"), 1):
-        if len(found) >= MOST_LINES:
+        if len(document) >= MOST_LINES:
             break
         raw = whole[:LONGEST_LINE]
         if raw.lstrip().startswith(_FENCES):
@@ -63,9 +63,9 @@ def lines(text: str, tables: frozenset[int]) -> tuple[Line, ...]:
         block = number if level or not block else block
         depth = len(item[1].expandtabs(4)) if item else None
         line = Line(number=number, text=plain, depth=depth, block=block, heading=heading, under=under, level=level)
-        found.append(line)
+        document.append(line)
         block = 0 if level else block
-    return tuple(found)
+    return tuple(document)
 
 
 def _level(raw: str) -> int:
@@ -93,12 +93,12 @@ def lists(document: tuple[Line, ...]) -> Iterator[tuple[tuple[Line, ...], tuple[
 
 
 def lead(document: tuple[Line, ...], at: int) -> tuple[Line, ...]:
-    found: list[Line] = []
+    leads: list[Line] = []
     for above in reversed(document[max(0, at - _LEADS) : at]):
         if not above.text.endswith(":"):
             break
-        found.append(above)
-    return tuple(found)
+        leads.append(above)
+    return tuple(leads)
 
 
 def openings(document: tuple[Line, ...]) -> dict[int, Line]:

@@ -36,35 +36,33 @@ def findings(case: Case) -> tuple[Finding, ...]:
 
 def _subagents(case: Case) -> Iterator[Finding]:
     """As many as the text says that were started in parallel, above a list of them."""
-    for one in case.enumerations:
-        if one.count is None or one.count.number <= SUBAGENTS or one.partial:
+    for listed in case.enumerations:
+        count = listed.count
+        if count is None or count.number <= SUBAGENTS or listed.partial:
             continue
-        if _AGENTS.search(one.count.what) and _AT_ONCE.search(one.lead):
+        if _AGENTS.search(count.what) and _AT_ONCE.search(listed.lead):
             yield Finding(
                 rule="many-subagents",
                 severity="warning",
-                title=f"{one.count.number} subagents were started at once",
-                evidence=(
-                    f"line {one.count.line}: {one.count.number} {one.count.what}; more than {SUBAGENTS} is a warning",
-                ),
+                title=f"{count.number} subagents were started at once",
+                evidence=(f"line {count.line}: {count.number} {count.what}; more than {SUBAGENTS} is a warning",),
                 action="start fewer at once; max_parallel_subagents has further ones wait (oomless config show)",
             )
             return
 
 
 def _copies(case: Case) -> Iterator[Finding]:
-    several = [one for one in case.copies if one.number > 1]
+    several = [copies for copies in case.copies if copies.number > 1]
     if not several:
         return
-    places = sorted({place for one in several for place in one.places})
-    sets = [f"{one.name}: {one.number}{_at(one.places)} ({where(one.lines)})" for one in several[:_NAMED]]
+    places = sorted({place for copies in several for place in copies.places})
     action = f"close one of the terminals {', '.join(places)}" if len(places) > 1 else "close the sessions not needed"
     yield Finding(
         rule="duplicate-servers",
         severity="warning",
         title=f"{count_noun(len(several), 'MCP server runs', 'MCP servers run')} more than once",
-        pids=tuple(sorted({pid for one in several for pid in one.pids})),
-        evidence=tuple(sets),
+        pids=tuple(sorted({pid for copies in several for pid in copies.pids})),
+        evidence=tuple(f"{c.name}: {c.number}{_at(c.places)} ({where(c.lines)})" for c in several[:_NAMED]),
         action=f"{action}; or disable these servers where they are not used",
     )
 
@@ -74,8 +72,8 @@ def _at(places: tuple[str, ...]) -> str:
 
 
 def _many(case: Case) -> Iterator[Finding]:
-    instances = sum(one.number for one in case.copies)
-    seen = sum(1 for one in case.processes if one.server)
+    instances = sum(copies.number for copies in case.copies)
+    seen = sum(1 for copies in case.processes if copies.server)
     if max(instances, seen) > SERVER_PROCESSES:
         yield Finding(
             rule="many-servers",
@@ -83,7 +81,7 @@ def _many(case: Case) -> Iterator[Finding]:
             title=f"{max(instances, seen)} or more processes of MCP servers run",
             evidence=(
                 f"{instances} instances of {len(case.copies)} servers: "
-                + ", ".join(f"{one.name} {one.number}" for one in case.copies[:_NAMED]),
+                + ", ".join(f"{copies.name} {copies.number}" for copies in case.copies[:_NAMED]),
                 f"more than {SERVER_PROCESSES} processes is a warning",
             ),
             action="disable servers that are not used",
@@ -92,22 +90,22 @@ def _many(case: Case) -> Iterator[Finding]:
 
 def _helpers(case: Case) -> Iterator[Finding]:
     """The memory of extensions is that of the editor, whatever the text calls them."""
-    hosts = [one for one in case.processes if one.kind == "extension-host"]
+    hosts = [host for host in case.processes if host.kind == "extension-host"]
     if not hosts:
         return
-    size = sum(one.footprint_bytes or 0 for one in hosts)
+    size = sum(host.footprint_bytes or 0 for host in hosts)
     total = f", {format_size(size)}{' together' * (len(hosts) > 1)}" if size else ""
     yield Finding(
         rule="extension-hosts",
         severity="warning",
         title=count_noun(len(hosts), "extension host of an editor runs", "extension hosts of an editor run") + total,
-        pids=tuple(one.pid for one in hosts),
-        evidence=tuple(_host(one) for one in hosts[:_NAMED]),
+        pids=tuple(host.pid for host in hosts),
+        evidence=tuple(_host(host) for host in hosts[:_NAMED]),
         action="close editor windows that are not needed, and look in the editor at which extension takes the memory"
         ' (VS Code: "Developer: Show Running Extensions")',
     )
 
 
-def _host(one: CaseProcess) -> str:
-    size = format_size(one.footprint_bytes) if one.footprint_bytes is not None else "no figure"
-    return f"PID {one.pid}: {size} ({one.source or where(one.lines)})"
+def _host(process: CaseProcess) -> str:
+    size = format_size(process.footprint_bytes) if process.footprint_bytes is not None else "no figure"
+    return f"PID {process.pid}: {size} ({process.source or where(process.lines)})"

@@ -34,36 +34,36 @@ def is_main(mention: Mention) -> bool:
 
 def is_helper(mentions: Iterable[Mention], anywhere: bool) -> bool:
     """``anywhere``: the text names the program in full somewhere, so that "Code Helper" is short for it."""
-    texts = [text for one in mentions for text in (one.said, one.lead)]
+    texts = [text for mention in mentions for text in (mention.said, mention.lead)]
     helper = any(_HELPER.search(text) for text in texts)
     return any(_PLUGIN.search(text) for text in texts) or (helper and anywhere)
 
 
 def evidence(process: CaseProcess, by_pid: Mapping[int, CaseProcess], named_in: tuple[int, ...]) -> tuple[str, ...]:
     """Why a process is an extension host, beside its command."""
-    found: list[str] = []
+    lines: list[str] = []
     if process.called:
-        found.append(f"{where(process.lines)}: called {_called(process)}")
+        lines.append(f"{where(process.lines)}: called {_called(process)}")
     if named_in and not process.command:
-        found.append(
+        lines.append(
             f"{where(named_in)}: the program is the editor's Helper (Plugin), which holds extensions (catalog:"
             " vscode, name of the helper program in the macOS bundle)"
         )
     parent = by_pid.get(process.ppid) if process.ppid is not None else None
     if parent is not None and parent.kind == "editor":
-        found.append(f"{where(parent.lines)}: its parent is PID {parent.pid}, the editor's main process")
+        lines.append(f"{where(parent.lines)}: its parent is PID {parent.pid}, the editor's main process")
     main = parent if parent is not None and parent.kind == "editor" else _main_before(process, by_pid.values())
-    return (*found, *(_started_together(process, main, by_pid.values()) if main is not None else ()))
+    return (*lines, *(_started_together(process, main, by_pid.values()) if main is not None else ()))
 
 
 def _main_before(process: CaseProcess, others: Iterable[CaseProcess]) -> CaseProcess | None:
     """The main process of an editor with the number next below, where no parent is given."""
     before = [
-        one
-        for one in others
-        if one.kind == "editor" and "Helper" not in one.command and 0 < process.pid - one.pid <= NEAR
+        other
+        for other in others
+        if other.kind == "editor" and "Helper" not in other.command and 0 < process.pid - other.pid <= NEAR
     ]
-    return max(before, key=lambda one: one.pid, default=None) if process.ppid is None else None
+    return max(before, key=lambda other: other.pid, default=None) if process.ppid is None else None
 
 
 def _called(process: CaseProcess) -> str:
@@ -72,7 +72,8 @@ def _called(process: CaseProcess) -> str:
 
 def _started_together(process: CaseProcess, parent: CaseProcess, others: Iterable[CaseProcess]) -> list[str]:
     """Near the parent's number: started with the window, before any agent was."""
-    pids = sorted(one.pid for one in others if one.kind == "extension-host" and 0 < one.pid - parent.pid <= NEAR)
+    hosts = (other.pid for other in others if other.kind == "extension-host")
+    pids = sorted(pid for pid in hosts if 0 < pid - parent.pid <= NEAR)
     run = _run(pids, process.pid)
     if len(run) < 2:
         return []
@@ -83,14 +84,14 @@ def _started_together(process: CaseProcess, parent: CaseProcess, others: Iterabl
 
 def _run(pids: list[int], pid: int) -> list[int]:
     """The numbers around ``pid`` that are close to one another."""
-    found: list[int] = []
-    for one in pids:
-        if found and one - found[-1] > TOGETHER:
-            if pid in found:
+    run: list[int] = []
+    for number in pids:
+        if run and number - run[-1] > TOGETHER:
+            if pid in run:
                 break
-            found = []
-        found.append(one)
-    return found if pid in found else []
+            run = []
+        run.append(number)
+    return run if pid in run else []
 
 
 def where(lines: Iterable[int]) -> str:

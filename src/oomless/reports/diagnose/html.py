@@ -44,35 +44,35 @@ def _page(report: Report) -> Iterator[str]:
     yield f"<h1>Diagnosis</h1><p>Source: {escape(report.source)}.</p>"
     yield from _list("Summary", report.summary)
     yield from _table(
-        "Timeline", ("when", "what", "source"), ((one.when, one.text, one.source) for one in report.timeline)
+        "Timeline", ("when", "what", "source"), ((row.when, row.text, row.source) for row in report.timeline)
     )
     yield from _tree(report)
     yield from _table(
         "Groups",
         ("kind", "name", "processes", "memory", "source"),
-        ((one.kind, one.name, str(one.processes), size(one.footprint_bytes), one.source) for one in report.groups),
+        ((row.kind, row.name, str(row.processes), size(row.footprint_bytes), row.source) for row in report.groups),
     )
     yield from _findings(report)
     for title, group in claims(report):
-        yield from _section(title, "ul", (_claim(one.verdict, one.text, one.evidence) for one in group))
+        yield from _section(title, "ul", (_claim(row.verdict, row.text, row.evidence) for row in group))
     yield from _table(
         "Contradictions",
         ("about", "values", "lines"),
-        ((one.about, " / ".join(one.values), ", ".join(map(str, one.lines))) for one in report.contradictions),
+        ((row.about, " / ".join(row.values), ", ".join(map(str, row.lines))) for row in report.contradictions),
     )
     yield from _list("What to do now", report.now)
     yield from _list("What to do for good", report.for_good)
     yield from _table(
-        "Metrics", ("what", "value", "source"), ((one.name, value(one), one.source) for one in report.metrics)
+        "Metrics", ("what", "value", "source"), ((row.name, value(row), row.source) for row in report.metrics)
     )
     yield from _list("Not read", report.unreadable)
     yield "</body></html>"
 
 
 def _section(title: str, tag: str, parts: Iterable[str]) -> Iterator[str]:
-    found = list(parts)
-    if found:
-        yield from (f"<h2>{title}</h2>", f"<{tag}>", *found, f"</{tag}>")
+    lines = list(parts)
+    if lines:
+        yield from (f"<h2>{title}</h2>", f"<{tag}>", *lines, f"</{tag}>")
 
 
 def _list(title: str, texts: Iterable[str]) -> Iterator[str]:
@@ -102,10 +102,10 @@ def _findings(report: Report) -> Iterator[str]:
     yield from _section(
         "Findings",
         "ul",
-        (_claim(one.severity, one.title, (*one.evidence, f"what to do: {one.action}")) for one in report.findings),
+        (_claim(f.severity, f.title, (*f.evidence, f"what to do: {f.action}")) for f in report.findings),
     )
 
 
 def _claim(verdict: str, text: str, evidence: Iterable[str]) -> str:
-    inner = "".join(f"<li>{escape(one)}</li>" for one in evidence)
+    inner = "".join(f"<li>{escape(line)}</li>" for line in evidence)
     return f'<li><b class="{escape(verdict)}">{escape(verdict)}</b>: {escape(text)}<ul>{inner}</ul></li>'

@@ -53,8 +53,8 @@ def read(path: str, since: float) -> History:
             )
         return History(
             trees=tuple(row for row in journal.trees.recent(MOST_ROWS) if _last(row) >= since),
-            decisions=tuple(one for one in journal.decisions.recent(MOST_ROWS) if one.at >= since),
-            reaps=tuple(one for one in journal.sessions.reaps(MOST_ROWS) if one.at >= since),
+            decisions=tuple(row for row in journal.decisions.recent(MOST_ROWS) if row.at >= since),
+            reaps=tuple(row for row in journal.sessions.reaps(MOST_ROWS) if row.at >= since),
         )
     finally:
         journal.close()
@@ -73,7 +73,7 @@ def build(report: ScanReport, inside: Iterable[Inside], history: History, catalo
         processes=tuple(_process(row) for row in report.processes),
         copies=_copies(report.processes),
         events=tuple(newest),
-        inside=tuple(one for one in inside if one.number),
+        inside=tuple(session for session in inside if session.number),
         ended=tuple(_ended(history.trees, catalog)),
         findings=report.findings,
         unreadable=(history.problem,) if history.problem else (),
@@ -125,9 +125,9 @@ def _events(history: History) -> Iterator[tuple[float, Event]]:
             text = f"{_shown(decision.name)} {decision.verdict}: {decision.reason}"
             yield decision.at, _event(decision.at, text, "decisions")
     for reap in history.reaps:
-        whose = f"session {reap.host} {reap.session[:8]} ended" if reap.session else f"reap ({reap.why})"
+        of = f"session {reap.host} {reap.session[:8]} ended" if reap.session else f"reap ({reap.why})"
         counts = f"{len(reap.ended)} ended, {len(reap.left)} could not be, {len(reap.left_running)} left running"
-        yield reap.at, _event(reap.at, f"{whose}: {counts}", "reaps")
+        yield reap.at, _event(reap.at, f"{of}: {counts}", "reaps")
 
 
 def _of_tree(row: TreeRow) -> Iterator[tuple[float, Event]]:
@@ -139,12 +139,12 @@ def _of_tree(row: TreeRow) -> Iterator[tuple[float, Event]]:
     if row.record is not None:
         record = row.record
         peak = f"peak {format_size(record.peak_bytes)} ({record.peak_source})"
-        how = f"{record.status}, {record.survivors} survivors, {peak}"
+        end = f"{record.status}, {record.survivors} survivors, {peak}"
     elif row.sweep is not None:
-        how = f"swept, {row.sweep.ended} ended, {len(row.sweep.left)} left"
+        end = f"swept, {row.sweep.ended} ended, {len(row.sweep.left)} left"
     else:
-        how = "no record"
-    yield row.ended_at, _event(row.ended_at, f"{name} ended: {how}", "trees")
+        end = "no record"
+    yield row.ended_at, _event(row.ended_at, f"{name} ended: {end}", "trees")
 
 
 def _shown(name: str) -> str:

@@ -44,37 +44,37 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     yield f"Source: {escape(report.source)}."
     yield from _list("Summary", report.summary)
-    yield from _section("Timeline", (_timed(one.when, one.text, one.source) for one in report.timeline))
+    yield from _section("Timeline", (_timed(row.when, row.text, row.source) for row in report.timeline))
     yield from _section("Process tree", (_node(node, of_place(report)) for node in report.tree))
     yield from _table(
         "Groups",
         ("kind", "name", "processes", "memory", "source"),
-        ((one.kind, one.name, str(one.processes), size(one.footprint_bytes), one.source) for one in report.groups),
+        ((row.kind, row.name, str(row.processes), size(row.footprint_bytes), row.source) for row in report.groups),
     )
     for title, rows in (
-        ("Findings", [(f"{one.severity}: {one.title}", one.evidence, one.action) for one in report.findings]),
+        ("Findings", [(f"{row.severity}: {row.title}", row.evidence, row.action) for row in report.findings]),
         *((title, [(f"{c.verdict}: {c.text}", c.evidence, "") for c in group]) for title, group in claims(report)),
     ):
         yield from _nested(title, rows)
     yield from _section(
         "Contradictions",
         (
-            f"- {escape(one.about)}: {escape(' / '.join(one.values))} (lines {', '.join(map(str, one.lines))})"
-            for one in report.contradictions
+            f"- {escape(row.about)}: {escape(' / '.join(row.values))} (lines {', '.join(map(str, row.lines))})"
+            for row in report.contradictions
         ),
     )
     yield from _list("What to do now", report.now)
     yield from _list("What to do for good", report.for_good)
     yield from _table(
-        "Metrics", ("what", "value", "source"), ((one.name, value(one), one.source) for one in report.metrics)
+        "Metrics", ("what", "value", "source"), ((row.name, value(row), row.source) for row in report.metrics)
     )
     yield from _list("Not read", report.unreadable)
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
-    found = list(lines)
-    if found:
-        yield from ("", f"## {title}", "", *found)
+    body = list(lines)
+    if body:
+        yield from ("", f"## {title}", "", *body)
 
 
 def _list(title: str, texts: Iterable[str]) -> Iterator[str]:
@@ -85,7 +85,7 @@ def _nested(title: str, rows: Iterable[tuple[str, tuple[str, ...], str]]) -> Ite
     def lines() -> Iterator[str]:
         for head, evidence, action in rows:
             yield f"- {escape(head)}"
-            yield from (f"  - {escape(one)}" for one in evidence)
+            yield from (f"  - {escape(line)}" for line in evidence)
             if action:
                 yield f"  - what to do: {escape(action)}"
 
@@ -113,7 +113,7 @@ def _node(node: Node, at: str) -> str:
 def claims(report: Report) -> list[tuple[str, list[Claim]]]:
     """On the cause, and on totals that the text states."""
     sections = (("Claims", "cause"), ("Stated totals", "total"))
-    return [(title, [one for one in report.claims if one.about == about]) for title, about in sections]
+    return [(title, [claim for claim in report.claims if claim.about == about]) for title, about in sections]
 
 
 def of_place(report: Report) -> str:

@@ -75,16 +75,16 @@ _SHORT = 4
 def mentions(document: tuple[Line, ...]) -> tuple[Mention, ...]:
     """Each pid that a line names, with the words and the amount that stand by it."""
     above = {item.number: leads for items, leads in lists(document) for item in items}
-    return tuple(one for line in document for one in _mentions(line, above.get(line.number, ())))
+    return tuple(mention for line in document for mention in _mentions(line, above.get(line.number, ())))
 
 
 def _mentions(line: Line, leads: tuple[Line, ...]) -> Iterator[Mention]:
-    found = list(_PIDS.finditer(line.text))
+    matches = list(_PIDS.finditer(line.text))
     parent = next((pids[0] for lead in leads if (pids := _parents(lead))), None)
     when = moment(line.text, line.heading, *(lead.text for lead in leads))
-    for at, match in enumerate(found):
+    for at, match in enumerate(matches):
         start = 0 if at == 0 else match.start()
-        end = found[at + 1].start() if at + 1 < len(found) else len(line.text)
+        end = matches[at + 1].start() if at + 1 < len(matches) else len(line.text)
         clause = line.text[start:end]
         pids = [int(number) for number in _NUMBER.findall(match[1])]
         amount = _amount(clause, match.end() - start) if len(pids) == 1 else None
@@ -93,7 +93,7 @@ def _mentions(line: Line, leads: tuple[Line, ...]) -> Iterator[Mention]:
                 line=line.number,
                 pid=pid,
                 amount=amount,
-                roles=roles(clause) or (_lead_roles(leads[0]) if leads and len(found) == 1 else ()),
+                roles=roles(clause) or (_lead_roles(leads[0]) if leads and len(matches) == 1 else ()),
                 said=clause,
                 lead=leads[0].text if leads else "",
                 parent=parent,
@@ -108,21 +108,21 @@ def _parents(lead: Line) -> list[int]:
 
 def _amount(clause: str, after: int) -> Amount | None:
     """The first amount behind the pid, else the one before it. Where there are two, it is said how it changed."""
-    found = [one for one in amounts(clause) if not one.denied]
-    behind = [one for one in found if one.start >= after]
-    near = behind or found
+    stated_amounts = [stated for stated in amounts(clause) if not stated.denied]
+    behind = [stated for stated in stated_amounts if stated.start >= after]
+    near = behind or stated_amounts
     return near[0].amount if len(near) == 1 or (behind and "=" in clause) else None
 
 
 def roles(text: str) -> tuple[str, ...]:
     """What the words of a line say that its process is; not what they deny, or say of another one."""
     names = tuple(_ROLES)
-    found = (
+    matching = (
         names[int((match.lastgroup or "r0")[1:])]
         for match in _ROLE.finditer(text)
         if not _OTHERS.search(text[: match.start()][-60:])
     )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(matching))
 
 
 def _lead_roles(lead: Line) -> tuple[str, ...]:
@@ -135,7 +135,8 @@ def _lead_roles(lead: Line) -> tuple[str, ...]:
 
 
 def enumerations(document: tuple[Line, ...]) -> tuple[Enumeration, ...]:
-    return tuple(one for items, leads in lists(document) if (one := _enumeration(items, leads)) is not None)
+    made = (_enumeration(items, leads) for items, leads in lists(document))
+    return tuple(enumeration for enumeration in made if enumeration is not None)
 
 
 def _enumeration(lines: tuple[Line, ...], leads: tuple[Line, ...]) -> Enumeration | None:
@@ -157,9 +158,9 @@ def _enumeration(lines: tuple[Line, ...], leads: tuple[Line, ...]) -> Enumeratio
 
 
 def _item(line: Line) -> Item:
-    found = _INSTANCES.search(line.text)
+    match = _INSTANCES.search(line.text)
     pids = tuple(int(number) for match in _PIDS.finditer(line.text) for number in _NUMBER.findall(match[1]))
-    instances = int(next(group for group in found.groups() if group)) if found else None
+    instances = int(next(group for group in match.groups() if group)) if match else None
     return Item(line=line.number, text=line.text, instances=instances, pids=pids)
 
 
@@ -170,10 +171,10 @@ def _is_name(text: str) -> bool:
 
 def count_in(line: Line) -> Count | None:
     """The one count of a line; of several it is not known which is of the list."""
-    found = [match for match in _COUNT.finditer(line.text) if not _UNCOUNTED.search(match["what"])]
-    if len(found) != 1 or _HEDGED.search(line.text[: found[0].start()][-30:]):
+    matches = [match for match in _COUNT.finditer(line.text) if not _UNCOUNTED.search(match["what"])]
+    if len(matches) != 1 or _HEDGED.search(line.text[: matches[0].start()][-30:]):
         return None
-    return Count(line=line.number, number=_value(found[0]["number"]), what=found[0]["what"])
+    return Count(line=line.number, number=_value(matches[0]["number"]), what=matches[0]["what"])
 
 
 def _value(text: str) -> int:

@@ -58,24 +58,24 @@ _WORDS_OF_LABEL = 6
 
 def figures(document: tuple[Line, ...]) -> tuple[Figure, ...]:
     above = openings(document)
-    return tuple(one for line in document for one in _figures(line, above[line.block]))
+    return tuple(figure for line in document for figure in _figures(line, above[line.block]))
 
 
 def _figures(line: Line, opening: Line) -> Iterator[Figure]:
-    found = [one for one in amounts(line.text) if not one.denied]
-    if not found:
+    stated_amounts = [stated for stated in amounts(line.text) if not stated.denied]
+    if not stated_amounts:
         return
     when = moment(line.text, line.heading, opening.text)
-    label = _labelled(line.text, found)
+    label = _labelled(line.text, stated_amounts)
     if label is not None:
         name, numbered, each, amount = label
         yield _figure(line, name, each or numbered, numbered, amount, when)
-    for one in found:
-        before = _EACH.search(line.text[: one.start][-80:])
-        behind = _BEHIND.match(line.text[one.end :])
+    for stated in stated_amounts:
+        before = _EACH.search(line.text[: stated.start][-80:])
+        behind = _BEHIND.match(line.text[stated.end :])
         for match in (before, behind):
             if match is not None and (name := _name(match["name"], True)):
-                yield _figure(line, name, True, False, one.amount, when)
+                yield _figure(line, name, True, False, stated.amount, when)
 
 
 def _figure(line: Line, name: str, each: bool, numbered: bool, amount: Amount, when: frozenset[str]) -> Figure:
@@ -84,16 +84,14 @@ def _figure(line: Line, name: str, each: bool, numbered: bool, amount: Amount, w
     )
 
 
-def _labelled(text: str, found: list[Found]) -> tuple[str, bool, bool, Amount] | None:
+def _labelled(text: str, stated_amounts: list[Found]) -> tuple[str, bool, bool, Amount] | None:
     """Name, whether it is numbered, whether it is of one of several, and the amount of ``NAME: 5 MB``."""
     match = _LABEL.match(text)
     if match is None or match["label"].lstrip('"').lower().startswith("pid") or amounts(match["label"]):
         return None
     starts = [match.start("rest") + len(gap[0]) for gap in re.finditer(r"(?:^|=\s{0,3})[+~≈\s]{0,3}", match["rest"])]
     at = match.start("rest")
-    first = next(
-        (one for one in found if text[at : one.start].strip("+ ") == "" or _after_equals(text[at : one.start])), None
-    )
+    first = next((stated for stated in stated_amounts if _comes_first(text[at : stated.start])), None)
     if first is None or not starts:
         return None
     label = match["label"]
@@ -105,9 +103,9 @@ def _labelled(text: str, found: list[Found]) -> tuple[str, bool, bool, Amount] |
     return (name, numbered, each, first.amount) if name else None
 
 
-def _after_equals(between: str) -> bool:
-    """``3 Node.js processes = `` before the amount."""
-    return between.rstrip("+ ").endswith("=")
+def _comes_first(between: str) -> bool:
+    """Whether nothing stands before the amount, or ``3 Node.js processes = ``."""
+    return between.strip("+ ") == "" or between.rstrip("+ ").endswith("=")
 
 
 def _name(text: str, single: bool) -> str:
@@ -124,20 +122,20 @@ def _name(text: str, single: bool) -> str:
 def totals(document: tuple[Line, ...]) -> tuple[Total, ...]:
     above, blocks = openings(document), _blocks(document)
     starts = sorted(blocks)
-    found = [one for line in document if (one := _total(line, above[line.block], blocks, starts)) is not None]
-    return tuple(_last_of_running(found, document))
+    stated = [total for line in document if (total := _total(line, above[line.block], blocks, starts)) is not None]
+    return tuple(_last_of_running(stated, document))
 
 
 def _total(line: Line, opening: Line, blocks: dict[int, list[Line]], starts: list[int]) -> Total | None:
-    for one in amounts(line.text):
-        before, behind = line.text[: one.start], line.text[one.end :]
-        if one.denied or not (_TOTAL_BEFORE.search(before[-60:]) or _TOTAL_BEHIND.match(behind) or _named(before)):
+    for stated in amounts(line.text):
+        before, behind = line.text[: stated.start], line.text[stated.end :]
+        if stated.denied or not (_TOTAL_BEFORE.search(before[-60:]) or _TOTAL_BEHIND.match(behind) or _named(before)):
             continue
         around, of = f"{opening.text} {line.text}", _of(before, behind)
         sums = _SUM.match(line.text) is not None or _ADDED.match(line.text) is not None
         return Total(
             line=line.number,
-            amount=one.amount,
+            amount=stated.amount,
             of=of,
             parts=tuple(_parts(line, of, blocks, starts)) if sums else (),
             scene=frozenset(_scene(opening.text) | _scene(_labels(line.text))),
@@ -174,35 +172,35 @@ def _labels(text: str) -> str:
 
 def _scene(text: str) -> set[tuple[int, str]]:
     """Numbers of things: ``5 parallel subagents`` -> (5, subagent)."""
-    found = set()
+    things = set()
     for match in _THINGS.finditer(text):
         words = [word.lower() for word in match[2].split()]
         if _UNITS.match(words[0]) or int(match[1]) < 2:
             continue
-        found |= {
+        things |= {
             (int(match[1]), word.removesuffix("s")) for word in words if len(word) > 3 and word not in _ATTRIBUTES
         }
-    return found
+    return things
 
 
 def _blocks(document: tuple[Line, ...]) -> dict[int, list[Line]]:
-    found: dict[int, list[Line]] = {}
+    blocks: dict[int, list[Line]] = {}
     for line in document:
-        found.setdefault(line.block, []).append(line)
-    return found
+        blocks.setdefault(line.block, []).append(line)
+    return blocks
 
 
 def _parts(total: Line, of: str, blocks: dict[int, list[Line]], starts: list[int]) -> Iterator[Amount]:
     """The amounts above a total: in its block, or, where it stands alone, in the block before, if that is of the same
     things. Nothing if one of them has no figure."""
-    here = [line for line in blocks[total.block] if line.number < total.number]
-    if not any(amounts(line.text) for line in here):
+    above = [line for line in blocks[total.block] if line.number < total.number]
+    if not any(amounts(line.text) for line in above):
         before = bisect_left(starts, total.block)
-        here = blocks[starts[before - 1]] if before and blocks[total.block][0].number == total.number else []
-        text = " ".join(line.text.lower() for line in here)
-        here = here if not of or any(word.removesuffix("s") in text for word in of.split() if len(word) > 3) else []
-    depths = [line.depth for line in here if line.depth is not None]
-    rows = [line for line in here if (line.depth == min(depths) if depths else amounts(line.text))]
+        above = blocks[starts[before - 1]] if before and blocks[total.block][0].number == total.number else []
+        text = " ".join(line.text.lower() for line in above)
+        above = above if not of or any(word.removesuffix("s") in text for word in of.split() if len(word) > 3) else []
+    depths = [line.depth for line in above if line.depth is not None]
+    rows = [line for line in above if (line.depth == min(depths) if depths else amounts(line.text))]
     if any(_NO_USE.search(line.text) or not amounts(line.text) for line in (total, *rows)):
         return
     if _ADDED.match(total.text):
@@ -223,26 +221,32 @@ def _part(line: Line) -> Amount | None:
     """What a line adds: the result of a product, the first amount of others."""
     left, equals, right = line.text.partition("=")
     product = equals and re.search(r"\d\s*[x×*]\s*\d", left)
-    found = (amounts(left) if not product else []) or amounts(right)
-    if re.match(r"\s*total\b", line.text, re.IGNORECASE) or not found or found[0].denied:
+    stated_amounts = (amounts(left) if not product else []) or amounts(right)
+    if re.match(r"\s*total\b", line.text, re.IGNORECASE) or not stated_amounts or stated_amounts[0].denied:
         return None
-    return found[0].amount
+    return stated_amounts[0].amount
 
 
-def _last_of_running(found: list[Total], document: tuple[Line, ...]) -> Iterator[Total]:
+def _last_of_running(stated: list[Total], document: tuple[Line, ...]) -> Iterator[Total]:
     """Of numbered lines that add up, ``Subagent 1: +500 MB = 1,500 MB total``, the last has the total; its parts are
     the total of the line before and its own."""
     by_number = {line.number: line for line in document}
-    running = {one.line for one in found if _NUMBERED.search(re.split(r"[:=(]", by_number[one.line].text)[0].strip())}
-    for at, one in enumerate(found):
-        if one.line not in running:
-            yield one
-        elif not (at + 1 < len(found) and found[at + 1].line in running and _same(by_number, one, found[at + 1])):
-            yield _ran(one, found[at - 1] if at and _same(by_number, found[at - 1], one) else None, by_number)
+    running = {total.line for total in stated if _is_numbered(by_number[total.line])}
+    for at, total in enumerate(stated):
+        after = stated[at + 1] if at + 1 < len(stated) else None
+        if total.line not in running:
+            yield total
+        elif after is None or after.line not in running or not _same_block(by_number, total, after):
+            before = stated[at - 1] if at and _same_block(by_number, stated[at - 1], total) else None
+            yield _ran(total, before, by_number)
 
 
-def _same(by_number: dict[int, Line], one: Total, other: Total) -> bool:
-    return by_number[one.line].block == by_number[other.line].block
+def _is_numbered(line: Line) -> bool:
+    return _NUMBERED.search(re.split(r"[:=(]", line.text)[0].strip()) is not None
+
+
+def _same_block(by_number: dict[int, Line], total: Total, other: Total) -> bool:
+    return by_number[total.line].block == by_number[other.line].block
 
 
 def _ran(last: Total, before: Total | None, by_number: dict[int, Line]) -> Total:

@@ -74,21 +74,21 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def build(case: Case, source: str) -> Report:
-    found, said, against = findings(case), claims(case), contradictions(case)
+    problems, judged, disagreements = findings(case), claims(case), contradictions(case)
     groups = tuple(_groups(case.processes))
     return Report(
         origin=case.origin,
         source=source,
-        summary=tuple(_summary(case, found, said, against, groups)),
+        summary=tuple(_summary(case, problems, judged, disagreements, groups)),
         memory=case.memory,
         timeline=case.events,
         tree=tuple(_tree(case.processes)),
         groups=groups,
-        findings=found,
-        claims=said,
-        contradictions=against,
-        now=tuple(dict.fromkeys(one.action for one in found if one.severity != "info")),
-        for_good=tuple(_for_good(found, said)),
+        findings=problems,
+        claims=judged,
+        contradictions=disagreements,
+        now=tuple(dict.fromkeys(finding.action for finding in problems if finding.severity != "info")),
+        for_good=tuple(_for_good(problems, judged)),
         metrics=tuple(_metrics(case)),
         unreadable=case.unreadable,
     )
@@ -96,9 +96,9 @@ def build(case: Case, source: str) -> Report:
 
 def _summary(
     case: Case,
-    found: tuple[Finding, ...],
-    said: tuple[Claim, ...],
-    against: tuple[Contradiction, ...],
+    problems: tuple[Finding, ...],
+    judged: tuple[Claim, ...],
+    disagreements: tuple[Contradiction, ...],
     groups: tuple[Group, ...],
 ) -> Iterator[str]:
     if not case.processes and not case.copies:
@@ -110,16 +110,18 @@ def _summary(
     if case.memory is not None:
         used, whole = case.memory.total_bytes - case.memory.available_bytes, case.memory.total_bytes
         yield f"{format_size(used)} of the machine's {format_size(whole)} of memory are in use."
-    refuted = {one.text for one in said if one.verdict == "refuted"}
-    told = "is given by process" if case.origin == "text" else "is held by what is listed here"
-    yield from _largest(groups, told, "the helpers are subagents" in refuted)
-    yield from (f"{one.title}." for one in found if one.severity != "info")
+    refuted = {item.text for item in judged if item.verdict == "refuted"}
+    given = "is given by process" if case.origin == "text" else "is held by what is listed here"
+    yield from _largest(groups, given, "the helpers are subagents" in refuted)
+    yield from (f"{item.title}." for item in problems if item.severity != "info")
     for verdict, words in _JUDGED:
-        texts = [one.text for one in said if one.verdict == verdict and one.about == "cause" and _is_raised(one)]
+        texts = [
+            item.text for item in judged if item.verdict == verdict and item.about == "cause" and _is_raised(item)
+        ]
         if texts:
             yield f"{words}: {'; '.join(texts)}."
-    if against:
-        yield f"The text disagrees with itself in {len(against)} points, so not all of its figures can be right."
+    if disagreements:
+        yield f"The text disagrees with itself in {len(disagreements)} points, so not all of its figures can be right."
 
 
 _JUDGED = (("refuted", "Refuted"), ("supported", "Supported"), ("unknown", "Neither shown nor refuted"))
@@ -130,7 +132,7 @@ def _is_raised(claim: Claim) -> bool:
     return claim.verdict != "unknown" or any(line.startswith("line") for line in claim.evidence)
 
 
-def _largest(groups: tuple[Group, ...], told: str, no_subagents: bool) -> Iterator[str]:
+def _largest(groups: tuple[Group, ...], given: str, no_subagents: bool) -> Iterator[str]:
     """Who has the most of what is given by process, and, if that is an editor's, that it is."""
     whole = sum(group.footprint_bytes or 0 for group in groups)
     if not whole:
@@ -138,7 +140,7 @@ def _largest(groups: tuple[Group, ...], told: str, no_subagents: bool) -> Iterat
     first = groups[0]
     size = first.footprint_bytes or 0
     part = "All" if size == whole else f"{format_size(size)} ({size / whole:.0%})"
-    yield f"{part} of the {format_size(whole)} that {told} is in {_things(first)} ({first.source})."
+    yield f"{part} of the {format_size(whole)} that {given} is in {_things(first)} ({first.source})."
     if first.kind == "extension-host" and no_subagents and size > whole / 2:
         yield "So it is the editor's memory, for its extensions; no subagent is among these processes."
 
@@ -152,11 +154,11 @@ def _things(group: Group) -> str:
 
 def _tree(processes: Iterable[CaseProcess]) -> Iterator[Node]:
     """Parents before children; who has no known parent here, and what is in a ring, is at the top."""
-    by_pid = {one.pid: one for one in processes}
+    by_pid = {process.pid: process for process in processes}
     children: dict[int, list[int]] = {}
-    for one in by_pid.values():
-        if one.ppid is not None and one.ppid in by_pid and one.ppid != one.pid:
-            children.setdefault(one.ppid, []).append(one.pid)
+    for process in by_pid.values():
+        if process.ppid is not None and process.ppid in by_pid and process.ppid != process.pid:
+            children.setdefault(process.ppid, []).append(process.pid)
     below = {pid for group in children.values() for pid in group}
     seen: set[int] = set()
     for top in [*(pid for pid in by_pid if pid not in below), *by_pid]:
@@ -170,29 +172,29 @@ def _tree(processes: Iterable[CaseProcess]) -> Iterator[Node]:
             stack += [(child, depth + 1) for child in sorted(children.get(pid, ()), reverse=True)]
 
 
-def _node(one: CaseProcess, depth: int) -> Node:
+def _node(process: CaseProcess, depth: int) -> Node:
     return Node(
-        pid=one.pid,
+        pid=process.pid,
         depth=depth,
-        what=one.command or ", ".join(one.called) or one.kind,
-        kind=one.kind,
-        verdict=one.verdict,
-        place=one.place,
-        footprint_bytes=one.footprint_bytes,
-        source=one.source or (where(one.lines) if one.lines else ""),
-        evidence=(*one.evidence, *one.kind_evidence),
+        what=process.command or ", ".join(process.called) or process.kind,
+        kind=process.kind,
+        verdict=process.verdict,
+        place=process.place,
+        footprint_bytes=process.footprint_bytes,
+        source=process.source or (where(process.lines) if process.lines else ""),
+        evidence=(*process.evidence, *process.kind_evidence),
     )
 
 
 def _groups(processes: Iterable[CaseProcess]) -> list[Group]:
     members: dict[tuple[str, str], list[CaseProcess]] = {}
-    for one in processes:
+    for process in processes:
         key = (
-            ("server", one.server)
-            if one.server
-            else (one.kind, one.program or _NAMES.get(one.kind, "other programs"))
+            ("server", process.server)
+            if process.server
+            else (process.kind, process.program or _NAMES.get(process.kind, "other programs"))
         )
-        members.setdefault(key, []).append(one)
+        members.setdefault(key, []).append(process)
     groups = [_group(kind, name, group) for (kind, name), group in members.items()]
     return sorted(groups, key=lambda group: (-(group.footprint_bytes or 0), group.kind, group.name))
 
@@ -213,19 +215,20 @@ _NAMES = {"extension-host": "an editor", "editor": "an editor"}
 
 def _sources(group: list[CaseProcess]) -> str:
     """Where the figures are from, lines together; how many have none."""
-    lines = [one.figure_line for one in group if one.footprint_bytes is not None and one.figure_line is not None]
-    kinds = dict.fromkeys(one.source.partition(",")[0] for one in group if one.footprint_bytes is not None)
+    sized = [process for process in group if process.footprint_bytes is not None]
+    lines = [process.figure_line for process in sized if process.figure_line is not None]
+    kinds = dict.fromkeys(process.source.partition(",")[0] for process in sized)
     words = [kind for kind in kinds if not kind.startswith("line ")]
     words += [where(lines)] if lines else []
-    without = sum(one.footprint_bytes is None for one in group)
+    without = len(group) - len(sized)
     if not words:
         return "no figures"
     return ", ".join(words) + (f"; {without} without a figure" if without else "")
 
 
-def _for_good(found: Iterable[Finding], said: Iterable[Claim]) -> Iterator[str]:
-    rules = {one.rule for one in found}
-    refuted = {one.text for one in said if one.verdict == "refuted"}
+def _for_good(problems: Iterable[Finding], judged: Iterable[Claim]) -> Iterator[str]:
+    rules = {item.rule for item in problems}
+    refuted = {item.text for item in judged if item.verdict == "refuted"}
     if rules & {"duplicate-servers", "many-servers"}:
         yield (
             "Let servers end with their session (oomless install claude-code), and configure a server only in the"
@@ -244,36 +247,36 @@ def _for_good(found: Iterable[Finding], said: Iterable[Claim]) -> Iterator[str]:
 
 
 def _metrics(case: Case) -> Iterator[Metric]:
-    sized = [one for one in case.processes if one.footprint_bytes is not None]
-    here = "the text" if case.origin == "text" else "scan"
-    yield Metric(name="processes", value=len(case.processes), unit="count", source=here)
+    sized = [process for process in case.processes if process.footprint_bytes is not None]
+    origin = "the text" if case.origin == "text" else "scan"
+    yield Metric(name="processes", value=len(case.processes), unit="count", source=origin)
     if sized:
-        total = sum(one.footprint_bytes or 0 for one in sized)
+        total = sum(process.footprint_bytes or 0 for process in sized)
         yield Metric(name="accounted for", value=total, unit="bytes", source=_sources(sized))
-    hosts = [one for one in case.processes if one.kind == "extension-host"]
+    hosts = [process for process in case.processes if process.kind == "extension-host"]
     if hosts:
         yield Metric(name="extension hosts", value=len(hosts), unit="count", source=_at(hosts))
     if case.copies:
-        number = sum(one.number for one in case.copies)
-        lines = [line for one in case.copies for line in one.lines]
-        yield Metric(name="server instances", value=number, unit="count", source=where(lines) if lines else here)
+        number = sum(copies.number for copies in case.copies)
+        lines = [line for copies in case.copies for line in copies.lines]
+        yield Metric(name="server instances", value=number, unit="count", source=where(lines) if lines else origin)
     if case.inside:
-        inside = sum(one.number for one in case.inside)
+        inside = sum(session.number for session in case.inside)
         yield Metric(name="subagents within sessions", value=inside, unit="count", source="daemon")
     if case.ended:
         yield Metric(
             name="largest peak of an agent",
-            value=max(one.peak_bytes for one in case.ended),
+            value=max(agent.peak_bytes for agent in case.ended),
             unit="bytes",
             source="journal",
         )
     if case.memory is not None:
         used = case.memory.total_bytes - case.memory.available_bytes
         yield Metric(
-            name="memory in use", value=used, unit="bytes", source="the system" if case.origin == "live" else here
+            name="memory in use", value=used, unit="bytes", source="the system" if case.origin == "live" else origin
         )
 
 
 def _at(group: Iterable[CaseProcess]) -> str:
-    lines = [line for one in group for line in one.lines[:1]]
+    lines = [line for process in group for line in process.lines[:1]]
     return where(lines) if lines else "scan"

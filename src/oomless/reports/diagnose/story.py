@@ -27,7 +27,7 @@ _LONGEST = 200
 
 def events(document: tuple[Line, ...]) -> tuple[Event, ...]:
     """In the order of the text."""
-    found: list[Event] = []
+    events: list[Event] = []
     level, chapter = 0, ""
     for line in document:
         if line.level:
@@ -35,14 +35,14 @@ def events(document: tuple[Line, ...]) -> tuple[Event, ...]:
             level = line.level if _TIMELINE.search(line.text) else (level if inside else 0)
             chapter = line.text if inside else ""
             if inside:
-                found.append(_event("", line.text, line))
+                events.append(_event("", line.text, line))
             continue
         timed, outcome = _TIME.match(line.text), _OUTCOME.match(line.text) if chapter else None
         if timed is not None:
-            found.append(_event(timed["when"], timed["text"], line))
+            events.append(_event(timed["when"], timed["text"], line))
         elif outcome is not None and outcome["text"]:
-            found.append(_event(chapter, outcome["text"], line))
-    return tuple(found)
+            events.append(_event(chapter, outcome["text"], line))
+    return tuple(events)
 
 
 def _event(when: str, text: str, line: Line) -> Event:
@@ -54,10 +54,10 @@ def _event(when: str, text: str, line: Line) -> Event:
 def small_model_failed(document: tuple[Line, ...]) -> tuple[int, ...]:
     """The lines of a chapter that say that a smaller model ran, and those after them that memory ran out: empty if no
     chapter says both."""
-    found: list[int] = []
+    numbers: list[int] = []
     for under in dict.fromkeys(line.under for line in document):
         chapter = [line for line in document if line.under == under]
         small = [line.number for line in chapter if _SMALL.search(line.text)]
         failed = [line.number for line in chapter if _FAILED.search(line.text) and small and line.number > small[0]]
-        found += [*small, *failed] if failed else []
-    return tuple(found)
+        numbers += [*small, *failed] if failed else []
+    return tuple(numbers)

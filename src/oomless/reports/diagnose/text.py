@@ -44,7 +44,7 @@ def build(text: str, listing: Listing, catalog: Catalog) -> Case:
         events=story.events(document),
         small_model_failed=story.small_model_failed(document),
         findings=census.findings,
-        unreadable=tuple(f"line {one.line}: {command_line((one.text[:200],))}" for one in listing.unreadable),
+        unreadable=tuple(f"line {line.line}: {command_line((line.text[:200],))}" for line in listing.unreadable),
     )
 
 
@@ -132,8 +132,8 @@ def _listed_copies(lists: Iterable[Enumeration]) -> tuple[Copies, ...]:
     """``NAME (2 instances)`` as an item of a list."""
     return tuple(
         Copies(name=item.text.split()[0].strip("`*:,"), number=item.instances, lines=(item.line,))
-        for one in lists
-        for item in one.items
+        for listed in lists
+        for item in listed.items
         if item.instances is not None
     )
 
