@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import listings
 from oomless import catalog
 from oomless.listing import Listed, Listing, parse
-from oomless.listing.columns import broken_header, header
 from oomless.listing.parse import cleaned
+from oomless.listing.table import read_broken_header, read_header
 
 EXAMPLES = int(os.environ.get("OOMLESS_FUZZ", "300"))
 SAME = "OOMLESS_FUZZ" not in os.environ
@@ -145,7 +145,10 @@ def _text(row: Listed, printed: list[str], taken: set[int]) -> str:
     """The row's line, and those behind it that nobody else has: it may go on there."""
     end = row.line
     while (
-        end < len(printed) and end + 1 not in taken and not END.match(printed[end]) and header(printed[end]) is None
+        end < len(printed)
+        and end + 1 not in taken
+        and not END.match(printed[end])
+        and read_header(printed[end]) is None
     ):
         end += 1
     return " ".join(printed[row.line - 1 : end]) + " " + "".join(printed[row.line - 1 : end])
@@ -207,11 +210,13 @@ def assert_none_is_passed_over(found: Listing, printed: list[str]) -> None:
 def is_header(printed: list[str], number: int) -> bool:
     """Whole, or with its last heading in the next line."""
     following = printed[number] if number < len(printed) else ""
-    return header(printed[number - 1]) is not None or broken_header(printed[number - 1], following) is not None
+    return (
+        read_header(printed[number - 1]) is not None or read_broken_header(printed[number - 1], following) is not None
+    )
 
 
 def is_rest_of_header(printed: list[str], number: int) -> bool:
-    return number > 1 and broken_header(printed[number - 2], printed[number - 1]) is not None
+    return number > 1 and read_broken_header(printed[number - 2], printed[number - 1]) is not None
 
 
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=SAME)

@@ -1,7 +1,7 @@
 """Saved process listings, read as they were printed: ``ps`` and ``top`` of Linux and macOS, lists of PIDs, reports.
 
-``parse`` is pure and takes any text. ``facts.py``: what it gives; ``columns.py``, ``rows.py``, ``block.py``: tables;
-``mentions.py``: processes outside of tables; ``values.py``, ``memory.py``: numbers; ``parse.py``: all of it.
+``parse`` is pure and takes any text. ``facts.py``: what it gives; ``table.py``: tables; ``parse.py``: all of a text;
+``values.py``: numbers; ``merge.py``: one row for each process.
 """
 
 from __future__ import annotations

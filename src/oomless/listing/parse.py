@@ -2,18 +2,17 @@
 
 A header begins a table; a blank line, a fence, a prompt or top's next picture ends it. Behind a blank line rows may
 go on, if the columns are strict enough that a line of words cannot be one. Text between tables is not unreadable, it
-is just not read; ``mentions.py`` takes from it what names a process.
+is just not read, but for lines that say which process it is and something of it: its memory beside the number, or its
+command behind user and number.
 """
 
 from __future__ import annotations
 
 import re
 
-from oomless.listing import memory, mentions
-from oomless.listing.block import Line, block
-from oomless.listing.columns import HEADERLESS, Columns, broken_header, header
 from oomless.listing.facts import Form, Listed, Listing, Section, System, Unreadable
-from oomless.listing.rows import read
+from oomless.listing.table import HEADERLESS, Columns, Line, read_block, read_broken_header, read_header, read_row
+from oomless.listing.values import read_machine_memory, read_total_memory, spoken_size
 from oomless.model import MachineMemory
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,32}[A-Za-z]|\([A-Z0-9])")
@@ -87,8 +86,8 @@ class _Reader:
         self._total: int | None = None
 
     def line(self, number: int, text: str, following: str) -> None:
-        broken = broken_header(text, following)
-        columns = broken or header(text)
+        broken = read_broken_header(text, following)
+        columns = broken or read_header(text)
         if number == self._skipped:
             return
         if columns is not None:
@@ -113,7 +112,7 @@ class _Reader:
     def _resumes(self, number: int, text: str) -> bool:
         """Opens the table that the line is a row of, though no header is above it."""
         for columns in (self._resting, *HEADERLESS):
-            if columns is not None and columns.strict and read(columns, number, text) is not None:
+            if columns is not None and columns.strict and read_row(columns, number, text) is not None:
                 self.flush()
                 goes_on = columns is self._resting
                 self._open(columns, number, 0)
@@ -124,30 +123,30 @@ class _Reader:
 
     def _between(self, number: int, text: str) -> None:
         """A line outside of all tables."""
-        total = memory.total(text)
+        total = read_total_memory(text)
         if total is not None:
             self._total = total
         elif self._total is not None:
-            self.memory = memory.machine(self._total, text) or self.memory
+            self.memory = read_machine_memory(self._total, text) or self.memory
             self._total = None
         form: Form = "pid list"
-        row = mentions.mention(number, text)
+        row = read_mention(number, text)
         if row is None:
-            form, row = "prose", mentions.evidence(number, text)
+            form, row = "prose", read_evidence_row(number, text)
         if self._mentioned and (row is None or form != self._form):
-            if mentions.is_item(text) and self._form == "pid list":
+            if _is_list_item(text) and self._form == "pid list":
                 self.unreadable.append(Unreadable(line=number, text=text))
                 return
             self._end_mentions()
         if row is not None:
             self._mentioned.append(row)
-            self._form, self._apart = form, self._apart or mentions.is_apart(text)
+            self._form, self._apart = form, self._apart or _is_in_columns(text)
 
     def flush(self) -> None:
         """Ends what is open."""
         self._end_mentions()
         if self._columns is not None:
-            table = block(self._columns, self._lines, self._head)
+            table = read_block(self._columns, self._lines, self._head)
             self.unreadable += table.unreadable
             self.table_lines.update(number for number, _ in self._lines)
             self._add(self._columns, table.rows)
@@ -175,3 +174,70 @@ def _system(rows: tuple[Listed, ...]) -> System:
     terminals = any(row.tty.startswith("s") and row.tty[1:].isdigit() for row in rows)
     paths = any(path in row.command for row in rows for path in _MAC_PATHS)
     return "macos" if terminals or paths else ""
+
+
+# -- processes outside of tables ------------------------------------------------------------------------------------
+
+
+_PID = r"PID[ :#]{1,3}([0-9]{1,10})"
+#: Bullets, numbers and branches before it.
+_LEAD = r"(?:[-*•·|`+ \t─-╿]|[0-9]{1,3}[.)])*"
+#: Between the number and its memory there must be a sign or a gap: ``PID: 1,522 MB`` and ``PID: 400-600 MB`` name no
+#: process, only amounts.
+_GAP = r"(?:[ \t]*[:=][ \t]*|,?[ \t]+[–—-][ \t]+|,[ \t]+|[ ]{2,}|[ ]*\t[ \t]*)"
+_ITEM = re.compile(rf"{_LEAD}{_PID}\b(?:[ \t]*\(([^()]{{1,120}})\)(?:[ \t]|{_GAP})|{_GAP})[~≈]?(?=[0-9])")
+_BEGINS = re.compile(rf"{_LEAD}{_PID}\b")
+_BEHIND = re.compile(rf"\(([^()]{{1,120}}?)[ \t]*[,:–—-]?[ \t]*{_PID}\)")
+_AMOUNT = re.compile(r"(?<![0-9.,])[0-9]")
+_LABEL = re.compile(r"[ \t]*\((.{1,120})\)[ \t]*\Z")
+#: ``sam   41909  node /Users/sam/...``: user, number, and a path among the first words.
+_EVIDENCE = re.compile(r"[ \t]*([a-z_][a-z0-9_.-]{0,31})([ \t]+)([0-9]{1,10})([ \t]+)([^ \t].*)")
+
+
+def _is_list_item(text: str) -> bool:
+    """Whether a line starts as an entry of such a list does."""
+    return _BEGINS.match(text) is not None
+
+
+def read_mention(line: int, text: str) -> Listed | None:
+    """The process that a line of a list or of prose names with its memory."""
+    if "PID" not in text:
+        return None
+    return _item(line, text) or _behind(line, text)
+
+
+def _item(line: int, text: str) -> Listed | None:
+    match = _ITEM.match(text)
+    size = spoken_size(text[match.end() :]) if match else None
+    if match is None or size is None or not int(match[1]):
+        return None
+    label = _LABEL.match(size[1])
+    return Listed(line=line, pid=int(match[1]), rss_bytes=size[0], command=match[2] or (label[1] if label else ""))
+
+
+def _behind(line: int, text: str) -> Listed | None:
+    """``~635 MB (VSCode Plugin Helper - PID 19284)``, if there is only one amount before it."""
+    match = _BEHIND.search(text)
+    if match is None or not int(match[2]) or len(re.findall(_PID, text)) > 1:
+        return None
+    sizes = [size for at in _AMOUNT.finditer(text, 0, match.start()) if (size := spoken_size(text[at.start() :]))]
+    if len(sizes) != 1 or sizes[0][1].strip() != text[match.start() :].strip():
+        return None
+    return Listed(line=line, pid=int(match[2]), rss_bytes=sizes[0][0], command=match[1])
+
+
+def read_evidence_row(line: int, text: str) -> Listed | None:
+    """A row of user, number and command that stands without a header."""
+    match = _EVIDENCE.match(text)
+    if match is None or not int(match[3]):
+        return None
+    words = match[5].split()[:2]
+    if not any(word.startswith(("/", "~/", "./")) and word.count("/") > 1 for word in words):
+        return None
+    return Listed(line=line, pid=int(match[3]), user=match[1], command=match[5].rstrip(" \t"))
+
+
+def _is_in_columns(text: str) -> bool:
+    """Whether user, number and command stand in columns. Without that, one such line may be a sentence."""
+    match = _EVIDENCE.match(text)
+    return match is not None and all(gap.startswith("\t") or len(gap) > 1 for gap in (match[2], match[4]))

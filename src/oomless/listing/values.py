@@ -1,4 +1,5 @@
-"""Numbers as ps, top and people print them: sizes, times, terminals. Pure text; what fits no form is None.
+"""Numbers as ps, top and people print them: sizes, times, terminals, the memory in top's header. What fits no form is
+None. Pure.
 
 All forms are bounded in length: a listing may hold any text, and Python refuses to read 5,000 digits.
 """
@@ -9,6 +10,8 @@ import calendar
 import re
 import time
 from collections.abc import Sequence
+
+from oomless.model import MachineMemory
 
 _CLOCK = re.compile(r"(?:([0-9]{1,6})-)?(?:([0-9]{1,6}):)?([0-9]{1,8}):([0-9]{2})(?:[.,]([0-9]{1,3}))?")
 _LONG_CPU = re.compile(r"([0-9]{1,8}(?:[.,][0-9]{1,3})?)([hdw])")
@@ -135,3 +138,29 @@ def moment(text: str) -> float | None:
     except ValueError:
         return None
     return float(calendar.timegm(parsed))
+
+
+# -- the machine's memory, from the header of Linux's top -----------------------------------------------------------
+
+
+_BINARY_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_MEMORY_NUMBER = r"([0-9]{1,15}(?:[.,][0-9]{1,3})?)"
+_TOTAL_MEMORY = re.compile(rf"([KMGT]iB) Mem ?:[ \t]*{_MEMORY_NUMBER}[+]?[ \t]*total\b")
+_AVAILABLE_MEMORY = re.compile(rf"([KMGT]iB) Swap:.*\bused\.[ \t]*{_MEMORY_NUMBER}[+]?[ \t]*avail Mem\b")
+
+
+def read_total_memory(line: str) -> int | None:
+    """Bytes in all, if it is that line of the header."""
+    return _memory_bytes(_TOTAL_MEMORY.search(line)) if "Mem" in line else None
+
+
+def read_machine_memory(total_bytes: int, line: str) -> MachineMemory | None:
+    """Of the header's next line, which holds swap and what is available."""
+    available = _memory_bytes(_AVAILABLE_MEMORY.search(line)) if "avail" in line else None
+    if available is None or available > total_bytes or total_bytes == 0:
+        return None
+    return MachineMemory(total_bytes=total_bytes, available_bytes=available)
+
+
+def _memory_bytes(match: re.Match[str] | None) -> int | None:
+    return round(float(match[2].replace(",", ".")) * _BINARY_UNITS[match[1]]) if match else None

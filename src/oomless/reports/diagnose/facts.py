@@ -6,6 +6,7 @@ it was written.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -13,6 +14,9 @@ import msgspec
 from oomless.census.findings import Finding
 from oomless.model import MachineMemory
 from oomless.reports.scan import ProcessRow
+
+#: A list of line numbers for people has no more.
+_LINES_NAMED = 6
 
 
 class Amount(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,3 +182,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     ended: tuple[Ended, ...] = ()
     findings: tuple[Finding, ...] = ()
     unreadable: tuple[str, ...] = ()
+
+
+def format_lines(lines: Iterable[int]) -> str:
+    """``line 3``, ``lines 3, 5``."""
+    numbers = sorted(set(lines))
+    shown = ", ".join(str(number) for number in numbers[:_LINES_NAMED])
+    more = f" and {len(numbers) - _LINES_NAMED} more" if len(numbers) > _LINES_NAMED else ""
+    return f"line{'s' if len(numbers) > 1 else ''} {shown}{more}"

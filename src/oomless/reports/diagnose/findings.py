@@ -13,8 +13,7 @@ from oomless.census.findings import SEVERITY_RANK, Finding
 from oomless.census.findings.finding import count_noun
 from oomless.census.findings.servers import SERVER_PROCESSES
 from oomless.census.findings.sessions import SUBAGENTS
-from oomless.reports.diagnose.facts import Case, CaseProcess
-from oomless.reports.diagnose.helpers import where
+from oomless.reports.diagnose.facts import Case, CaseProcess, format_lines
 from oomless.units import format_size
 
 _NAMED = 8
@@ -62,7 +61,7 @@ def _copies(case: Case) -> Iterator[Finding]:
         severity="warning",
         title=f"{count_noun(len(several), 'MCP server runs', 'MCP servers run')} more than once",
         pids=tuple(sorted({pid for copies in several for pid in copies.pids})),
-        evidence=tuple(f"{c.name}: {c.number}{_at(c.places)} ({where(c.lines)})" for c in several[:_NAMED]),
+        evidence=tuple(f"{c.name}: {c.number}{_at(c.places)} ({format_lines(c.lines)})" for c in several[:_NAMED]),
         action=f"{action}; or disable these servers where they are not used",
     )
 
@@ -108,4 +107,4 @@ def _helpers(case: Case) -> Iterator[Finding]:
 
 def _host(process: CaseProcess) -> str:
     size = format_size(process.footprint_bytes) if process.footprint_bytes is not None else "no figure"
-    return f"PID {process.pid}: {size} ({process.source or where(process.lines)})"
+    return f"PID {process.pid}: {size} ({process.source or format_lines(process.lines)})"

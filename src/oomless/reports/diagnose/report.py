@@ -14,9 +14,8 @@ from oomless.census.findings import Finding
 from oomless.model import MachineMemory
 from oomless.reports.diagnose.claims import Claim, claims
 from oomless.reports.diagnose.contradictions import Contradiction, contradictions
-from oomless.reports.diagnose.facts import Case, CaseProcess, Event
+from oomless.reports.diagnose.facts import Case, CaseProcess, Event, format_lines
 from oomless.reports.diagnose.findings import findings
-from oomless.reports.diagnose.helpers import where
 from oomless.units import format_size
 
 _DEEPEST = 40
@@ -121,7 +120,8 @@ def _summary(
         if texts:
             yield f"{words}: {'; '.join(texts)}."
     if disagreements:
-        yield f"The text disagrees with itself in {len(disagreements)} points, so not all of its figures can be right."
+        points = len(disagreements)
+        yield f"The text disagrees with itself in {points} points, so not all of its figures can be right."
 
 
 _JUDGED = (("refuted", "Refuted"), ("supported", "Supported"), ("unknown", "Neither shown nor refuted"))
@@ -181,7 +181,7 @@ def _node(process: CaseProcess, depth: int) -> Node:
         verdict=process.verdict,
         place=process.place,
         footprint_bytes=process.footprint_bytes,
-        source=process.source or (where(process.lines) if process.lines else ""),
+        source=process.source or (format_lines(process.lines) if process.lines else ""),
         evidence=(*process.evidence, *process.kind_evidence),
     )
 
@@ -219,7 +219,7 @@ def _sources(group: list[CaseProcess]) -> str:
     lines = [process.figure_line for process in sized if process.figure_line is not None]
     kinds = dict.fromkeys(process.source.partition(",")[0] for process in sized)
     words = [kind for kind in kinds if not kind.startswith("line ")]
-    words += [where(lines)] if lines else []
+    words += [format_lines(lines)] if lines else []
     without = len(group) - len(sized)
     if not words:
         return "no figures"
@@ -259,7 +259,9 @@ def _metrics(case: Case) -> Iterator[Metric]:
     if case.copies:
         number = sum(copies.number for copies in case.copies)
         lines = [line for copies in case.copies for line in copies.lines]
-        yield Metric(name="server instances", value=number, unit="count", source=where(lines) if lines else origin)
+        yield Metric(
+            name="server instances", value=number, unit="count", source=format_lines(lines) if lines else origin
+        )
     if case.inside:
         inside = sum(session.number for session in case.inside)
         yield Metric(name="subagents within sessions", value=inside, unit="count", source="daemon")
@@ -279,4 +281,4 @@ def _metrics(case: Case) -> Iterator[Metric]:
 
 def _at(group: Iterable[CaseProcess]) -> str:
     lines = [line for process in group for line in process.lines[:1]]
-    return where(lines) if lines else "scan"
+    return format_lines(lines) if lines else "scan"

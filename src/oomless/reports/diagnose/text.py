@@ -1,6 +1,6 @@
 """A case from a saved text: its tables as the census attributes them, and what its prose says. Pure.
 
-What a process is comes from ``attribute_listing``, as for ``scan --from``; ``helpers.py`` adds what only prose names.
+What a process is comes from ``attribute_listing``, as for ``scan --from``; what only prose names is added.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from oomless.catalog import Catalog
 from oomless.census.listing import ListingCensus, attribute_listing
 from oomless.listing import Listing
 from oomless.redact import command_line
-from oomless.reports.diagnose import helpers, prose, reckoning, story
+from oomless.reports.diagnose import prose, reckoning
 from oomless.reports.diagnose.document import Line, lines
-from oomless.reports.diagnose.facts import Case, CaseProcess, Copies, Enumeration, Mention, case_process
+from oomless.reports.diagnose.facts import Case, CaseProcess, Copies, Enumeration, Mention, case_process, format_lines
 from oomless.reports.listing import listing_row, shown_command
 from oomless.reports.scan import ProcessRow
 
@@ -41,8 +41,8 @@ def build(text: str, listing: Listing, catalog: Catalog) -> Case:
         figures=reckoning.figures(document),
         totals=reckoning.totals(document),
         copies=_copies(said, processes, catalog),
-        events=story.events(document),
-        small_model_failed=story.small_model_failed(document),
+        events=prose.events(document),
+        small_model_failed=prose.small_model_failed(document),
         findings=census.findings,
         unreadable=tuple(f"line {line.line}: {command_line((line.text[:200],))}" for line in listing.unreadable),
     )
@@ -56,7 +56,7 @@ def _processes(
     mentioned: dict[int, list[Mention]] = {}
     for mention in mentions:
         mentioned.setdefault(mention.pid, []).append(mention)
-    named_in = helpers.named((line.number, line.text) for line in document)
+    named_in = _lines_naming_helper((line.number, line.text) for line in document)
     for pid, group in mentioned.items():
         by_pid[pid] = _mentioned(by_pid.get(pid, CaseProcess(pid=pid)), group, bool(named_in))
     return tuple(_with_evidence(by_pid[pid], by_pid, named_in) for pid in sorted(by_pid))
@@ -107,9 +107,9 @@ def _mentioned(process: CaseProcess, mentions: list[Mention], helper_named: bool
         parents = (mention.parent for mention in mentions)
         changes["ppid"] = next((parent for parent in parents if parent not in (None, process.pid)), None)
     if process.kind == "other":
-        if any(helpers.is_main(mention) for mention in mentions):
+        if any(_is_main(mention) for mention in mentions):
             changes["kind"] = "editor"
-        elif helpers.is_helper(mentions, helper_named):
+        elif _is_helper(mentions, helper_named):
             changes["kind"] = "extension-host"
     return msgspec.structs.replace(process, **changes)
 
@@ -125,7 +125,7 @@ def _name(mention: Mention) -> str:
 def _with_evidence(process: CaseProcess, by_pid: Mapping[int, CaseProcess], named_in: tuple[int, ...]) -> CaseProcess:
     if process.kind != "extension-host":
         return process
-    return msgspec.structs.replace(process, kind_evidence=helpers.evidence(process, by_pid, named_in))
+    return msgspec.structs.replace(process, kind_evidence=_helper_evidence(process, by_pid, named_in))
 
 
 def _listed_copies(lists: Iterable[Enumeration]) -> tuple[Copies, ...]:
@@ -180,3 +180,90 @@ def _joined(name: str, group: list[Copies]) -> Copies:
         pids=tuple(sorted({pid for copies in group for pid in copies.pids})),
         only_said=number > max((copies.number for copies in group if copies.pids), default=1),
     )
+
+
+# -- editors' helper programs in prose, where they only have a name -------------------------------------------------
+
+
+_HELPER = re.compile(
+    r"\b(?:VS ?Code|Code(?: - Insiders)?|VSCodium|Cursor|Windsurf)\b[\w ]{0,20}\bHelper\b(?!s? \((?:Renderer|GPU)\))",
+    re.IGNORECASE,
+)
+_PLUGIN = re.compile(r"\bHelper \(Plugin\)|\b(?:Plugin|Node) Helper\b|\bextension host\b", re.IGNORECASE)
+_MAIN = re.compile(r"\b(?:VS ?Code|VSCodium|Cursor|Windsurf)\b[^,;:]{0,20}\bmain process\b", re.IGNORECASE)
+_PROGRAM = re.compile(r"\b(?:Code(?: - Insiders)?|VSCodium|Cursor) Helper \(Plugin\)")
+#: Numbers are given in order: what a program starts at once has numbers close to its own, and to each other.
+_NEAR, _TOGETHER = 256, 4
+
+
+def _lines_naming_helper(document: Iterable[tuple[int, str]]) -> tuple[int, ...]:
+    """The lines that name the helper program of extension hosts in full."""
+    return tuple(number for number, text in document if _PROGRAM.search(text))
+
+
+def _is_main(mention: Mention) -> bool:
+    return _MAIN.search(mention.said) is not None
+
+
+def _is_helper(mentions: Iterable[Mention], anywhere: bool) -> bool:
+    """``anywhere``: the text names the program in full somewhere, so that "Code Helper" is short for it."""
+    texts = [text for mention in mentions for text in (mention.said, mention.lead)]
+    helper = any(_HELPER.search(text) for text in texts)
+    return any(_PLUGIN.search(text) for text in texts) or (helper and anywhere)
+
+
+def _helper_evidence(
+    process: CaseProcess, by_pid: Mapping[int, CaseProcess], named_in: tuple[int, ...]
+) -> tuple[str, ...]:
+    """Why a process is an extension host, beside its command."""
+    lines: list[str] = []
+    if process.called:
+        lines.append(f"{format_lines(process.lines)}: called {_called(process)}")
+    if named_in and not process.command:
+        lines.append(
+            f"{format_lines(named_in)}: the program is the editor's Helper (Plugin), which holds extensions (catalog:"
+            " vscode, name of the helper program in the macOS bundle)"
+        )
+    parent = by_pid.get(process.ppid) if process.ppid is not None else None
+    if parent is not None and parent.kind == "editor":
+        lines.append(f"{format_lines(parent.lines)}: its parent is PID {parent.pid}, the editor's main process")
+    main = parent if parent is not None and parent.kind == "editor" else _main_before(process, by_pid.values())
+    return (*lines, *(_started_together(process, main, by_pid.values()) if main is not None else ()))
+
+
+def _main_before(process: CaseProcess, others: Iterable[CaseProcess]) -> CaseProcess | None:
+    """The main process of an editor with the number next below, where no parent is given."""
+    before = [
+        other
+        for other in others
+        if other.kind == "editor" and "Helper" not in other.command and 0 < process.pid - other.pid <= _NEAR
+    ]
+    return max(before, key=lambda other: other.pid, default=None) if process.ppid is None else None
+
+
+def _called(process: CaseProcess) -> str:
+    return ", ".join(f'"{name}"' for name in process.called[:2])
+
+
+def _started_together(process: CaseProcess, parent: CaseProcess, others: Iterable[CaseProcess]) -> list[str]:
+    """Near the parent's number: started with the window, before any agent was."""
+    hosts = (other.pid for other in others if other.kind == "extension-host")
+    pids = sorted(pid for pid in hosts if 0 < pid - parent.pid <= _NEAR)
+    run = _run(pids, process.pid)
+    if len(run) < 2:
+        return []
+    listed, after = ", ".join(str(pid) for pid in run), run[0] - parent.pid
+    main = f"PID {parent.pid}, the editor's main process ({format_lines(parent.lines)})"
+    return [f"PIDs {listed} follow each other, {after} after {main}, as of programs that start with it"]
+
+
+def _run(pids: list[int], pid: int) -> list[int]:
+    """The numbers around ``pid`` that are close to one another."""
+    run: list[int] = []
+    for number in pids:
+        if run and number - run[-1] > _TOGETHER:
+            if pid in run:
+                break
+            run = []
+        run.append(number)
+    return run if pid in run else []
