@@ -9,14 +9,15 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src"))
 
-from oomless.contain import ending, shim
+from oomless.contain import shim
+from oomless.contain.cause import Cause
 from oomless.lean import signal
 
 
 class Driven(shim.Shim):
     def signalled(self, number: int, code: int) -> None:
         if number == signal.SIGTERM and self.cause is None:
-            self.end(time.monotonic(), ending.Cause("killed", 137, at_once=True))
+            self.end(time.monotonic(), Cause("killed", 137, at_once=True))
             self._look(time.monotonic())
 
     def root_gone(self) -> None:

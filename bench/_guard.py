@@ -19,8 +19,8 @@ def main() -> None:
     null = subprocess.DEVNULL
     subprocess.Popen(sys.argv[1:], stdin=null, stdout=null, stderr=null)
     os.read(0, 1)
-    hunt = descendants.Hunt(os.getpid())
-    while not ending.nobody(os.getpid(), set(), ""):
+    hunt = descendants.DescentKiller(os.getpid())
+    while not ending.is_empty(os.getpid(), set(), ""):
         hunt.round()
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:

@@ -19,8 +19,8 @@ import psutil
 
 from _contained import Tree
 from oomless.contain.launch import BOOT, ShimSpec, shim_argv, write_spec
-from oomless.contain.rungs.choose import Ladder, Offer
-from oomless.platform import files, proc
+from oomless.contain.rungs.choose import Offer, RungChooser
+from oomless.platform import cgroup, files, proc
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 INSTALL = "bench" + os.urandom(3).hex()
@@ -148,7 +148,7 @@ class Bare:
 
     def close(self) -> None:
         self.process.wait(20)
-        while not files.remove_cgroup(self.path):  # busy for some milliseconds more
+        while not cgroup.remove(self.path):  # busy for some milliseconds more
             time.sleep(0.005)
 
 
@@ -236,7 +236,7 @@ def quietly(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
 
 
 def offers() -> list[Offer]:
-    return [offer for offer in Ladder(INSTALL).offers(proc.cgroups("self")) if offer.usable]
+    return [offer for offer in RungChooser(INSTALL).offers(proc.cgroups("self")) if offer.usable]
 
 
 def ways(python: str, there: set[str]) -> list[Way]:

@@ -25,7 +25,7 @@ import msgspec
 
 from _figures import tell
 from footprint import OOMLESS
-from oomless.contain.rungs.choose import Ladder
+from oomless.contain.rungs.choose import RungChooser
 from oomless.platform import proc
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
@@ -108,7 +108,7 @@ def main() -> int:
     arguments = parser.parse_args()
     found: dict[str, float] = {}
     targets: dict[str, float] = {}
-    for offer in Ladder("storm").offers(proc.cgroups("self")):
+    for offer in RungChooser("storm").offers(proc.cgroups("self")):
         if offer.usable:
             for limit in LIMITS if offer.bases else LIMITS[:1]:
                 found |= rung(offer.name, limit, arguments.runs)

@@ -22,10 +22,10 @@ from typing import cast
 import msgspec
 
 from oomless.census.daemon_facts import DaemonFacts
-from oomless.contain.rungs.choose import mounts
 from oomless.model import Identity, ProcessInfo
-from oomless.platform import current, files, proc
+from oomless.platform import cgroup, current, files, proc
 from oomless.platform.base import Platform, Standing
+from oomless.platform.cgroup import mount_points
 
 assert sys.platform == "linux"
 
@@ -46,7 +46,7 @@ class Group:
         """Raises OSError, saying why there can be none."""
         if os.geteuid() != 0:
             raise OSError("a stage on the machine itself needs root")
-        mounted, own = mounts(), proc.cgroups("self")
+        mounted, own = mount_points(), proc.cgroups("self")
         for controller in ("", "pids"):
             if controller in mounted and controller in own:
                 path = Path(f"{mounted[controller]}{own[controller]}".rstrip("/"), f"scene-{secrets.token_hex(4)}")
@@ -58,7 +58,7 @@ class Group:
 
     def members(self) -> set[int]:
         """Of all groups below it too: a shim makes its own there."""
-        return set(files.procs(str(self.path)))
+        return set(cgroup.pids_in(str(self.path)))
 
     def start(self, argv: Collection[str], env: Mapping[str, str], cwd: Path, errors: Path) -> int:
         """The pid of a process in it that runs ``argv`` and whose parents are gone; closed by itself when it ends."""
@@ -118,7 +118,7 @@ class Group:
 def remove(path: Path) -> None:
     """A group without members and those below it; a member that is just ending holds it for moments."""
     deadline = time.monotonic() + ENDED
-    while not files.remove_cgroup(str(path)):
+    while not cgroup.remove(str(path)):
         if time.monotonic() > deadline:
             raise OSError(f"cannot remove {path}")
         time.sleep(0.02)
@@ -126,7 +126,7 @@ def remove(path: Path) -> None:
 
 def remove_trees(install: str) -> None:
     """What a daemon that was killed with its shims could not remove: empty groups that carry its install id."""
-    mounted, own = mounts(), proc.cgroups("self")
+    mounted, own = mount_points(), proc.cgroups("self")
     for controller in mounted.keys() & own.keys():
         for folder in Path(f"{mounted[controller]}{own[controller]}").glob(f"oomless-{install}-*"):
             remove(folder)

@@ -22,7 +22,7 @@ def movers(stage: Stage) -> None:
     """To the groups that the stage itself is in, as a host does that writes itself into the group of its user's."""
     stage.daemon()
     own = proc.cgroups("self")
-    groups = [f"{mount.point}{own[mount.controller]}" for mount in cgroup.mounts() if mount.controller in own]
+    groups = [f"{mount.point}{own[mount.controller]}" for mount in cgroup.read_mounts() if mount.controller in own]
     job = f"for n in $(seq {MOVERS}); do {ROLE}=job:mover {actor('mover', *groups)} & done; wait"
     xdg = {name: value for name, value in os.environ.items() if name.startswith("XDG_")}
     command = [

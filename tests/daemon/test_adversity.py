@@ -24,14 +24,17 @@ from oomless.contain.launch import ShimSpec, shim_argv, write_spec
 from oomless.contain.sweep import Sweep
 from oomless.daemon.trees import registry
 from oomless.paths import Paths
-from oomless.platform import files, proc
+from oomless.platform import cgroup, files, proc
 from oomless.processes import descendants
+from oomless.processes.ids import ProcessId
+from oomless.processes.kill_times import KillTimes
 from oomless.protocol import spawn
 from oomless.protocol.client import Client
 from oomless.protocol.lease import LeaseClient, request
 from running import RUN, finish, gone, kill, kill_daemon, open_rows, open_trees, running, start, use_rung
 
 pytestmark = pytest.mark.as_user
+TIMES = KillTimes()
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def test_a_shim_that_stood_still_in_the_middle_of_an_end_brings_it_to_its_end(
     assert wait_for(lambda: "root" in read_roster(roster), 30)
     root, _ = read_roster(roster)["root"]
     assert wait_for(lambda: not os.path.exists(f"/proc/{root}"), 10)  # the shim has seen its end, and waits a grace
-    stand_still(process.pid, 1.0 + ending.GIVE_UP_AFTER + 0.5)
+    stand_still(process.pid, 1.0 + TIMES.give_up_after + 0.5)
     assert finish(process)[0] == 5
     assert gone(roster, 0) == []
     assert json.loads(report.read_text())["survivors"] == 0
@@ -178,13 +181,13 @@ def frozen(roster: Path) -> Iterator[proc.Stat]:
         assert found
         yield found
         files.write(f"{base}/freezer.state", "THAWED")
-    assert wait_for(lambda: files.remove_cgroup(base), 5)
+    assert wait_for(lambda: cgroup.remove(base), 5)
 
 
 def test_one_that_is_held_by_the_kernel_is_not_taken_for_dying(frozen: proc.Stat) -> None:
     assert frozen.state == "D"
     assert not proc.dying(frozen)
-    assert not ending.only_dying([(frozen.pid, frozen.start)])
+    assert not ending.only_dying([ProcessId.of(frozen)])
 
 
 def test_one_that_is_long_in_dying_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,15 +196,17 @@ def test_one_that_is_long_in_dying_is_waited_for(monkeypatch: pytest.MonkeyPatch
         stat = proc.read_stat(process.pid)
         assert stat
         assert not proc.dying(stat)
-        everybody = lambda: [(stat.pid, stat.start)]  # noqa: E731
-        late = ending.GIVE_UP_AFTER + 0.1
-        held = ending.Dying()
-        assert [held.over(everybody, 0.0, late + 1.1 * number) for number in range(3)] == [False, True, True]
+        everybody = lambda: [ProcessId.of(stat)]  # noqa: E731
+        late = TIMES.give_up_after + 0.1
+        held = ending.KillPatience(TIMES)
+        assert [held.is_over(everybody, 0.0, late + 1.1 * number) for number in range(3)] == [False, True, True]
         monkeypatch.setattr(proc, "signals", lambda pid, *fields: 1 << (signal.SIGKILL - 1))
         assert proc.dying(stat)
-        dying = ending.Dying()
-        assert not any(dying.over(everybody, 0.0, late + seconds) for seconds in range(int(ending.DYING_FOR - late)))
-        assert dying.over(everybody, 0.0, ending.DYING_FOR + 0.1)
+        dying = ending.KillPatience(TIMES)
+        assert not any(
+            dying.is_over(everybody, 0.0, late + seconds) for seconds in range(int(TIMES.dying_for - late))
+        )
+        assert dying.is_over(everybody, 0.0, TIMES.dying_for + 0.1)
         process.kill()
 
 
@@ -321,7 +326,7 @@ def cramped() -> Iterator[list[str]]:
         files.write(f"{group}/pids.max", "1")
     yield [*PYTHON, "-c", CRAMPED, f"{group}/cgroup.procs"]
     if group:
-        assert wait_for(lambda: files.remove_cgroup(group), 5)
+        assert wait_for(lambda: cgroup.remove(group), 5)
 
 
 @pytest.mark.parametrize("daemon_runs", [True, False])
@@ -502,7 +507,7 @@ def test_processes_that_are_gone_while_they_are_read(churn: list[subprocess.Pope
         assert watched <= table.keys()
         assert watched <= {stat.pid for stat in descendants.walk(own)}
         assert watched <= {stat.pid for stat in descendants.descendants(table, own)}
-        assert not sweep.anybody()
+        assert not sweep.has_members()
         for pid in table:
             proc.cgroups(pid)
             proc.cmdline(pid)

@@ -22,7 +22,7 @@ from oomless import __version__
 from oomless.daemon import logs
 from oomless.errors import DaemonError, OomlessError, StateUnwritable, UsageError
 from oomless.paths import Paths
-from oomless.platform import proc
+from oomless.platform import cgroup, proc
 from oomless.protocol import client as client_module
 from oomless.protocol import log_file, spawn
 from oomless.protocol.client import Client
@@ -169,7 +169,7 @@ def test_relative_folders_mean_those_of_the_caller(
 def group(name: str) -> Iterator[Path]:
     """A cgroup below our own, in a hierarchy that we may write, or the test is skipped."""
     for controller, path in proc.cgroups("self").items():
-        mount = spawn._mount_of(controller)
+        mount = cgroup.mount_points().get(controller)
         folder = Path(f"{mount}{path.rstrip('/')}/{name}") if mount else None
         if folder and controller not in ("memory", "cpuset") and os.access(folder.parent, os.W_OK):
             folder.mkdir()
@@ -197,11 +197,11 @@ def test_born_in_a_governed_tree_it_leaves_the_cgroup(paths: Paths) -> None:
 
 
 def test_where_a_governed_tree_begins() -> None:
-    assert spawn.outermost_parent("/a/oomless-1/x/oomless-2") == "/a"
-    assert spawn.outermost_parent("/oomless-1") == ""
-    assert spawn.outermost_parent("/a/oomless-1.scope/oomless-1-x/oomless-1-y") == "/a/oomless-1.scope"
-    assert spawn.outermost_parent("/a/oomless-1.scope") is None
-    assert spawn.outermost_parent("/user.slice/oomless.slice") is None
+    assert cgroup.outermost_parent("/a/oomless-1/x/oomless-2") == "/a"
+    assert cgroup.outermost_parent("/oomless-1") == ""
+    assert cgroup.outermost_parent("/a/oomless-1.scope/oomless-1-x/oomless-1-y") == "/a/oomless-1.scope"
+    assert cgroup.outermost_parent("/a/oomless-1.scope") is None
+    assert cgroup.outermost_parent("/user.slice/oomless.slice") is None
 
 
 # What is stale is no obstacle

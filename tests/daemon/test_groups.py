@@ -17,7 +17,7 @@ from oomless.daemon.logs import Log
 from oomless.daemon.trees import stale_files
 from oomless.journal.journal import Journal
 from oomless.paths import Paths
-from oomless.platform import files, proc
+from oomless.platform import cgroup, files, proc
 from oomless.protocol import spawn
 from running import kill, kill_daemon, open_rows, running, start
 
@@ -31,7 +31,7 @@ def made() -> Iterator[list[str]]:
     paths: list[str] = []
     yield paths
     for path in paths:
-        files.remove_cgroup(path)
+        cgroup.remove(path)
 
 
 def make(made: list[str], name: str) -> list[str]:
@@ -50,7 +50,7 @@ def ended_pid() -> int:
 
 
 def left() -> list[str]:
-    return empty_groups.made_in(empty_groups.around(proc.cgroups("self")), Paths().install_id())
+    return empty_groups.list_groups(cgroup.folders_around(proc.cgroups("self")), Paths().install_id())
 
 
 def test_a_start_removes_what_the_journal_does_not_know(made: list[str], ended_pid: int) -> None:
@@ -73,9 +73,9 @@ def test_the_groups_of_a_tree_that_lives_are_kept(tmp_path: Path) -> None:
     mine = left()
     assert len(mine) == len(BASES)
     for path in mine:
-        for pid in files.procs(path):
+        for pid in cgroup.pids_in(path):
             files.write(f"{os.path.dirname(path)}/cgroup.procs", str(pid))
-    assert not any(files.procs(path) for path in mine)
+    assert not any(cgroup.pids_in(path) for path in mine)
     kill_daemon()
     run_oomless("daemon", "start")
     assert left() == mine

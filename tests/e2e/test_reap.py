@@ -21,7 +21,7 @@ from oomless.errors import ConfigError, DaemonError
 from oomless.model import Footprint, MachineMemory, ProcessInfo
 from oomless.paths import Paths
 from oomless.platform import proc
-from oomless.processes.kill import KILLED, TERMED, Reap
+from oomless.processes.kill import KILLED, TERMED, KillRounds
 from oomless.protocol.client import Client
 from oomless.protocol.reap_views import PROVEN, ReapAnswer, ReapItem, ReapRequest
 from oomless.protocol.views import StatusView
@@ -264,7 +264,7 @@ def test_the_number_of_a_group_that_is_used_again_names_strangers(
     tables = iter([{one: leader}, {one: made_up(one, 1, one, 6) if again else leader, two: child}])
     with monkeypatch.context() as patched:
         patched.setattr(proc, "table", lambda: next(tables))
-        reap = Reap([(one, 5)], lambda stat: False)
+        reap = KillRounds([(one, 5)], lambda stat: False)
         reap.step(hard=False)
     assert reap.born == (set() if again else {(two, 7)})
 
@@ -275,7 +275,7 @@ def test_a_pid_that_is_used_again_is_never_signalled() -> None:
     script = f"""
     import os, sys, signal, time
     sys.path.insert(0, {str(Path(__file__).parents[2] / "src")!r})
-    from oomless.processes.kill import Reap
+    from oomless.processes.kill import KillRounds
     from oomless.platform import proc
     def start():
         pid = os.fork()
@@ -293,7 +293,7 @@ def test_a_pid_that_is_used_again_is_never_signalled() -> None:
             break
         os.kill(new, signal.SIGKILL); os.waitpid(new, 0)
     assert new == old and proc.start_of(new) != who[1], "the number was not used again"
-    reap = Reap([who], lambda stat: False)
+    reap = KillRounds([who], lambda stat: False)
     while not reap.step(hard=True):
         pass
     assert reap.how == {{}} and os.waitpid(new, os.WNOHANG) == (0, 0)

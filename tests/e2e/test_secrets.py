@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers import run_oomless, wait_for, wait_gone
-from oomless.contain import ending
+from oomless.contain import exit_record
 from oomless.contain.sweep import Sweep
 from oomless.daemon.sessions.leftovers import DetachedFromTrees
 from oomless.daemon.status import ended_view
@@ -24,6 +24,7 @@ from oomless.journal.trees import TreeIntent, TreeRow
 from oomless.model import Identity, Survivor, Terms, TreeKind
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.processes.ids import ProcessId
 from oomless.protocol.views import TreeView
 from oomless.redact import MASK, command_line, masked, words
 from running import left_running, open_trees
@@ -164,9 +165,10 @@ def test_survivors_are_named_masked(sleeper: int) -> None:
     """In exit records (``run --report``) and in what the sweep writes to the log."""
     start = proc.start_of(sleeper) or 0
     assert wait_for(lambda: SECRET in proc.cmdline(sleeper), 5)
-    (told,) = [one for one in ending.describe([(sleeper, start)], os.getpid(), ()) if one["pid"] == sleeper]
+    survivors = exit_record.describe_survivors([ProcessId(sleeper, start)], os.getpid(), ())
+    (told,) = [row for row in survivors if row["pid"] == sleeper]
     assert str(told["command"]).endswith(f"--token {MASK}")
-    (left,) = Sweep("i:t1", {}, {(sleeper, start)}, start).left()
+    (left,) = Sweep("i:t1", {}, {ProcessId(sleeper, start)}, start).left()
     assert left.command.endswith(f"--token {MASK}")
 
 

@@ -18,7 +18,7 @@ import pytest
 import oomless
 from helpers import SLOWNESS
 from oomless.contain.rungs import dbus, systemd_manager
-from oomless.contain.rungs.dbus import Bus, Refused
+from oomless.contain.rungs.dbus import Bus, BusRefused
 
 pytestmark = pytest.mark.as_user
 
@@ -62,7 +62,7 @@ def test_a_real_bus_lets_us_in_and_names_us(ours: Bus) -> None:
 
 def test_a_refusal_has_its_name_and_text(ours: Bus) -> None:
     ours.call(*DBUS, "Hello")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(BusRefused) as refused:
         ours.call(*DBUS, "GetNameOwner", "s", "no.such.name")
     assert refused.value.name == "org.freedesktop.DBus.Error.NameHasNoOwner"
     assert "no.such.name" in (refused.value.strerror or "")
@@ -92,7 +92,7 @@ def test_nested_values_arrive_at_another_implementation(address: str, tmp_path: 
         ours = Bus(address, 10 * SLOWNESS)
         ours.call(*DBUS, "Hello")
         properties = [("PIDs", ("au", [7, 8])), ("Delegate", ("b", True)), ("TasksMax", ("t", 2**64 - 1))]
-        with pytest.raises(Refused):
+        with pytest.raises(BusRefused):
             ours.call("no.one", "/it", "try.it", "Start", "ssa(sv)a(sa(sv))", "unit", "fail", properties, [])
         ours.close()
         seen: list[str] = []
@@ -169,7 +169,7 @@ def test_a_peer_that_hangs_up_is_an_error(house: Path) -> None:
 
     thread = peer(house / "hangs-up", hang_up)
     with pytest.raises(ConnectionResetError):
-        systemd_manager.Manager(str(house / "hangs-up"), False, 10).group_of("x.scope")
+        systemd_manager.SystemdManager(str(house / "hangs-up"), False, 10).group_of("x.scope")
     thread.join(10)
 
 
@@ -216,7 +216,7 @@ def test_the_whole_authentication_is_sent_at_once(house: Path) -> None:
 
     thread = peer(house / "reads", read)
     with pytest.raises(ConnectionResetError):
-        systemd_manager.Manager(str(house / "reads"), False, 10).group_of("x.scope")
+        systemd_manager.SystemdManager(str(house / "reads"), False, 10).group_of("x.scope")
     thread.join(10)
     uid = str(os.geteuid()).encode().hex().encode()
     assert seen == [b"\0AUTH EXTERNAL " + uid + b"\r\nBEGIN\r\n"]
@@ -248,7 +248,7 @@ def test_a_manager_that_knows_no_oom_policy_of_scopes_is_asked_without(house: Pa
         connection.recv(1)
 
     thread = peer(house / "manages", manage)
-    ours = systemd_manager.Manager(str(house / "manages"), False, 10)
+    ours = systemd_manager.SystemdManager(str(house / "manages"), False, 10)
     ours.start_scope("a.scope", 77, "what")
     ours.close()
     thread.join(10)
@@ -267,7 +267,7 @@ def test_a_scope_that_was_not_started_is_an_error(house: Path) -> None:
         connection.recv(1)
 
     thread = peer(house / "fails", fail)
-    ours = systemd_manager.Manager(str(house / "fails"), False, 10)
+    ours = systemd_manager.SystemdManager(str(house / "fails"), False, 10)
     with pytest.raises(OSError, match=r"did not start a\.scope: timeout"):
         ours.start_scope("a.scope", 77, "what")
     ours.close()

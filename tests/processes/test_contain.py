@@ -17,9 +17,10 @@ from contained import OFFERS, PYTHON, TAG, THREE_CHILDREN, TREE, Run, read_roste
 from helpers import SLOWNESS, alive, wait_for, wait_gone
 from oomless.contain import ending
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
-from oomless.contain.limits.limits import Bounds
-from oomless.contain.rungs import members
+from oomless.contain.limits.limits import TreeLimits
+from oomless.contain.rungs.build import build_rung
 from oomless.contain.rungs.choose import Offer
+from oomless.contain.rungs.subreaper import Subreaper
 from oomless.model import ExitRecord
 from oomless.platform import proc, pss
 from oomless.processes import descendants
@@ -124,13 +125,13 @@ def mapper(tmp_path: Path) -> Iterator[proc.Stat]:
 def test_pages_that_may_be_shared_are_not_counted_where_only_rss_is_told(
     mapper: proc.Stat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    used, source = pss.measured([mapper])
+    used, source = pss.measure_pss([mapper])
     assert (used > 64_000_000, source) == (True, "pss")
-    monkeypatch.setattr(pss, "proportional", lambda pid: None)  # another user's
-    used, source = pss.measured([mapper])
-    assert mapper.rss_pages * members.PAGE > 64_000_000
+    monkeypatch.setattr(pss, "read_pss", lambda pid: None)  # another user's
+    used, source = pss.measure_pss([mapper])
+    assert mapper.rss_bytes > 64_000_000
     assert (1_000_000 < used < 32_000_000, source) == (True, "pss+anon")
-    rung = members.Subreaper()
+    rung = Subreaper()
     monkeypatch.setattr(descendants, "walk", lambda own, skip, enough: [mapper])
     assert rung.usage() == rung.peak() == used
     assert rung.source == "pss+anon"
@@ -139,7 +140,7 @@ def test_pages_that_may_be_shared_are_not_counted_where_only_rss_is_told(
 def test_who_has_ended_meanwhile_counts_for_nothing(mapper: proc.Stat) -> None:
     proc.kill(mapper.pid, mapper.start)
     assert wait_gone(mapper.pid, mapper.start, 5)
-    assert pss.measured([mapper]) == (0, "pss")
+    assert pss.measure_pss([mapper]) == (0, "pss")
 
 
 def test_a_polled_limit_names_its_source() -> None:
@@ -154,7 +155,7 @@ def test_a_polled_limit_names_its_source() -> None:
 
         usage = resident
 
-    cause = Bounds(500, None, None, 0.0).passed(Full(), 1.0)  # type: ignore[arg-type]
+    cause = TreeLimits(500, None, None, 0.0).find_exceeded(Full(), 1.0)  # type: ignore[arg-type]
     assert cause is not None
     assert cause.reason == "used 1 kB of its 500 B memory limit (pss+anon, found by polling)"
 
@@ -282,7 +283,7 @@ def test_the_root_is_born_in_the_group_of_the_v2_tree(
         pytest.skip("a rung without the v2 tree")
     if not kernel_can:
         monkeypatch.setattr(proc, "fork_into", _refuse)
-    rung = members.build(offer.name, paths, None, None, ())
+    rung = build_rung(offer.name, paths, None, None)
     rung.make()
     reader, writer = os.pipe()
     pid = rung.fork()
@@ -300,7 +301,7 @@ def test_the_root_is_born_in_the_group_of_the_v2_tree(
     finally:
         os.waitpid(pid, 0)
         rung.close()
-        ending.remove(rung)
+        ending.remove_rung(rung)
     leaf = os.path.basename(paths[""])
     if offer.name != "cgroup2+systemd":  # in a login session only the manager may put a process there
         assert born[""].endswith(f"/{leaf}") == kernel_can

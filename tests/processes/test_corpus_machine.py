@@ -16,9 +16,9 @@ from corpus.machine import Group
 from corpus.stage import Stage
 from helpers import alive, wait_for
 from oomless.census.daemon_facts import DaemonFacts
-from oomless.contain.rungs.choose import mounts
 from oomless.model import Leftover, LiveSession
 from oomless.platform import proc
+from oomless.platform.cgroup import mount_points
 from oomless.platform.fork_events import ProcEvents
 
 assert sys.platform == "linux"
@@ -108,7 +108,7 @@ def test_what_the_daemon_knows_of_others_is_left_out() -> None:
 
 @pytest.mark.root
 def test_what_a_killed_shim_leaves_of_its_groups_is_removed(tmp_path: Path) -> None:
-    mounted, own = mounts(), proc.cgroups("self")
+    mounted, own = mount_points(), proc.cgroups("self")
     folders = [
         Path(f"{mounted[name]}{own[name]}".rstrip("/"), f"oomless-{install}-1")
         for name in mounted.keys() & own.keys()

@@ -23,9 +23,10 @@ from contained import PYTHON, THREE_CHILDREN, TREE, read_roster
 from darwin.answers import Translated
 from darwin.exits import Exits
 from helpers import alive, is_error_report, wait_for, wait_gone
-from oomless.contain.darwin.tree import Processes, Tree
+from oomless.contain.darwin.tree import DarwinTree, ProcessList
 from oomless.model import ExitRecord
 from oomless.platform import proc
+from oomless.processes.ids import ProcessId
 
 MAC = [sys.executable, "-m", "darwin.as_mac"]
 #: A shim whose owner holds the other end of the pipe that its first argument names.
@@ -33,12 +34,12 @@ OWNED = """
 import sys
 from darwin import as_mac
 as_mac.become()
-from oomless.contain.darwin.child import Spec
-from oomless.contain.darwin.shim import Shim
+from oomless.contain.darwin.child import DarwinSpec
+from oomless.contain.darwin.shim import DarwinShim
 from oomless.platform.darwin_calls import System
 from oomless.platform.darwin_kqueue import Kqueue
-spec = Spec(sys.argv[3:], "owned", "test:owned", lifeline=int(sys.argv[1]), report=sys.argv[2])
-sys.exit(Shim(spec, System(), Kqueue()).run())
+spec = DarwinSpec(sys.argv[3:], "owned", "test:owned", lifeline=int(sys.argv[1]), report=sys.argv[2])
+sys.exit(DarwinShim(spec, System(), Kqueue()).run())
 """
 #: A tree that forks a thousand times a second, as kqueue would tell: each time there is something to take.
 BUSY = """
@@ -55,19 +56,19 @@ class Forks(exits.Exits):
         if not os.read(self.fd, 65536):
             sys.exit("nobody forks")
 as_mac.become()
-from oomless.contain.darwin.child import Spec
+from oomless.contain.darwin.child import DarwinSpec
 from oomless.contain.darwin import tree as darwin
-from oomless.contain.darwin.shim import Shim
+from oomless.contain.darwin.shim import DarwinShim
 from oomless.platform.darwin_calls import System
-spent, look = [], darwin.Tree.look
+spent, look = [], darwin.DarwinTree.look
 def timed(tree):
     began = time.monotonic()
     found = look(tree)
     spent.append((began, time.monotonic() - began))
     return found
-darwin.Tree.look = timed
+darwin.DarwinTree.look = timed
 forks, began = Forks(), time.monotonic()
-Shim(Spec(["sleep", "2"], "busy", "test:busy"), System(), forks).run()
+DarwinShim(DarwinSpec(["sleep", "2"], "busy", "test:busy"), System(), forks).run()
 while_it_runs = [(at, took) for at, took in spent if at < began + 2]
 pauses = [(after - at) / took for (at, took), (after, _) in zip(while_it_runs, while_it_runs[1:])]
 sys.stderr.write(str(min(pauses, default=99)))
@@ -344,33 +345,33 @@ def exits() -> Iterator[Exits]:
 
 class TestTree:
     def test_only_that_very_process_is_signalled(self, sleeper: subprocess.Popen[bytes], exits: Exits) -> None:
-        tree = Tree(Translated(), exits, sleeper.pid, "OOMLESS_TREE=x", apart=True)
-        assert not tree.send((sleeper.pid, tree.root_start + 1), signal.SIGKILL)
+        tree = DarwinTree(Translated(), exits, sleeper.pid, "OOMLESS_TREE=x", apart=True)
+        assert not tree.send(ProcessId(sleeper.pid, tree.root_start + 1), signal.SIGKILL)
         assert sleeper.poll() is None
         assert tree.root_state() == "runs"
-        assert tree.send((sleeper.pid, tree.root_start), signal.SIGSTOP)
+        assert tree.send(ProcessId(sleeper.pid, tree.root_start), signal.SIGSTOP)
         assert wait_for(lambda: tree.root_state() == "stopped", 5)
-        assert tree.send((sleeper.pid, tree.root_start), signal.SIGKILL)
+        assert tree.send(ProcessId(sleeper.pid, tree.root_start), signal.SIGKILL)
         assert wait_for(lambda: tree.root_state() == "ended", 5)  # not reaped: a zombie of ours
-        assert not tree.send((sleeper.pid, tree.root_start), signal.SIGKILL)
+        assert not tree.send(ProcessId(sleeper.pid, tree.root_start), signal.SIGKILL)
         assert tree.look() == []
         sleeper.wait(5)
-        assert not tree.send((sleeper.pid, tree.root_start), signal.SIGKILL)
+        assert not tree.send(ProcessId(sleeper.pid, tree.root_start), signal.SIGKILL)
         exits.take()
 
     def test_a_table_that_cannot_be_read_ends_nobody(
         self, sleeper: subprocess.Popen[bytes], exits: Exits, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         calls = Translated()
-        tree = Tree(calls, exits, sleeper.pid, "OOMLESS_TREE=x", apart=True)
+        tree = DarwinTree(calls, exits, sleeper.pid, "OOMLESS_TREE=x", apart=True)
         monkeypatch.setattr(calls, "sysctl", lambda name: b"")
         assert [one.pid for one in tree.look()] == [sleeper.pid]
-        assert (tree.root_state(), tree.over(), tree.over(), tree.over()) == ("runs", False, False, False)
+        assert (tree.root_state(), tree.is_over(), tree.is_over(), tree.is_over()) == ("runs", False, False, False)
         with pytest.raises(OSError, match="does not tell"):
-            Tree(calls, exits, sleeper.pid, "OOMLESS_TREE=x", apart=True)
+            DarwinTree(calls, exits, sleeper.pid, "OOMLESS_TREE=x", apart=True)
 
     def test_the_groups_list_has_its_zombies(self, sleeper: subprocess.Popen[bytes]) -> None:
-        processes = Processes(Translated())
+        processes = ProcessList(Translated())
         assert [one.zombie for one in processes.group(sleeper.pid)] == [False]
         sleeper.kill()
         assert wait_for(lambda: [one.zombie for one in processes.group(sleeper.pid)] == [True], 5)
@@ -378,7 +379,7 @@ class TestTree:
     def test_marks_of_nested_trees_count(self, exits: Exits) -> None:
         env = {"OOMLESS_TREE": "a:t1/t2"}
         with subprocess.Popen(["/bin/sleep", "60"], env=env) as process:
-            processes = Processes(Translated())
+            processes = ProcessList(Translated())
             assert wait_for(lambda: proc.environ(process.pid), 5)  # exec is over before it is there
             found = [processes.carries(process.pid, mark) for mark in (b"OOMLESS_TREE=a:t1", b"OOMLESS_TREE=a:t")]
             assert found == [True, False]

@@ -15,12 +15,13 @@ import pytest
 
 from contained import PYTHON, Run
 from helpers import SLOWNESS, alive, wait_for, wait_gone
-from oomless.contain.rungs import members, systemd_manager
-from oomless.contain.rungs.choose import Ladder, Offer, mounts
-from oomless.contain.rungs.dbus import Refused
-from oomless.contain.rungs.systemd_delegation import Delegation, explained
-from oomless.contain.rungs.systemd_manager import Manager
-from oomless.platform import files, proc
+from oomless.contain.rungs import systemd_manager
+from oomless.contain.rungs.choose import Offer, RungChooser
+from oomless.contain.rungs.dbus import BusRefused
+from oomless.contain.rungs.systemd_manager import SystemdManager
+from oomless.contain.rungs.systemd_scope import DelegatedScope, explain_failure
+from oomless.platform import cgroup, files, proc
+from oomless.platform.cgroup import mount_points
 
 pytestmark = pytest.mark.as_user
 
@@ -30,10 +31,10 @@ needs_manager = pytest.mark.skipif(not HAS_MANAGER, reason="needs an ordinary us
 #: Holds a scope until its stdin ends; tells its folder first.
 HOLDER = """
 import sys
-from oomless.contain.rungs.dbus import Refused
-from oomless.contain.rungs.systemd_delegation import Delegation
-from oomless.contain.rungs.choose import mounts
-print(*Delegation(sys.argv[1], mounts().get("")).folder(), sep=";", flush=True)
+from oomless.contain.rungs.dbus import BusRefused
+from oomless.contain.rungs.systemd_scope import DelegatedScope
+from oomless.platform.cgroup import mount_points
+print(*DelegatedScope(sys.argv[1], mount_points().get("")).folder(), sep=";", flush=True)
 sys.stdin.read()
 """
 #: Makes a group within its own, as a host does with its helpers, leaves a stubborn child in there, and ends.
@@ -59,8 +60,8 @@ def tag() -> str:
 
 
 @pytest.fixture
-def delegation(tag: str) -> Iterator[Delegation]:
-    found = Delegation(tag, mounts().get(""))
+def delegation(tag: str) -> Iterator[DelegatedScope]:
+    found = DelegatedScope(tag, mount_points().get(""))
     yield found
     folder, _ = found.folder()
     found.close()
@@ -83,11 +84,11 @@ def stop(process: subprocess.Popen[str]) -> None:
 
 
 @needs_manager
-def test_the_scope_is_ours_to_divide(delegation: Delegation, tag: str) -> None:
+def test_the_scope_is_ours_to_divide(delegation: DelegatedScope, tag: str) -> None:
     folder, why = delegation.folder()
     assert os.path.basename(folder) == f"oomless-{tag}.scope"
     assert "delegates memory, pids" in why
-    assert files.procs(f"{folder}/keeper") == files.procs(folder)
+    assert cgroup.pids_in(f"{folder}/keeper") == cgroup.pids_in(folder)
     os.mkdir(f"{folder}/x")
     assert {"memory.max", "pids.max", "cgroup.kill"} <= set(os.listdir(f"{folder}/x"))
     assert files.read(f"{folder}/pids.max") == "max\n"
@@ -99,9 +100,9 @@ def test_the_scope_ends_with_its_last_holder_whatever_that_dies_of(tag: str) -> 
     first, folder = holder(tag)
     second, same = holder(tag)
     assert same == folder
-    assert len(files.procs(folder)) == 2
+    assert len(cgroup.pids_in(folder)) == 2
     stop(first)
-    assert wait_for(lambda: len(files.procs(folder)) == 1, 10)
+    assert wait_for(lambda: len(cgroup.pids_in(folder)) == 1, 10)
     third, same = holder(tag)
     stop(second)
     stop(third)
@@ -115,29 +116,29 @@ def test_a_tree_keeps_the_scope_and_the_next_holder_finds_it(tag: str, tmp_path:
     run = Run(tmp_path, Offer("cgroup2+systemd", True, "", {"": folder}), ["sleep", "60"], lifeline_fd=reader)
     os.close(reader)
     tree = run.cgroups[""]
-    assert wait_for(lambda: files.procs(tree), 20)
+    assert wait_for(lambda: cgroup.pids_in(tree), 20)
     stop(first)
-    assert wait_for(lambda: not files.procs(f"{folder}/keeper"), 10)
+    assert wait_for(lambda: not cgroup.pids_in(f"{folder}/keeper"), 10)
     second, same = holder(tag)
     assert same == folder
-    assert files.procs(tree)
+    assert cgroup.pids_in(tree)
     os.close(writer)
     assert run.finish().survivors == 0
     stop(second)
 
 
 @needs_manager
-def test_a_keeper_that_was_killed_is_replaced(delegation: Delegation) -> None:
+def test_a_keeper_that_was_killed_is_replaced(delegation: DelegatedScope) -> None:
     folder, _ = delegation.folder()
-    (keeper,) = files.procs(folder)
+    (keeper,) = cgroup.pids_in(folder)
     start = proc.start_of(keeper)
     assert start
     proc.kill(keeper, start)
     assert wait_gone(keeper, start, 5)
-    assert wait_for(lambda: not files.procs(folder), 5)
+    assert wait_for(lambda: not cgroup.pids_in(folder), 5)
     again, _ = delegation.folder()
     assert again == folder
-    assert len(files.procs(folder)) == 1
+    assert len(cgroup.pids_in(folder)) == 1
 
 
 @needs_manager
@@ -152,7 +153,7 @@ def test_a_tree_is_not_made_in_a_scope_that_has_ended(tag: str, tmp_path: Path) 
 
 
 @needs_manager
-def test_groups_that_a_tree_makes_in_itself_are_of_the_tree(delegation: Delegation, tmp_path: Path) -> None:
+def test_groups_that_a_tree_makes_in_itself_are_of_the_tree(delegation: DelegatedScope, tmp_path: Path) -> None:
     offer = Offer("cgroup2+systemd", True, "", {"": delegation.folder()[0]})
     run = Run(tmp_path, offer, [*PYTHON, "-c", SUBGROUP])
     record = run.finish()
@@ -162,17 +163,17 @@ def test_groups_that_a_tree_makes_in_itself_are_of_the_tree(delegation: Delegati
 
 
 @needs_manager
-def test_who_is_released_is_in_the_tree_no_more(delegation: Delegation, tmp_path: Path) -> None:
+def test_who_is_released_is_in_the_tree_no_more(delegation: DelegatedScope, tmp_path: Path) -> None:
     """In a login session neither the shim's own group nor the scope itself would take it."""
     reader, writer = os.pipe()
     offer = Offer("cgroup2+systemd", True, "", {"": delegation.folder()[0]})
     run = Run(tmp_path, offer, ["sleep", "60"], lifeline_fd=reader)
     os.close(reader)
     tree = run.cgroups[""]
-    assert wait_for(lambda: [pid for pid in files.procs(tree) if proc.cmdline(pid) == ["sleep", "60"]], 20)
-    (pid,) = files.procs(tree)
-    files.release(run.cgroups, [pid], members.own_groups())
-    assert files.procs(tree) == []
+    assert wait_for(lambda: [pid for pid in cgroup.pids_in(tree) if proc.cmdline(pid) == ["sleep", "60"]], 20)
+    (pid,) = cgroup.pids_in(tree)
+    cgroup.release(run.cgroups, [pid])
+    assert cgroup.pids_in(tree) == []
     assert proc.cmdline(pid) == ["sleep", "60"]
     os.close(writer)
     assert run.finish().survivors == 0
@@ -180,7 +181,7 @@ def test_who_is_released_is_in_the_tree_no_more(delegation: Delegation, tmp_path
 
 @needs_manager
 def test_the_message_bus_is_as_good_as_the_private_socket(
-    delegation: Delegation, monkeypatch: pytest.MonkeyPatch
+    delegation: DelegatedScope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places = [place for place in systemd_manager.sockets() if place[1]]
     assert places
@@ -190,7 +191,7 @@ def test_the_message_bus_is_as_good_as_the_private_socket(
 
 
 @needs_manager
-def test_trees_survive_that_the_kernel_ends_one(delegation: Delegation) -> None:
+def test_trees_survive_that_the_kernel_ends_one(delegation: DelegatedScope) -> None:
     """The manager is told of each kill in the scope; it must not act."""
     folder, why = delegation.folder()
     assert folder, why
@@ -211,9 +212,9 @@ def test_who_is_bounded_keeps_the_bound(tag: str) -> None:
     if not shutil.which("systemd-run"):
         pytest.skip("there is no systemd-run")
     code = f"""
-from oomless.contain.rungs.choose import Ladder
+from oomless.contain.rungs.choose import RungChooser
 from oomless.platform import proc
-offer = Ladder({tag!r}).offers(proc.cgroups("self"))[0]
+offer = RungChooser({tag!r}).offers(proc.cgroups("self"))[0]
 print(offer.name, offer.usable, offer.why)
 """
     environment = {**os.environ, "XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}"}
@@ -231,9 +232,9 @@ print(offer.name, offer.usable, offer.why)
 @needs_manager
 def test_the_manager_says_no_by_name_each_time() -> None:
     for _ in range(20):
-        asked = Manager.of_user()
+        asked = SystemdManager.of_user()
         try:
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(BusRefused) as refused:
                 asked.attach("no-such.scope", "/x", os.getpid())
         finally:
             asked.close()
@@ -242,35 +243,37 @@ def test_the_manager_says_no_by_name_each_time() -> None:
 
 @pytest.mark.skipif(bool(systemd_manager.sockets()), reason="there is a systemd user manager")
 def test_where_nobody_manages_the_reason_says_what_would() -> None:
-    folder, why = Delegation("nobody", "/sys/fs/cgroup").folder()
+    folder, why = DelegatedScope("nobody", "/sys/fs/cgroup").folder()
     assert not folder
     assert why == (
         "no systemd user manager is there; one starts with a login through PAM (or: loginctl enable-linger)"
     )
-    offer = Ladder("nobody").offers(proc.cgroups("self"))[0]
+    offer = RungChooser("nobody").offers(proc.cgroups("self"))[0]
     assert (offer.name, offer.usable) == ("cgroup2+systemd", False)
 
 
 def test_no_scope_is_made_for_who_wants_none(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, str]] = []
 
-    def offer(self: Delegation, cgroups: dict[str, str]) -> tuple[str, str]:
+    def offer(self: DelegatedScope, cgroups: dict[str, str]) -> tuple[str, str]:
         asked.append(cgroups)
         return "", "asked"
 
-    monkeypatch.setattr(Delegation, "offer", offer)
-    assert Ladder("nobody").choose({}, "subreaper").name == "subreaper"
+    monkeypatch.setattr(DelegatedScope, "offer", offer)
+    assert RungChooser("nobody").choose({}, "subreaper").name == "subreaper"
     assert asked == []
-    Ladder("nobody").choose({}, "auto")
+    RungChooser("nobody").choose({}, "auto")
     assert asked == [{}]
 
 
 def test_without_a_v2_tree_nobody_is_asked() -> None:
-    folder, why = Delegation("nobody", None).folder()
+    folder, why = DelegatedScope("nobody", None).folder()
     assert not folder
     assert why.startswith("no v2 tree is mounted")
 
 
 def test_reasons_tell_what_would_raise_it() -> None:
-    assert "Delegate=yes" in explained(OSError(95, "the systemd user manager has no memory controller to hand over"))
-    assert explained(Refused("a.b", "Not today.")) == "the systemd user manager refuses: Not today."
+    assert "Delegate=yes" in explain_failure(
+        OSError(95, "the systemd user manager has no memory controller to hand over")
+    )
+    assert explain_failure(BusRefused("a.b", "Not today.")) == "the systemd user manager refuses: Not today."

@@ -15,7 +15,7 @@ from contained import OFFERS, PYTHON, read_roster
 from helpers import SLOWNESS, alive, run_oomless, wait_for, wait_gone
 from oomless.contain import escape_watch
 from oomless.paths import Paths
-from oomless.platform import files, proc
+from oomless.platform import cgroup, files, proc
 from oomless.processes import descendants
 from oomless.protocol import spawn
 from running import OOMLESS, finish, kill, open_trees, running, start
@@ -185,7 +185,7 @@ def test_a_tree_in_the_tree_may_have_its_groups_beside_it(tmp_path: Path, roster
         assert json.loads((tmp_path / "report").read_text())["escaped"] == []
     finally:
         for base in BASES.values():
-            assert wait_for(lambda base=base: files.remove_cgroup(f"{base}/{group}"), 5)  # type: ignore[misc]
+            assert wait_for(lambda base=base: cgroup.remove(f"{base}/{group}"), 5)  # type: ignore[misc]
 
 
 def test_a_daemon_that_left_is_not_moved_back(tmp_path: Path) -> None:

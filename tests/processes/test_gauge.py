@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from helpers import wait_for
-from oomless.contain.limits.poll_interval import CEILING, FLOOR, Pace
+from oomless.contain.limits.poll_interval import CEILING, FLOOR, PollInterval
 from oomless.platform import proc, pss
 
 pytestmark = pytest.mark.as_user
@@ -55,7 +55,7 @@ class Silence:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *pids: int) -> None:
         self.asked = 0
         self._reader, self._writer = os.pipe()
-        real = pss.proportional
+        real = pss.read_pss
 
         def read(pid: int) -> int | None:
             if pid not in pids:
@@ -64,7 +64,7 @@ class Silence:
             os.read(self._reader, 1)
             return real(pid)
 
-        monkeypatch.setattr(pss, "proportional", read)
+        monkeypatch.setattr(pss, "read_pss", read)
 
     def close(self) -> None:
         os.close(self._writer)
@@ -80,22 +80,22 @@ def stack() -> Iterator[ExitStack]:
 
 def test_pages_that_two_have_are_counted_once() -> None:
     with pair() as stats:
-        used, source = pss.measured(stats)
+        used, source = pss.measure_pss(stats)
     assert (64 * MB < used < 90 * MB, source) == (True, "pss")
 
 
 def test_one_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, stack: ExitStack) -> None:
     stats = stack.enter_context(pair())
-    whole, _ = pss.measured(stats)
+    whole, _ = pss.measure_pss(stats)
     silence = Silence(monkeypatch, stats[0].pid)
     stack.callback(silence.close)
     began = time.monotonic()
-    used, source = pss.measured(stats)
+    used, source = pss.measure_pss(stats)
     assert time.monotonic() - began < pss.PATIENCE_IN_ALL
     assert source == "pss+anon"
     assert whole < used < 1.7 * whole  # half of what both have is the other's PSS, and all of it is in this one's
     began = time.monotonic()
-    assert pss.measured(stats) == (used, source)
+    assert pss.measure_pss(stats) == (used, source)
     assert time.monotonic() - began < pss.PATIENCE  # it is not asked again
     assert silence.asked == 1
 
@@ -106,7 +106,7 @@ def test_what_several_have_inherited_is_counted_once_if_none_answers(
     stats = stack.enter_context(pair())
     silence = Silence(monkeypatch, *(stat.pid for stat in stats))
     stack.callback(silence.close)
-    used, source = pss.measured(stats)
+    used, source = pss.measure_pss(stats)
     assert (64 * MB < used < 90 * MB, source) == (True, "pss+anon")
 
 
@@ -114,16 +114,16 @@ def test_one_that_answers_late_is_read_again(monkeypatch: pytest.MonkeyPatch) ->
     with pair() as stats:
         silence = Silence(monkeypatch, stats[0].pid)
         try:
-            assert pss.measured(stats)[1] == "pss+anon"
+            assert pss.measure_pss(stats)[1] == "pss+anon"
         finally:
             silence.close()
         monkeypatch.undo()
-        assert pss.measured(stats)[1] == "pss"
+        assert pss.measure_pss(stats)[1] == "pss"
 
 
 def grow(rate: float, most: int, first: float) -> int:
     """What a tree of that growth (bytes a second) uses when a look finds it over its limit."""
-    pace, now, used, looks = Pace(most), first, int(rate * first), 0
+    pace, now, used, looks = PollInterval(most), first, int(rate * first), 0
     while used <= most:
         now += pace.seconds(now, used)
         used = int(rate * now)
@@ -141,7 +141,7 @@ def test_steady_growth_is_met_where_it_passes_the_limit(rate: int) -> None:
 
 
 def test_looks_are_rare_far_from_the_limit_and_never_closer_than_the_floor() -> None:
-    pace = Pace(10**10)
+    pace = PollInterval(10**10)
     assert pace.seconds(0.0, 10**6) == CEILING
     assert pace.seconds(1.0, 10**10 - 1) == FLOOR
     assert pace.seconds(1.05, 10**10 + 10**9) == FLOOR

@@ -1,4 +1,5 @@
-"""Ending a tree by descent (``contain/lineage.Hunt``): whom it reaches, whom it must not, and what it reads for that.
+"""Ending a tree by descent (``contain/descendants.DescentKiller``): whom it reaches, whom it must not, and what it
+reads for that.
 
 Each test runs a process of its own that hunts below itself, for the hunted are whoever descends from it.
 """
@@ -15,8 +16,10 @@ SRC = Path(__file__).parents[2] / "src"
 BEGIN = """
 import json, os, select, signal, sys, time
 sys.path.insert(0, {src!r})
-from oomless.contain import ending, lineage
+from oomless.contain import ending
+from oomless.processes import descendants
 from oomless.platform import proc
+from oomless.processes.ids import ProcessId
 
 proc.become_subreaper()
 OWN = os.getpid()
@@ -53,7 +56,7 @@ def zombie(*before):
     return pid
 
 def who(pid):
-    return pid, proc.start_of(pid)
+    return ProcessId(pid, proc.start_of(pid))
 
 def lives(pid):
     return bool((stat := proc.read_stat(pid)) and stat.alive)
@@ -66,11 +69,11 @@ def reap():
         pass
 
 def hunt(skip, rounds=500):
-    it = lineage.Hunt(OWN, skip)
+    it = descendants.DescentKiller(OWN, skip)
     for number in range(rounds):
         it.round()
         reap()
-        if ending.nobody(OWN, skip, "/no/such/state"):
+        if ending.is_empty(OWN, skip, "/no/such/state"):
             return number + 1
     return None
 """
@@ -109,7 +112,7 @@ def test_one_round_reaches_a_whole_group_and_what_is_below() -> None:
         with open(f"/proc/{OWN}/fd/{listing}") as file:
             inside = json.load(file)
         fds = [os.pidfd_open(pid) for pid in [root, *inside]]
-        lineage.Hunt(OWN).round()
+        descendants.DescentKiller(OWN).round()
         poll = select.poll()
         for fd in fds:
             poll.register(fd, select.POLLIN)
@@ -132,7 +135,7 @@ def test_strangers_and_their_groups_are_left_alone() -> None:
         skip = {who(job)}
         zombie(lambda: os.setpgid(0, below))
         other = stays(os.setpgrp)
-        early = ending.nobody(OWN, skip, "/no/such/state")
+        early = ending.is_empty(OWN, skip, "/no/such/state")
         rounds = hunt(skip)
         print(json.dumps({"early": early, "rounds": rounds, "alive": [lives(pid) for pid in (job, below, other)]}))
         os.kill(job, signal.SIGKILL)
@@ -156,10 +159,10 @@ def test_whom_a_look_missed_is_reached_by_the_group_of_a_dead_parent() -> None:
         os.waitpid(leader, 0)
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # its dead child is ours now
         fd = os.pidfd_open(missed)
-        seen = lineage.children
-        lineage.children = lambda pid: (stat for stat in seen(pid) if not stat.alive)
-        lineage.walk = lambda *_: []
-        lineage.Hunt(OWN).round()
+        seen = descendants.children
+        descendants.children = lambda pid: (stat for stat in seen(pid) if not stat.alive)
+        descendants.walk = lambda *_: []
+        descendants.DescentKiller(OWN).round()
         gone = select.select([fd], [], [], 2)[0]
         print(json.dumps({"gone": bool(gone)}))
         os.kill(missed, signal.SIGKILL)
@@ -209,7 +212,7 @@ def test_a_daemon_that_is_another_process_every_moment_is_ended() -> None:
 def test_the_daemon_is_a_stranger_only_where_it_is_below() -> None:
     told = run("""
         import tempfile
-        argv = [sys.executable, "-c", "import time; time.sleep(30)", "oomless.daemon"]
+        argv = [sys.executable, "-c", "import time; time.sleep(30)", "-m", "oomless.daemon"]
         pid, start = it = who(child(lambda writer: os.execv(argv[0], argv)))
         other = stays()
         with tempfile.TemporaryDirectory() as state:

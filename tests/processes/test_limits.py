@@ -15,7 +15,9 @@ from helpers import wait_for
 from oomless.contain import ending
 from oomless.contain.limits import process_limit
 from oomless.contain.rungs.choose import Offer
-from oomless.platform import files, proc
+from oomless.platform import cgroup, files, proc
+from oomless.processes.ids import ProcessId
+from oomless.processes.kill_times import KillTimes
 
 pytestmark = pytest.mark.as_user
 
@@ -157,7 +159,7 @@ def test_a_storm_is_held_still_by_turns(offer: Offer, tmp_path: Path) -> None:
     def held() -> bool:
         if "" in run.cgroups:
             return files.read(f"{run.cgroups['']}/cgroup.freeze").strip() == "1"
-        stats = [proc.read_stat(pid) for pid in files.procs(run.cgroups["pids"])]
+        stats = [proc.read_stat(pid) for pid in cgroup.pids_in(run.cgroups["pids"])]
         return len(stats) == LIMIT and all(stat and stat.state == "T" for stat in stats)
 
     seen = wait_for(held, 5) and wait_for(lambda: not held(), 5) and wait_for(held, 5)
@@ -201,19 +203,19 @@ def test_who_is_dying_is_waited_for_as_long_as_they_get_fewer() -> None:
     class Dying:
         left = 100
 
-        def members(self) -> list[tuple[int, int]]:
-            return [(pid, 1) for pid in range(self.left)]
+        def members(self) -> list[ProcessId]:
+            return [ProcessId(pid, 1) for pid in range(self.left)]
 
-    rung, dying = Dying(), ending.Dying()
+    rung, patience = Dying(), ending.KillPatience(KillTimes())
 
     def over(now: float) -> bool:
-        return dying.over(rung.members, 10.0, now)
+        return patience.is_over(rung.members, 10.0, now)
 
     assert [over(now) for now in (10.0, 15.0, 15.1, 15.6)] == [False] * 4
     rung.left = 50
     assert [over(16.2), over(17.0)] == [False, False]
     assert over(17.3)  # still 50
-    dying, rung.left = ending.Dying(), 100
+    patience, rung.left = ending.KillPatience(KillTimes()), 100
     for second in range(15, 40):
         rung.left -= 1
         assert not over(second + 0.5)

@@ -17,7 +17,8 @@ import trees
 from contained import OFFERS, PYTHON, TREE, Run, inner_pid, read_roster
 from helpers import alive, is_error_report, run_oomless, wait_for, wait_gone
 from oomless.cli.doctor import gaps
-from oomless.contain.rungs.choose import PID_NAMESPACE, SUBREAPER_GAP, Ladder, Offer
+from oomless.contain.rungs.base import PID_NAMESPACE, SUBREAPER_GAP
+from oomless.contain.rungs.choose import Offer, RungChooser
 from oomless.paths import Paths
 from oomless.platform import namespaces, proc
 from oomless.protocol.client import Client
@@ -246,14 +247,15 @@ class TestOnATerminal:
 
 class TestTheOffer:
     def test_it_is_never_taken_unasked(self) -> None:
-        ladder = Ladder("test")
+        ladder = RungChooser("test")
         assert ladder.choose({}).name == "subreaper"  # without a group of one's own it would be the next best
         assert ladder.choose({}, PID_NAMESPACE).name == PID_NAMESPACE
         assert PID_NAMESPACE not in [offer.name for offer in ladder.offers({}, "auto")]
 
     def test_where_it_is_switched_off_the_reason_names_the_switch(self) -> None:
         """In a user namespace whose own switches are off."""
-        code = "from oomless.contain.rungs.choose import Ladder; best = Ladder('t').choose({}, 'pid-namespace');"
+        code = "from oomless.contain.rungs.choose import RungChooser; "
+        code += "best = RungChooser('t').choose({}, 'pid-namespace');"
         code += "print(best.name, best.why, sep='|')"
         argv = [*SWITCHED_OFF, sys.executable, "-c", code]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -296,7 +298,7 @@ class TestWithTheDaemon:
         assert "opt-in" in row["why"]
 
     def test_what_is_wanted_and_not_to_be_had_is_no_gap(self) -> None:
-        offers = Ladder("test").offers({}, PID_NAMESPACE)
+        offers = RungChooser("test").offers({}, PID_NAMESPACE)
         chosen = next(offer for offer in offers if offer.name == "subreaper")
         chosen.why = f"pid-namespace is wanted by the settings and not to be had (refused; off); {chosen.why}"
         assert SUBREAPER_GAP in gaps(chosen, offers)

@@ -34,7 +34,7 @@ def group(folder: Path, **files: str | int) -> Path:
 def joined(monkeypatch: pytest.MonkeyPatch, **groups: str) -> None:
     """Has every process be in these groups; ``v2`` stands for the empty controller name."""
     found = {"" if name == "v2" else name: path for name, path in groups.items()}
-    monkeypatch.setattr(cgroup, "cgroups", lambda pid: found)
+    monkeypatch.setattr(proc, "cgroups", lambda pid: found)
 
 
 class TestCurrent:
@@ -155,13 +155,13 @@ class TestMounts:
             "41 31 0:38 / /sys/fs/cg\\040two rw,relatime - cgroup2 cgroup2 rw,nsdelegate\n"
             "broken\n"
         )
-        assert cgroup.parse_mounts(text) == [
-            Mount("memory", "/docker/c1", "/sys/fs/cgroup/memory"),
-            Mount("", "/", "/sys/fs/cg two"),
+        assert [(m.controller, m.root, m.point) for m in cgroup.parse_mounts(text)] == [
+            ("memory", "/docker/c1", "/sys/fs/cgroup/memory"),
+            ("", "/", "/sys/fs/cg two"),
         ]
 
     def test_this_machines_mounts_are_folders(self) -> None:
-        for mount in cgroup.mounts():
+        for mount in cgroup.read_mounts():
             assert os.path.isdir(mount.point)
 
 
@@ -170,17 +170,20 @@ class TestCgroupFootprint:
         group(tmp_path, memory__usage_in_bytes=900, memory__max_usage_in_bytes=2000)
         group(tmp_path, memory__stat="inactive_file 1\ntotal_inactive_file 300")
         found = Linux().cgroup_footprint({"memory": str(tmp_path), "pids": "/nowhere", "": "/nowhere"})
-        assert found == (600, 2000)
+        assert found is not None
+        assert (found.used, found.peak) == (600, 2000)
 
     def test_v2_without_a_peak_file(self, tmp_path: Path) -> None:
         group(tmp_path, memory__current=900, memory__stat="inactive_file 300")
-        assert Linux().cgroup_footprint({"": str(tmp_path)}) == (600, None)
+        found = Linux().cgroup_footprint({"": str(tmp_path)})
+        assert found is not None
+        assert (found.used, found.peak) == (600, None)
 
     def test_a_group_that_is_gone_or_counts_nothing(self, tmp_path: Path) -> None:
         assert Linux().cgroup_footprint({"memory": str(tmp_path / "gone"), "": str(tmp_path)}) is None
 
     def test_a_real_group_counts_its_member(self) -> None:
-        point = next((m.point for m in cgroup.mounts() if m.controller == "memory"), None)
+        point = next((m.point for m in cgroup.read_mounts() if m.controller == "memory"), None)
         if point is None or not os.access(point, os.W_OK):
             pytest.skip("no v1 memory hierarchy that can be written here")
         folder = os.path.join(point, f"oomless-test-{os.getpid()}")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from helpers import alive, run_oomless, wait_for
-from oomless.contain.rungs.choose import Ladder
+from oomless.contain.rungs.choose import RungChooser
 from oomless.paths import Paths
 from oomless.platform import cgroup, files, proc
 from oomless.protocol.client import Client
@@ -26,7 +26,7 @@ from trees import BOMB
 pytestmark = pytest.mark.machine
 
 MB = 10**6
-OFFERS = [offer for offer in Ladder("storm").offers(proc.cgroups("self")) if offer.usable]
+OFFERS = [offer for offer in RungChooser("storm").offers(proc.cgroups("self")) if offer.usable]
 WITHOUT_GROUPS = {offer.name for offer in OFFERS if not offer.bases}
 LIMIT, MOST = 300 * MB, 2_000 * MB
 
@@ -69,7 +69,7 @@ def kernel_kills() -> dict[str, int | None]:
     """By the kernel for want of memory, in our own group and those around it, theirs alone: the machine's figure
     (``oom_kill`` in /proc/vmstat) is of others as well."""
     found = {}
-    for mount in cgroup.mounts():
+    for mount in cgroup.read_mounts():
         name = "memory.oom_control" if mount.controller else "memory.events.local"
         path = proc.cgroups("self").get(mount.controller, "/")
         while True:

@@ -31,7 +31,7 @@ from rich.table import Table
 
 from helpers import wait_for
 from oomless.paths import Paths
-from oomless.platform import files, proc
+from oomless.platform import cgroup, proc
 from oomless.processes import descendants
 
 from . import sight as soak_sight
@@ -202,7 +202,7 @@ def guarded(work: Callable[[], int], install: Callable[[], str]) -> int:
             status = ended
             break
     left = end_everybody()
-    wait_for(lambda: all(map(files.remove_cgroup, cgroups(install()))), 2)
+    wait_for(lambda: all(map(cgroup.remove, cgroups(install()))), 2)
     code = os.waitstatus_to_exitcode(status)
     if left and code in (0, 1):
         print(f"soak: {left} processes were left after the last round", file=sys.stderr)

@@ -21,7 +21,7 @@ from helpers import wait_for, wait_gone
 from oomless.contain.rungs import choose
 from oomless.journal.journal import Journal
 from oomless.model import ExitRecord
-from oomless.platform import proc
+from oomless.platform import cgroup, proc
 from oomless.protocol import log_file, spawn
 
 from .faults import Hits, tell
@@ -81,7 +81,7 @@ class Checks:
 
     def settle(self, title: str, hits: Hits, rung: str) -> None:
         self.title, self.hits = title, hits
-        chosen = choose.Ladder(self.scene.install).choose(proc.cgroups("self"), rung)
+        chosen = choose.RungChooser(self.scene.install).choose(proc.cgroups("self"), rung)
         self.weak = chosen.name == "subreaper"
         works = self.scene.works
         self.restart()
@@ -306,7 +306,7 @@ def errors_of(out: Path) -> str:
 def cgroups(install: str) -> list[str]:
     """Groups of this installation, anywhere below the mounts that oomless uses."""
     found = []
-    for mount in set(choose.mounts().values()):
+    for mount in set(cgroup.mount_points().values()):
         for folder, names, _ in os.walk(mount):
             found += [os.path.join(folder, name) for name in names if name.startswith(f"oomless-{install}-")]
     return found

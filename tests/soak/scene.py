@@ -19,7 +19,7 @@ from pathlib import Path
 import trees
 from helpers import alive, wait_for, wait_gone
 from oomless.contain.launch import BOOT
-from oomless.contain.rungs.choose import Ladder
+from oomless.contain.rungs.choose import RungChooser
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.processes import descendants
@@ -99,7 +99,7 @@ class Scene:
         os.mkfifo(self.fifo)
         self._lifeline = os.open(self.fifo, os.O_RDWR | os.O_CLOEXEC)
         self.works: list[Work] = []
-        offers = Ladder(self.install).offers(proc.cgroups("self"))
+        offers = RungChooser(self.install).offers(proc.cgroups("self"))
         self.rungs = [offer.name for offer in offers if offer.usable]
         self.bases = next(offer.bases for offer in offers if offer.usable)
         self.rung = "auto"

@@ -19,7 +19,7 @@ from oomless.contain.rungs import empty_groups
 from oomless.journal.journal import Journal
 from oomless.journal.trees import SweepRow
 from oomless.model import Identity
-from oomless.platform import files, proc
+from oomless.platform import cgroup, proc
 
 from . import checks as soak_checks
 from .checks import Checks, Tally
@@ -71,8 +71,8 @@ def _plant(scene: Scene, tree: str) -> str | None:
 
 
 def _clear(scene: Scene, tree: str) -> None:
-    for path in empty_groups.made_in(empty_groups.around(proc.cgroups("self")), scene.install):
-        files.remove_cgroup(path)
+    for path in empty_groups.list_groups(cgroup.folders_around(proc.cgroups("self")), scene.install):
+        cgroup.remove(path)
     os.unlink(f"{scene.paths.exits}/{tree}.json")
     os.rmdir(f"{scene.paths.tmp}/{tree}")
     journal = Journal.open(scene.paths.journal)

@@ -12,14 +12,14 @@ import msgspec
 import trees
 from helpers import SLOWNESS
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
-from oomless.contain.rungs.choose import Ladder, Offer
+from oomless.contain.rungs.choose import Offer, RungChooser
 from oomless.model import ExitRecord
 from oomless.platform import proc
 
 TAG = "test" + os.urandom(3).hex()
 
 
-OFFERS = [offer for offer in Ladder(TAG).offers(proc.cgroups("self")) if offer.usable]
+OFFERS = [offer for offer in RungChooser(TAG).offers(proc.cgroups("self")) if offer.usable]
 
 
 PYTHON = [sys.executable, "-I", "-S"]

@@ -19,7 +19,7 @@ import pytest
 
 from helpers import alive, wait_gone
 from oomless.contain.rungs import empty_groups
-from oomless.platform import files, proc
+from oomless.platform import cgroup, proc
 
 #: How long what is ending may take to end, before it counts as left behind.
 PATIENCE = 2.0
@@ -48,9 +48,9 @@ def groups_left(state: Path) -> list[str]:
     if not (state / "id").exists():
         return []
     install = (state / "id").read_text().strip()
-    found = empty_groups.made_in(empty_groups.around(proc.cgroups("self")), install)
+    found = empty_groups.list_groups(cgroup.folders_around(proc.cgroups("self")), install)
     for path in found:
-        files.remove_cgroup(path)
+        cgroup.remove(path)
     still_open = {f"oomless-{install}-{tree}" for tree in open_in(state / "journal.db")} if found else set()
     return [path for path in found if os.path.basename(path) not in still_open]
 

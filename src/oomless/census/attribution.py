@@ -27,7 +27,7 @@ from oomless.hosts.mcp_entries import Entries, Entry
 from oomless.model import IdleProcess, ProcessInfo
 from oomless.processes.command import SHELLS
 from oomless.processes.ids import ProcessId
-from oomless.processes.ours import is_ours, prefixed
+from oomless.processes.ours import keeps_tree, prefixed
 
 Verdict = Literal["owned", "duplicate", "superseded", "idle", "orphan", "detached", "escaped", "protected", "unknown"]
 
@@ -86,8 +86,8 @@ class _Attribution:
         self._programs: dict[int, ProgramMatch] = {pid: match for pid, match in matches if match is not None}
         self._innermost = _innermost_trees(governed)
         self._shims = {tree.shim_pid: tree for tree in governed if tree.shim_pid is not None}
-        self._ours = {p.pid for p in snapshot.processes if is_ours(p)} | self._shims.keys()
-        self._prefixed = {p.pid for p in snapshot.processes if prefixed(p) == "server"}
+        self._ours = {p.pid for p in snapshot.processes if keeps_tree(p.command)} | self._shims.keys()
+        self._prefixed = {p.pid for p in snapshot.processes if prefixed(p.command) == "server"}
         self._protected = {pid for pid, match in self._programs.items() if match.program.kind in PROTECTED}
         self._sessions = SessionRoots(snapshot, self._programs, facts.sessions)
         self._entries = _find_entries(snapshot, facts)
@@ -228,14 +228,14 @@ class _Attribution:
         if not facts.marks.host_pid:
             return None
         upwards = (facts.pid, *self._ancestry.ancestors(facts.pid))
-        shims = (pid for pid in upwards if prefixed(self._ancestry.by_pid[pid]) == "shell")
+        shims = (pid for pid in upwards if prefixed(self._ancestry.by_pid[pid].command) == "shell")
         return next(shims, self._ancestry.by_pid[facts.pid].sid)
 
     def _is_shell_top(self, top: int, owner: Owner) -> bool:
         match = self._programs.get(top)
         if match is not None and match.program.kind == "tool-shell":
             return True
-        return prefixed(self._ancestry.by_pid[top]) == "shell" or self._is_hosts_shell(top, owner)
+        return prefixed(self._ancestry.by_pid[top].command) == "shell" or self._is_hosts_shell(top, owner)
 
     def _is_hosts_shell(self, pid: int, owner: Owner) -> bool:
         """Whether a host's child is a shell that it started for its agent, or what that became by exec: no wrapper of

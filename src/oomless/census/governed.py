@@ -11,7 +11,7 @@ from oomless.census.daemon_facts import OpenTree, Role
 from oomless.census.snapshot import Snapshot
 from oomless.model import ProcessInfo
 from oomless.processes.ancestry import Ancestry
-from oomless.processes.ours import owns_tree, prefixed
+from oomless.processes.ours import is_shim_of, prefixed
 
 
 class GovernedTree(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +88,7 @@ def _find_shim(
         return above if above is not None and _runs_shim(ancestry.by_pid[above], tree) else None
     if tree.role != "tree":
         # The prefix's arguments don't name the tree: it is above those of the tree that live.
-        prefixes = frozenset(pid for pid, process in ancestry.by_pid.items() if prefixed(process))
+        prefixes = frozenset(pid for pid, process in ancestry.by_pid.items() if prefixed(process.command))
         shims = {ancestry.nearest(pid, prefixes) for pid in innermost} - {None}
     else:
         shims = {process.pid for process in ancestry.by_pid.values() if _runs_shim(process, tree)}
@@ -96,4 +96,4 @@ def _find_shim(
 
 
 def _runs_shim(process: ProcessInfo, tree: OpenTree) -> bool:
-    return owns_tree(process, tree.tree) or (tree.role != "tree" and bool(prefixed(process)))
+    return is_shim_of(process.command, tree.tree) or (tree.role != "tree" and bool(prefixed(process.command)))

@@ -272,7 +272,9 @@ def _idle_reason(copy: _Copy) -> str:
 def idle_seconds(members: Iterable[Attributed]) -> float:
     """For how long all members of an instance have been idle. Our own shim among them does not count: it checks its
     limits though nothing calls the server."""
-    seconds = [_calm(one.idle) if one.idle is not None else 0.0 for one in members if not prefixed(one.process)]
+    seconds = [
+        _calm(one.idle) if one.idle is not None else 0.0 for one in members if not prefixed(one.process.command)
+    ]
     return min(seconds, default=0.0)
 
 

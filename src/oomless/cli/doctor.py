@@ -26,7 +26,8 @@ from oomless.cli import output
 from oomless.cli.install import current_target
 from oomless.config import load
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
-from oomless.contain.rungs.choose import SUBREAPER_GAP, Ladder, Offer
+from oomless.contain.rungs.base import SUBREAPER_GAP
+from oomless.contain.rungs.choose import Offer, RungChooser
 from oomless.errors import ContainmentError
 from oomless.hosts.installation import HostView
 from oomless.model import ExitRecord
@@ -112,7 +113,7 @@ def examine(paths: Paths) -> Report:
     platform = current()
     memory = platform.memory()
     tag = paths.install_id()
-    ladder, cgroups = Ladder(tag), proc.cgroups("self")
+    ladder, cgroups = RungChooser(tag), proc.cgroups("self")
     offers = ladder.offers(cgroups)
     chosen = ladder.choose(cgroups, load(paths.config_file).rung)
     rungs = []

@@ -12,8 +12,8 @@ import sys
 assert sys.platform == "darwin"
 
 from oomless.cli.run_options import HELP, Options, check_command, check_report, parse, say
-from oomless.contain.darwin.child import Spec
-from oomless.contain.darwin.shim import Shim
+from oomless.contain.darwin.child import DarwinSpec
+from oomless.contain.darwin.shim import DarwinShim
 from oomless.errors import OomlessError, UsageError
 
 #: What only the daemon can give.
@@ -48,7 +48,7 @@ def contain(options: Options) -> int:
     from oomless.platform.darwin_calls import System
     from oomless.platform.darwin_kqueue import Kqueue
 
-    spec = Spec(
+    spec = DarwinSpec(
         options.command,
         options.name or os.path.basename(options.command[0]),
         mark(os.environ),
@@ -59,7 +59,7 @@ def contain(options: Options) -> int:
         quiet=options.quiet,
     )
     sys.stderr.flush()
-    return Shim(spec, System(), Kqueue()).run()
+    return DarwinShim(spec, System(), Kqueue()).run()
 
 
 def mark(environ: os._Environ[str]) -> str:

@@ -1,7 +1,11 @@
-"""Starts the command inside its tree: fork, enter the rung, exec. Standard library only.
+"""The command inside its tree: fork, enter the rung, exec; and the shim's own signals. Standard library only.
 
-Everything that fails before exec is told to the shim through a pipe that exec closes: ``stage errno``. The command
-inherits the caller's descriptors as they are, working folder, environment and ignored signals included.
+A failure before exec reaches the shim through a pipe that exec closes: ``stage errno``. The command inherits the
+caller's descriptors as they are, working folder, environment and ignored signals included.
+
+The shim takes its signals from a descriptor (signalfd(2)), so that it sees who sent them and never runs a handler.
+The sender matters on a terminal: Ctrl-C there reaches the command by itself (the kernel signals the foreground group,
+and ``code`` is SI_KERNEL), while a ``kill`` of the shim has to be forwarded.
 """
 
 from __future__ import annotations
@@ -11,8 +15,9 @@ import sys
 
 assert sys.platform == "linux"
 
-from oomless.contain import signals
-from oomless.platform import files, proc
+from oomless.contain.cause import StartFailed
+from oomless.lean import signal
+from oomless.platform import proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,17 +26,46 @@ if TYPE_CHECKING:
 #: Raised for governed trees so that the kernel's own OOM killer takes them before an editor (VS Code gives
 #: itself 200 to 300).
 OOM_SCORE_ADJ = 500
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SI_USER = 0
+_SFD_CLOEXEC = 0o2000000
+_SFD_NONBLOCK = 0o4000
+_RECORD = 128
 
 
-class StartFailed(OSError):
-    """``stage``: ``enter`` (the rung would not take it) or ``exec``."""
+class SignalFd:
+    """Blocks SIGCHLD and those of ``ending`` that the caller did not ignore (``nohup``)."""
 
-    def __init__(self, stage: str, number: int) -> None:
-        super().__init__(number, os.strerror(number))
-        self.stage = stage
+    def __init__(self, blocked_before: list[int] | None = None, ending: tuple[int, ...] = ENDING) -> None:
+        """``blocked_before``: what was blocked, if whoever exec'd us had blocked these already."""
+        import _ctypes
+
+        wanted = [s for s in ending if signal.getsignal(s) is not signal.SIG_IGN] + [signal.SIGCHLD]
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+        self.before = frozenset(before if blocked_before is None else blocked_before)
+        mask = bytearray(_RECORD)
+        for number in wanted:
+            mask[(number - 1) // 8] |= 1 << ((number - 1) % 8)
+        call = _ctypes.dlsym(_ctypes.dlopen(None, 0), "signalfd")  # type: ignore[arg-type]
+        self.fd: int = _ctypes.call_function(call, (-1, bytes(mask), _SFD_CLOEXEC | _SFD_NONBLOCK))
+        if self.fd < 0:
+            raise OSError("signalfd is not available")
+
+    def read(self) -> list[tuple[int, int]]:
+        """Number and ``si_code`` of each that came since."""
+        found: list[tuple[int, int]] = []
+        try:
+            while data := os.read(self.fd, _RECORD * 16):
+                for at in range(0, len(data), _RECORD):
+                    number = int.from_bytes(data[at : at + 4], sys.byteorder)
+                    code = int.from_bytes(data[at + 8 : at + 12], sys.byteorder, signed=True)
+                    found.append((number, code))
+        except BlockingIOError:
+            pass
+        return found
 
 
-def start(
+def start_command(
     command: list[str],
     rung: Rung,
     environment: dict[str, str],
@@ -48,12 +82,12 @@ def start(
         _become(command, rung, environment, same_group, before, writer, own if tied else None)
     os.close(writer)
     try:
-        told = os.read(reader, 64)
+        failure = os.read(reader, 64)
     finally:
         os.close(reader)
-    if told:
+    if failure:
         os.waitpid(pid, 0)
-        stage, number = told.decode().split()
+        stage, number = failure.decode().split()
         raise StartFailed(stage, int(number))
     return rung.root(pid)
 
@@ -76,7 +110,7 @@ def _become(
             os.setsid()
         _raise_oom_score()
         stage = "exec"
-        signals.restore_in_child(before)
+        restore_signals(before)
         proc.forget_coerced_locale()
         os.execvpe(command[0], command, {**os.environ, **environment})
     except OSError as error:
@@ -85,7 +119,17 @@ def _become(
         os._exit(127)
 
 
-def let_go(*numbers: int) -> None:
+def restore_signals(before: frozenset[int]) -> None:
+    """In the child: what the command would have found without us: Python ignores two signals for itself, and we
+    blocked four."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def close_inherited(*numbers: int) -> None:
     """Gives up those standard descriptors, and all others that a command inherits from us: a pipe ends when the
     command's own ends are closed."""
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
@@ -98,18 +142,13 @@ def let_go(*numbers: int) -> None:
 
 def inherited() -> list[int]:
     """Open descriptors beyond the standard ones that exec does not close."""
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        fd = int(name)
-        try:
-            if fd > 2 and os.get_inheritable(fd):
-                found.append(fd)
-        except OSError:
-            pass  # the listing's own
-    return found
+    return [fd for fd in proc.own_descriptors() if fd > 2 and os.get_inheritable(fd)]
 
 
 def _raise_oom_score() -> None:
-    now = files.read_int("/proc/self/oom_score_adj")
-    if now is not None and now < OOM_SCORE_ADJ:
-        files.try_write("/proc/self/oom_score_adj", str(OOM_SCORE_ADJ))
+    score = proc.oom_score_adj()
+    if score is not None and score < OOM_SCORE_ADJ:
+        try:
+            proc.set_oom_score_adj(OOM_SCORE_ADJ)
+        except OSError:
+            pass  # some containers forbid it

@@ -1,11 +1,10 @@
-"""The escape watch: whoever descends from the shim and is not in its tree's groups any more.
+"""The escape watch: processes that descend from the shim and are not in its tree's groups any more.
 
 Nobody leaves a group by forking, but a process may write itself into another one, and hosts do that to a scope that
-they were started in; its limits are void then. Looked at once a second, by descent: who has moved is moved back, but
-not more than three times. Whoever cannot be, or is a container's, is named to the daemon (so that a sweep reaches it)
-and in the record, and is ended with the tree all the same. Memory that was taken outside stays charged there. Not for
-a tool shell's tree, of which whoever has moved has detached on purpose (``shells/spare.py``), and nothing to do on
-rungs without groups. Standard library only.
+they were started in; its limits are void then. Looked at once a second, by descent: an escaped process is moved back,
+but not more than three times. One that cannot be, or is a container's, is named to the daemon (so that a sweep
+reaches it) and in the record, and is killed with the tree all the same. Memory that was taken outside stays charged
+there. Standard library only.
 """
 
 from __future__ import annotations
@@ -17,12 +16,13 @@ import time
 assert sys.platform == "linux"
 
 from oomless.contain import ending
-from oomless.platform import files, proc
-from oomless.processes import descendants
+from oomless.platform import cgroup, proc
+from oomless.processes import descendants, ours
+from oomless.processes.ids import ProcessId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oomless.contain.shim import Shim
+    from oomless.contain.rungs.base import Rung
 
 EVERY = 1.0
 #: A look costs 14 us a process (measured with 50 and with 500); it may not take more than this share of a core.
@@ -35,18 +35,19 @@ AGAIN = f"it moved out again, after it had been moved back {TRIES} times"
 
 
 class Escape:
-    """``to``: the group that it was found in. ``why``: what keeps us from moving it back, "" if it was."""
+    """One escaped process. ``to``: the group that it was found in. ``why``: what keeps us from moving it back, "" if
+    it was."""
 
-    def __init__(self, pid: int, start: int, command: str, to: str) -> None:
-        self.pid, self.start, self.command, self.to = pid, start, command, to
+    def __init__(self, process: ProcessId, command: str, to: str) -> None:
+        self.process, self.command, self.to = process, command, to
         self.tries = 0
         self.why = ""
 
     def row(self) -> dict[str, object]:
-        """The fields of ``model.EscapedProcess``."""
+        """The fields of ``model.Escaped``."""
         return {
-            "pid": self.pid,
-            "start": self.start,
+            "pid": self.process.pid,
+            "start": self.process.start,
             "command": self.command,
             "to": self.to,
             "back": not self.why,
@@ -54,123 +55,117 @@ class Escape:
         }
 
 
-class Escapes:
-    """``outside``: pid and start of those who are out at the moment."""
+class EscapeWatch:
+    """``own``: the shim's pid, ``paths`` the tree's folders by controller, ``strangers`` the processes below the shim
+    that are not of the tree; the daemon is added to them when it is met. ``outside``: those that are out now."""
 
-    def __init__(self, shim: Shim) -> None:
-        self._shim = shim
-        self._paths: dict[str, str] = shim.granted["cgroups"]
-        self._leaf = os.path.basename(next(iter(self._paths.values()), ""))
-        self._at = shim.began + EVERY
-        self._seen: dict[tuple[int, int], Escape] = {}
-        self.outside: list[tuple[int, int]] = []
+    def __init__(self, own: int, paths: dict[str, str], strangers: set[ProcessId], state: str, began: float) -> None:
+        self._own = own
+        self._paths = paths
+        self._strangers = strangers
+        self._state = state
+        self._leaf = os.path.basename(next(iter(paths.values()), ""))
+        self._at = began + EVERY
+        self._seen: dict[ProcessId, Escape] = {}
+        self.outside: list[ProcessId] = []
 
-    def due(self) -> list[float]:
-        watched = self._paths and self._shim.rung.reachable and self._shim.final()
-        return [self._at] if watched else []
-
-    def everybody(self) -> list[tuple[int, int]]:
-        """The members of the tree, wherever they are."""
-        return [*self._shim.rung.members(), *self.outside]
+    def due(self, rung: Rung) -> list[float]:
+        """When ``look`` is to be called next (monotonic); nothing on rungs without groups."""
+        return [self._at] if self._paths and rung.reachable else []
 
     def rows(self) -> list[dict[str, object]]:
         return [escape.row() for escape in list(self._seen.values())[:NAMED]]
 
-    def look(self, now: float) -> None:
-        if not self.due() or now < self._at:
-            return
-        shim, before, began = self._shim, self.outside, time.thread_time()
-        found = self._away()
-        if found:
-            shim.strangers |= ending.daemon_below(shim.spec["state"], shim.pid)
-        self.outside = [(stat.pid, stat.start) for stat in found if self._is_ours(stat) and not self._inside(stat)]
-        if self.outside or before:
-            named = [self._seen[who].row() for who in self.outside[:NAMED]]
-            usage = {"used": shim.rung.usage(), "members": self.outside, "escaped": named}
-            shim.link.send({"op": "usage", **usage}, now)
+    def look(self, rung: Rung, now: float) -> dict[str, object] | None:
+        """Moves back those that left. Returns what the daemon is to know (a ``usage`` message) while any are out, and
+        once when none are any more; else None."""
+        if not self.due(rung) or now < self._at:
+            return None
+        before, began = self.outside, time.thread_time()
+        away = self._find_away()
+        if away:
+            self._strangers |= ending.daemon_below(self._state, self._own)
+        self.outside = [
+            ProcessId.of(stat) for stat in away if self._is_member(stat) and not self._is_inside(stat, rung)
+        ]
+        message = self._message(rung) if self.outside or before else None
         # Not by the clock: a write to cgroup.procs waits for all processors, which may take 20 ms and costs nothing.
         self._at = now + max(EVERY, (time.thread_time() - began) / SHARE)
+        return message
 
-    def _away(self) -> list[proc.Stat]:
-        inside = [set(files.procs(path)) for path in self._paths.values()]
-        below = descendants.walk(self._shim.pid, self._shim.strangers)
+    def _message(self, rung: Rung) -> dict[str, object]:
+        named = [self._seen[process].row() for process in self.outside[:NAMED]]
+        return {"op": "usage", "used": rung.usage(), "members": self.outside, "escaped": named}
+
+    def _find_away(self) -> list[proc.Stat]:
+        inside = [set(cgroup.pids_in(path)) for path in self._paths.values()]
+        below = descendants.walk(self._own, self._strangers)
         # One that was born into a group between both readings is in it: so it is asked itself.
-        return [stat for stat in below if any(stat.pid not in pids for pids in inside) and self._groups(stat.pid)]
+        return [
+            stat for stat in below if any(stat.pid not in pids for pids in inside) and self._groups_outside(stat.pid)
+        ]
 
-    def _groups(self, pid: int) -> dict[str, str]:
+    def _groups_outside(self, pid: int) -> dict[str, str]:
         """Where it is instead, by controller; nothing if it is inside or gone."""
-        found = proc.cgroups(pid)
-        away = {name: found[name] for name in self._paths if name in found}
-        return {name: path for name, path in away.items() if not self._of_a_tree(path)}
+        groups = proc.cgroups(pid)
+        own = {name: groups[name] for name in self._paths if name in groups}
+        return {name: path for name, path in own.items() if not self._is_tree(path)}
 
-    def _of_a_tree(self, path: str) -> bool:
-        """Ours, or that of a tree in the tree, whose groups may be beside ours (``ladder.Ladder``)."""
+    def _is_tree(self, path: str) -> bool:
+        """Ours, or that of a tree in the tree, whose groups may be beside ours (``choose.RungChooser``)."""
         parts = path.split("/")
         return self._leaf in parts or any(part.startswith("oomless-") and part.count("-") == 2 for part in parts)
 
-    def _is_ours(self, stat: proc.Stat) -> bool:
+    def _is_member(self, stat: proc.Stat) -> bool:
         """A daemon that a command in the tree started leaves the groups by itself, before anybody can know it, and so
-        does whoever keeps its scope."""
-        if (stat.pid, stat.start) in self._shim.strangers:
+        does the process that holds its scope."""
+        if ProcessId.of(stat) in self._strangers:
             return False
-        above: proc.Stat | None = stat
-        while above is not None and above.pid not in (1, self._shim.pid):
-            if ending.DAEMON in proc.cmdline(above.pid):
+        for process in (stat, *descendants.ancestors(stat.pid)):
+            if process.pid in (1, self._own):
+                break
+            if ours.is_daemon(proc.cmdline(process.pid)):
                 return False
-            above = proc.read_stat(above.ppid)
         return True
 
-    def _inside(self, stat: proc.Stat) -> bool:
+    def _is_inside(self, stat: proc.Stat, rung: Rung) -> bool:
         """Whether it is inside (again); moves it."""
-        groups = self._groups(stat.pid)
+        groups = self._groups_outside(stat.pid)
         if not groups:
             return True
-        who = (stat.pid, stat.start)
-        escape = self._seen.get(who)
+        process = ProcessId.of(stat)
+        escape = self._seen.get(process)
         if escape is None:
-            escape = self._seen[who] = Escape(*who, ending.shown(stat.pid) or stat.comm, next(iter(groups.values())))
+            command = ending.masked_command(stat.pid) or stat.comm
+            escape = self._seen[process] = Escape(process, command, next(iter(groups.values())))
         if escape.why == AGAIN or escape.tries == TRIES:
             escape.why = AGAIN
-        elif contained(stat.pid):
+        elif is_containerized(stat.pid):
             escape.why = CONTAINER
         else:
             escape.tries += 1
-            escape.why = self._move_back(stat, groups)
+            escape.why = _move_back(process, groups, rung)
         return not escape.why
 
-    def _move_back(self, stat: proc.Stat, groups: dict[str, str]) -> str:
-        """Why it could not be done. The kernel takes a number here: the pidfd proves, before and after, that it was
-        this process's."""
-        fd = proc.open_verified(stat.pid, stat.start)
-        if fd is None:
-            return "it ended"
-        try:
-            for controller in groups:
-                self._join(self._paths[controller], stat.pid)
-        except ProcessLookupError:
-            return "it ended"
-        except OSError as error:
-            return f"it cannot be moved back: {error.strerror}"
-        finally:
-            os.close(fd)
-        return ""
 
-    def _join(self, path: str, pid: int) -> None:
-        if self._shim.rung.name == "cgroup2+systemd":  # there only systemd may move an ordinary user's process
-            from oomless.contain.rungs.systemd_scope import join
-
-            join(path, pid)
-        else:
-            files.write(f"{path}/cgroup.procs", str(pid))
-
-
-def contained(pid: int) -> bool:
-    return any(_namespace(pid, kind) not in ("", _namespace("self", kind)) for kind in ("pid", "cgroup"))
-
-
-def _namespace(pid: int | str, kind: str) -> str:
-    """ "" if it is gone, or not ours to look at."""
+def _move_back(process: ProcessId, groups: dict[str, str], rung: Rung) -> str:
+    """Why it could not be done, or "". The kernel takes a number here: the pidfd proves, before and after, that it
+    was this process's."""
+    fd = proc.open_verified(*process)
+    if fd is None:
+        return "it ended"
     try:
-        return os.readlink(f"/proc/{pid}/ns/{kind}")
-    except OSError:
-        return ""
+        for controller in groups:
+            rung.join(process.pid, controller)
+    except ProcessLookupError:
+        return "it ended"
+    except OSError as error:
+        return f"it cannot be moved back: {error.strerror}"
+    finally:
+        os.close(fd)
+    return ""
+
+
+def is_containerized(pid: int) -> bool:
+    """Whether it has namespaces of its own, as containers have."""
+    return any(proc.namespace(pid, kind) not in ("", proc.namespace("self", kind)) for kind in ("pid", "cgroup"))

@@ -1,6 +1,5 @@
 """How a shim is started: its argument list and the specification it reads from an inherited descriptor.
 
-``run`` execs the shim in its own place; a batch or ``Governor`` spawns it with these arguments and descriptors.
 The specification goes through a descriptor and not through arguments, for it names descriptors and files that
 ``ps`` should not show; the command's environment is simply the shim's own. Standard library only.
 """
@@ -13,21 +12,25 @@ import sys
 assert sys.platform == "linux"
 
 from oomless.lean import dumps, signal
+from oomless.platform import proc
 
 BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot.py")
 
 
 class ShimSpec:
-    """What a shim must know. ``granted`` is the daemon's message as it came (``protocol/wire.py``). ``reports`` are
+    """What a shim must know. ``granted`` is the daemon's message as it came. ``reports`` are
     further files for the exit record. ``lifeline_fd``: the read end of a pipe whose write end only the tree's
     owner holds; at its end of file the shim ends the tree; ``owner`` (pid, start) does the same for a process that
     cannot hold a pipe. ``same_group``: the command stays in our process group, terminal or not. ``tied``: it
     is killed with us. ``timeout`` in seconds. ``extra``: fields that the record carries along (``stdout``,
-    ``stderr``, ``attempts``). ``private_tmp``: it gets a TMPDIR of its own, in ``state``. ``mask``: the signals that
-    were blocked before ``exec_shim`` blocked some more, so that the command gets the mask it would have had."""
+    ``stderr``, ``attempts``). ``private_tmp``: it gets a TMPDIR of its own, in ``state``. ``grace`` and
+    ``give_up_after`` in seconds; None: as always. ``mask``: the signals that were blocked before ``exec_shim``
+    blocked some more, so that the command gets the mask it would have had."""
 
     __slots__ = (
         "extra",
+        "give_up_after",
+        "grace",
         "granted",
         "lease_fd",
         "lifeline_fd",
@@ -59,6 +62,8 @@ class ShimSpec:
         extra: dict[str, object] | None = None,
         quiet: bool = False,
         private_tmp: bool = False,
+        grace: float | None = None,
+        give_up_after: float | None = None,
     ) -> None:
         self.granted = granted
         self.name = name
@@ -74,6 +79,8 @@ class ShimSpec:
         self.mask: list[int] | None = None
         self.quiet = quiet
         self.private_tmp = private_tmp
+        self.grace = grace
+        self.give_up_after = give_up_after
 
     def fields(self) -> dict[str, object]:
         """As the shim reads it."""
@@ -106,8 +113,5 @@ def exec_shim(spec: ShimSpec, command: list[str]) -> None:
     for inherited in spec.descriptors():
         os.set_inheritable(inherited, True)
     argv = shim_argv(fd, str(spec.granted["tree"]), command)
-    if sys.platform == "linux":
-        from oomless.platform import proc
-
-        proc.forget_coerced_locale()
+    proc.forget_coerced_locale()
     os.execv(argv[0], argv)

@@ -1,8 +1,7 @@
 """The shim's end of its lease: messages out, ``end`` in, and the way back to a restarted daemon.
 
-It never blocks the shim: a daemon that does not read loses the connection, and the tree goes on without. The
-protocol is described in ``protocol/wire.py``. ``_socket`` is used bare (``socket`` costs 0.8 MB). Standard library
-only.
+It never blocks the shim: a daemon that does not read loses the connection, and the tree goes on without. ``_socket``
+is used bare (``socket`` costs 0.8 MB). Standard library only.
 """
 
 from __future__ import annotations

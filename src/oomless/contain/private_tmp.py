@@ -3,8 +3,8 @@
 Removed by directory descriptor, one folder at a time and from the inside out: a symbolic link is unlinked and never
 followed, a folder that is another mount is not entered (bind mounts of the same file system too, by the mount's id),
 and on the way back up each folder is known by device and inode, so that nobody can lead the removal elsewhere by
-moving one. Whatever cannot be removed stays and is named. Whoever calls has seen to it that nobody of the tree lives.
-Not here: when it is removed, if the shim was killed (``daemon/trees/stale_files.py``). Standard library only.
+moving one. Whatever cannot be removed stays and is named. The caller has seen to it that nobody of the tree lives.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 
 assert sys.platform == "linux"
 
+from oomless.contain.cause import StartFailed
 from oomless.platform import proc
 
 TYPE_CHECKING = False
@@ -33,10 +34,6 @@ def folder(state: str, tree: str) -> str:
     return f"{state}/tmp/{tree}"
 
 
-class TmpFailed(OSError):
-    stage = "tmp"
-
-
 class PrivateTmp:
     """The shim's side of it; nothing, unless the specification asks for one."""
 
@@ -45,14 +42,14 @@ class PrivateTmp:
         self._made = False
 
     def make(self) -> None:
-        """Raises TmpFailed; also if there is something of that name."""
+        """Raises StartFailed; also if there is something of that name."""
         if not self._path:
             return
         try:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
             os.mkdir(self._path, 0o700)
         except OSError as error:
-            raise TmpFailed(error.errno, error.strerror) from None
+            raise StartFailed("tmp", error.errno or 5, error.strerror or "") from None
         self._made = True
 
     def environment(self) -> dict[str, str]:
@@ -163,7 +160,7 @@ class Removal:
                 self.keep(name, "another file system is mounted there")
                 return False
             if os.fstat(found).st_mode & 0o700 != 0o700:
-                os.chmod(f"/proc/self/fd/{found}", 0o700)
+                proc.change_mode(found, 0o700)
             deeper = os.open(".", _OPEN, dir_fd=found)
         except OSError as error:
             self.keep(name, error.strerror or str(error))
@@ -211,9 +208,6 @@ def _exists(here: int, name: str) -> bool:
 
 
 def _place(fd: int) -> Place:
-    """Device, inode and mount of an open folder. The mount's id is in fdinfo since Linux 3.15."""
+    """Device, inode and mount of an open folder."""
     stat = os.fstat(fd)
-    for line in (proc.read_file(f"/proc/self/fdinfo/{fd}") or b"").splitlines():
-        if line.startswith(b"mnt_id:"):
-            return stat.st_dev, stat.st_ino, int(line.split()[1])
-    return stat.st_dev, stat.st_ino, None
+    return stat.st_dev, stat.st_ino, proc.mount_id(fd)

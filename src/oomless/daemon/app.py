@@ -8,7 +8,7 @@ import sys
 assert sys.platform == "linux"
 
 from oomless.config import Watched
-from oomless.contain.rungs.choose import Ladder
+from oomless.contain.rungs.choose import RungChooser
 from oomless.daemon.events import EventBus, EventStream, TreeEnded, record_decisions
 from oomless.daemon.logs import Log
 from oomless.daemon.message import Handler
@@ -53,7 +53,7 @@ class App:
         self._registry = registry = Registry(paths, journal, platform, bus, log)
         self._gate = gate = Gate(platform, settings, registry.usage)
         limits = LimitResolver(settings, platform, log)
-        self._leases = Leases(gate, registry, Ladder(paths.install_id()), platform, settings, limits, bus)
+        self._leases = Leases(gate, registry, RungChooser(paths.install_id()), platform, settings, limits, bus)
 
         # Sessions of hosts: each sample of the process table goes to those that watch them.
         self._sampler = sampler = ProcessSampler(registry)

@@ -25,7 +25,7 @@ from oomless import __version__, config
 from oomless.daemon.logs import Log, rotate
 from oomless.errors import DaemonError, OomlessError, StateUnwritable
 from oomless.paths import Paths
-from oomless.platform import current, proc
+from oomless.platform import cgroup, current, proc
 from oomless.protocol import spawn
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def open_log(path: str) -> None:
 def prepare(log: Log) -> None:
     """Whatever the starter's limits, signals and cgroup were, they are not the daemon's."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for line in spawn.leave_governed_tree():
+    for line in cgroup.leave_governed_trees():
         log.warning(line)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

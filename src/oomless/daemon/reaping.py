@@ -25,11 +25,13 @@ from oomless.journal.sessions import ReapRow
 from oomless.model import Identity, Survivor
 from oomless.platform import proc
 from oomless.processes.ids import ProcessId
-from oomless.processes.kill import GIVE_UP_AFTER, GRACE, ROUND_EVERY, Reap, Who
+from oomless.processes.kill import KillRounds
+from oomless.processes.kill_times import KillTimes
 from oomless.protocol.reap_views import INCLUDABLE, PROVEN, Ended, Left, ReapAnswer, ReapItem, ReapRequest, Refusal
 from oomless.redact import command_line
 
 _COMMAND_KEPT = 200
+_TIMES = KillTimes(round_every=0.02)
 
 
 class Reaper:
@@ -51,14 +53,14 @@ class Reaper:
         return await asyncio.shield(self._tasks.start(self._run(asked)))
 
     async def stop(self) -> None:
-        await self._tasks.wait(GIVE_UP_AFTER + GRACE)
+        await self._tasks.wait(_TIMES.give_up_after + _TIMES.grace)
 
     async def _run(self, asked: ReapRequest) -> ReapAnswer:
         async with self._one_at_a_time:
-            items = {(one.pid, one.start): one for one in asked.processes}
+            items = {ProcessId(one.pid, one.start): one for one in asked.processes}
             verdicts = {who: self._refusal(one, asked.include) for who, one in items.items()}
             named = {who: _command(who[0]) for who, why in verdicts.items() if not why}
-            reap = Reap(named, self._is_spared)
+            reap = KillRounds(named, self._is_spared, _TIMES)
             await _rounds(reap)
             answer = _account(reap, named, verdicts)
             self._record(asked, items, answer)
@@ -68,7 +70,7 @@ class Reaper:
 
     def _refusal(self, one: ReapItem, include: tuple[str, ...]) -> str:
         """Why it is not signalled, or ""."""
-        who = (one.pid, one.start)
+        who = ProcessId(one.pid, one.start)
         asked_for = [verdict for verdict in include if verdict in INCLUDABLE]
         if one.verdict not in (*PROVEN, *asked_for):
             return f"the verdict {one.verdict} is not one to end it for"
@@ -81,32 +83,31 @@ class Reaper:
             return ""
         return self._by_owner(who) or self._by_knowledge(who, asked_for)
 
-    def _by_owner(self, who: Who) -> str:
+    def _by_owner(self, who: ProcessId) -> str:
         uid = _uid(who[0])
         if uid is not None and uid != os.getuid():
             return f"it belongs to another user (uid {uid})"
         title = _protected(who[0])
         return f"{title} is never ended" if title else ""
 
-    def _by_knowledge(self, who: Who, asked_for: list[str]) -> str:
-        process = ProcessId(*who)
-        if process in self._trees.roots() or self._trees.holds(process.pid):
+    def _by_knowledge(self, who: ProcessId, asked_for: list[str]) -> str:
+        if who in self._trees.roots() or self._trees.holds(who.pid):
             return "it is in a governed tree, which ends by itself"
-        if process in self._sessions.living():
+        if who in self._sessions.living():
             return "it is the process of a session that lives"
-        why = self._sessions.detach_reasons().get(process)
+        why = self._sessions.detach_reasons().get(who)
         return f"it is detached: {why}" if why and "detached" not in asked_for else ""
 
     def _is_spared(self, stat: proc.Stat) -> bool:
-        """Who was started by somebody that is being ended."""
-        who = (stat.pid, stat.start)
+        """ProcessId was started by somebody that is being ended."""
+        who = ProcessId.of(stat)
         return bool(self._by_owner(who) or self._by_knowledge(who, []))
 
     # -- the record ----------------------------------------------------------------------------------------
 
-    def _record(self, asked: ReapRequest, items: dict[Who, ReapItem], answer: ReapAnswer) -> None:
+    def _record(self, asked: ReapRequest, items: dict[ProcessId, ReapItem], answer: ReapAnswer) -> None:
         def why(pid: int, start: int, how: str) -> str:
-            one = items.get((pid, start))
+            one = items.get(ProcessId(pid, start))
             if one is None:
                 return f"started by one that was being ended: {how}"
             return f"{one.verdict} ({'; '.join(one.evidence)}): {how}"
@@ -133,13 +134,16 @@ class Reaper:
         self._log.info(f"{len(answer.ended)} processes ended: {asked.why}", bytes_freed=answer.bytes_freed)
 
 
-async def _rounds(reap: Reap) -> None:
+async def _rounds(reap: KillRounds) -> None:
     began = time.monotonic()
-    while not reap.step(hard=time.monotonic() - began >= GRACE) and time.monotonic() - began < GIVE_UP_AFTER:
-        await asyncio.sleep(ROUND_EVERY)
+    times = reap.times
+    while not reap.step(hard=time.monotonic() - began >= times.grace):
+        if time.monotonic() - began >= times.give_up_after:
+            break
+        await asyncio.sleep(times.round_every)
 
 
-def _account(reap: Reap, commands: dict[Who, str], verdicts: dict[Who, str]) -> ReapAnswer:
+def _account(reap: KillRounds, commands: dict[ProcessId, str], verdicts: dict[ProcessId, str]) -> ReapAnswer:
     return ReapAnswer(
         ended=tuple(
             Ended(
@@ -155,7 +159,7 @@ def _account(reap: Reap, commands: dict[Who, str], verdicts: dict[Who, str]) -> 
             Left(
                 pid=stat.pid,
                 start=stat.start,
-                command=commands.get((stat.pid, stat.start), "") or stat.comm,
+                command=commands.get(ProcessId.of(stat), "") or stat.comm,
                 why="uninterruptible" if stat.state == "D" else "may not be signalled",
             )
             for stat in reap.left()

@@ -15,7 +15,7 @@ import time
 assert sys.platform == "linux"
 
 from oomless.contain.rungs import empty_groups
-from oomless.platform import files, proc
+from oomless.platform import cgroup, files, proc
 from oomless.processes.ids import ProcessId
 
 #: A process that forks while it is killed leaves a child for the next round.
@@ -37,10 +37,10 @@ def remove_groups(folder: str) -> None:
     is in, which is ours too, or in one above. A group is busy for a moment after its last process; one that is not
     empty stays."""
     install = files.read(f"{state_folder(folder)}/oomless/id").strip()
-    places = empty_groups.around(proc.cgroups("self")) if install else set()
+    places = cgroup.folders_around(proc.cgroups("self")) if install else set()
     for _ in range(ROUNDS):
         empty_groups.remove_empty(places, install)
-        if not empty_groups.made_in(places, install):
+        if not empty_groups.list_groups(places, install):
             return
         time.sleep(PAUSE)
 

@@ -1,11 +1,7 @@
 """Linux behind ``base.Platform``: machine memory, footprints, the process table as typed facts.
 
-Covers: ``/proc`` with types. Reading it raw is in ``proc.py`` (standard library, shared with the shim),
-control groups in ``cgroup.py``. Used by the daemon: no psutil here and nothing of the command line.
-
-A footprint is PSS from ``smaps_rollup``. The kernel walks the page tables for it and holds the memory map's
-lock, so it stalls its target: 0.2 ms at 10 MB, 9 ms at 500 MB. It is read on demand only. Pages that are
-swapped out are not in it.
+``/proc`` is read raw by ``proc.py``, which the shim shares, control groups by ``cgroup.py``. A footprint is PSS, read
+on demand only (``pss.read_rollup``).
 """
 
 from __future__ import annotations
@@ -20,15 +16,14 @@ assert sys.platform == "linux"
 from oomless.errors import UnsupportedPlatform
 from oomless.lean import signal
 from oomless.model import Footprint, Identity, MachineMemory, MemoryUse, ProcessInfo
-from oomless.platform import cgroup, proc, sockets
+from oomless.platform import cgroup, proc, pss, sockets
 from oomless.platform.base import Standing
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 #: Terminals by device number (Documentation/admin-guide/devices.txt): 136 to 143 are pts, 4 consoles.
 _PTS, _CONSOLE = range(136, 144), 4
 #: What of its own memory the kernel cannot give back (Documentation/filesystems/proc.rst); some have the latter too.
 _KERNEL, _KERNEL_LATER = ("SUnreclaim", "KernelStack", "PageTables"), ("Percpu", "SecPageTables")
-_PRIVATE = ("Private_Clean", "Private_Dirty", "Private_Hugetlb")
+_PRIVATE = (b"Private_Clean", b"Private_Dirty", b"Private_Hugetlb")
 
 _HANGUP = 1 << (signal.SIGHUP - 1)
 _KEYBOARD = 1 << (signal.SIGINT - 1) | 1 << (signal.SIGQUIT - 1)
@@ -42,7 +37,7 @@ class Linux:
 
     def __init__(self) -> None:
         self._boot_id = proc.boot_id()
-        self._mounts = cgroup.mounts()
+        self._mounts = cgroup.read_mounts()
 
     def boot_id(self) -> str:
         return self._boot_id
@@ -105,36 +100,33 @@ class Linux:
         }
 
     def cwd(self, pid: int) -> str | None:
-        try:
-            return os.readlink(f"/proc/{pid}/cwd")
-        except OSError:
-            return None
+        return proc.cwd(pid)
 
     def footprint(self, pid: int) -> Footprint | None:
-        found = _kilobytes(proc.read_file(f"/proc/{pid}/smaps_rollup") or b"")
-        if "Pss" in found:
-            return Footprint(bytes=found["Pss"], source="pss", private_bytes=_private(found))
+        figures = pss.read_rollup(pid)
+        if b"Pss" in figures:
+            return Footprint(bytes=figures[b"Pss"], source="pss", private_bytes=_private(figures))
         # Not ours to read (proc(5): ptrace access), or no memory at all: kernel threads and zombies.
         stat = proc.read_stat(pid)
         if stat is None or not stat.alive or _is_kernel(stat, proc.cmdline(pid)):
             return None
-        return Footprint(bytes=stat.rss_pages * _PAGE, source="rss")
+        return Footprint(bytes=stat.rss_bytes, source="rss")
 
-    def private_bytes(self, who: Identity) -> int | None:
+    def private_bytes(self, process: Identity) -> int | None:
         """What would be free if that very process ended, None if it is gone or cannot be read."""
-        found = _kilobytes(proc.read_file(f"/proc/{who.pid}/smaps_rollup") or b"")
-        return _private(found) if "Pss" in found and self.identity(who.pid) == who else None
+        figures = pss.read_rollup(process.pid)
+        return _private(figures) if b"Pss" in figures and self.identity(process.pid) == process else None
 
     def cgroup_footprint(self, folders: Mapping[str, str]) -> cgroup.GroupMemory | None:
         """Use and peak of a governed tree, from its cgroup folders by controller as the lease names them."""
         return cgroup.footprint(folders)
 
     def own_memory(self) -> dict[str, int]:
-        found = _kilobytes(proc.read_file("/proc/self/smaps_rollup") or b"")
+        figures = pss.read_rollup("self")
         return {
-            "private_dirty_bytes": found.get("Private_Dirty", 0),
-            "uss_bytes": _private(found),
-            "pss_bytes": found.get("Pss", 0),
+            "private_dirty_bytes": figures.get(b"Private_Dirty", 0),
+            "uss_bytes": _private(figures),
+            "pss_bytes": figures.get(b"Pss", 0),
         }
 
 
@@ -142,10 +134,8 @@ def _info(pid: int, stat: proc.Stat) -> ProcessInfo | None:
     command = proc.cmdline(pid)
     if _is_kernel(stat, command):
         return None
-    try:
-        # The owner of the folder is the effective user, dumpable or not (fs/proc/base.c, task_dump_owner).
-        uid = os.stat(f"/proc/{pid}").st_uid
-    except OSError:
+    uid = proc.owner_uid(pid)
+    if uid is None:
         return None
     return ProcessInfo(
         pid=pid,
@@ -158,7 +148,7 @@ def _info(pid: int, stat: proc.Stat) -> ProcessInfo | None:
         state=stat.state,
         name=stat.comm,
         command=tuple(command) or (f"[{stat.comm}]",),
-        rss_bytes=stat.rss_pages * _PAGE,
+        rss_bytes=stat.rss_bytes,
         terminal=_terminal(stat.tty) if stat.tty else "",
     )
 
@@ -188,5 +178,5 @@ def _kilobytes(raw: bytes) -> dict[str, int]:
     return found
 
 
-def _private(found: Mapping[str, int]) -> int:
-    return sum(found.get(name, 0) for name in _PRIVATE)
+def _private(figures: Mapping[bytes, int]) -> int:
+    return sum(figures.get(name, 0) for name in _PRIVATE)

@@ -27,7 +27,7 @@ _SWITCHES = (
 )
 
 
-class Refused(OSError):
+class NamespaceRefused(OSError):
     """``what`` the kernel would not do."""
 
     def __init__(self, number: int, what: str) -> None:
@@ -43,7 +43,7 @@ def privileged() -> bool:
 def leave() -> None:
     """The next child is the first process of a new PID namespace and the later ones are in it too; this process gets
     mounts of its own and, unless it is privileged, a user namespace in which it is the user and group that it was.
-    Only in a process with one thread. Raises Refused."""
+    Only in a process with one thread. Raises NamespaceRefused."""
     if privileged():
         _call("unshare", "to make a PID namespace", _NEW_PIDS | _NEW_MOUNTS)
         return
@@ -56,7 +56,7 @@ def leave() -> None:
 
 def own_proc() -> None:
     """In the first process of the namespace: ``/proc`` shows it and no other, for all that share our mounts, and
-    what is mounted here stays here. Raises Refused."""
+    what is mounted here stays here. Raises NamespaceRefused."""
     _call("mount", "to keep mounts apart", b"none", b"/", None, _RECURSIVE | _SLAVE, None)
     _call("mount", "to mount a /proc of its own", b"proc", b"/proc", b"proc", _NOSUID | _NODEV | _NOEXEC, None)
 
@@ -77,7 +77,7 @@ def _write(path: str, text: str) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise Refused(error.errno or 1, "to stay the same user in a user namespace") from None
+        raise NamespaceRefused(error.errno or 1, "to stay the same user in a user namespace") from None
 
 
 def _call(name: str, what: str, *arguments: int | bytes | None) -> None:
@@ -92,4 +92,4 @@ def _call(name: str, what: str, *arguments: int | bytes | None) -> None:
 
     function = Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), name))  # type: ignore[arg-type]
     if function(*arguments) != 0:
-        raise Refused(_ctypes.get_errno(), what)
+        raise NamespaceRefused(_ctypes.get_errno(), what)

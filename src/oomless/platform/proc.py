@@ -1,11 +1,8 @@
-"""Linux ``/proc`` and pidfds with the standard library alone, for the shim, the sweep and the census.
+"""Linux ``/proc``, pidfds and prctl(2) with the standard library alone.
 
-Covers: one process's stat line, the whole table, environment blocks, cgroup membership, and signals that are
-only sent through an identity verified after ``pidfd_open``. Does not cover: footprints, machine memory and
-everything that needs typed settings or facts (``linux.py``), nor any decision whom to signal (``contain/``).
-
-A stat read costs about 15 us and a read of the table 1.4 ms at 90 processes. Entries vanish while they are
-read: that is never an error here, the process is just not in the answer.
+Signals are only sent through a pidfd whose process was verified by its start time. A stat read costs about 15 us and
+a read of the table 1.4 ms at 90 processes. Entries vanish while they are read: that is never an error here, the
+process is just not in the answer.
 """
 
 from __future__ import annotations
@@ -18,9 +15,8 @@ assert sys.platform == "linux"
 from oomless.lean import signal
 
 SENT, GONE, DENIED = "sent", "gone", "denied"
+PAGE = os.sysconf("SC_PAGE_SIZE")
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
-
-
 _FORKED_ONLY = 0x40
 #: The same number on every architecture since Linux 5.3 (include/uapi/asm-generic/unistd.h), but for alpha.
 _SYS_CLONE3, _CLONE_INTO_CGROUP, _SIGCHLD = 435, 0x200000000, 17
@@ -48,6 +44,10 @@ class Stat:
     def alive(self) -> bool:
         """False for a zombie or a corpse: it holds no memory and cannot be signalled any more."""
         return self.state not in "ZX"
+
+    @property
+    def rss_bytes(self) -> int:
+        return self.rss_pages * PAGE
 
 
 def read_file(path: str) -> bytes | None:
@@ -173,6 +173,80 @@ def cgroups(pid: int | str) -> dict[str, str]:
         for controller in controllers.split(","):
             found[controller] = path
     return found
+
+
+def owner_uid(pid: int) -> int | None:
+    """The effective user of a process, dumpable or not (fs/proc/base.c, task_dump_owner); None if it is gone."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+
+
+def real_uid(pid: int) -> int | None:
+    """The real user, also where the process cannot be dumped and its files belong to root (proc(5))."""
+    for line in (read_file(f"/proc/{pid}/status") or b"").splitlines():
+        if line.startswith(b"Uid:"):
+            return int(line.split()[1])
+    return None
+
+
+def cwd(pid: int) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return None
+
+
+def namespace(pid: int | str, kind: str) -> str:
+    """Its ``pid``, ``cgroup``, ``net``, ... namespace; "" if it is gone, or not ours to look at."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}")
+    except OSError:
+        return ""
+
+
+def own_descriptors() -> list[int]:
+    """The open descriptors of this process."""
+    with os.scandir("/proc/self/fd") as entries:
+        numbers = [int(entry.name) for entry in entries]
+    return [fd for fd in numbers if _is_open(fd)]  # the listing's own is closed by now
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+        return True
+    except OSError:
+        return False
+
+
+def mount_id(fd: int) -> int | None:
+    """The mount that an open file of ours is on (fdinfo has it since Linux 3.15)."""
+    for line in (read_file(f"/proc/self/fdinfo/{fd}") or b"").splitlines():
+        if line.startswith(b"mnt_id:"):
+            return int(line.split()[1])
+    return None
+
+
+def change_mode(fd: int, mode: int) -> None:
+    """chmod(2) of a folder that is open by O_PATH only, which fchmod refuses; raises OSError."""
+    os.chmod(f"/proc/self/fd/{fd}", mode)
+
+
+def oom_score_adj() -> int | None:
+    raw = (read_file("/proc/self/oom_score_adj") or b"").strip()
+    return int(raw) if raw.lstrip(b"-").isdigit() else None
+
+
+def set_oom_score_adj(value: int) -> None:
+    """How readily the kernel's OOM killer takes this process and its later children, -1000 to 1000; raises
+    OSError."""
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, str(value).encode())
+    finally:
+        os.close(fd)
 
 
 def open_verified(pid: int, start: int) -> int | None:

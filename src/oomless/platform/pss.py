@@ -1,6 +1,7 @@
-"""How much memory processes use between them where no cgroup says so: the sum of their PSS.
+"""How much memory processes use between them where no cgroup says so: the sum of their PSS, read without ever
+waiting long.
 
-Covers: reading it without ever waiting long. ``smaps_rollup`` needs the memory map of its process unlocked: one that
+``smaps_rollup`` needs the memory map of its process unlocked: one that
 is in fork(2) and gets no processor kept a reader waiting for as long as it lived (16 s, beside a fork bomb). So it is
 read in a thread, which is left behind when a process does not answer. What cannot be read is made up for by what
 everybody may read without a lock, and always so that the sum is not too large: a kill may rest on it.
@@ -45,7 +46,7 @@ class _Reading:
             for stat in self._stats:
                 if self.given_up:
                     break
-                self.found[(stat.pid, stat.start)] = proportional(stat.pid)
+                self.found[(stat.pid, stat.start)] = read_pss(stat.pid)
         finally:
             self.ended = True
             self._lock.release()
@@ -67,7 +68,7 @@ class _Reading:
 _waiting: list[_Reading] = []
 
 
-def measured(stats: Sequence[proc.Stat]) -> tuple[int, str]:
+def measure_pss(stats: Sequence[proc.Stat]) -> tuple[int, str]:
     """PSS of all, and where the figure is from: ``pss+anon`` if anonymous memory stands in for the PSS of some.
 
     For those whose PSS is not ours to read (another user's) that is the anonymous memory of each; of those that do
@@ -80,7 +81,7 @@ def measured(stats: Sequence[proc.Stat]) -> tuple[int, str]:
         who = (stat.pid, stat.start)
         used = told.get(who)
         if used is None:
-            used, source = (anon := anonymous(stat)), "pss+anon" if anon else source
+            used, source = (anon := read_anonymous(stat)), "pss+anon" if anon else source
             if who not in told:
                 used, silent = 0, max(silent, anon)
         total += used
@@ -108,16 +109,25 @@ def _told(stats: Sequence[proc.Stat]) -> dict[Who, int | None]:
     return told
 
 
-def proportional(pid: int) -> int | None:
+def read_pss(pid: int) -> int | None:
     """PSS in bytes, or None if it is not ours to read (another user's process)."""
-    raw = proc.read_file(f"/proc/{pid}/smaps_rollup")
-    for line in (raw or b"").splitlines():
-        if line.startswith(b"Pss:"):
-            return int(line.split()[1]) * 1024
-    return None
+    return read_rollup(pid).get(b"Pss")
 
 
-def anonymous(who: proc.Stat) -> int:
+def read_rollup(pid: int | str) -> dict[bytes, int]:
+    """The figures of ``smaps_rollup`` in bytes (``Pss``, ``Private_Dirty``, ...); empty if it is not ours to read, or
+    has no memory at all: kernel threads and zombies. The kernel walks the page tables for it and holds the memory
+    map's lock, so it stalls its target: 0.2 ms at 10 MB, 9 ms at 500 MB. Pages that are swapped out are not in it."""
+    figures = {}
+    for line in (proc.read_file(f"/proc/{pid}/smaps_rollup") or b"").splitlines():
+        name, _, rest = line.partition(b":")
+        value = rest.split()
+        if len(value) == 2 and value[1] == b"kB":
+            figures[name] = int(value[0]) * 1024
+    return figures
+
+
+def read_anonymous(who: proc.Stat) -> int:
     """Its resident memory that is of no file, in bytes, which everybody may read; 0 once it has ended. RSS would do a
     tree wrong: it counts the pages of a shared library or file once a process."""
     for line in (proc.read_file(f"/proc/{who.pid}/status") or b"").splitlines():
@@ -126,5 +136,5 @@ def anonymous(who: proc.Stat) -> int:
     return 0
 
 
-def proportional_sum(stats: Sequence[proc.Stat]) -> int:
-    return measured(stats)[0]
+def sum_pss(stats: Sequence[proc.Stat]) -> int:
+    return measure_pss(stats)[0]

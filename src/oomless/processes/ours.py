@@ -1,38 +1,75 @@
-"""oomless' own processes by their argument lists: shims of trees, and what the shell prefix puts before a host's
-tool shells and servers.
+"""oomless' own processes by their argument lists: shims of trees, the shell prefix, hooks, the daemon, commands.
 
-Pure. Which tree a shim owns is told by lineage and markers (``governed.py``).
+Pure; standard library only. An argument list is that of the process table, or of a saved listing, where it may be cut
+short. Shims and prefixes of earlier versions have the same shapes.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
 
-from oomless.model import ProcessInfo
+    Role = Literal["shim", "prefix", "hook", "daemon", "command", ""]
 
+SHIM_SCRIPT = "/oomless/contain/boot.py"
+PREFIX_SCRIPT = "/oomless/cli/boot_prefix.py"
+HOOK_SCRIPT = "/oomless/cli/boot_hook.py"
+#: What a host runs in the place of a tool shell, before it becomes ``PREFIX_SCRIPT``: ``/bin/sh .../oomless/prefix``.
+PREFIX_FILE = "/oomless/prefix"
+DAEMON_MODULE = "oomless.daemon"
 #: Options of the interpreter come before the script: it is among the first words.
-_WORDS = 8
+_WORDS, _OPTIONS = 8, 4
 
 
-def owns_tree(process: ProcessInfo, tree: str) -> bool:
-    """``boot.py SPEC TREE -- ...``."""
-    at = _script(process, "/contain/boot.py")
-    return at is not None and process.command[at + 2 : at + 4] == (tree, "--")
+def role(argv: Sequence[str]) -> Role:
+    """What a process is to us; "" if it is none of ours. ``shim``: ``boot.py SPEC TREE -- COMMAND...``. ``prefix``:
+    all processes that the prefix starts for one tool shell or server, its shim among them. ``command``:
+    ``python -m oomless``; one that was started by its script is not known."""
+    for at, word in enumerate(argv[:_WORDS]):
+        if word.endswith(SHIM_SCRIPT):
+            return "shim"
+        if word.endswith(PREFIX_SCRIPT) or (at == 1 and word.endswith(PREFIX_FILE) and argv[0] == "/bin/sh"):
+            return "prefix"
+        if word.endswith(HOOK_SCRIPT):
+            return "hook"
+        if word == "-m" and at > 0 and argv[at + 1 : at + 2]:
+            if argv[at + 1] == DAEMON_MODULE:
+                return "daemon"
+            if argv[at + 1] == "oomless" and at < _OPTIONS:
+                return "command"
+    return ""
 
 
-def prefixed(process: ProcessInfo) -> Literal["shell", "server", ""]:
-    """What ``boot_prefix.py shell|server LINE`` was started for: the shim of a server, or front, witness or keeper of
-    a tool shell."""
-    at = _script(process, "/cli/boot_prefix.py")
-    word = "".join(process.command[at + 1 : at + 2]) if at is not None else ""
+def is_ours(argv: Sequence[str]) -> bool:
+    return bool(role(argv))
+
+
+def is_daemon(argv: Sequence[str]) -> bool:
+    return role(argv) == "daemon"
+
+
+def is_shim_of(argv: Sequence[str], tree: str) -> bool:
+    """Whether it is the shim of that tree, by the tree's id in its arguments. The shim of a tool shell or server has
+    those of the prefix and names no tree."""
+    at = _position(argv, SHIM_SCRIPT)
+    return at is not None and list(argv[at + 2 : at + 4]) == [tree, "--"]
+
+
+def prefixed(argv: Sequence[str]) -> Literal["shell", "server", ""]:
+    """What ``boot_prefix.py shell|server LINE`` was started for."""
+    at = _position(argv, PREFIX_SCRIPT)
+    word = "".join(argv[at + 1 : at + 2]) if at is not None else ""
     if word == "shell":
         return "shell"
     return "server" if word == "server" else ""
 
 
-def is_ours(process: ProcessInfo) -> bool:
-    return bool(prefixed(process)) or _script(process, "/contain/boot.py") is not None
+def keeps_tree(argv: Sequence[str]) -> bool:
+    """Whether it is a shim of any kind, or belongs to one of the prefix's."""
+    return bool(prefixed(argv)) or _position(argv, SHIM_SCRIPT) is not None
 
 
-def _script(process: ProcessInfo, ending: str) -> int | None:
-    return next((at for at, word in enumerate(process.command[:_WORDS]) if word.endswith(ending)), None)
+def _position(argv: Sequence[str], script: str) -> int | None:
+    return next((at for at, word in enumerate(argv[:_WORDS]) if word.endswith(script)), None)

@@ -21,7 +21,6 @@ import time
 from oomless.errors import DaemonError, OomlessError, StateUnwritable, UsageError
 from oomless.lean import dumps, loads
 from oomless.platform import proc
-from oomless.platform.files import OUTSIDE
 
 assert sys.platform == "linux"
 
@@ -240,43 +239,3 @@ def understand(answer: str, log: str) -> str:
     if kind == "error" and code.isdigit():
         raise (UsageError if int(code) == UsageError.exit_code else DaemonError)(*text.split("\t")[:3])
     raise DaemonError("the daemon died while it started", answer[:200], f"see {log}")
-
-
-def leave_governed_tree() -> list[str]:
-    """Moves this process out of the cgroups of governed trees, else it would end with the tree that started
-    it. Returns what could not be done, as lines for the log."""
-    failures = []
-    for controller, path in proc.cgroups("self").items():
-        outside = outermost_parent(path)
-        folder = None if outside is None else _mount_of(controller)
-        if folder is None:
-            continue
-        target = f"{folder}{outside}/cgroup.procs"
-        try:
-            if outside and outside.endswith(".scope"):  # ours, and by its controllers barred to processes
-                os.makedirs(f"{folder}{outside}/{OUTSIDE}", exist_ok=True)
-                target = f"{folder}{outside}/{OUTSIDE}/cgroup.procs"
-            with open(target, "w", encoding="ascii") as file:
-                file.write(str(os.getpid()))
-        except OSError as error:
-            failures.append(f"cannot leave the cgroup {path} for {target}: {error.strerror}")
-    return failures
-
-
-def outermost_parent(path: str) -> str | None:
-    """``/a/oomless-1/x/oomless-2`` -> ``/a``; None if no part is a governed tree's. The scope that systemd delegated
-    to an installation is none, but what holds its trees."""
-    parts = path.split("/")
-    for index, part in enumerate(parts):
-        if part.startswith("oomless-") and not part.endswith(".scope"):
-            return "/".join(parts[:index])
-    return None
-
-
-def _mount_of(controller: str) -> str | None:
-    """Where the hierarchy of a v1 controller is mounted, or the v2 tree (``""``)."""
-    for line in (proc.read_file("/proc/self/mounts") or b"").decode("utf-8", "replace").splitlines():
-        _, folder, kind, options = line.split(" ")[:4]
-        if kind == "cgroup2" if not controller else kind == "cgroup" and controller in options.split(","):
-            return folder
-    return None

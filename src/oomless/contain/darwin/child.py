@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Spec:
+class DarwinSpec:
     """``mark``: the value of OOMLESS_TREE. ``lifeline``: the read end of a pipe whose write end only the tree's owner
     holds. Sizes in bytes, times in seconds, None: no such bound."""
 
@@ -35,18 +35,14 @@ class Spec:
         self.lifeline, self.report, self.quiet = lifeline, report, quiet
 
 
-class StartFailed(OSError):
-    stage = "exec"
-
-
-def become(spec: Spec, same_group: bool, writer: int) -> NoReturn:
+def become_command(spec: DarwinSpec, same_group: bool, writer: int) -> NoReturn:
     """In the forked child. ``writer`` tells the number of the error if there is one, and closes on exec."""
     try:
         if not same_group:
             os.setsid()
         signal.set_wakeup_fd(-1)
         for number in (*ENDING, signal.SIGCHLD):
-            if signal.getsignal(number) is noted:
+            if signal.getsignal(number) is note_signal:
                 signal.signal(number, signal.SIG_DFL)
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores for itself
             signal.signal(number, signal.SIG_DFL)
@@ -57,12 +53,12 @@ def become(spec: Spec, same_group: bool, writer: int) -> NoReturn:
         os._exit(127)
 
 
-def noted(number: int, frame: object) -> None:
+def note_signal(number: int, frame: object) -> None:
     """What matters is the byte in the pipe."""
 
 
-def let_go(*numbers: int) -> None:
-    """A pipe ends when the command's own ends are closed."""
+def close_standard(*numbers: int) -> None:
+    """Gives up those standard descriptors: a pipe ends when the command's own ends are closed."""
     null = os.open("/dev/null", os.O_RDWR)
     for fd in numbers:
         os.dup2(null, fd)

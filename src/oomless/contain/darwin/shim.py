@@ -1,12 +1,8 @@
 """The shim of macOS: owns one tree from its first fork until nobody of it is left, without a daemon.
 
-Covers: forwarding signals, the owner's lifeline, the bounds (memory by phys_footprint, number
-of processes, time), and the end: TERM, grace, KILL, verify, record. Not here: who is in the tree and how it is
-signalled (``tree.py``), how the command starts (``child.py``).
-
-There is no daemon on macOS yet, so nothing is admitted, and nobody sweeps if the shim is killed. The shim of Linux
-(``shim.py``) stands on signalfd, pidfd and a subreaper; it shares the words of the end (``contain/cause.py``), the
-pace of looking (``limits/pace.py``) and the record's fields with this one. Standard library only; not run on a Mac.
+It forwards signals, watches the owner's lifeline and the limits (memory by phys_footprint, number of processes,
+time), and ends the tree: TERM, grace, KILL, verify, record. There is no daemon on macOS yet, so nothing is admitted,
+and nobody sweeps if the shim is killed. Standard library only; not run on a Mac.
 
 One thread, one poll. Signals come as bytes in a pipe (``set_wakeup_fd``), which does not tell who sent them: on a
 terminal SIGINT is taken for a Ctrl-C, which the command has got by itself.
@@ -18,37 +14,37 @@ import os
 import select
 import time
 
+from oomless import atomicfile
 from oomless.contain import cause as causes
-from oomless.contain.cause import Cause
-from oomless.contain.darwin.child import ENDING, Spec, StartFailed, become, let_go, noted
-from oomless.contain.darwin.tree import GAP, Tree
-from oomless.contain.limits.poll_interval import Pace
+from oomless.contain.cause import Cause, StartFailed
+from oomless.contain.darwin.child import ENDING, DarwinSpec, become_command, close_standard, note_signal
+from oomless.contain.darwin.tree import GAP, DarwinTree
+from oomless.contain.limits.poll_interval import PollInterval
 from oomless.lean import dumps, signal
-from oomless.platform import files
+from oomless.processes.kill_times import KillTimes
 from oomless.units import format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oomless.contain.darwin.tree import Exits, Process
+    from oomless.contain.darwin.tree import DarwinProcess, Exits
     from oomless.platform.darwin_calls import Calls
 
-GRACE, GIVE_UP_AFTER = 1.0, 5.0
 #: Between two looks at the table: a young tree is still forking.
 LOOK_FIRST, LOOK_EVERY = 0.05, 0.5
 #: A tree that forks without end tells so each time: looks may take this share of a core at most, as on Linux.
 SHARE = 0.2
-#: Bazel's loop over a group waits a millisecond; a look at the whole table costs more than that.
-ROUND_EVERY = 0.01
 FULL_FOR = 1.0
 
 
-class Shim:
-    def __init__(self, spec: Spec, calls: Calls, exits: Exits) -> None:
+class DarwinShim:
+    def __init__(self, spec: DarwinSpec, calls: Calls, exits: Exits, times: KillTimes | None = None) -> None:
         self.spec = spec
+        # Bazel's loop over a group waits a millisecond; a look at the whole table costs more than the 10 here.
+        self.times = KillTimes() if times is None else times
         self._calls, self._exits = calls, exits
         self.same_group = any(os.isatty(fd) for fd in (0, 1, 2))
         self.started_at, self.began = time.time(), time.monotonic()
-        self._pace = Pace(spec.memory) if spec.memory else None
+        self._interval = PollInterval(spec.memory) if spec.memory else None
         self._ends_at = None if spec.timeout is None else self.began + spec.timeout
         self._look_at = self._soonest = self.began
         self._pause = LOOK_FIRST
@@ -57,7 +53,7 @@ class Shim:
         self.cause: Cause | None = None
         self.root_gone = False
         self.ended = 0
-        self.tree: Tree
+        self.tree: DarwinTree
 
     def run(self) -> int:
         """The exit code for our caller."""
@@ -69,7 +65,7 @@ class Shim:
         self._watch()
         left = self.tree.look()
         _, status = os.waitpid(self.tree.root, 0)  # now its number may be used again
-        return self._finish(causes.verdict(self.cause, status), left)
+        return self._finish(causes.resolve(self.cause, status), left)
 
     # -- start ---------------------------------------------------------------------------------------------
 
@@ -80,7 +76,7 @@ class Shim:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         for number in (*ENDING, signal.SIGCHLD):
             if number == signal.SIGCHLD or signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, noted)
+                signal.signal(number, note_signal)
 
     def _start(self) -> None:
         """Raises StartFailed; what fails before exec is told through a pipe that exec closes."""
@@ -89,22 +85,22 @@ class Shim:
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            become(self.spec, self.same_group, writer)
+            become_command(self.spec, self.same_group, writer)
         os.close(writer)
         mark = f"OOMLESS_TREE={self.spec.mark}"
         try:
-            self.tree = Tree(self._calls, self._exits, pid, mark, apart=not self.same_group)
-            told = os.read(reader, 64)
+            self.tree = DarwinTree(self._calls, self._exits, pid, mark, apart=not self.same_group)
+            failure = os.read(reader, 64)
         except OSError:
             os.kill(pid, signal.SIGKILL)  # our child, not reaped
             os.waitpid(pid, 0)
             raise
         finally:
             os.close(reader)
-        if told:
+        if failure:
             os.waitpid(pid, 0)
-            raise StartFailed(int(told), os.strerror(int(told)))
-        let_go(0, 1)
+            raise StartFailed("exec", int(failure))
+        close_standard(0, 1)
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -131,7 +127,7 @@ class Shim:
                 self._bounds(now)
             else:
                 self.tree.kill()
-            if self.root_gone and (self.tree.over() or self._gives_up(now)):
+            if self.root_gone and (self.tree.is_over() or self._gives_up(now)):
                 return
 
     def _milliseconds(self) -> float:
@@ -139,7 +135,7 @@ class Shim:
         if self._kill_at is not None:
             now = time.monotonic()
             hasty = now >= self._kill_at or self.tree.quiet
-            due = [now + ROUND_EVERY if hasty else min(self._kill_at, now + LOOK_FIRST)]
+            due = [now + self.times.round_every if hasty else min(self._kill_at, now + LOOK_FIRST)]
         return max(0.0, min(due) - time.monotonic()) * 1000
 
     def _take(self) -> None:
@@ -147,8 +143,8 @@ class Shim:
             if number in ENDING and not (number == signal.SIGINT and self.same_group):
                 self.tree.forward(number)
                 if self.cause is None and not self.root_gone:
-                    self.cause = causes.interrupted(number)
-                    self._kill_at = time.monotonic() + GRACE
+                    self.cause = causes.from_signal(number)
+                    self._kill_at = time.monotonic() + self.times.grace
 
     def _follow(self, now: float) -> None:
         """The root's end begins that of the tree; where it suspends itself on a terminal, so do we."""
@@ -164,10 +160,10 @@ class Shim:
             if self._kill_at is None:
                 self.ended = len(others)
                 self.tree.signal(others, signal.SIGTERM)
-                self._kill_at = now + GRACE
+                self._kill_at = now + self.times.grace
 
     def _gives_up(self, now: float) -> bool:
-        return self._kill_at is not None and now > self._kill_at + GIVE_UP_AFTER
+        return self._kill_at is not None and now > self._kill_at + self.times.give_up_after
 
     # -- the bounds ----------------------------------------------------------------------------------------
 
@@ -176,8 +172,8 @@ class Shim:
             members = self.tree.look()
             used = self.tree.usage(members)
             self._pause = min(LOOK_EVERY, self._pause * 2)
-            paced = self._pause if self._pace is None else self._pace.seconds(now, used)
-            self._soonest = now + max(ROUND_EVERY, (time.monotonic() - now) / SHARE)
+            paced = self._pause if self._interval is None else self._interval.seconds(now, used)
+            self._soonest = now + max(self.times.round_every, (time.monotonic() - now) / SHARE)
             self._look_at = max(now + min(self._pause, paced), self._soonest)
             if self.cause is None:
                 found = self._passed(now, used, len(members))
@@ -191,7 +187,7 @@ class Shim:
         memory, processes = self.spec.memory, self.spec.processes
         if memory and used > memory:
             reason = f"used {format_size(used)} of its {format_size(memory)} memory limit"
-            return Cause("killed", 137, f"{reason} ({Tree.source}, found by polling)", at_once=True)
+            return Cause("killed", 137, f"{reason} ({DarwinTree.source}, found by polling)", at_once=True)
         if processes is None or count <= processes:
             self._full_since = None
             return None
@@ -204,13 +200,13 @@ class Shim:
         if self.cause is not None or self.root_gone:
             return
         self.cause = found
-        self._kill_at = now if found.at_once else now + GRACE
+        self._kill_at = now if found.at_once else now + self.times.grace
         if not found.at_once:
             self.tree.signal(self.tree.look(), signal.SIGTERM)
 
     # -- the record ----------------------------------------------------------------------------------------
 
-    def _finish(self, found: Cause, left: list[Process]) -> int:
+    def _finish(self, found: Cause, left: list[DarwinProcess]) -> int:
         started = hasattr(self, "tree")
         if found.reason and not self.spec.quiet:
             _say(f"oomless: {self.spec.name}: {found.reason}")
@@ -223,26 +219,26 @@ class Shim:
                 "exit_code": found.code,
                 "signal": found.signal,
                 "reason": found.reason,
-                "rung": Tree.name,
+                "rung": DarwinTree.name,
                 "why_rung": f"there is no other on macOS; {GAP}",
                 "peak_bytes": self.tree.peak() if started else 0,
-                "peak_source": Tree.source,
+                "peak_source": DarwinTree.source,
                 "limit_bytes": self.spec.memory,
                 "reserved_bytes": 0,
                 "seconds": round(time.monotonic() - self.began, 3),
                 "survivors": len(left),
-                "left": [named(one) for one in left],
+                "left": [describe_survivor(process) for process in left],
                 "ended": self.ended,
                 "started_at": self.started_at,
             }
-            error = files.replace(self.spec.report, dumps(facts) + "\n")
+            error = atomicfile.try_write(self.spec.report, dumps(facts) + "\n", 0o666)
             if error is not None:
                 _say(f"oomless: cannot write {self.spec.report}; {error.strerror}; the record is lost")
         return found.code
 
 
-def named(one: Process) -> dict[str, object]:
-    return {"pid": one.pid, "start": one.start, "command": "", "why": "may not be signalled"}
+def describe_survivor(process: DarwinProcess) -> dict[str, object]:
+    return {"pid": process.pid, "start": process.start, "command": "", "why": "may not be signalled"}
 
 
 def _say(line: str) -> None:

@@ -1,8 +1,7 @@
 """A tree on macOS: who is in it, what it uses, and how it is ended, without groups, subreaper or pidfd.
 
-Covers: membership (the process group of the root, remembered lineage, the mark in the environment), footprint, and
-rounds of KILL. Not here: when and why (``shim.py``), the calls (``platform/darwin_calls.py``), their layouts
-(``platform/darwin_abi.py``). Standard library only; nothing of it is macOS' own but the calls, which are handed in.
+A member is known by the process group of the root, by remembered descent, or by the mark in its environment. Standard
+library only; nothing of it is macOS' own but the calls, which are handed in.
 
 **Not run on a Mac**: tests run it on Linux, over this machine's processes told in a Mac's layouts.
 
@@ -20,14 +19,13 @@ from ctypes import sizeof
 
 from oomless.lean import signal
 from oomless.platform import darwin_abi as abi
+from oomless.processes.ids import ProcessId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
     from oomless.platform.darwin_calls import Calls
-
-    Who = tuple[int, int]
 
     class Exits(Protocol):
         """Processes whose ends are told (kqueue: EVFILT_PROC with NOTE_EXIT and NOTE_FORK)."""
@@ -54,7 +52,7 @@ GAP = (
 _KERN_PROC_PGRP = 2  # bsd/sys/sysctl.h
 
 
-class Process:
+class DarwinProcess:
     __slots__ = ("parent", "pgid", "pid", "start", "stopped", "zombie")
 
     def __init__(self, found: abi.KinfoProc) -> None:
@@ -64,23 +62,23 @@ class Process:
         self.zombie, self.stopped = state == abi.ZOMBIE, state == "T"
 
     @property
-    def who(self) -> Who:
-        return self.pid, self.start
+    def id(self) -> ProcessId:
+        return ProcessId(self.pid, self.start)
 
 
-class Processes:
+class ProcessList:
     """The kernel's list, zombies included, of all users (sysctl KERN_PROC)."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    def table(self) -> dict[int, Process]:
+    def table(self) -> dict[int, DarwinProcess]:
         return {one.pid: one for one in self._read(abi.KERN_PROC_ALL, 0)}
 
-    def group(self, pgid: int) -> list[Process]:
+    def group(self, pgid: int) -> list[DarwinProcess]:
         return [one for one in self._read(_KERN_PROC_PGRP, pgid) if one.pgid == pgid]
 
-    def one(self, pid: int) -> Process | None:
+    def one(self, pid: int) -> DarwinProcess | None:
         return next((one for one in self._read(abi.KERN_PROC_PID, pid) if one.pid == pid), None)
 
     def carries(self, pid: int, mark: bytes) -> bool:
@@ -97,12 +95,12 @@ class Processes:
             return 0, 0
         return int(found.phys_footprint), int(found.lifetime_max_phys_footprint)
 
-    def _read(self, flavor: int, argument: int) -> list[Process]:
+    def _read(self, flavor: int, argument: int) -> list[DarwinProcess]:
         raw = self._calls.sysctl((abi.CTL_KERN, abi.KERN_PROC, flavor, argument))
-        return [Process(found) for found in abi.read_all(abi.KinfoProc, raw)]
+        return [DarwinProcess(found) for found in abi.read_all(abi.KinfoProc, raw)]
 
 
-class Tree:
+class DarwinTree:
     """``root``: our child, which nobody may wait for before ``over`` was true. ``mark``: the variable with its value
     that all of the tree inherit. ``apart``: the root leads its own group; on a terminal it is in ours."""
 
@@ -112,7 +110,7 @@ class Tree:
     def __init__(self, calls: Calls, exits: Exits, root: int, mark: str, *, apart: bool) -> None:
         """Raises OSError where the system tells nothing."""
         self.root = root
-        self._system = Processes(calls)
+        self._system = ProcessList(calls)
         self._exits = exits
         self._mark = mark.encode()
         self._group = root if apart else None
@@ -121,40 +119,40 @@ class Tree:
         if first is None:
             raise OSError(5, "the system does not tell of its own child")
         self.root_start = first.start
-        self._known: set[Who] = {(root, self.root_start)}
+        self._known: set[ProcessId] = {ProcessId(root, self.root_start)}
         #: So many looks in a row saw nobody.
         self.quiet = 0
         self._peak = 0
-        self._seen: list[Process] = [first]
+        self._seen: list[DarwinProcess] = [first]
         exits.watch(root)
 
     # -- who -----------------------------------------------------------------------------------------------
 
-    def look(self) -> list[Process]:
+    def look(self) -> list[DarwinProcess]:
         """Everyone of the tree who lives; remembered, so that their children are known when they are gone."""
         table = self._system.table()
         if self._own not in table:  # it could not be read; nobody is taken for gone
             return self._seen
-        here = {one.who for one in table.values()}
+        here = {one.id for one in table.values()}
         self._known &= here
-        queue = [one for one in table.values() if one.who in self._known or self._joined(one)]
-        children: dict[int, list[Process]] = {}
+        queue = [one for one in table.values() if one.id in self._known or self._joined(one)]
+        children: dict[int, list[DarwinProcess]] = {}
         for one in table.values():
             children.setdefault(one.parent, []).append(one)
-        found: dict[int, Process] = {}
+        found: dict[int, DarwinProcess] = {}
         while queue:
             one = queue.pop()
             if one.pid not in found and one.pid != self._own:
                 found[one.pid] = one
                 queue += children.get(one.pid, ())
         for one in found.values():
-            if one.who not in self._known:
+            if one.id not in self._known:
                 self._exits.watch(one.pid)
-        self._known.update(one.who for one in found.values())
+        self._known.update(one.id for one in found.values())
         self._seen = [one for one in found.values() if not one.zombie]
         return self._seen
 
-    def _joined(self, one: Process) -> bool:
+    def _joined(self, one: DarwinProcess) -> bool:
         """By our group, whose number the root pins; an orphan by its mark (anybody else is found by its parent)."""
         if one.start < self.root_start or one.zombie:
             return False
@@ -169,7 +167,7 @@ class Tree:
 
     # -- what it uses --------------------------------------------------------------------------------------
 
-    def usage(self, members: list[Process]) -> int:
+    def usage(self, members: list[DarwinProcess]) -> int:
         used = 0
         for one in members:
             now, most = self._system.footprint(one.pid)
@@ -184,25 +182,25 @@ class Tree:
 
     # -- its end -------------------------------------------------------------------------------------------
 
-    def signal(self, members: list[Process], number: int) -> None:
+    def signal(self, members: list[DarwinProcess], number: int) -> None:
         for one in members:
-            self.send(one.who, number)
+            self.send(one.id, number)
 
     def forward(self, number: int) -> None:
         """To the whole group, as a terminal would; to the root alone where that is our own."""
         if self._group is None:
-            self.send((self.root, self.root_start), number)
+            self.send(ProcessId(self.root, self.root_start), number)
         else:
             self._to_group(number)
 
-    def send(self, who: Who, number: int) -> bool:
-        if not self._exits.watch(who[0]):
+    def send(self, process: ProcessId, number: int) -> bool:
+        if not self._exits.watch(process.pid):
             return False
-        one = self._system.one(who[0])
-        if one is None or one.who != who or one.zombie:
+        one = self._system.one(process.pid)
+        if one is None or one.id != process or one.zombie:
             return False
         try:
-            os.kill(who[0], number)
+            os.kill(process.pid, number)
             return True
         except (ProcessLookupError, PermissionError):
             return False
@@ -213,9 +211,9 @@ class Tree:
             self._to_group(signal.SIGKILL)
         for one in self.look():
             if one.pgid != self._group:
-                self.send(one.who, signal.SIGKILL)
+                self.send(one.id, signal.SIGKILL)
 
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Nobody but a dead root was seen in three looks in a row."""
         self.quiet = 0 if self.look() else self.quiet + 1
         return self.quiet >= 3

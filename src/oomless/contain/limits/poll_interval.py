@@ -16,8 +16,8 @@ ASSUMED_RATE = 1.5e9
 AFTER = 0.005
 
 
-class Pace:
-    """Remembers the last look; ``seconds`` answers when the next one is due."""
+class PollInterval:
+    """``limit`` in bytes. Remembers the last look; ``seconds`` answers when the next one is due."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

@@ -1,6 +1,6 @@
-"""What the end of a tree gave back: its memory before and after, in the record and in the line that says why.
+"""What the end of a tree gave back: its memory before and after, in the record and in the line of its reason.
 
-Not here: who measures how (``rungs/members.py``). Standard library only.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from oomless.units import format_duration, format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oomless.contain.ending import Cause
+    from oomless.contain.cause import Cause
     from oomless.contain.rungs.base import Rung
 
 
-class Freed:
-    """``before``: bytes used when its end began, None if nobody measured it; ``after``: by those who are left."""
+class Reclaimed:
+    """``before``: bytes used when its end began, None if nobody measured it; ``after``: by the survivors."""
 
     def __init__(self) -> None:
         self.before: int | None = None
@@ -34,12 +34,12 @@ class Freed:
         elif rung.kernel_limit or cause is None or not cause.at_once:
             self.before = rung.usage()
 
-    def finish(self, rung: Rung, cause: Cause, anybody: bool, now: float) -> None:
+    def finish(self, rung: Rung, cause: Cause, survivors: bool, now: float) -> None:
         """Completes the reason of an end that was ours."""
         if cause.used is not None:  # the kernel may have freed most of it before we came
             self.before = max(self.before or 0, cause.used)
-        self.after = rung.usage() if anybody else 0
+        self.after = rung.usage() if survivors else 0
         if cause.since is not None:
             cause.reason += f" for {format_duration(max(0.1, now - cause.since))}"
-        if cause.told and self.before is not None:
+        if cause.tells_freed and self.before is not None:
             cause.reason += f"; {format_size(max(0, self.before - self.after))} freed"

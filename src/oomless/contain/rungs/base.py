@@ -1,21 +1,39 @@
-"""What every rung offers the shim; the shim knows no other way to touch a tree.
+"""What every rung offers the shim, which touches a tree in no other way; and the names of the rungs.
 
-A rung bounds and ends exactly one tree. It raises OSError from ``make`` and ``enter`` only; everything later must
-bear processes and files that vanish. Standard library only.
+A rung bounds and kills exactly one tree. It raises OSError from ``make``, ``enter`` and ``join`` only; everything
+later must bear processes and files that vanish. Standard library only.
 """
 
 from __future__ import annotations
+
+#: In a scope of systemd's user manager, with controllers of its own.
+SYSTEMD_SCOPE = "cgroup2+systemd"
+#: The one rung that is opt-in.
+PID_NAMESPACE = "pid-namespace"
+#: The one that is always to be had.
+SUBREAPER = "subreaper"
+#: What descent cannot reach, said beforehand by ``doctor`` and in the record of a tree whose shim was killed.
+SUBREAPER_GAP = (
+    "if its shim is killed, a process that wiped its environment and lost its parent within the last second "
+    "cannot be told from others"
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from oomless.processes.ids import ProcessId
+
     class Rung(Protocol):
         name: str
-        #: Where ``peak`` and ``usage`` come from: ``cgroup``, ``pss`` or ``pss+anon`` (``gauge.measured``).
+        #: Where ``peak`` and ``usage`` come from: ``cgroup``, ``pss`` or ``pss+anon`` (``measure_pss``).
         source: str
-        #: The kernel enforces the memory limit by itself; else the shim polls ``usage``.
-        kernel_limit: bool
+
+        @property
+        def kernel_limit(self) -> bool:
+            """The kernel enforces the memory limit by itself; else the shim polls ``usage``."""
+            ...
+
         #: The daemon can reach every member without the shim; else the shim tells it who they are.
         reachable: bool
         #: Its own directories by controller (``""``: the v2 tree); empty without.
@@ -45,8 +63,8 @@ if TYPE_CHECKING:
             """Why the kernel had to end something in this tree, or None."""
             ...
 
-        def members(self) -> list[tuple[int, int]]:
-            """Pid and start of everyone alive in the tree, zombies excluded."""
+        def members(self) -> list[ProcessId]:
+            """All living processes of the tree, zombies excluded."""
             ...
 
         def usage(self) -> int:
@@ -74,8 +92,12 @@ if TYPE_CHECKING:
             """One round of SIGKILL for all members; called until nobody is left."""
             ...
 
+        def join(self, pid: int, controller: str) -> None:
+            """Moves a process that left the tree's group of that controller back there; raises OSError."""
+            ...
+
         def release(self, pids: list[int]) -> None:
-            """Lets those go: they are not of the tree any more."""
+            """Moves those out of the tree's groups: they are not of the tree any more."""
             ...
 
         def remove(self) -> bool:

@@ -4,7 +4,7 @@ Covers: EXTERNAL authentication, the types ``y b u t s o g v a ()``, method call
 not cover: file descriptors, other types, being called, or what is asked (``manager.py``). Written from the D-Bus
 specification 0.43. Standard library only; it also runs in the forked child of a shim, right before exec.
 
-All failures are OSError, for that is what a rung may raise: ``Refused`` is the answer of the other side.
+All failures are OSError, for that is what a rung may raise: ``BusRefused`` is the answer of the other side.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LONGEST = 1 << 20
 _FIXED = 16
 
 
-class Refused(OSError):
+class BusRefused(OSError):
     """The other side answered with an error; ``name`` is that of the D-Bus error."""
 
     def __init__(self, name: str, text: str) -> None:
@@ -238,7 +238,7 @@ class Bus:
     def call(
         self, destination: str, path: str, interface: str, member: str, signature: str = "", *values: Any
     ) -> list[Any]:
-        """The answer's values; raises Refused, or OSError for a time-out or a lost connection."""
+        """The answer's values; raises BusRefused, or OSError for a time-out or a lost connection."""
         self._serial += 1
         fields = {PATH: ("o", path), INTERFACE: ("s", interface), MEMBER: ("s", member)}
         if destination:
@@ -255,7 +255,7 @@ class Bus:
         if message.kind == ERROR:
             has_text = str(message.fields.get(SIGNATURE, "")).startswith("s")
             text = Reader(message.body, message.order).get("s") if has_text else ""
-            raise Refused(str(message.fields.get(ERROR_NAME, "")), text)
+            raise BusRefused(str(message.fields.get(ERROR_NAME, "")), text)
         return message.values()
 
     def signal(self, member: str, wanted: Callable[[list[Any]], bool]) -> list[Any]:

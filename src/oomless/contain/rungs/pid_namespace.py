@@ -1,11 +1,10 @@
 """A tree in a PID namespace of its own: when its first process dies, the kernel kills all others, newborn ones too.
 
-Covers: the rung, its first process (*init*), and whether this machine allows it to this user. Memory and members are
-found by descent from the shim as on the rung without groups (``members.Subreaper``). Not here: the system calls
-(``platform/namespaces.py``). Standard library only.
+Memory and members are found by descent from the shim, as on the rung without groups. Standard library only.
 
-Init does nothing but reap orphans (the kernel does, where SIGCHLD is ignored) and die with the shim. The command is
-its sibling, not its child, so that the shim itself has the command's exit status, signals and job control::
+Its first process, *init*, does nothing but reap orphans (the kernel does, where SIGCHLD is ignored) and die with the
+shim. The command is its sibling, not its child, so that the shim itself has the command's exit status, signals and
+job control::
 
     shim -- helper (makes the namespaces, forks both, ends) -- init
      ^---------- the subreaper that both fall to ------------- command -- ...
@@ -21,8 +20,8 @@ import sys
 
 assert sys.platform == "linux"
 
-from oomless.contain.rungs.choose import PID_NAMESPACE
-from oomless.contain.rungs.members import Subreaper
+from oomless.contain.rungs.base import PID_NAMESPACE
+from oomless.contain.rungs.subreaper import Subreaper
 from oomless.lean import signal
 from oomless.platform import namespaces, proc
 
@@ -31,12 +30,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import NoReturn
 
+    from oomless.processes.ids import ProcessId
+
 
 class PidNamespace(Subreaper):
     name = PID_NAMESPACE
 
-    def __init__(self, skip: Collection[tuple[int, int]] = (), limit: int | None = None) -> None:
-        super().__init__(skip, limit)
+    def __init__(self, skip: Collection[ProcessId] = (), enough: int | None = None) -> None:
+        super().__init__(skip, enough)
         self._init = 0
         self._told = False
         self._pidfd: int | None = None
@@ -121,7 +122,7 @@ def fork_init(leash: int) -> int:
     number, _, what = answer.partition(" ")
     if number != "0":
         os.waitpid(pid, 0)
-        raise namespaces.Refused(int(number or 3), what)
+        raise namespaces.NamespaceRefused(int(number or 3), what)
     return pid
 
 
@@ -133,12 +134,12 @@ def _be_init(leash: int, ready: int) -> NoReturn:
             namespaces.own_proc()
             os.chdir("/")
         except OSError as error:
-            what = error.what if isinstance(error, namespaces.Refused) else ""
+            what = error.what if isinstance(error, namespaces.NamespaceRefused) else ""
             os.write(ready, f"{error.errno} {what}".encode())
             os._exit(1)
-        for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
+        for fd in proc.own_descriptors():
             if fd not in (leash, ready):
-                _close(fd)
+                os.close(fd)
         os.write(ready, b"0 ")
         os.close(ready)
         # The first byte comes when the shim is our parent; until then its death would be told as the end of the file.
@@ -149,20 +150,13 @@ def _be_init(leash: int, ready: int) -> NoReturn:
         os._exit(0)
 
 
-def _close(fd: int) -> None:
-    try:
-        os.close(fd)
-    except OSError:
-        pass  # the listing's own
-
-
-def offered() -> tuple[bool, str]:
+def try_namespace() -> tuple[bool, str]:
     """Whether this user may have one here, found by making one, and why (not)."""
     leash, hold = os.pipe()
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _try(leash, writer)
+        _try_in_child(leash, writer)
     os.close(writer)
     os.close(leash)
     try:
@@ -177,7 +171,7 @@ def offered() -> tuple[bool, str]:
     return False, "; ".join(part for part in (f"the kernel refuses ({refused})", namespaces.forbidden_by()) if part)
 
 
-def _try(leash: int, writer: int) -> NoReturn:
+def _try_in_child(leash: int, writer: int) -> NoReturn:
     try:
         namespaces.leave()
         fork_init(leash)

@@ -17,7 +17,7 @@ import sys
 
 assert sys.platform == "linux"
 
-from oomless.contain.rungs.dbus import Bus, Refused
+from oomless.contain.rungs.dbus import Bus, BusRefused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def sockets() -> list[tuple[str, bool]]:
     return [place for place in places if os.path.exists(place[0])]
 
 
-class Manager:
-    """One conversation; raises OSError (``Refused`` if the manager says no)."""
+class SystemdManager:
+    """One conversation; raises OSError (``BusRefused`` if the manager says no)."""
 
     def __init__(self, path: str, is_bus: bool, seconds: float = SECONDS) -> None:
         self._bus = Bus(path, seconds)
@@ -54,7 +54,7 @@ class Manager:
             raise
 
     @classmethod
-    def of_user(cls, seconds: float = SECONDS) -> Manager:
+    def of_user(cls, seconds: float = SECONDS) -> SystemdManager:
         """The first that answers."""
         failed = OSError(errno.ENOENT, "no systemd user manager is there")
         for path, is_bus in sockets():
@@ -87,7 +87,7 @@ class Manager:
         try:
             # A tree that the kernel ended at its limit must not take the others along.
             job = self._start(unit, [*properties, ("OOMPolicy", ("s", "continue"))])
-        except Refused as error:
+        except BusRefused as error:
             if "OOMPolicy" not in (error.strerror or ""):
                 raise
             job = self._start(unit, properties)  # it knows none for scopes, so it does not act either
@@ -103,7 +103,7 @@ class Manager:
         self._call("AttachProcessesToUnit", "ssau", unit, folder, [pid])
 
     def group_of(self, unit: str) -> str:
-        """The path of a scope in the v2 tree; Refused if there is no such unit."""
+        """The path of a scope in the v2 tree; BusRefused if there is no such unit."""
         (path,) = self._call("GetUnit", "s", unit)
         asked = ("org.freedesktop.systemd1.Scope", "ControlGroup")
         (group,) = self._bus.call(self._name, path, "org.freedesktop.DBus.Properties", "Get", "ss", *asked)

@@ -17,14 +17,17 @@ import time
 
 assert sys.platform == "linux"
 
-from oomless.contain import child, ending
+from oomless.contain import cause as causes
+from oomless.contain import child, ending, exit_record
+from oomless.contain.cause import Cause
+from oomless.contain.child import SignalFd
 from oomless.contain.shells import detached
 from oomless.contain.shells.foreground import CLEAR, FORWARDED, Foreground, die_of
-from oomless.contain.shim import GRACE, Shim
-from oomless.contain.signals import SignalFd
+from oomless.contain.shim import Shim
 from oomless.lean import signal
 from oomless.platform import proc
 from oomless.processes import descendants
+from oomless.processes.ids import ProcessId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ class BackgroundShim(Shim):
         self.front = foreground
         self.sid = os.getsid(0)
         self.session_gone = False
-        self.left_running: dict[detached.Who, str] = {}
+        self.left_running: dict[ProcessId, str] = {}
 
     def start(self) -> None:
         super().start()
@@ -67,18 +70,19 @@ class BackgroundShim(Shim):
         if self.root_status is None:
             proc.kill(self.root, self.root_start)
 
-    def final(self) -> bool:
+    def is_final(self) -> bool:
         return self.kill_at is not None
 
     def root_gone(self) -> None:
-        cause = self.bounds.kernel(self.rung, time.monotonic()) or self.cause or ending.exited(self.root_status or 0)
+        kernel = self.limits.find_kernel_kill(self.rung, time.monotonic())
+        cause = kernel or self.cause or causes.from_exit(self.root_status or 0)
         self.say(cause)
         last = 0 if self.rung.members() else 1
         if not last:
             self._leave_group()
         self.tell(f"ended {cause.code} {cause.signal or 0} {last}\n")
         self._leave_foreground()
-        child.let_go(2)
+        child.close_inherited(2)
 
     def _leave_foreground(self) -> None:
         if self.front is not None:
@@ -103,14 +107,14 @@ class BackgroundShim(Shim):
 
     def owner_gone(self, now: float) -> None:
         if self.cause is None:
-            self.cause = ending.Cause("killed", 137, "its session is gone", by_owner=True)
+            self.cause = Cause("killed", 137, "its session is gone", by_owner=True)
             self.session_gone = True
             condemned, attended = self._sorted()
             ending.signal_all(condemned, signal.SIGTERM)
             ending.signal_all(detached.shims(attended, self.sid), signal.SIGTERM)
-            self.kill_at = now + GRACE
+            self.kill_at = now + self.times.grace
 
-    def _sorted(self) -> tuple[list[detached.Who], list[detached.Who]]:
+    def _sorted(self) -> tuple[list[ProcessId], list[ProcessId]]:
         """Who is to be ended, and who is in the care of a shim of its own; who is spared is remembered. All three
         from one reading: a child that a spared process forks meanwhile must not be taken for one of the first."""
         members = self.rung.members()
@@ -122,10 +126,10 @@ class BackgroundShim(Shim):
         self.left_running = found.spared
         return found.condemned, found.attended
 
-    def _moved(self, members: list[detached.Who]) -> list[detached.Who]:
+    def _moved(self, members: list[ProcessId]) -> list[ProcessId]:
         """Descendants that are not in the tree's groups any more; one that was just born into them is no such."""
         leaf = {os.path.basename(path) for path in self.granted["cgroups"].values()}
-        below = {(stat.pid, stat.start) for stat in descendants.walk(self.pid, self.strangers)} if leaf else set()
+        below = {ProcessId.of(stat) for stat in descendants.walk(self.pid, self.strangers)} if leaf else set()
         return [
             who
             for who in below - set(members)
@@ -143,26 +147,21 @@ class BackgroundShim(Shim):
         for pid, start in condemned:
             proc.kill(pid, start)
 
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         if not self.session_gone or not self.left_running or self.kill_at is None:
-            return super().over()
+            return super().is_over()
         self._reap()
         condemned, attended = self._sorted()
         if not condemned and not attended:
             self.strangers |= set(self.left_running)
             self.rung.release([pid for pid, _ in self.left_running])
-            if ending.nobody(self.pid, self.strangers, self.spec["state"]):
+            if ending.is_empty(self.pid, self.strangers, self.spec["state"]):
                 return True
-        patience = ending.DYING_FOR if ending.only_dying(condemned) else ending.GIVE_UP_AFTER
+        patience = self.times.dying_for if ending.only_dying(condemned) else self.times.give_up_after
         return time.monotonic() > self.kill_at + patience
 
     def record_extra(self) -> dict[str, object]:
-        rows = [
-            {"pid": pid, "start": start, "command": ending.shown(pid) or stat.comm, "why": why}
-            for (pid, start), why in self.left_running.items()
-            if (stat := proc.read_stat(pid)) and stat.start == start and stat.alive
-        ]
-        return {"left_running": rows}
+        return {"left_running": exit_record.describe_detached(self.left_running)}
 
 
 def run(spec: dict[str, Any], command: list[str]) -> int:
@@ -200,6 +199,6 @@ def _run_shim(spec: dict[str, Any], command: list[str], writer: int) -> None:
         code = shim.run()
         shim.tell(f"ended {code} 0 1\n")  # only if the shell could not be started
     except BaseException as error:  # noqa: BLE001  its end tells the daemon, which takes the tree over
-        ending.say(f"oomless: the background shim failed; {type(error).__name__}: {error}; please report this")
+        ending.print_line(f"oomless: the background shim failed; {type(error).__name__}: {error}; please report this")
     finally:
         os._exit(0)

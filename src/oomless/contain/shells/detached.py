@@ -1,4 +1,4 @@
-"""Who in a tool shell's tree has detached on purpose, and is spared when its session ends.
+"""ProcessId in a tool shell's tree has detached on purpose, and is spared when its session ends.
 
 A person who writes ``nohup setsid npm run dev`` wants the server to outlive the session; a command that was merely
 left in the background does not. The signs: a process session of its own, SIGHUP ignored, being a terminal
@@ -15,6 +15,7 @@ assert sys.platform == "linux"
 from oomless.lean import signal
 from oomless.platform import proc
 from oomless.processes import descendants
+from oomless.processes.ids import ProcessId
 
 #: By the kernel's name of the process, 15 characters at most.
 MULTIPLEXERS = ("tmux: server", "tmux", "screen", "SCREEN", "zellij", "dtach", "abduco")
@@ -28,8 +29,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
 
-Who = tuple[int, int]
-
 
 class Sorted:
     """The members of a tree at its session's end: ``spared`` with the reason, ``attended`` by a shim of their own
@@ -37,48 +36,48 @@ class Sorted:
 
     __slots__ = ("attended", "condemned", "spared")
 
-    def __init__(self, spared: dict[Who, str]) -> None:
+    def __init__(self, spared: dict[ProcessId, str]) -> None:
         self.spared = spared
-        self.attended: list[Who] = []
-        self.condemned: list[Who] = []
+        self.attended: list[ProcessId] = []
+        self.condemned: list[ProcessId] = []
 
 
 def sort(
-    members: list[Who],
+    members: list[ProcessId],
     sid: int,
     table: dict[int, proc.Stat],
-    before: dict[Who, str],
-    moved: Container[Who] = (),
+    before: dict[ProcessId, str],
+    moved: Container[ProcessId] = (),
 ) -> Sorted:
     """``sid``: the process session of the tool shell. ``before``: who was spared earlier, and stays so though it may
     have lost the parent that it was spared for. ``moved``: members by descent that are in other groups than the
     tree's. ``table`` is read after ``members``."""
     stats = [stat for pid, start in members if (stat := table.get(pid)) and stat.start == start]
-    kinds = {(stat.pid, stat.start): shim_kind(stat.pid) for stat in stats}
+    kinds = {ProcessId.of(stat): shim_kind(stat.pid) for stat in stats}
     found = Sorted(dict(before))
-    inside: set[Who] = set()
+    inside: set[ProcessId] = set()
     for stat in stats:  # what a shim has forked: the shim's sessions are not the shell's doing
-        who = (stat.pid, stat.start)
+        who = ProcessId.of(stat)
         if kinds[who] == PREFIX_SHIM or (kinds[who] == RUN_SHIM and not _why(stat, sid)):
-            inside |= {who, *((below.pid, below.start) for below in descendants.descendants(table, stat.pid))}
+            inside |= {who, *(ProcessId.of(below) for below in descendants.descendants(table, stat.pid))}
     for stat in stats:
-        who = (stat.pid, stat.start)
+        who = ProcessId.of(stat)
         why = "" if who in inside else _why(stat, sid) or (MOVED if who in moved else "")
         if why:
             found.spared.setdefault(who, why)
     for pid, _ in list(found.spared):
         for below in descendants.descendants(table, pid):
-            found.spared.setdefault((below.pid, below.start), f"started by {pid}, which is detached")
+            found.spared.setdefault(ProcessId.of(below), f"started by {pid}, which is detached")
     for stat in stats:
-        who = (stat.pid, stat.start)
+        who = ProcessId.of(stat)
         if who not in found.spared:
             (found.attended if who in inside else found.condemned).append(who)
     return found
 
 
-def shims(attended: list[Who], sid: int) -> list[Who]:
+def shims(attended: list[ProcessId], sid: int) -> list[ProcessId]:
     """Those of them that end their trees when they are told to; the others know by themselves when to."""
-    return [(pid, start) for pid, start in attended if shim_kind(pid) == RUN_SHIM and _sid(pid) == sid]
+    return [who for who in attended if shim_kind(who.pid) == RUN_SHIM and _sid(who.pid) == sid]
 
 
 def shim_kind(pid: int) -> str:

@@ -14,8 +14,7 @@ import time
 
 assert sys.platform == "linux"
 
-from oomless.contain.child import let_go
-from oomless.contain.signals import SignalFd
+from oomless.contain.child import SignalFd, close_inherited
 from oomless.lean import signal
 from oomless.platform import proc
 
@@ -74,7 +73,7 @@ class Foreground:
 
     def wait(self) -> tuple[int, int]:
         """Exit code and signal of the shell, 0 if it was none."""
-        let_go(0, 1, 2)
+        close_inherited(0, 1, 2)
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
         poll.register(self._signals.fd, select.POLLIN)

@@ -23,7 +23,7 @@ from oomless.daemon.sessions.leftovers import LivingDescendants
 from oomless.model import Survivor
 from oomless.platform import proc
 from oomless.platform.proc import Stat
-from oomless.platform.pss import proportional_sum
+from oomless.platform.pss import sum_pss
 from oomless.processes.descent import Descendants, is_alive
 from oomless.processes.detach import OWN_SESSION
 from oomless.processes.ids import ProcessId
@@ -57,7 +57,7 @@ class Cleanup:
 
     async def run(self) -> CleanupResult:
         began, quiet, leftovers = time.monotonic(), 0, self._processes.classify()
-        self._freed = proportional_sum(list(leftovers.values()))
+        self._freed = sum_pss(list(leftovers.values()))
         while quiet < QUIET_ROUNDS and time.monotonic() - began < GIVE_UP_AFTER:
             self._signal(leftovers, hard=time.monotonic() - began >= GRACE)
             await asyncio.sleep(ROUND_EVERY)

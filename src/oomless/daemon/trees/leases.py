@@ -15,7 +15,8 @@ import msgspec
 
 from oomless.admission.events import Admit, Refuse, Wait
 from oomless.config import Watched
-from oomless.contain.rungs.choose import PID_NAMESPACE, Ladder, Offer
+from oomless.contain.rungs.base import PID_NAMESPACE
+from oomless.contain.rungs.choose import Offer, RungChooser
 from oomless.daemon.events import EventBus, TreeAdmitted, TreeRefused, TreeWaiting, TreeWithdrawn
 from oomless.daemon.trees.admission_gate import Gate
 from oomless.daemon.trees.limits import PRIOR, EffectiveLimits, LimitResolver
@@ -44,7 +45,7 @@ class Leases:
         self,
         gate: Gate,
         registry: Registry,
-        ladder: Ladder,
+        ladder: RungChooser,
         platform: Linux,
         settings: Watched,
         limits: LimitResolver,

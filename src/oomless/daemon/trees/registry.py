@@ -18,8 +18,8 @@ assert sys.platform == "linux"
 
 import msgspec
 
-from oomless.contain.rungs.choose import PID_NAMESPACE
-from oomless.contain.sweep import SWEEP_FOR, Sweep
+from oomless.contain.rungs.base import PID_NAMESPACE
+from oomless.contain.sweep import Sweep
 from oomless.daemon.events import EventBus, TreeEnded
 from oomless.daemon.logs import Log
 from oomless.daemon.sessions.leftovers import DetachedFromTrees
@@ -33,8 +33,9 @@ from oomless.model import ExitRecord, Identity, Survivor, TreeKind
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.platform.linux import Linux
-from oomless.platform.pss import proportional_sum
+from oomless.platform.pss import sum_pss
 from oomless.processes.ids import ProcessId
+from oomless.processes.kill_times import KillTimes
 
 #: How long a tree that was granted may stay without a shim once its lease is gone.
 START_WITHIN = 10.0
@@ -123,7 +124,7 @@ class Registry:
     async def _empties(self, tree: Tree) -> bool:
         """Waits until nobody of it lives; False if its session has died before that, which is then seen to."""
         sweep = self._sweep_of(tree)
-        while sweep.anybody():
+        while sweep.has_members():
             await asyncio.sleep(UNKEPT_EVERY)
             if not tree.watched:
                 return False
@@ -139,7 +140,7 @@ class Registry:
         for tree in self.trees.values():
             tree.unwatch()
         if self._sweeps:
-            await asyncio.wait(set(self._sweeps), timeout=SWEEP_FOR)
+            await asyncio.wait(set(self._sweeps), timeout=KillTimes().give_up_after)
         await self._tasks.cancel()
 
     # -- recovery ------------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ class Registry:
         for one in left:
             self._log.warning("left running", tree=tree.id, pid=one.pid, command=one.command, why=one.why)
         if close:
-            running = sweep.left_running()
+            running = sweep.detached()
             tmp = "" if left or running else await self._remnants.remove_tmp(tree.id)
             text += f"; {tmp}" if tmp else ""
             self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed, running)
@@ -290,7 +291,7 @@ class Registry:
                 tree.used = memory.used
             elif tree.writer is None and tree.members and not tree.cgroups:
                 stats = [stat for pid, start in tree.members if (stat := proc.read_stat(pid)) and stat.start == start]
-                tree.used = proportional_sum(stats)
+                tree.used = sum_pss(stats)
             if tree.used is not None:
                 found.append((tree.id, tree.used))
         return found

@@ -18,7 +18,7 @@ from oomless.admission.events import Restore
 from oomless.contain.launch import BOOT
 from oomless.journal.trees import TreeIntent
 from oomless.model import Identity, TreeKind
-from oomless.platform import files, proc
+from oomless.platform import cgroup, proc
 from oomless.protocol.views import TreeView
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Tree:
     def _count(self) -> int | None:
         if not self.cgroups:
             return len(self.members) if self.members else None
-        return max((len(files.procs(path)) for path in self.cgroups.values()), default=None)
+        return max((len(cgroup.pids_in(path)) for path in self.cgroups.values()), default=None)
 
     def view(self, reason: str = "") -> TreeView:
         intent = self.intent

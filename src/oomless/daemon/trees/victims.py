@@ -26,7 +26,7 @@ from oomless.daemon.trees.leases import Leases
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.tree import Tree
 from oomless.journal.trees import TreeIntent
-from oomless.platform import files, proc
+from oomless.platform import cgroup, proc
 from oomless.protocol.views import PressureView
 
 #: A tree that has used no more than ``IDLE_TICKS`` of CPU time for so long does nothing.
@@ -143,7 +143,7 @@ class Pressure:
         return found
 
     def _idle(self, tree: Tree, now: float) -> bool:
-        groups = {pid for path in tree.cgroups.values() for pid in files.procs(path)}
+        groups = {pid for path in tree.cgroups.values() for pid in cgroup.pids_in(path)}
         pids = groups or {pid for pid, _ in tree.known_members()}
         ticks = sum(stat.cpu_ticks for pid in pids if (stat := proc.read_stat(pid)))
         since, before = self._quiet.get(tree.id, (now, ticks))
