@@ -1,8 +1,8 @@
 """``signal``, and JSON in and out, without what the standard modules of these names load for it.
 
-``import signal`` takes ``enum`` along and ``import json`` takes ``re``: together 7 of the 20 ms that a tool shell
-waits for its shim's imports, and 1 MB in every shim. The C modules below them do all the work; where an interpreter
-has no such JSON module, the standard one is used. Standard library only.
+``import signal`` loads ``enum`` and ``import json`` loads ``re``: 7 ms of a tool shell's start, 1 MB in every shim.
+The C modules below do the work; where an interpreter has no such JSON module, the standard one is used. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ def loads(text: str | bytes) -> Any:
     """Raises ValueError for what is not JSON."""
     decoded = (text.decode("utf-8") if isinstance(text, bytes) else text).strip(" \t\n\r")
     try:
-        found, end = _scan(decoded, 0)
+        value, end = _scan(decoded, 0)
     except (StopIteration, SystemError):  # where ``json`` is not loaded, CPython 3.11 cannot make its own error
         raise ValueError(f"not JSON: {decoded[:40]!r}") from None
     if end != len(decoded):
         raise ValueError(f"more than one value: {decoded[end : end + 40]!r}")
-    return found
+    return value
 
 
 def dumps(value: object) -> str:
@@ -36,7 +36,7 @@ def _default(value: object) -> object:
 
 
 class _Context:
-    """What the scanner asks for: everything as it is by default."""
+    """The settings that the scanner reads, each at its default."""
 
     strict = True
     object_hook = object_pairs_hook = array_hook = None
@@ -47,7 +47,7 @@ class _Context:
         return float(name.replace("Infinity", "inf"))
 
 
-def _make() -> tuple[Any, Any]:
+def _build_codec() -> tuple[Any, Any]:
     try:
         import _json
 
@@ -61,7 +61,7 @@ def _make() -> tuple[Any, Any]:
         return scan, lambda value, level: (json.dumps(value),)
 
 
-_scan, _chunks = _make()
+_scan, _chunks = _build_codec()
 
 
 def name_of(number: int) -> str:

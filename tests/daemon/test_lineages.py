@@ -285,15 +285,15 @@ def test_ask_proposes_and_off_only_lists(fake: Callable[..., FakeClaude]) -> Non
     one.end(signal.SIGKILL)
     assert wait_for(lambda: {who["server"], who["nohup"]} <= told(host, one).keys(), 5.0)
     shown = run_oomless("status").stdout
-    line = next(line for line in shown.splitlines() if line.endswith("can be ended: oomless reap"))
-    assert line.startswith("1 process (")
-    assert "only listed" not in shown
+    line = next(line for line in shown.splitlines() if line.endswith("can be killed: oomless reap"))
+    assert line.startswith("1 leftover process (")
+    assert "not killed because" not in shown
     assert server in {each["pid"] for each in json_of("reap", "--json")["proposed"]}
     settings('reap = "off"\n')
     assert host.status().reap == "off"
     shown = run_oomless("status").stdout
-    assert "can be ended" not in shown
-    assert f"  pid {server} " in shown.partition('only listed (reap = "off"):')[2]
+    assert "can be killed" not in shown
+    assert f"  pid {server} " in shown.partition('not killed because of reap = "off":')[2]
     found = json_of("reap", "--json")
     assert server not in {each["pid"] for each in found["proposed"]}
     assert {each["pid"]: each["why"] for each in found["held_back"]}[server].startswith(

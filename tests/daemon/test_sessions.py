@@ -247,7 +247,7 @@ def test_status_shows_sessions(sleeper: subprocess.Popen[bytes]) -> None:
     assert wait_for(lambda: len(host.subagents("waiting")) == 2, 10)
     shown = run_oomless("status", "--why").stdout
     assert f"claude-code s-1 (pid {sleeper.pid}) for " in shown
-    assert "in /work; 1 subagent runs, 2 wait" in shown
+    assert "in /work; 1 subagent running, 2 waiting" in shown
     assert "Agent:Plan" in shown
     one = run_oomless("status", "Agent:Plan", "--json")
     found = json.loads(one.stdout)

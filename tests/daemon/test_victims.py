@@ -409,7 +409,7 @@ def test_a_session_that_somebody_sits_at_is_not_ended_for_the_others(seated: boo
             assert wait_for(lambda: Path(Paths().daemon_file).exists() and running() == {"seat"}, 20)
             assert wait_for(lambda: sum(one.used_bytes or 0 for one in client.status().trees) > 250 * MB, 20)
             shown = run_oomless("status").stdout.splitlines()[0]
-            assert re.search(r"; all together use (2[5-9]\d|3\d\d) MB of the 200 MB that they may$", shown), shown
+            assert re.search(r"; all trees use (2[5-9]\d|3\d\d) MB of a 200 MB budget$", shown), shown
             assert not wait_for(lambda: process.poll() is not None, 3)
             end.touch()
         process.communicate(timeout=20)
@@ -550,7 +550,7 @@ def test_a_job_that_is_too_much_alone_uses_up_its_attempts(folder: Path) -> None
 def test_status_tells_who_is_being_ended() -> None:
     pressure = PressureView(used_bytes=1100 * MB, may_use_bytes=GB, warned=True, ending="t3")
     shown = headline(StatusView(pid=1, memory=current().memory(), pressure=(pressure,)))
-    assert shown.endswith("; all together use 1.10 GB of the 1.00 GB that they may, t3 is being ended for the others")
+    assert shown.endswith("; all trees use 1.10 GB of a 1.00 GB budget, killing t3")
 
 
 def test_a_daemon_that_closes_judges_nobody(folder: Path) -> None:

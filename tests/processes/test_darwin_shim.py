@@ -167,7 +167,7 @@ class TestTheCommand:
         code, out, err = finish(start(*option, "--", "echo", "ran"))
         assert (code, out) == (2, "")
         assert is_error_report(err)
-        assert "there is no daemon on macOS yet" in err
+        assert "it needs the daemon" in err
 
 
 class TestTheEnd:

@@ -1,18 +1,15 @@
-"""How a host's tool shell or server is called, short, for people: by the line that it was told to run.
-
-Standard library only: the shell prefix loads it (``prefix.py``).
-"""
+"""Short names of a host's tool shells and servers, made of the line that they run. Standard library only."""
 
 from __future__ import annotations
 
-#: So much of a name is shown.
+#: Characters of a name that are shown.
 NAME_KEPT = 60
 
 
-def name_of(kind: str, line: str, kept: int = NAME_KEPT) -> str:
-    """A tool shell's own command stands in an ``eval`` behind the preliminaries."""
+def short_name(kind: str, line: str, kept: int = NAME_KEPT) -> str:
+    """At most ``kept`` characters. A tool shell's own command stands in an ``eval`` behind the preliminaries."""
     if kind == "server":
         return " ".join(line.split())[:kept]
-    _, found, rest = line.partition("eval '")
+    _, evaluated, rest = line.partition("eval '")
     command = rest.rpartition("' < /dev/null")[0] or rest
-    return (" ".join(command.split()) if found else "tool shell")[:kept]
+    return (" ".join(command.split()) if evaluated else "tool shell")[:kept]

@@ -2,9 +2,9 @@
 
     boot_prefix.py shell|server LINE [FORMER-PREFIX]   (from the script of ``hosts/claude_code/prefix.py``)
 
-``LINE`` is one command line for a POSIX shell, as the host would have run it. Whatever goes wrong before the tree is
-there (no daemon within 2 s, a refusal, an unknown session), the line is run as if we were not there. Standard library
-only, and no second interpreter: this process becomes the shim itself.
+``LINE`` is one command line for a POSIX shell, as the host would have run it. If anything fails before the tree is
+there (no daemon within 2 s, a refusal, an unknown session), the line runs as if oomless were not installed. Standard
+library only, and no second interpreter: this process becomes the shim itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 
 assert sys.platform == "linux"
 
-from oomless.cli.naming import name_of
+from oomless.cli.naming import short_name
 from oomless.contain.launch import ShimSpec
 from oomless.errors import OomlessError
 from oomless.lean import signal
@@ -28,52 +28,53 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-#: A host that waits for us waits no longer than this for a daemon that is not there.
+#: Seconds: a host's command waits no longer than this for a daemon.
 PATIENCE = 2.0
 KINDS = {"shell": "tool-shell", "server": "mcp-server"}
-#: Of its line the daemon gets so much.
+#: The daemon gets so many characters of the line.
 LINE_KEPT = 400
 
 
-def command_of(kind: str, line: str, former: str, environ: dict[str, str]) -> list[str]:
-    """The argument list that runs the line as the host would. A tool shell's line begins by sourcing a snapshot that
-    names the shell it is for; a server's is its command, quoted, so that a shell can become it. A prefix that was in
-    the settings before ours gets the line as it always did."""
+def build_command(kind: str, line: str, former: str, environ: dict[str, str]) -> list[str]:
+    """The argument list that runs the line as the host would.
+
+    A tool shell's line begins by sourcing a snapshot that names the shell it is for; a server's is its command,
+    quoted, so that a shell can become it. A prefix that was in the settings before ours gets the line unchanged."""
     if former:
         return ["/bin/sh", "-c", f'exec {former} "$1"', "sh", line]
     if kind == "server":
         return ["/bin/sh", "-c", f"exec {line}"]
-    return [shell_path("zsh" if "snapshot-zsh-" in line[:400] else "bash", environ), "-c", line]
+    return [find_shell("zsh" if "snapshot-zsh-" in line[:400] else "bash", environ), "-c", line]
 
 
-def shell_path(wanted: str, environ: dict[str, str]) -> str:
-    """In full, as the host runs it: a shell begins its error messages with that."""
+def find_shell(wanted: str, environ: dict[str, str]) -> str:
+    """The full path, as the host runs it: a shell's error messages begin with it."""
     for name in ("CLAUDE_CODE_SHELL", "SHELL"):
         path = environ.get(name, "")
         if os.path.basename(path) == wanted and os.access(path, os.X_OK):
             return path
-    found = (os.path.join(folder, wanted) for folder in os.get_exec_path(environ))
-    return next((path for path in found if os.access(path, os.X_OK)), wanted)
+    paths = (os.path.join(folder, wanted) for folder in os.get_exec_path(environ))
+    return next((path for path in paths if os.access(path, os.X_OK)), wanted)
 
 
-def session_of(kind: str, environ: dict[str, str]) -> tuple[int, int] | None:
-    """Pid and start of the session's process: told to tool shells, the parent of servers."""
-    told = environ.get("CLAUDE_PID", "") if kind == "shell" else str(os.getppid())
-    pid = int(told) if told.isdecimal() else 0
+def find_session(kind: str, environ: dict[str, str]) -> tuple[int, int] | None:
+    """Pid and start of the session's process: named to tool shells, the parent of servers."""
+    named = environ.get("CLAUDE_PID", "") if kind == "shell" else str(os.getppid())
+    pid = int(named) if named.isdecimal() else 0
     start = proc.start_of(pid) if pid > 1 else None
     return None if start is None else (pid, start)
 
 
 def request_lease(kind: str, line: str, paths: Paths, until: float) -> tuple[lease.LeaseClient, tuple[int, int]]:
     """Sends the request; returns its connection, and pid and start of the session's process. Raises OomlessError."""
-    owner = session_of(kind, dict(os.environ))
+    owner = find_session(kind, dict(os.environ))
     if owner is None:
         raise OomlessError("that session is not known")
     client = lease.connect(paths, max(0.0, until - time.monotonic()))
     client.send(
         lease.request(
             kind=kind,
-            name=name_of(kind, line, LINE_KEPT),  # the daemon masks secrets in it, then cuts it
+            name=short_name(kind, line, LINE_KEPT),  # the daemon masks secrets in it, then cuts it
             klass=KINDS[kind],
             argv=[line[:LINE_KEPT]],
             cwd=os.getcwd(),
@@ -87,9 +88,9 @@ def request_lease(kind: str, line: str, paths: Paths, until: float) -> tuple[lea
     return client, owner
 
 
-def open_standard() -> None:
-    """A host may have closed one of them: then no socket or pipe of ours must take its number. The command finds it
-    closed, as these close on exec."""
+def fill_standard_descriptors() -> None:
+    """Fills the standard descriptors that the host has closed, lest a socket or pipe of ours takes one's number. They
+    close on exec, so that the command finds them closed."""
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
@@ -98,8 +99,8 @@ def open_standard() -> None:
 
 
 def run(kind: str, line: str, former: str = "") -> int:
-    open_standard()
-    command = command_of(kind, line, former, dict(os.environ))
+    fill_standard_descriptors()
+    command = build_command(kind, line, former, dict(os.environ))
     paths = Paths()
     until = time.monotonic() + PATIENCE
     try:
@@ -107,7 +108,7 @@ def run(kind: str, line: str, former: str = "") -> int:
         run_tree = _load_shim(kind)  # while the daemon decides
         granted = client.wait_granted(lambda message: None, max(lease.SHORTEST, until - time.monotonic()))
     except (OomlessError, OSError):
-        unchanged(command)
+        exec_unchanged(command)
     spec = ShimSpec(
         granted,
         name=KINDS[kind],
@@ -122,7 +123,7 @@ def run(kind: str, line: str, former: str = "") -> int:
     except OSError:
         if kind == "server":
             raise
-        unchanged(command)
+        exec_unchanged(command)
 
 
 def _load_shim(kind: str) -> Callable[[dict[str, Any], list[str]], int]:
@@ -136,7 +137,7 @@ def _load_shim(kind: str) -> Callable[[dict[str, Any], list[str]], int]:
 
 
 def _run_server(spec: dict[str, Any], command: list[str]) -> int:
-    """As the shim itself; dies of the signal that the server died of, except where that was our KILL for a limit."""
+    """Becomes the server's shim; dies of the signal that the server died of, except of our own KILL for a limit."""
     from oomless.contain.shells.foreground import die_of
     from oomless.contain.shim import Shim
 
@@ -148,15 +149,15 @@ def _run_server(spec: dict[str, Any], command: list[str]) -> int:
     return code
 
 
-def unchanged(command: list[str]) -> NoReturn:
-    """In our place, and with what Python has changed for itself undone."""
+def exec_unchanged(command: list[str]) -> NoReturn:
+    """Becomes the command, without what Python has changed for itself."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     proc.forget_coerced_locale()
     try:
         os.execvp(command[0], command)
     except OSError as error:
-        sys.stderr.write(f"oomless: cannot run {command[0]!r}; {error.strerror}\n")
+        sys.stderr.write(OomlessError(f"cannot run {command[0]!r}", error.strerror or str(error)).report() + "\n")
     os._exit(127)
 
 

@@ -1,8 +1,6 @@
-"""``oomless run``: asks the daemon for a lease and then becomes the shim. Standard library only, and no argparse:
-every import here is paid by every command that is run.
+"""``oomless run``: asks the daemon for a lease, waits until it is granted, and becomes the shim of the command.
 
-Covers: waiting for admission. Does not cover: the options (``run_options.py``), macOS (``run_darwin.py``), the tree
-itself (``contain/shim.py``).
+Standard library only: every import here is paid by every command that is run.
 """
 
 from __future__ import annotations
@@ -24,19 +22,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomless.protocol.lease import Message
 
-#: An argument list is kept in the journal to name leftovers by, not to be run again.
+#: Of the argument list so much is kept in the journal: it names leftovers, it is not run again.
 ARGV_KEPT, ARGUMENT_KEPT = 32, 200
-#: How many daemons one request may lose.
+#: A request goes to so many daemons, one after the other, if each dies before it answers.
 DAEMONS = 5
 
 
 def run(options: Options) -> None:
-    """Becomes the shim; returns only by raising."""
+    """Becomes the shim; returns only by raising OomlessError or OSError."""
     check_command(options.command[0])
     check_report(options.report)
     paths = Paths()
     name = options.name or os.path.basename(options.command[0])
-    client, granted = _lease(options, name, paths)
+    client, granted = _obtain_lease(options, name, paths)
     if not granted.get("limit") and options.memory:
         raise OomlessError("the daemon forgot the memory limit", "", "restart it: oomless daemon stop")
     spec = ShimSpec(
@@ -53,26 +51,27 @@ def run(options: Options) -> None:
     exec_shim(spec, options.command)
 
 
-def _lease(options: Options, name: str, paths: Paths) -> tuple[lease.LeaseClient, Message]:
-    """A daemon that dies while we wait is followed by another, which is asked anew, for what is left of the wait."""
+def _obtain_lease(options: Options, name: str, paths: Paths) -> tuple[lease.LeaseClient, Message]:
+    """The granted lease and its connection. If the daemon dies meanwhile, the next one is asked for what is left of
+    the wait."""
     began = time.monotonic()
-    for left in range(DAEMONS - 1, -1, -1):
+    for tries_left in range(DAEMONS - 1, -1, -1):
         client = lease.connect(paths)
         waited = time.monotonic() - began
         try:
-            client.send(_request(options, name, waited))
-            return client, client.wait_granted(lambda message: _waiting(options, name, message))
+            client.send(_build_request(options, name, waited))
+            return client, client.wait_granted(lambda message: _tell_waiting(options, name, message))
         except DaemonGone:
             client.close()
-            if not left:
+            if not tries_left:
                 raise
     raise AssertionError("not reached")
 
 
-def _request(options: Options, name: str, waited: float) -> bytes:
+def _build_request(options: Options, name: str, waited: float) -> bytes:
     return lease.request(
         name=name,
-        klass=options.klass,
+        klass=options.class_name,
         argv=[argument[:ARGUMENT_KEPT] for argument in options.command[:ARGV_KEPT]],
         cwd=_cwd(),
         need=options.expect,
@@ -89,19 +88,19 @@ def _cwd() -> str:
         return "/"  # deleted under us: no project's settings then
 
 
-def _waiting(options: Options, name: str, message: Message) -> None:
+def _tell_waiting(options: Options, name: str, message: Message) -> None:
     if not options.quiet:
-        say(f"oomless: {name} waits; {message.get('reason')}")
+        say(f"oomless: {name!r} waits for memory: {message.get('reason')}")
 
 
 def _interrupt(number: int, frame: object) -> None:
-    error = Interrupted(f"ended by {name_of(number)} while waiting")
+    error = Interrupted(f"{name_of(number)} while waiting for memory")
     error.exit_code = 128 + number
     raise error
 
 
 def main(argv: list[str]) -> int:
-    """The exit code, if it never came to run the command."""
+    """The exit code where the command was not run; else this process becomes its shim."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
@@ -111,12 +110,10 @@ def main(argv: list[str]) -> int:
             sys.stdout.write(HELP)
             return 0
         run(options)
-    except Interrupted as error:
-        say(error.report())
-        return error.exit_code
     except OomlessError as error:
         say(error.report())
         return error.exit_code
     except OSError as error:
-        say(OomlessError("the shim cannot be started", error.strerror or str(error), "see oomless doctor").report())
-    return 125
+        failure = OomlessError("the shim cannot be started", error.strerror or str(error), "see oomless doctor")
+        say(failure.report())
+    return OomlessError.exit_code

@@ -1,7 +1,6 @@
-"""``oomless run`` on macOS: bounded, and nothing of it left, but not admitted, for there is no daemon there yet.
+"""``oomless run`` on macOS: with limits and a complete end of the tree, without admission, which needs the daemon.
 
-Covers: which options need the daemon, and the mark. Not here: the options (``run_options.py``), the tree itself
-(``contain/darwin/shim.py``), which this very process looks after. Not run on a Mac.
+This process is the shim itself. Tested against a simulated system only, not on hardware.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from oomless.contain.darwin.child import DarwinSpec
 from oomless.contain.darwin.shim import DarwinShim
 from oomless.errors import OomlessError, UsageError
 
-#: What only the daemon can give.
-ADMISSION = {"klass": "--class", "expect": "--expect", "wait": "--wait", "private_tmp": "--private-tmp"}
+#: Options that need the daemon, by attribute.
+ADMISSION = {"class_name": "--class", "expect": "--expect", "wait": "--wait", "private_tmp": "--private-tmp"}
 
 
 def main(argv: list[str]) -> int:
@@ -35,11 +34,12 @@ def main(argv: list[str]) -> int:
 
 
 def check(options: Options) -> None:
-    given = {attribute: getattr(options, attribute) for attribute in ADMISSION}
-    asked = [ADMISSION[attribute] for attribute, value in given.items() if value is not None and value is not False]
-    if asked:
-        why = "there is no daemon on macOS yet, which would admit it"
-        raise UsageError(f"run has no {asked[0]} here", why, "leave it out; see docs/macos.md")
+    """Raises OomlessError for what cannot be run, or not on macOS."""
+    given = {option: getattr(options, attribute) for attribute, option in ADMISSION.items()}
+    refused = [option for option, value in given.items() if value is not None and value is not False]
+    if refused:
+        why = "it needs the daemon, which does not run on macOS yet"
+        raise UsageError(f"run has no {refused[0]} on macOS", why, "leave it out; see docs/macos.md")
     check_command(options.command[0])
     check_report(options.report)
 
@@ -63,7 +63,7 @@ def contain(options: Options) -> int:
 
 
 def mark(environ: os._Environ[str]) -> str:
-    """Unlike any other's; below the one of the tree that we are in, if we are in one."""
+    """A new mark for ``OOMLESS_TREE``, nested below that of the tree that this process is in, if it is in one."""
     tree = "t" + os.urandom(4).hex()
     outer = environ.get("OOMLESS_TREE", "")
     return f"{outer}/{tree}" if outer else f"{os.urandom(6).hex()}:{tree}"

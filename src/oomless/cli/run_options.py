@@ -1,4 +1,4 @@
-"""What ``oomless run`` may be asked for, on every system: options, help, and what is checked before anything waits.
+"""The options of ``oomless run`` on every system, its help, and the checks before it waits for memory.
 
 Standard library only, and no argparse: every import here is paid by every command that is run.
 """
@@ -22,34 +22,34 @@ Run a command with admission control and a memory limit. It starts when there is
 everything that it started is killed.
 
 options:
-  --name N          what to call it (default: the command's name)
-  --class C         its class in the settings ([classes.C])
-  --memory SIZE     reserve so much and end it if it takes more (512MB, 2GiB)
-  --expect SIZE     only reserve so much
-  --processes N     so many at once; a fork beyond that fails, and it is ended if that goes on for a second. Without a
-                    control group none fails: it is ended when it has more for a second, or far more at once
-  --wait TIME       wait so long for memory (30s, 10m); the settings say 9m unless changed
-  --no-wait         do not wait: exit 75 if there is no memory now
-  --timeout TIME    end it after so long: exit 124
-  --private-tmp     give it a TMPDIR of its own, which goes with it
-  --report FILE     write the record of its end to FILE (JSON, schema oomless.run/1)
-  --quiet           no line of ours on stderr
-  --help            this text
+  --name N          name of the tree (default: the command's name)
+  --class C         class with limits, from the settings ([classes.C])
+  --memory SIZE     reserve SIZE and kill the tree if it uses more (512MB, 2GiB)
+  --expect SIZE     reserve SIZE, without a limit
+  --processes N     limit to N processes; further forks fail (without cgroups: the tree is killed after 1 s over the
+                    limit, or at once far above it)
+  --wait TIME       wait up to TIME for memory (30s, 10m; default: 9m, or what the settings say)
+  --no-wait         exit with 75 if there is not enough memory now
+  --timeout TIME    kill the tree after TIME and exit with 124
+  --private-tmp     give it a TMPDIR of its own, removed afterwards
+  --report FILE     write the exit record to FILE (JSON, schema oomless.run/1)
+  --quiet           print nothing of our own on stderr
+  --help            show this help
 
-exit code: the command's own, 128+N if signal N ended it, and: 2 usage, 75 no memory, 124 timed out, 125 oomless
-failed, 126 not runnable, 127 not found, 130 interrupted, 137 ended for exceeding its memory or process limit.
+exit code: the command's own, 128+N if signal N killed it, and: 2 usage, 75 not enough memory, 124 timed out,
+125 oomless failed, 126 not runnable, 127 not found, 130 interrupted, 137 killed for exceeding a limit.
 
   oomless run --memory 2GiB --timeout 20m -- claude -p "fix the tests"
 """
 
 
 class Options:
-    """What was asked for; sizes in bytes, times in seconds, None: not given."""
+    """Sizes in bytes, times in seconds; None where an option was not given."""
 
     def __init__(self) -> None:
         self.command: list[str] = []
         self.name: str | None = None
-        self.klass: str | None = None
+        self.class_name: str | None = None
         self.memory: int | None = None
         self.expect: int | None = None
         self.processes: int | None = None
@@ -62,21 +62,22 @@ class Options:
 
 
 def parse(argv: list[str]) -> Options:
-    """Raises UsageError. Options end at ``--`` or at the first word that is none."""
+    """The options and the command behind them, which begins at ``--`` or at the first word that is no option. Raises
+    UsageError."""
     options = Options()
     rest = list(argv)
     while rest and rest[0].startswith("-"):
         word = rest.pop(0)
         if word == "--":
             break
-        _option(options, word, rest)
+        _set_option(options, word, rest)
     options.command = rest
     if not rest and not options.help:
-        raise UsageError("run what?", "there is no command", USAGE)
+        raise UsageError("there is no command to run", "", USAGE)
     return options
 
 
-def _option(options: Options, word: str, rest: list[str]) -> None:
+def _set_option(options: Options, word: str, rest: list[str]) -> None:
     if word in _FLAGS:
         setattr(options, *_FLAGS[word])
         return
@@ -91,13 +92,13 @@ def _option(options: Options, word: str, rest: list[str]) -> None:
     setattr(options, attribute, convert(value, name))
 
 
-def _text(value: str, name: str) -> str:
+def _parse_text(value: str, name: str) -> str:
     if not value:
         raise UsageError(f"{name} is empty", "", USAGE)
     return value
 
 
-def _count(value: str, name: str) -> int:
+def _parse_count(value: str, name: str) -> int:
     if not value.isdecimal() or int(value) == 0:
         raise UsageError(f"{name} {value!r} is not a number of processes", "", "write it as --processes 50")
     return int(value)
@@ -111,35 +112,36 @@ _FLAGS: dict[str, tuple[str, object]] = {
     "--private-tmp": ("private_tmp", True),
 }
 _VALUES: dict[str, tuple[str, Callable[[str, str], object]]] = {
-    "--name": ("name", _text),
-    "--class": ("klass", _text),
+    "--name": ("name", _parse_text),
+    "--class": ("class_name", _parse_text),
     "--memory": ("memory", parse_size),
     "--expect": ("expect", parse_size),
-    "--processes": ("processes", _count),
+    "--processes": ("processes", _parse_count),
     "--wait": ("wait", parse_duration),
     "--timeout": ("timeout", parse_duration),
-    "--report": ("report", _text),
+    "--report": ("report", _parse_text),
 }
 
 
 def check_command(command: str) -> None:
-    """Before anything waits: raises CommandNotFound or NotRunnable."""
+    """Raises CommandNotFound or NotRunnable."""
     folders = [""] if "/" in command else os.get_exec_path()
-    places = [os.path.join(folder, command) for folder in folders]
-    found = [place for place in places if os.path.isfile(place)]
-    if not found:
+    paths = [os.path.join(folder, command) for folder in folders]
+    files = [path for path in paths if os.path.isfile(path)]
+    if not files:
         raise CommandNotFound(f"cannot run {command!r}", "there is no such command", "check its name and PATH")
-    if not any(os.access(place, os.X_OK) for place in found):
-        raise NotRunnable(f"cannot run {found[0]!r}", "it is not executable", "chmod +x, or run its interpreter")
+    if not any(os.access(path, os.X_OK) for path in files):
+        raise NotRunnable(f"cannot run {files[0]!r}", "it is not executable", "chmod +x, or run its interpreter")
 
 
 def check_report(path: str | None) -> None:
-    """Raises UsageError: better now than when the work is done."""
+    """Raises UsageError now rather than when the command has done its work."""
     folder = os.path.dirname(os.path.abspath(path)) if path else None
     if folder and not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"--report {path} cannot be written", f"{folder} is not a writable folder", "name another")
 
 
-def say(line: str) -> None:
-    sys.stderr.write(line + "\n")
+def say(text: str) -> None:
+    """On stderr, at once."""
+    sys.stderr.write(text + "\n")
     sys.stderr.flush()

@@ -13,7 +13,7 @@ from typing import Literal
 
 from oomless.census.findings import at_least
 from oomless.cli.finding_view import show_findings
-from oomless.cli.naming import name_of
+from oomless.cli.naming import short_name
 from oomless.cli.output import guard, print_json, print_line, printable
 from oomless.cli.plain_table import SECTION, Column, print_table
 from oomless.paths import Paths
@@ -107,7 +107,7 @@ def _sections(rows: Iterable[ProcessRow]) -> list[list[ProcessRow]]:
 
 def _what(row: ProcessRow) -> str:
     """The server's name where there is one, then the command, cut; of a tool shell what it was told to run."""
-    name = name_of("shell", row.command) if row.kind == "tool-shell" else ""
+    name = short_name("shell", row.command) if row.kind == "tool-shell" else ""
     text = printable(name if name and name != "tool shell" else row.command)
     text = f"{row.server}: {text}" if row.server else text
     return text if len(text) <= _WHAT_WIDTH else f"{text[: _WHAT_WIDTH - 1]}…"

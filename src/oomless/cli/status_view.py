@@ -1,5 +1,5 @@
-"""What ``oomless status`` prints: what runs governed and what waits, the sessions that are watched, what their dead
-predecessors left, and with ``--why`` the reason of each decision.
+"""What ``oomless status`` prints: trees that run or wait, watched sessions, leftovers and detached processes of ended
+sessions, and with ``--why`` the reason of each decision.
 
 Starts no daemon: without one, nothing is governed. The facts are the daemon's (``protocol/views.py``). Neither typer
 nor rich is loaded: each takes about as long as all the rest.
@@ -22,7 +22,7 @@ from oomless.protocol.views import DecisionView, PressureView, StatusView, TreeV
 from oomless.units import format_duration, format_size
 
 _OFF = 'reap = "off"'
-_ESCAPED = "out of reach of their trees' limits, for they moved to other groups (they end with their trees):"
+_ESCAPED = "escaped their cgroup (still killed with their tree):"
 _COLUMNS = [
     Column("TREE"),
     Column("NAME", fold=True),
@@ -74,22 +74,23 @@ def show(view: StatusView, why: bool) -> None:
         _print(f"settings: {printable(view.problem)}")
     if view.trees:
         _print_trees(view.trees, why)
-    for title, lines in (
-        (_ESCAPED, [_escaped(tree, one) for tree in view.trees for one in tree.escaped]),
-        ("sessions:", [_session(session) for session in view.sessions]),
-        ("detached, of sessions that are gone:", [_left(one) for one in view.detached]),
-        (f"left by sessions that are gone, and only listed ({_OFF}):", _listed_only(view)),
-    ):
+    sections = {
+        _ESCAPED: [_format_escaped(tree, process) for tree in view.trees for process in tree.escaped],
+        "sessions:": [_format_session(session) for session in view.sessions],
+        "detached from sessions that have ended:": [_format_detached(process) for process in view.detached],
+        f"leftovers, not killed because of {_OFF}:": _format_leftovers(view) if view.reap == "off" else [],
+    }
+    for title, lines in sections.items():
         if lines:
             _print(title)
         for line in lines:
             _print(f"  {printable(line)}")
-    if view.reap != "off" and (proven := [one for one in view.leftovers if not one.spared]):
-        _print(_can_be_ended(proven))
+    if view.reap != "off" and (proven := [leftover for leftover in view.leftovers if not leftover.spared]):
+        _print(_format_reapable(proven))
     if why and view.decisions:
         _print("last decisions:")
         for decision in view.decisions:
-            _print(f"  {printable(_decided(decision))}")
+            _print(f"  {printable(_format_decision(decision))}")
 
 
 def _print(line: str) -> None:
@@ -97,23 +98,21 @@ def _print(line: str) -> None:
 
 
 def headline(view: StatusView) -> str:
-    """``2 run, 1 waits; 812 MB held of a budget of 2.00 GB; 5.20 GB available, of which 512 MB stay free``"""
-    counts = {state: sum(tree.state == state for tree in view.trees) for state in ("running", "waiting")}
-    held = f"{format_size(view.held_bytes)} held"
-    if view.budget_bytes is not None:
-        held += f" of a budget of {format_size(view.budget_bytes)}"
-    room = f"{format_size(view.memory.available_bytes)} available"
-    running, waiting = counts["running"], counts["waiting"]
-    verbs = f"{running} run{'s' * (running == 1)}, {waiting} wait{'s' * (waiting == 1)}"
-    pressing = "".join(_pressing(one) for one in view.pressure if one.warned or one.ending)
-    return f"{verbs}; {held}; {room}, of which {format_size(view.headroom_bytes)} stay free{pressing}"
+    """``2 running, 1 waiting; 812 MB of 2.00 GB reserved; 5.20 GB available (512 MB headroom)``"""
+    running, waiting = (sum(tree.state == state for tree in view.trees) for state in ("running", "waiting"))
+    budget = "" if view.budget_bytes is None else f" of {format_size(view.budget_bytes)}"
+    reserved = f"{format_size(view.held_bytes)}{budget} reserved"
+    available = f"{format_size(view.memory.available_bytes)} available"
+    pressure = "".join(_format_pressure(group) for group in view.pressure if group.warned or group.ending)
+    headroom = f"({format_size(view.headroom_bytes)} headroom)"
+    return f"{running} running, {waiting} waiting; {reserved}; {available} {headroom}{pressure}"
 
 
-def _pressing(found: PressureView) -> str:
-    whose = "all together" if found.group is None else f"those of {found.group} together"
-    of = f"{format_size(found.used_bytes)} of the {format_size(found.may_use_bytes)}"
-    ending = f", {found.ending} is being ended for the others" if found.ending else ""
-    return f"; {whose} use {of} that they may{ending}"
+def _format_pressure(pressure: PressureView) -> str:
+    trees = "all trees" if pressure.group is None else f"the trees of {pressure.group}"
+    budget = f"{format_size(pressure.used_bytes)} of a {format_size(pressure.may_use_bytes)} budget"
+    victim = f", killing {pressure.ending}" if pressure.ending else ""
+    return f"; {trees} use {budget}{victim}"
 
 
 def _print_trees(trees: tuple[TreeView, ...], why: bool) -> None:
@@ -128,51 +127,46 @@ def _row(tree: TreeView) -> list[str]:
     return [printable(tree.tree), printable(tree.name), state, *sizes, format_duration(tree.seconds), pid]
 
 
-def _session(session: LiveSession) -> str:
-    """``claude-code 5f3a (pid 812) for 3 min 20 s in /home/me/work; 2 subagents run, 1 waits``"""
+def _format_session(session: LiveSession) -> str:
+    """``claude-code 5f3a (pid 812) for 3 min 20 s in /home/me/work; 2 subagents running, 1 waiting``"""
     where = f" for {format_duration(session.seconds)}" if session.pid else ""
     where += f" in {session.cwd}" if session.cwd else ""
     pid = f"pid {session.pid}" if session.pid else "not registered"
     running, waiting = session.subagents_running, session.subagents_waiting
-    counts = (
-        f"{running} subagent{'s' * (running != 1)} run{'s' * (running == 1)}, {waiting} wait{'s' * (waiting == 1)}"
-    )
-    return f"{session.host} {session.sessions[-1]} ({pid}){where}; {counts}"
+    subagents = f"{running} subagent{'s' * (running != 1)} running, {waiting} waiting"
+    return f"{session.host} {session.sessions[-1]} ({pid}){where}; {subagents}"
 
 
-def _escaped(tree: TreeView, one: EscapedProcess) -> str:
-    return f"pid {one.pid} {one.command} (of {tree.name}) to {one.to}: {one.why}"
+def _format_escaped(tree: TreeView, process: EscapedProcess) -> str:
+    return f"pid {process.pid} {process.command} (of {tree.name}) to {process.to}: {process.why}"
 
 
-def _left(one: DetachedProcess) -> str:
-    return f"pid {one.pid} {one.command} ({one.host} {one.session}): {one.why}"
+def _format_detached(process: DetachedProcess) -> str:
+    return f"pid {process.pid} {process.command} ({process.host} {process.session}): {process.why}"
 
 
-def _listed_only(view: StatusView) -> list[str]:
-    """With ``reap = "off"``."""
-    if view.reap != "off":
-        return []
+def _format_leftovers(view: StatusView) -> list[str]:
     return [
-        f"pid {one.pid} {one.command} ({one.host} {one.session})" + (f": {one.spared}" if one.spared else "")
-        for one in view.leftovers
+        f"pid {leftover.pid} {leftover.command} ({leftover.host} {leftover.session})"
+        + (f": {leftover.spared}" if leftover.spared else "")
+        for leftover in view.leftovers
     ]
 
 
-def _can_be_ended(proven: list[Leftover]) -> str:
-    """``3 processes (41 MB) can be ended: oomless reap``, by their private memory, where that can be read."""
+def _format_reapable(proven: list[Leftover]) -> str:
+    """``3 leftover processes (41 MB) can be killed: oomless reap``, by their private memory where it can be read."""
     from oomless.platform import current
 
-    platform = current()
-    sizes = [found.private_bytes for one in proven if (found := platform.footprint(one.pid)) is not None]
-    known = [size for size in sizes if size is not None]
-    back = f" ({format_size(sum(known))})" if known else ""
-    return f"{len(proven)} process{'es' if len(proven) > 1 else ''}{back} can be ended: oomless reap"
+    footprints = map(current().footprint, (leftover.pid for leftover in proven))
+    sizes = [footprint.private_bytes for footprint in footprints if footprint and footprint.private_bytes is not None]
+    freed = f" ({format_size(sum(sizes))})" if sizes else ""
+    return f"{len(proven)} leftover process{'es' * (len(proven) > 1)}{freed} can be killed: oomless reap"
 
 
 def _size(size: int | None) -> str:
     return "-" if size is None else format_size(size)
 
 
-def _decided(decision: DecisionView) -> str:
+def _format_decision(decision: DecisionView) -> str:
     when = time.strftime("%H:%M:%S", time.localtime(decision.at))
     return f"{when} {decision.name} ({decision.tree}) {decision.verdict}: {decision.reason}"

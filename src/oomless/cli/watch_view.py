@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from oomless.census.attribution import Attributed
-from oomless.cli.naming import name_of
+from oomless.cli.naming import short_name
 from oomless.processes.command import base_name
 from oomless.protocol.views import StatusView, TreeView
 from oomless.reports.look import Scan, inside, owner_of
@@ -125,7 +125,7 @@ def _command(attributed: Attributed) -> str:
 
 
 def _shell_name(copy: list[Attributed]) -> str:
-    named = (name_of("shell", shown(member.process.command)) for member in copy if member.kind == "tool-shell")
+    named = (short_name("shell", shown(member.process.command)) for member in copy if member.kind == "tool-shell")
     name = next((name for name in named if name != "tool shell"), "")
     tree = next((member.tree for member in copy if member.tree and member.role == "tool-shell"), "")
     work = next((member for member in copy if member.kind not in ("launcher", "tool-shell")), copy[0])

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 
 def parent_tree() -> str | None:
-    """The innermost governed tree that this process runs in, by the mark ``<install>:<tree>[/<nested>]``; the
-    daemon checks it against lineage before it believes it."""
+    """The innermost governed tree that this process runs in, by the mark ``<install>:<tree>[/<nested>]``, or None.
+    The daemon checks it against ancestry."""
     mark = os.environ.get("OOMLESS_TREE", "")
     return mark.rsplit(":", 1)[-1].rsplit("/", 1)[-1] or None
 

@@ -1,20 +1,15 @@
-"""The daemon's birth as its clients see it: is one running, and if not, start exactly one and await it.
+"""Finding the daemon, and starting exactly one if none runs.
 
-Covers: ``daemon.json`` (who runs, verified by identity), the start lock, the spawned command with its clean
-environment, the one-line answer over a pipe, and how a newborn leaves the governed tree it was born in.
-Not here: what the daemon does with itself after that (``main.py``) and how one talks to it (``client.py``,
-``lease.py``). Standard library only: ``run`` imports this on its fast path.
-
-The answer is ``ok <socket>`` or ``error <exit code> <what>\\t<why>\\t<what to do>``; end of file without one
-means that the daemon died, and then its log says why.
+``daemon.json`` names the running daemon, verified by its identity. A client starts one under the start lock, with a
+clean environment, and reads one line from a pipe: ``ok <socket>`` or ``error <exit code> <what>\\t<why>\\t<hint>``.
+End of file without a line means that the daemon died; its log says why. Standard library only: ``run`` and the shell
+prefix import this.
 """
 
 from __future__ import annotations
 
 import _socket
-import fcntl
 import os
-import select
 import sys
 import time
 
@@ -49,7 +44,7 @@ class DaemonFile:
 
     @classmethod
     def read(cls, path: str) -> DaemonFile | None:
-        """None if there is none, or if it cannot be understood: then it names nobody."""
+        """None if there is no such file, or none that can be understood."""
         try:
             fields = loads(proc.read_file(path) or b"")
             texts = [str(fields[name]) for name in ("boot_id", "socket", "url", "version")]
@@ -77,42 +72,45 @@ class DaemonFile:
 
 
 def running(paths: Paths, seconds: float = 5.0) -> DaemonFile | None:
-    """The daemon that runs and accepts connections; never starts one."""
-    found = DaemonFile.read(paths.daemon_file)
-    return found if found and found.alive() and found.accepts(seconds) else None
+    """The daemon that runs and accepts connections, or None; never starts one."""
+    known = DaemonFile.read(paths.daemon_file)
+    return known if known and known.alive() and known.accepts(seconds) else None
 
 
 def ensure(paths: Paths, seconds: float = START_SECONDS) -> str:
     """The socket of the running daemon, started if none answers; within ``seconds``. Raises StateUnwritable,
     DaemonError, or UsageError for settings that the daemon cannot use."""
     deadline = time.monotonic() + seconds
-    found = running(paths, seconds)
-    if found:
-        return found.socket
+    daemon = running(paths, seconds)
+    if daemon:
+        return daemon.socket
     if isolated():
-        why, todo = "it is not seen from inside a PID namespace", 'run it outside, or with rung = "auto"'
-        raise DaemonError("the daemon cannot be asked from this tree", why, todo)
+        why, hint = "it is not seen from inside a PID namespace", 'run it outside, or with rung = "auto"'
+        raise DaemonError("the daemon cannot be asked from this tree", why, hint)
     paths.make()
     lock = _open(paths.start_lock, os.O_RDWR)
     try:
         if not take_lock(lock, deadline - time.monotonic()):
             raise DaemonError("another command has been starting the daemon too long", paths.start_lock, "try again")
-        # Whoever held the lock before us may have started one.
+        # The process that held the lock before may have started one.
         rest = max(0.0, deadline - time.monotonic())
-        found = running(paths, rest)
-        return found.socket if found else _start(paths, rest)
+        daemon = running(paths, rest)
+        return daemon.socket if daemon else _start(paths, rest)
     finally:
         os.close(lock)
 
 
 def isolated() -> bool:
-    """Whether we are in a tree's own PID namespace, whose first process a shim has forked. A daemon born there would
-    end with the tree, and no number of ours means anything to the one outside."""
+    """Whether this process is in a tree's own PID namespace, whose first process a shim has forked. A daemon born
+    there would end with the tree, and pids from inside mean nothing to the daemon outside."""
     return any(word.endswith("/oomless/contain/boot.py") for word in proc.cmdline(1)[:8])
 
 
 def take_lock(fd: int, seconds: float) -> bool:
-    """flock(2), bounded: its own wait could only be ended by a signal, which a library must not use."""
+    """Whether flock(2) succeeded within ``seconds``. Its own wait could only be ended by a signal, which a library
+    must not use."""
+    import fcntl  # here and below: to load it takes 0.15 ms, for the rare start alone
+
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -128,8 +126,8 @@ def _open(path: str, flags: int) -> int:
     try:
         return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        why, todo = error.strerror or str(error), "make the state folder writable, or free disk space"
-        raise StateUnwritable(f"cannot write {path}", why, todo) from None
+        why, hint = error.strerror or str(error), "make the state folder writable, or free disk space"
+        raise StateUnwritable(f"cannot write {path}", why, hint) from None
 
 
 def command(ready_fd: int) -> list[str]:
@@ -158,11 +156,11 @@ def _start(paths: Paths, seconds: float = START_SECONDS) -> str:
     finally:
         os.close(answer)
     _reap(child, text == _TIMEOUT)
-    return understand(text, paths.log)
+    return parse_answer(text, paths.log)
 
 
 def _reap(child: int, hangs: bool) -> None:
-    """The child forked and left, or is about to: the answer was its grandchild's."""
+    """Waits for the child, which has forked the daemon and exits, or kills one that hangs."""
     try:
         if hangs:
             os.kill(child, 9)  # Not waited for yet, so the number can only be our child's.
@@ -174,6 +172,8 @@ def _reap(child: int, hangs: bool) -> None:
 def _spawn(paths: Paths, ready: int) -> int:
     """posix_spawn and not fork: a ``Governor``'s process may have threads. A process group of its own keeps a
     Ctrl-C that is meant for the caller away from the half-born daemon."""
+    import fcntl
+
     log = _open(paths.log, os.O_WRONLY | os.O_APPEND)
     # Above the numbers that the new process gets, so that no action overwrites the source of a later one.
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (ready, log)]
@@ -205,18 +205,20 @@ def _spawn(paths: Paths, ready: int) -> int:
 
 def _read_answer(fd: int, seconds: float) -> str:
     """One line; cut short or empty at the end of file."""
+    import select
+
     deadline = time.monotonic() + seconds
     poll = select.poll()
     poll.register(fd, select.POLLIN)
-    got = b""
-    while not got.endswith(b"\n"):
+    answer = b""
+    while not answer.endswith(b"\n"):
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             return _TIMEOUT
         part = os.read(fd, 4096)
         if not part:
             break
-        got += part
-    return got.decode("utf-8", "replace").rstrip("\n")
+        answer += part
+    return answer.decode("utf-8", "replace").rstrip("\n")
 
 
 def success_line(path: str) -> bytes:
@@ -228,13 +230,13 @@ def failure_line(error: OomlessError) -> bytes:
     return f"error {error.exit_code} {parts}\n".encode()
 
 
-def understand(answer: str, log: str) -> str:
+def parse_answer(answer: str, log: str) -> str:
     """The socket in the daemon's answer, or the error that it names."""
     kind, _, rest = answer.partition(" ")
     if kind == "ok" and rest:
         return rest
     if answer == _TIMEOUT:
-        raise DaemonError("the daemon did not answer", "no word in time", f"see {log}")
+        raise DaemonError("the daemon did not answer", "it took too long to start", f"see {log}")
     code, _, text = rest.partition(" ")
     if kind == "error" and code.isdigit():
         raise (UsageError if int(code) == UsageError.exit_code else DaemonError)(*text.split("\t")[:3])

@@ -24,6 +24,7 @@ from oomless.contain.child import SignalFd
 from oomless.contain.shells import detached
 from oomless.contain.shells.foreground import CLEAR, FORWARDED, Foreground, die_of
 from oomless.contain.shim import Shim
+from oomless.errors import OomlessError
 from oomless.lean import signal
 from oomless.platform import proc
 from oomless.processes import descendants
@@ -199,6 +200,7 @@ def _run_shim(spec: dict[str, Any], command: list[str], writer: int) -> None:
         code = shim.run()
         shim.tell(f"ended {code} 0 1\n")  # only if the shell could not be started
     except BaseException as error:  # noqa: BLE001  its end tells the daemon, which takes the tree over
-        ending.print_line(f"oomless: the background shim failed; {type(error).__name__}: {error}; please report this")
+        failure = OomlessError("the background shim failed", f"{type(error).__name__}: {error}", "please report this")
+        ending.print_line(failure.report())
     finally:
         os._exit(0)
