@@ -197,7 +197,8 @@ def _spawn(paths: Paths, ready: int) -> int:
         )
     except OSError as error:
         why = f"{argv[0]}: {error.strerror}".removeprefix(": ")
-        raise DaemonError("cannot start the daemon", why, "reinstall oomless") from None
+        missing = isinstance(error, (FileNotFoundError, PermissionError))
+        raise DaemonError("cannot start the daemon", why, "reinstall oomless" if missing else "try again") from None
     finally:
         for fd in (log, *high):
             os.close(fd)
