@@ -34,7 +34,7 @@ class TestShells:
         assert [found[pid].kind for pid in (101, 102, 103)] == ["tool-shell", "other", "other"]
         assert [found[pid].shell for pid in (101, 102, 103)] == [101, None, None]
 
-    def test_who_lost_its_parents_is_of_the_live_session_that_its_marks_name(self) -> None:
+    def test_a_reparented_process_is_of_the_live_session_that_its_marks_name(self) -> None:
         seen = snapshot(
             row(1, 0, "init"), row(100, 1, "claude"), row(101, 100, "bash -c x"), row(110, 1, "npm run dev", sid=109),
             row(111, 110, "wiped"), p101=TOOL_MARKS, p110=TOOL_MARKS,
@@ -68,7 +68,7 @@ class TestShells:
         found = by_pid(seen)[110]
         assert (found.session, found.kind, found.verdict, found.shell) == ("s-1", "browser", "owned", None)
 
-    def test_a_session_that_is_younger_than_who_carries_its_mark_is_another_one(self) -> None:
+    def test_a_session_that_is_younger_than_the_process_with_its_mark_is_another(self) -> None:
         marks = {"p50": TOOL_MARKS, "p51": Marks(session="s-1"), "p101": TOOL_MARKS}
         seen = snapshot(
             row(1, 0, "init"), row(100, 1, "claude", start=500), row(101, 100, "bash -c x", start=501),
@@ -79,7 +79,7 @@ class TestShells:
             assert (found[pid].verdict, found[pid].session_root) == ("unknown", None)
             assert "does not run here" in found[pid].evidence[0]
 
-    def test_of_two_sessions_with_one_id_the_pid_decides_and_without_it_nobody(self) -> None:
+    def test_of_two_sessions_with_the_same_id_only_the_pid_decides(self) -> None:
         seen = snapshot(
             row(100, 1, "claude"), row(101, 100, "bash -c x"), row(200, 1, "claude"), row(201, 200, "bash -c x"),
             row(300, 1, "a"), row(301, 1, "b"), p101=TOOL_MARKS, p201=Marks(session="s-1", host_pid=200),
@@ -217,7 +217,7 @@ class TestTold:
         recycled = msgspec.structs.replace(one, start=99)
         assert by_pid(seen, told=DaemonFacts(sessions=(recycled,)))[101].session == "s-1"
 
-    def test_what_was_left_running_says_so(self) -> None:
+    def test_a_detached_process_says_why(self) -> None:
         seen = snapshot(row(1, 0, "init"), row(110, 1, "npm run dev"), row(111, 1, "npm run dev"))
         left = DetachedProcess(pid=110, start=110, host="claude-code", session="s-1", why="it ignores SIGHUP")
         found = by_pid(seen, told=DaemonFacts(detached=(left, msgspec.structs.replace(left, pid=111))))

@@ -304,7 +304,7 @@ class TestGoverned:
     def find(self, seen: Snapshot, tree: OpenTree = TREE) -> GovernedTree:
         return governed.find_members(seen, (tree,), "a1b2c3d4")[0]
 
-    def test_lineage_from_the_shim_finds_what_lost_its_parent(self) -> None:
+    def test_below_the_shim_is_what_lost_its_parent(self) -> None:
         seen = snapshot(
             row(10, 1, SHIM), row(11, 10, "job"), row(12, 11, "x"), row(13, 10, "adopted"), row(14, 1, "else")
         )
@@ -323,7 +323,7 @@ class TestGoverned:
         inner = OpenTree(tree="t2", name="inner", root_pid=21, root_start=21)
         assert self.find(seen, inner).pids == {21}
 
-    def test_a_root_whose_shim_was_killed_does_not_take_init_for_it(self) -> None:
+    def test_init_is_not_the_shim_of_a_root_that_lost_its_own(self) -> None:
         seen = snapshot(row(1, 0, "init"), row(11, 1, "job"), row(12, 11, "x"), row(14, 1, "else"))
         found = self.find(seen)
         assert found.shim_pid is None
@@ -354,7 +354,7 @@ class TestMarks:
         assert parse_marks(found).host_pid == 0
         assert parse_marks({**found, "CLAUDE_CODE_CHILD_SESSION": "1"}).host_pid == 17
 
-    def test_they_are_read_again_only_of_who_is_new_or_runs_something_else(self) -> None:
+    def test_they_are_read_again_only_of_new_processes_and_after_exec(self) -> None:
         class Machine(Linux):
             def __init__(self) -> None:
                 super().__init__()
@@ -659,7 +659,7 @@ class TestFootprints:
     def test_slow_growth_adds_up(self) -> None:
         assert len(self.read((0, 100), (1, 104), (2, 108))) == 2
 
-    def test_a_number_that_is_used_again_is_read_again_and_who_is_gone_is_forgotten(self) -> None:
+    def test_a_reused_pid_is_read_again_and_a_dead_process_forgotten(self) -> None:
         asked: list[int] = []
 
         def footprint(pid: int) -> Footprint | None:

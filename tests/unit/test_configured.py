@@ -75,7 +75,7 @@ class TestEntries:
         assert found is not None
         assert found.persist_reason == f"its entry mine in ~/.claude.json starts it with {how}"
 
-    def test_of_two_entries_that_start_the_same_one_is_to_go_on(self) -> None:
+    def test_of_two_entries_for_the_same_command_one_may_persist(self) -> None:
         for configured in ([entry(*NODE), entry("nohup", *NODE)], [entry("nohup", *NODE), entry(*NODE)]):
             found = Entries(configured).find(parse_command(NODE))
             assert found is not None
@@ -210,13 +210,13 @@ class TestVerdicts:
     def settled(self, *configured: Configured) -> Attributed:
         return settle(self.seen(), DaemonFacts(configured=configured), default=GONE)[41]
 
-    def test_what_was_configured_to_go_on_is_left_running(self) -> None:
+    def test_a_server_that_is_configured_to_persist_is_detached(self) -> None:
         assert self.settled(entry(*NODE)).verdict == "orphan"
         found = self.settled(entry("nohup", *NODE))
         assert found.verdict == "detached"
         assert found.evidence[0].endswith("; its entry mine in ~/.claude.json starts it with nohup")
 
-    def test_nor_is_it_superseded_or_by_its_lineage_an_orphan(self) -> None:
+    def test_nor_is_it_superseded_or_by_recorded_ancestry_an_orphan(self) -> None:
         twice = snapshot(
             INIT, row(100, 1, "claude", sid=99), row(101, 100, self.SERVER, pgid=100, sid=99),
             row(201, 100, self.SERVER, start=5000, pgid=100, sid=99), p101=SERVER_MARKS, p201=SERVER_MARKS,

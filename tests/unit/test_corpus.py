@@ -54,7 +54,7 @@ def test_a_third_and_more_is_recorded_from_real_runs(found: Scores) -> None:
     assert 3 * found.recorded.processes >= found.whole.processes
 
 
-def test_names_are_names_of_one_scene() -> None:
+def test_names_are_unique() -> None:
     names = Counter((*(one.name for one in scene.scenes()), *(one.name for one in listing.listings())))
     assert [name for name, count in names.items() if count > 1] == []
 
@@ -97,7 +97,7 @@ def families() -> list[tuple[str, dict[int, int | None], dict[int, str]]]:
 # -- what the census makes of it -------------------------------------------------------------------------------------
 
 
-def test_whoever_would_be_ended_is_only_left(found: Scores) -> None:
+def test_every_proposed_process_is_left_over(found: Scores) -> None:
     assert [f"{one.scene} {one.pid} {one.label}: {one.command}" for one in found.whole.wrong_proposals] == []
 
 

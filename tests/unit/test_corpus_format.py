@@ -94,14 +94,14 @@ def test_an_orphan_that_is_taken_for_owned_is_missed() -> None:
     assert found.wrong_proposals == ()
 
 
-def test_silence_is_right_only_of_whom_nobody_owns() -> None:
+def test_silence_is_right_only_for_unowned_processes() -> None:
     found = whole(relabelled(1, "orphan"))
     assert [(one.pid, one.verdict) for one in found.unknown] == [(1, "unlisted")]
     assert found.recall_of(("orphan",)) == 0.5
     assert {one.verdict: one.false_positives for one in found.tallies}["unknown"] == 1
 
 
-def test_what_is_held_out_is_told_by_the_rules() -> None:
+def test_the_rules_say_what_is_held_out() -> None:
     before, after = made(*ROWS), made(*ROWS, name="after", rules=rules.name("scenes"))
     found = scores(judged([before, after], []))
     assert (found.whole.scenes, found.held_out.scenes, found.recorded.scenes, found.listings.scenes) == (2, 1, 2, 0)
@@ -170,7 +170,7 @@ def test_shares_are_never_rounded_up() -> None:
     assert (table.share(1.0), table.share(0.9999), table.share(None)) == ("100.0 %", "99.9 %", "–")
 
 
-def test_the_page_lists_whoever_is_wrong() -> None:
+def test_the_page_lists_wrong_verdicts() -> None:
     page = table.markdown(scores(judged([relabelled(20, "owned")], [])))
     assert "| made | 20 | `node /home/dev/node_modules/.bin/chrome-devtools-mcp` | owned | orphan | changed |" in page
     assert "propose 1 of them, 1 wrongly" in page
@@ -264,7 +264,7 @@ def test_a_listing_is_judged_as_scan_would(tmp_path: Path) -> None:
     ]
 
 
-def test_whom_the_reading_misses_counts_as_missed(tmp_path: Path) -> None:
+def test_a_process_that_was_not_read_counts_as_missed(tmp_path: Path) -> None:
     found = judged([], [labelled(tmp_path, LABELS.replace("501]", "501, 77]"))])
     assert [(one.pid, one.verdict, one.command) for one in found if not one.right] == [(77, "unlisted", "not read")]
 

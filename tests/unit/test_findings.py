@@ -71,7 +71,7 @@ class TestServers:
         assert "on pts/8" not in found.action, "the older session is not the one to close"
         assert "the session 100:100 is older and runs the same command line, as 101" in found.evidence[0]
 
-    def test_what_is_proven_and_what_is_likely_are_told_apart(self) -> None:
+    def test_proven_and_likely_orphans_are_two_findings(self) -> None:
         job = row(60, 1, "python crunch.py", pgid=50, sid=50)
         seen = snapshot(INIT, row(41, 1, FLOW, pgid=40, sid=30), job, p60=TOOL_MARKS)
         found = rules(scene(seen, p60=Standing(backgrounded=True)))
@@ -109,7 +109,7 @@ class TestLeft:
         assert found.evidence[0].startswith("41 flow-nexus: nothing holds the other end")
         assert "oomless reap" in found.action
 
-    def test_what_is_left_running_is_no_warning(self) -> None:
+    def test_detached_processes_are_no_warning(self) -> None:
         left = DetachedProcess(pid=110, start=110, host="claude-code", session="s-1", why="it ignores SIGHUP")
         seen = scene(snapshot(INIT, row(110, 1, f"npm run dev --token {SECRET}")), told=DaemonFacts(detached=(left,)))
         found = rules(seen)["detached"]

@@ -97,7 +97,7 @@ class TestGrowth:
         assert "the host's own process" in found.evidence[-1]
         assert "claude --resume 5e55-1" in found.action
 
-    def test_a_flat_one_is_no_warning(self) -> None:
+    def test_a_flat_line_is_no_warning(self) -> None:
         """1.8 MB each, as measured of the real one."""
         sizes = tuple(300 * MB + at * 1_800_000 for at in range(31))
         assert rules(growing(grown(*sizes)))["growing-session"].severity == "info"
@@ -156,7 +156,7 @@ class TestUnaccounted:
     def use(self, processes: int, *, shared: int = 0, kernel: int = 0, huge: int = 0) -> MemoryUse:
         return MemoryUse(processes_bytes=processes, shared_bytes=shared, kernel_bytes=kernel, huge_bytes=huge)
 
-    def test_what_nobody_owns(self) -> None:
+    def test_memory_of_no_process(self) -> None:
         found = rules(self.scene(8 * GB, self.use(5 * GB, kernel=GB)))["unaccounted-memory"]
         assert (found.severity, found.pids) == ("warning", ())
         assert found.title == "3.00 GB of the memory in use belong to no process, 2.00 GB of it unaccounted for"

@@ -70,7 +70,7 @@ class TestWatching:
         seconds = [one.look(stat(20, 10, cpu=at), after=1.0)[20][0] for at in range(1, PER_MINUTE + 2)]
         assert seconds == [*(float(at) for at in range(1, PER_MINUTE + 1)), 0.0]
 
-    def test_nothing_is_said_of_the_time_in_which_nobody_looked(self) -> None:
+    def test_nothing_is_said_of_the_time_between_samples(self) -> None:
         """What was used is known, but not when: it counts as one minute."""
         one = Watched()
         one.look(stat(20, 10))
@@ -81,7 +81,7 @@ class TestWatching:
         one.look(stat(20, 10))
         assert one.look(stat(20, 10)) == {20: (0.0, 0.0)}
 
-    def test_who_starts_another_process_is_at_work(self) -> None:
+    def test_a_process_that_starts_another_is_at_work(self) -> None:
         one = Watched()
         one.look(stat(20, 10))
         assert one.look(stat(20, 10), stat(21, 20), after=60.0) == {20: (0.0, 0.0), 21: (0.0, 0.0)}
@@ -139,7 +139,7 @@ class TestVerdict:
         assert "calls are not seen" in why
 
     @pytest.mark.parametrize("told", [quiet(101, 103), quiet(101, 102, 103, seconds=1799.0), DaemonFacts()])
-    def test_one_of_them_at_work_or_too_short_or_not_watched(self, told: DaemonFacts) -> None:
+    def test_a_member_at_work_or_too_short_or_not_watched(self, told: DaemonFacts) -> None:
         assert set(words(settle(self.ALONE, told)).values()) == {"owned"}
 
     def test_a_few_calls_a_minute_are_seen_in_the_sum(self) -> None:

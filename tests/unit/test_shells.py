@@ -63,13 +63,13 @@ class TestNotProven:
         marks = Marks(session="s-1", project=True, host_pid=20)
         assert set(verdicts_of(seen(older, p50=marks, p51=marks)).values()) == {"unknown"}
 
-    def test_whoever_is_above_it_may_own_it(self) -> None:
+    def test_a_process_above_it_may_own_it(self) -> None:
         above = row(30, 1, "python supervise.py", sid=30)
         rows = (row(50, 30, SHELL, pgid=50, sid=50), row(51, 50, "npm run build", pgid=50, sid=50))
         snap = snapshot(INIT, above, *rows, p50=TOOL_MARKS, p51=TOOL_MARKS)
         assert set(verdicts_of(snap).values()) == {"unknown"}
 
-    def test_a_shell_that_leads_no_process_session_was_started_by_somebody_else(self) -> None:
+    def test_a_shell_that_leads_no_process_session_was_not_started_by_the_host(self) -> None:
         snap = snapshot(INIT, row(50, 1, SHELL, pgid=49, sid=40), p50=TOOL_MARKS)
         assert verdicts_of(snap) == {50: "unknown"}
 
@@ -86,7 +86,7 @@ class TestNotProven:
 
 class TestSpared:
     @pytest.mark.parametrize("reason", [LISTENS, NOHUP])
-    def test_what_was_meant_to_go_on_spares_who_is_above_it(self, reason: Standing) -> None:
+    def test_a_detached_process_spares_those_above_it(self, reason: Standing) -> None:
         job = row(60, 50, "python crunch.py", pgid=50, sid=50)
         below = row(52, 51, "node serve.js", pgid=50, sid=50)
         found = settle(seen(job, below, p52=TOOL_MARKS, p60=TOOL_MARKS), default=PLAIN, p51=reason)
@@ -144,7 +144,7 @@ class TestJobs:
         assert settled[60].verdict != "orphan" or settled[60].confidence == LIKELY
         return settled[60].verdict
 
-    def test_it_is_told_with_what_says_so(self) -> None:
+    def test_its_evidence_says_why(self) -> None:
         assert self.one() == "orphan"
         job, below = row(60, 1, "make -j", pgid=40, sid=40), row(61, 60, "cc x.c", pgid=40, sid=40)
         found = settle(snapshot(INIT, job, below, p60=TOOL_MARKS, p61=TOOL_MARKS), default=self.JOB)
@@ -161,7 +161,7 @@ class TestJobs:
         assert self.one(standing=Standing(backgrounded=True, listens=True)) == "detached"
         assert self.one(p60=Marks(session="s-1", project=True)) != "detached", "no tool shell had it"
 
-    def test_whoever_has_one_below_that_is_meant_to_go_on_is_not_told(self) -> None:
+    def test_a_job_above_a_detached_process_is_not_left_over(self) -> None:
         job, below = row(60, 1, "make serve", pgid=40, sid=40), row(61, 60, "node s.js", pgid=40, sid=40)
         snap = snapshot(INIT, job, below, p60=TOOL_MARKS, p61=TOOL_MARKS)
         found = words(settle(snap, default=self.JOB, p61=LISTENS))

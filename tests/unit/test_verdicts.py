@@ -57,7 +57,7 @@ class TestStandings:
     def test_a_number_that_is_used_again_or_not_at_all_tells_nothing(self) -> None:
         assert read_standings(self.Platform(), [row(pid, 1, FLOW) for pid in (41, 42, 43)]) == {41: GONE}
 
-    def test_nobody_is_looked_at_without_need(self) -> None:
+    def test_standings_are_read_only_of_doubtful_processes(self) -> None:
         class Never(Linux):
             def standing(self, pids: Collection[int]) -> dict[int, Standing]:
                 raise AssertionError(pids)
@@ -70,7 +70,7 @@ class TestOrphan:
 
     LEFT = row(41, 1, FLOW, pgid=40, sid=30)
 
-    def test_nobody_holds_its_stdin_and_its_starter_is_gone(self) -> None:
+    def test_nothing_holds_its_stdin_and_its_parent_is_gone(self) -> None:
         found = settle(snapshot(INIT, self.LEFT, row(42, 41, "node helper.js", pgid=40, sid=30)))
         assert words(found) == {41: "orphan", 42: "orphan"}
         assert found[41].confidence == 0.9
@@ -80,7 +80,7 @@ class TestOrphan:
         assert "catalog: " in found[41].evidence[1], "the former evidence is kept"
 
     @pytest.mark.parametrize("standing", [HELD, UNKNOWN])
-    def test_somebody_may_hold_its_stdin(self, standing: Standing) -> None:
+    def test_a_process_may_hold_its_stdin(self, standing: Standing) -> None:
         """A terminal and /dev/null have no other end that could be gone."""
         assert words(settle(snapshot(INIT, self.LEFT), p41=standing)) == {41: "unknown"}
 
@@ -210,7 +210,7 @@ class TestMarkedOrphan:
         seen = snapshot(INIT, above, row(41, 35, FLOW, pgid=41, sid=30), p35=SERVER_MARKS, p41=SERVER_MARKS)
         assert settle(seen)[41].verdict == "unknown", "also below a server of that session"
 
-    def test_a_server_from_a_tool_shell_may_be_of_whoever_is_above_it(self) -> None:
+    def test_a_server_from_a_tool_shell_may_be_owned_from_above(self) -> None:
         seen = snapshot(INIT, row(20, 1, "agent", sid=20), row(41, 20, FLOW, pgid=40, sid=30), p41=TOOL_MARKS)
         assert settle(seen)[41].verdict == "unknown"
 
@@ -268,7 +268,7 @@ class TestLeftRunning:
         assert found.verdict == "detached"
         assert "listens" in found.evidence[0]
 
-    def test_who_is_below_and_who_is_between(self) -> None:
+    def test_processes_below_and_in_between_are_detached_too(self) -> None:
         seen = snapshot(
             INIT, *(row(pid, above, "node x.js", pgid=40, sid=30) for pid, above in ((42, 41), (43, 42), (44, 43))),
             row(45, 41, "node y.js", pgid=40, sid=30), row(41, 1, FLOW, pgid=40, sid=30),
@@ -296,14 +296,14 @@ class TestLeftovers:
     def told(self, **changes: object) -> DaemonFacts:
         return DaemonFacts(leftovers=(msgspec.structs.replace(self.ONE, **changes),))
 
-    def test_its_lineage_proves_it(self) -> None:
+    def test_recorded_ancestry_proves_it(self) -> None:
         found = settle(snapshot(INIT, row(110, 1, "make all")), self.told())[110]
         assert (found.verdict, found.confidence, found.session) == ("orphan", 0.95, "s-1")
         assert found.evidence == (
             "recorded ancestry: 110 < 107 < 105 < 100, the process of the session s-1, which has ended",
         )
 
-    def test_who_was_spared_is_left_running(self) -> None:
+    def test_with_a_reason_it_is_detached(self) -> None:
         found = settle(snapshot(INIT, row(110, 1, "make all")), self.told(spared="it listens on a port"))[110]
         assert found.verdict == "detached"
         assert found.evidence[0].endswith("which has ended; it listens on a port")
@@ -311,7 +311,7 @@ class TestLeftovers:
     def test_a_number_that_is_used_again_is_another_process(self) -> None:
         assert settle(snapshot(INIT, row(110, 1, "make all", start=900)), self.told()) == {}
 
-    def test_who_is_below_a_live_session_is_its_own(self) -> None:
+    def test_a_process_below_a_live_session_is_owned(self) -> None:
         seen = snapshot(INIT, row(90, 1, "claude"), row(110, 90, "make all"))
         assert settle(seen, self.told())[110].verdict == "owned"
 
@@ -366,7 +366,7 @@ class TestSuperseded:
         facts = {"p101": GONE, "p201": HELD, whose: Standing(stdin="gone", **spared)}
         assert settle(self.two(), **facts)[101].verdict == "owned"
 
-    def test_without_one_that_took_its_place_it_is_not(self) -> None:
+    def test_without_a_server_in_its_place_it_is_not(self) -> None:
         assert settle(self.two())[101].verdict == "owned", "both are on their way out"
         single = snapshot(INIT, row(100, 1, "claude", sid=99), row(101, 100, FLOW, pgid=100, sid=99))
         assert (settle(single)[101].verdict, asked(single)) == ("owned", set())
@@ -397,19 +397,19 @@ class TestDuplicate:
             row(202, 201, "node helper.js"),
         )  # fmt: skip
 
-    def test_an_older_one_runs_in_another_live_session(self) -> None:
+    def test_an_older_copy_runs_in_another_live_session(self) -> None:
         found = settle(self.two())
         assert words(found) == {100: "owned", 101: "owned", 200: "owned", 201: "duplicate", 202: "duplicate"}
         assert found[201].evidence[0] == "the session 100:100 is older and runs the same command line, as 101"
         assert asked(self.two()) == set(), "nothing has to be read for it"
 
-    def test_of_what_is_one_by_its_words_alone_it_is_likely(self) -> None:
+    def test_of_a_server_by_its_name_alone_it_is_likely(self) -> None:
         """Codex' shell becomes the only command that it was given: that is an agent's work."""
         job = "python /w/mcp/train.py"
         seen = snapshot(INIT, row(100, 1, "codex"), row(101, 100, job), row(200, 1, "codex"), row(201, 200, job))
         assert (settle(seen)[201].verdict, settle(seen)[201].confidence) == ("duplicate", 0.6)
 
-    def test_a_language_server_may_be_one_by_what_its_host_gave_it(self) -> None:
+    def test_a_language_server_may_be_an_mcp_server_by_its_marks(self) -> None:
         mark = Marks(session="s-1", project=True)
         seen = snapshot(INIT, row(100, 1, "claude"), row(101, 100, "gopls mcp", pgid=100), p101=mark)
         assert (settle(seen)[101].server, settle(seen)[101].kind) == ("gopls", "server")
@@ -418,7 +418,7 @@ class TestDuplicate:
         seen = snapshot(INIT, row(100, 1, "claude"), row(301, 100, FLOW), row(200, 1, "claude"), row(201, 200, FLOW))
         assert words(settle(seen)) == {100: "owned", 200: "owned", 201: "duplicate", 301: "owned"}
 
-    def test_of_two_sessions_of_one_moment_none_is_older(self) -> None:
+    def test_of_two_sessions_that_started_together_none_is_older(self) -> None:
         seen = snapshot(
             INIT, row(100, 1, "claude"), row(101, 100, FLOW), row(200, 1, "claude", start=100), row(201, 200, FLOW)
         )
@@ -427,11 +427,11 @@ class TestDuplicate:
     def test_another_command_line_is_none(self) -> None:
         assert settle(self.two(f"{FLOW} --other"))[201].verdict == "owned"
 
-    def test_two_of_one_session_are_none(self) -> None:
+    def test_two_copies_in_the_same_session_are_none(self) -> None:
         """Configured under two names: no other session has it."""
         seen = snapshot(INIT, row(100, 1, "claude"), row(101, 100, FLOW), row(102, 100, FLOW))
         assert words(settle(seen, default=HELD)) == {100: "owned", 101: "owned", 102: "owned"}
 
-    def test_one_whose_session_is_gone_makes_none(self) -> None:
+    def test_a_copy_of_a_dead_session_makes_none(self) -> None:
         seen = snapshot(INIT, row(41, 1, FLOW, pgid=40, sid=30), row(200, 1, "claude"), row(201, 200, FLOW))
         assert words(settle(seen)) == {41: "orphan", 200: "owned", 201: "owned"}

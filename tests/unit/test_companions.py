@@ -1,5 +1,5 @@
-"""Who goes with a server or browser that is proven to be left: what the server had started, a browser's crash
-handler, a shell that lost its launcher. On snapshots written by hand; near misses beside each.
+"""Companions of a proven orphan: what a server had started, a browser's crash handler, a shell without its launcher.
+On snapshots written by hand; near misses beside each.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class TestOfServers:
         assert settle(self.seen(), p55=HELD)[55].verdict == "unknown"
         assert settle(self.seen(), p41=HELD, p55=UNKNOWN)[55].verdict == "unknown"
 
-    def test_one_that_serves_others_at_a_socket_is_not_told(self) -> None:
+    def test_a_process_that_listens_on_a_socket_is_no_companion(self) -> None:
         assert settle(self.seen(), p55=Standing(serves=True))[55].verdict == "unknown"
 
     def test_a_session_that_was_resumed_has_the_id_of_the_dead_one(self) -> None:
@@ -57,7 +57,7 @@ class TestOfServers:
         assert (found[41].verdict, found[55].verdict) == ("detached", "unknown")
 
     @pytest.mark.parametrize(("pgid", "sid"), [(55, 30), (40, 31), (55, 55)])
-    def test_who_left_the_group_or_session(self, pgid: int, sid: int) -> None:
+    def test_a_process_that_left_the_group_or_session_is_no_companion(self, pgid: int, sid: int) -> None:
         assert settle(self.seen(pgid=pgid, sid=sid), p55=UNKNOWN)[55].verdict != "orphan"
 
     def test_another_sessions_or_a_tool_shells(self) -> None:
@@ -90,7 +90,7 @@ class TestOfBrowsers:
     def test_another_program_that_forked_twice_is_not(self) -> None:
         assert settle(self.seen(handler="/opt/chrome/daemon"), p47=UNKNOWN)[47].verdict == "unknown"
 
-    def test_a_second_browser_may_be_the_one_it_serves(self) -> None:
+    def test_it_may_serve_a_second_browser(self) -> None:
         second = row(46, 1, "/opt/chrome/chrome --headless", pgid=46, sid=46)
         found = settle(self.seen(second), p47=UNKNOWN)
         assert (found[46].verdict, found[47].verdict) == ("detached", "unknown")
