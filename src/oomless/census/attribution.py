@@ -65,6 +65,10 @@ class Attributed(msgspec.Struct, frozen=True, kw_only=True):
     program: str | None = None
     evidence: tuple[str, ...] = ()
 
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
 
 def attribute(
     snapshot: Snapshot, governed: tuple[GovernedTree, ...], catalog: Catalog, facts: DaemonFacts | None = None

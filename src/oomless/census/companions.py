@@ -27,12 +27,12 @@ def find_companions_of_servers(
     groups = {_group(server): server for server in orphans}
     for attributed in ownerless:
         server = groups.get(_group(attributed)) if attributed.session else None
-        standing = standings.get(attributed.process.pid, UNREAD)
+        standing = standings.get(attributed.pid, UNREAD)
         if server is None or standing.stdin == "held" or standing.serves or detach_reason(standing):
             continue
         process = attributed.process
         place = f"it is in the process group {process.pgid} and session {process.sid} of the server"
-        orphan = f"{server.process.pid}, which is an orphan of the session {attributed.session}"
+        orphan = f"{server.pid}, which is an orphan of the session {attributed.session}"
         yield with_verdict(attributed, "orphan", server.confidence, f"{place} {orphan}; its parent is gone")
 
 
@@ -58,10 +58,10 @@ def find_crash_handlers(attributed: Iterable[Attributed], standings: Mapping[int
         verdicts = {browser.verdict for browser in theirs}
         if not handler.session or not handler.chain_broken or len(verdicts) != 1 or verdicts.isdisjoint(_KILLABLE):
             continue
-        pid = handler.process.pid
+        pid = handler.pid
         if pid in standings and not detach_reason(standings[pid]):
-            oldest = min(theirs, key=lambda browser: (browser.process.start, browser.process.pid))
-            evidence = f"it is the crash handler of the browser {oldest.process.pid}, which is {oldest.verdict}"
+            oldest = min(theirs, key=lambda browser: (browser.process.start, browser.pid))
+            evidence = f"it is the crash handler of the browser {oldest.pid}, which is {oldest.verdict}"
             yield with_verdict(handler, oldest.verdict, oldest.confidence, evidence)
 
 

@@ -39,14 +39,13 @@ class Ownerless(msgspec.Struct, frozen=True, kw_only=True):
 
 def find_ownerless(attributed: Iterable[Attributed], snapshot: Snapshot) -> Ownerless:
     ancestry, marks = snapshot.ancestry, snapshot.marks_by_pid
-    unowned = {one.process.pid: one for one in attributed if _has_only_mark(one)}
+    unowned = {process.pid: process for process in attributed if _has_only_mark(process)}
     tops = {pid: ancestry.topmost(pid, unowned) for pid in unowned}
     reparented = {top for top in tops.values() if is_reparented(ancestry.by_pid[top], snapshot)}
-    processes = {pid: one for pid, one in unowned.items() if tops[pid] in reparented}
-    shells = tuple(
-        one for pid, one in processes.items() if tops[pid] == pid and _is_tool_shell(one, ancestry, marks[pid])
-    )
-    jobs = frozenset(pid for pid, one in processes.items() if _is_job(one, ancestry, marks[pid]))
+    processes = {pid: process for pid, process in unowned.items() if tops[pid] in reparented}
+    topmost = (process for pid, process in processes.items() if tops[pid] == pid)
+    shells = tuple(process for process in topmost if _is_tool_shell(process, ancestry, marks[process.pid]))
+    jobs = frozenset(pid for pid, process in processes.items() if _is_job(process, ancestry, marks[pid]))
     return Ownerless(processes=processes, shells=shells, jobs=jobs)
 
 
@@ -57,7 +56,7 @@ def decide(
     standings: Mapping[int, Standing],
 ) -> dict[int, Attributed]:
     """By pid, the processes that get another verdict. ``standings`` are those of ``ownerless.processes``."""
-    by_pid = {one.process.pid: one for one in attributed}
+    by_pid = {process.pid: process for process in attributed}
     changed: dict[int, Attributed] = {}
     for shell in ownerless.shells if standings else ():
         changed |= _decide_below(shell, ownerless, by_pid, ancestry, standings)
@@ -67,7 +66,7 @@ def decide(
             reason = _persist_reason(process, standings) or _inherited_reason(pid, changed, ancestry)
             if reason:
                 changed[pid] = with_verdict(process, "detached", MARK, f"its session has ended; {reason}")
-    return changed | {one.process.pid: one for one in _decide_jobs(ownerless, changed, ancestry, standings)}
+    return changed | {process.pid: process for process in _decide_jobs(ownerless, changed, ancestry, standings)}
 
 
 def _decide_jobs(
@@ -117,8 +116,9 @@ def _decide_below(
     standings: Mapping[int, Standing],
 ) -> dict[int, Attributed]:
     """The shell, what is below it, and what lost its parents in its process session, which is entered by birth."""
-    root, processes = shell.process.pid, ownerless.processes
-    lost = {pid for pid, one in processes.items() if one.process.sid == root and one.session == shell.session}
+    root, processes = shell.pid, ownerless.processes
+    same = {pid: one.process for pid, one in processes.items() if one.session == shell.session}
+    lost = {pid for pid, process in same.items() if process.sid == root}
     members = {root, *ancestry.descendants(root), *lost}
     members |= {below for pid in lost for below in ancestry.descendants(pid)}
     reasons = _detach_reasons(members, root, ownerless, by_pid, ancestry, standings)

@@ -58,7 +58,7 @@ class _Copy(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pid(self) -> int:
-        return self.root.process.pid
+        return self.root.pid
 
 
 def select_doubtful(attributed: tuple[Attributed, ...], snapshot: Snapshot) -> tuple[ProcessInfo, ...]:
@@ -67,7 +67,7 @@ def select_doubtful(attributed: tuple[Attributed, ...], snapshot: Snapshot) -> t
     copies = _copies(attributed, snapshot)
     several = {copy.pid for group in _by_session(copies).values() if len(group) > 1 for copy in group}
     doubtful = (c for c in copies if c.pid in several or _is_ownerless(c, snapshot) or _has_broken_chain(c))
-    servers = {member.process.pid: member.process for copy in doubtful for member in copy.members}
+    servers = {member.pid: member.process for copy in doubtful for member in copy.members}
     ownerless = shells.find_ownerless(attributed, snapshot).processes
     return tuple((servers | {pid: process.process for pid, process in ownerless.items()}).values())
 
@@ -80,24 +80,23 @@ def decide(
     changed = shells.decide(shells.find_ownerless(attributed, snapshot), attributed, ancestry, standings)
     ownerless = [copy for copy in copies if _is_ownerless(copy, snapshot)]
     for copy in ownerless:
-        changed |= {one.process.pid: one for one in _decide_ownerless(copy, ancestry, standings)}
-    living = {one.session for one in attributed if one.session_root is not None}
-    changed |= {one.process.pid: one for one in _decide_companions(ownerless, changed, standings, living)}
+        changed |= {process.pid: process for process in _decide_ownerless(copy, ancestry, standings)}
+    living = {process.session for process in attributed if process.session_root is not None}
+    changed |= {process.pid: process for process in _decide_companions(ownerless, changed, standings, living)}
     superseded = dict(_find_superseded(copies, standings, snapshot))
     rest = [copy for copy in copies if copy.pid not in superseded]
-    starts = {one.process.pid: one.process.start for one in attributed if one.process.pid == one.session_root}
+    starts = {process.pid: process.process.start for process in attributed if process.pid == process.session_root}
     duplicates = dict(_find_duplicates(rest, starts))
     for copy in copies:
         decision = superseded.get(copy.pid) or duplicates.get(copy.pid)
         if decision is not None:
-            changed |= {one.process.pid: with_verdict(one, *decision) for one in copy.members}
+            changed |= {member.pid: with_verdict(member, *decision) for member in copy.members}
         elif (reason := _idle_reason(copy)) and copy.pid not in changed:
-            changed |= {
-                one.process.pid: with_verdict(one, "idle", min(IDLE, one.confidence), reason) for one in copy.members
-            }
-    decided = tuple(changed.get(one.process.pid, one) for one in attributed)
-    handlers = {one.process.pid: one for one in find_crash_handlers(decided, standings)}
-    return tuple(handlers.get(one.process.pid, one) for one in decided)
+            idle = (with_verdict(member, "idle", min(IDLE, member.confidence), reason) for member in copy.members)
+            changed |= {member.pid: member for member in idle}
+    decided = tuple(changed.get(process.pid, process) for process in attributed)
+    handlers = {process.pid: process for process in find_crash_handlers(decided, standings)}
+    return tuple(handlers.get(process.pid, process) for process in decided)
 
 
 def _copies(attributed: Iterable[Attributed], snapshot: Snapshot) -> list[_Copy]:
@@ -108,13 +107,13 @@ def _copies(attributed: Iterable[Attributed], snapshot: Snapshot) -> list[_Copy]
             members.setdefault(process.instance, []).append(process)
     copies = []
     for pid, group in members.items():
-        root = next((one for one in group if one.process.pid == pid), None)
+        root = next((member for member in group if member.pid == pid), None)
         if root is not None:
-            rest = (one for one in group if one is not root)
-            serving = [one for one in group if one.kind == "server"]
-            inner = next((one for one in serving if one.program is not None), next(iter(serving), root))
+            rest = (member for member in group if member is not root)
+            serving = [member for member in group if member.kind == "server"]
+            inner = next((process for process in serving if process.program is not None), next(iter(serving), root))
             outer = next(iter(serving), root)
-            command, outer_command = (snapshot.commands[one.process.pid].becomes for one in (inner, outer))
+            command, outer_command = (snapshot.commands[process.pid].becomes for process in (inner, outer))
             copies.append(_Copy(root=root, members=(root, *rest), command=command, outer=outer_command))
     return sorted(copies, key=lambda copy: (copy.start, copy.pid))
 
@@ -138,7 +137,7 @@ def _has_broken_chain(copy: _Copy) -> bool:
 
 def _is_ownerless(copy: _Copy, snapshot: Snapshot) -> bool:
     """Whether no live process can have started it."""
-    return all(one.verdict == "unknown" for one in copy.members) and is_reparented(copy.root.process, snapshot)
+    return all(member.verdict == "unknown" for member in copy.members) and is_reparented(copy.root.process, snapshot)
 
 
 def _decide_ownerless(
@@ -149,7 +148,7 @@ def _decide_ownerless(
     gone = f"nothing holds the other end of the standard input of {copy.pid}, and its parent is gone"
     reasons = _detach_reasons(copy, ancestry, standings)
     for member in copy.members:
-        reason = reasons.get(member.process.pid)
+        reason = reasons.get(member.pid)
         verdict: Verdict = "detached" if reason else "orphan"
         confidence = LIKELY if member.by_name else ORPHAN
         yield with_verdict(member, verdict, confidence, f"{gone}; {reason}" if reason else gone)
@@ -164,16 +163,16 @@ def _decide_companions(
     """What servers had started, and all below it. ``living``: the ids of live sessions: one that was resumed has the
     id of a dead one."""
     roots = [copy.root for copy in ownerless]
-    orphans = [one for root in roots if (one := changed.get(root.process.pid)) and one.verdict == "orphan"]
+    orphans = [process for root in roots if (process := changed.get(root.pid)) and process.verdict == "orphan"]
     rest = {copy.pid: copy for copy in ownerless if copy.root.session not in living and copy.pid not in changed}
     for root in find_companions_of_servers([copy.root for copy in rest.values()], orphans, standings):
-        members = rest[root.process.pid].members
-        if not any(_persist_reason(one, standings) for one in members):
-            yield from (with_verdict(one, root.verdict, root.confidence, root.evidence[0]) for one in members)
+        members = rest[root.pid].members
+        if not any(_persist_reason(member, standings) for member in members):
+            yield from (with_verdict(member, root.verdict, root.confidence, root.evidence[0]) for member in members)
 
 
 def _persist_reason(attributed: Attributed, standings: Mapping[int, Standing]) -> str:
-    return detach_reason(standings.get(attributed.process.pid, UNREAD)) or attributed.persist_reason
+    return detach_reason(standings.get(attributed.pid, UNREAD)) or attributed.persist_reason
 
 
 def _detach_reasons(
@@ -182,7 +181,7 @@ def _detach_reasons(
     """By pid, why a member may be meant to persist. With the root persists all below it; a wrapper between the root
     and a detached process would pass our signal on."""
     root = copy.root.process
-    reasons = {one.process.pid: reason for one in copy.members if (reason := _persist_reason(one, standings))}
+    reasons = {member.pid: reason for member in copy.members if (reason := _persist_reason(member, standings))}
     for member in copy.members:  # not what a server itself starts: its browser leads a session too
         process = member.process
         if process.sid == process.pid and (process is root or member.kind == "server"):
@@ -224,7 +223,7 @@ def _decide_older(
     copy: _Copy, youngest: _Copy, standings: Mapping[int, Standing], snapshot: Snapshot
 ) -> _Decision | None:
     root, stdin = copy.root, standings.get(copy.pid, UNREAD).stdin
-    if any(_persist_reason(one, standings) for one in copy.members) and copy.pid in standings:
+    if any(_persist_reason(member, standings) for member in copy.members) and copy.pid in standings:
         return None
     again = f"the session {root.session} runs the same command line again, as {youngest.pid}"
     if stdin == "gone":
@@ -250,7 +249,7 @@ def _find_duplicates(copies: list[_Copy], starts: Mapping[int, int]) -> Iterator
     for copy in sorted(owned, key=lambda copy: (starts[copy.root.session_root or 0], copy.start, copy.pid)):
         first = oldest.setdefault(copy.outer, copy).root
         if starts[first.session_root or 0] < starts[copy.root.session_root or 0]:
-            evidence = f"the session {first.session} is older and runs the same command line, as {first.process.pid}"
+            evidence = f"the session {first.session} is older and runs the same command line, as {first.pid}"
             yield copy.pid, ("duplicate", LIKELY if copy.root.by_name else DUPLICATE, evidence)
 
 
@@ -262,7 +261,7 @@ def _idle_reason(copy: _Copy) -> str:
     root, seconds = copy.root, idle_seconds(copy.members)
     if root.session_root is None or root.host is None or seconds < IDLE_AFTER:
         return ""
-    used = sum(one.idle.cpu_seconds for one in copy.members if one.idle is not None)
+    used = sum(member.idle.cpu_seconds for member in copy.members if member.idle is not None)
     return (
         f"it used {used:.2f} s of CPU time in the last {format_duration(seconds)}, by the daemon's samples;"
         " calls are not seen, only CPU time"
@@ -272,9 +271,8 @@ def _idle_reason(copy: _Copy) -> str:
 def idle_seconds(members: Iterable[Attributed]) -> float:
     """For how long all members of an instance have been idle. Our own shim among them does not count: it checks its
     limits though nothing calls the server."""
-    seconds = [
-        _calm(one.idle) if one.idle is not None else 0.0 for one in members if not prefixed(one.process.command)
-    ]
+    servers = (member for member in members if not prefixed(member.process.command))
+    seconds = [_calm(member.idle) if member.idle is not None else 0.0 for member in servers]
     return min(seconds, default=0.0)
 
 

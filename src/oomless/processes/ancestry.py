@@ -29,20 +29,19 @@ class Ancestry(Generic[Row]):
 
     def __init__(self, processes: Iterable[Row]) -> None:
         self.by_pid = {process.pid: process for process in processes}
+        self._parents: dict[int, int] = {}
         self._children: dict[int, list[int]] = {}
-        for process in self.by_pid.values():
-            if self.parent(process.pid) is not None:
-                self._children.setdefault(process.ppid, []).append(process.pid)
+        for pid, process in self.by_pid.items():
+            parent = self.by_pid.get(process.ppid)
+            # Rows are read one after another, so a pid may have been reused in between: a parent that is younger than
+            # its child is another process.
+            if parent is not None and parent.start <= process.start and parent.pid != pid:
+                self._parents[pid] = parent.pid
+                self._children.setdefault(parent.pid, []).append(pid)
 
     def parent(self, pid: int) -> int | None:
-        """The parent's pid; None if it is not in the table, or is no parent after all."""
-        child = self.by_pid.get(pid)
-        parent = self.by_pid.get(child.ppid) if child else None
-        # Rows are read one after another, so a pid may have been reused in between: a parent that is younger than its
-        # child is another process.
-        if child is None or parent is None or parent.start > child.start or parent.pid == pid:
-            return None
-        return parent.pid
+        """The parent's pid; None if it is not in the table."""
+        return self._parents.get(pid)
 
     def children(self, pid: int) -> tuple[int, ...]:
         """In the order of their pids."""
@@ -51,11 +50,11 @@ class Ancestry(Generic[Row]):
     def ancestors(self, pid: int) -> Iterator[int]:
         """From the parent up."""
         seen = {pid}
-        above = self.parent(pid)
+        above = self._parents.get(pid)
         while above is not None and above not in seen:
             seen.add(above)
             yield above
-            above = self.parent(above)
+            above = self._parents.get(above)
 
     def descendants(self, pid: int) -> Iterator[int]:
         """Nearest first, without ``pid`` itself."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from oomless.census.attribution import Attributed
+from oomless.census.attribution import Attributed, Verdict
 from oomless.model import Footprint, LiveSession, MachineMemory, MemoryUse
 from oomless.units import format_size
 
@@ -45,6 +45,9 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     use: MemoryUse | None = None
     sessions: tuple[LiveSession, ...] = ()
 
+    def of_verdict(self, verdict: Verdict) -> list[Attributed]:
+        return [process for process in self.processes if process.verdict == verdict]
+
     def recoverable_bytes(self, group: Iterable[Attributed]) -> int | None:
         """What is freed if these end, of those where that can be read; None if of none of them."""
         known = [size for size in self._private_sizes(group) if size is not None]
@@ -65,15 +68,15 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
 
     def session_place(self, attributed: Attributed) -> str:
         """Where a person finds the session: a server may have a terminal of its own."""
-        root = next((p for p in self.processes if p.process.pid == attributed.session_root), attributed)
+        root = next((p for p in self.processes if p.pid == attributed.session_root), attributed)
         return describe_session(root if root.session is not None else attributed)
 
     def _private_sizes(self, group: Iterable[Attributed]) -> list[int | None]:
-        footprints = (self.footprints.get(one.process.pid) for one in group)
+        footprints = (self.footprints.get(member.pid) for member in group)
         return [footprint.private_bytes if footprint is not None else None for footprint in footprints]
 
     def _sizes(self, group: Iterable[Attributed]) -> list[int | None]:
-        footprints = (self.footprints.get(one.process.pid) for one in group)
+        footprints = (self.footprints.get(member.pid) for member in group)
         return [footprint.bytes if footprint is not None else None for footprint in footprints]
 
 
@@ -89,7 +92,7 @@ def count_noun(number: int, singular: str, plural: str) -> str:
 
 
 def pids_of(group: Iterable[Attributed]) -> tuple[int, ...]:
-    return tuple(sorted(one.process.pid for one in group))
+    return tuple(sorted(member.pid for member in group))
 
 
 def join_words(words: Iterable[str]) -> str:

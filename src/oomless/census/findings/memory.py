@@ -81,9 +81,9 @@ def unaccounted_memory(inventory: Inventory) -> Finding | None:
 
 def confused_figures(inventory: Inventory) -> Finding | None:
     """The sum of RSS, which counts shared pages in each process, is far above the honest sum."""
-    known = ((one, inventory.footprints.get(one.process.pid)) for one in inventory.processes)
-    honest = [one for one, footprint in known if footprint is not None and footprint.source in HONEST]
-    rss, size = sum(one.process.rss_bytes for one in honest), inventory.size(honest)
+    known = ((process, inventory.footprints.get(process.pid)) for process in inventory.processes)
+    honest = [process for process, footprint in known if footprint is not None and footprint.source in HONEST]
+    rss, size = sum(process.process.rss_bytes for process in honest), inventory.size(honest)
     if rss < size * CONFUSING or rss - size < CONFUSING_BYTES:
         return None
     return Finding(

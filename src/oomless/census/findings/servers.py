@@ -29,7 +29,7 @@ _Instances = list[list[Attributed]]
 
 def many_servers(inventory: Inventory) -> Finding | None:
     """More than ten processes of MCP servers, wrappers included."""
-    group = [one for one in inventory.processes if one.server is not None]
+    group = [process for process in inventory.processes if process.server is not None]
     if len(group) <= SERVER_PROCESSES:
         return None
     by_name: dict[str, list[Attributed]] = {}
@@ -55,11 +55,11 @@ def many_servers(inventory: Inventory) -> Finding | None:
 
 def duplicate_servers(inventory: Inventory) -> Finding | None:
     """The same server runs in several live sessions."""
-    group = [one for one in inventory.processes if one.verdict == "duplicate"]
+    group = inventory.of_verdict("duplicate")
     if not group:
         return None
-    names = join_words(sorted({one.server or "" for one in group}))
-    places = join_words(sorted({inventory.session_place(one) for one in group}))
+    names = join_words(sorted({member.server or "" for member in group}))
+    places = join_words(sorted({inventory.session_place(member) for member in group}))
     roots = _roots(group)
     return Finding(
         rule="duplicate-servers",
@@ -74,7 +74,7 @@ def duplicate_servers(inventory: Inventory) -> Finding | None:
 
 def superseded_servers(inventory: Inventory) -> Finding | None:
     """Older generations of a server, whose session has started it again."""
-    group = [one for one in inventory.processes if one.verdict == "superseded"]
+    group = inventory.of_verdict("superseded")
     if not group:
         return None
     roots = _roots(group)
@@ -93,23 +93,23 @@ def superseded_servers(inventory: Inventory) -> Finding | None:
 
 
 def _roots(group: list[Attributed]) -> list[Attributed]:
-    return [one for one in group if one.process.pid == one.instance]
+    return [member for member in group if member.pid == member.instance]
 
 
 def _explain_roots(roots: list[Attributed]) -> tuple[str, ...]:
-    return tuple(f"{one.process.pid} {one.server} of {describe_session(one)}: {one.evidence[0]}" for one in roots[:4])
+    return tuple(f"{root.pid} {root.server} of {describe_session(root)}: {root.evidence[0]}" for root in roots[:4])
 
 
 def launcher_overhead(inventory: Inventory) -> Finding | None:
     """What npx, uvx and the like use while they only wait for the server that they started."""
-    group = [one for one in inventory.processes if one.server is not None and one.kind == "launcher" and one.program]
-    group = [one for one in group if one.process.pid in inventory.footprints]
+    launchers = (process for process in inventory.processes if process.kind == "launcher" and process.program)
+    group = [process for process in launchers if process.server is not None and process.pid in inventory.footprints]
     size = inventory.size(group)
     if size < OVERHEAD_BYTES:
         return None
-    names = join_words(sorted({one.server or "" for one in group}))
-    launchers = join_words(sorted({one.program or "" for one in group}))
-    sources = join_words(sorted({inventory.footprints[one.process.pid].source for one in group}))
+    names = join_words(sorted({member.server or "" for member in group}))
+    programs = join_words(sorted({member.program or "" for member in group}))
+    sources = join_words(sorted({inventory.footprints[member.pid].source for member in group}))
     return Finding(
         rule="launcher-overhead",
         severity="info",
@@ -119,7 +119,7 @@ def launcher_overhead(inventory: Inventory) -> Finding | None:
         ),
         pids=pids_of(group),
         bytes_recoverable=inventory.recoverable_bytes(group),
-        evidence=(f"{launchers} above {names}: {format_size(size)} by {sources}",),
+        evidence=(f"{programs} above {names}: {format_size(size)} by {sources}",),
         action=f"install these servers and name their program as the command, without a launcher: {names}",
     )
 
@@ -127,7 +127,7 @@ def launcher_overhead(inventory: Inventory) -> Finding | None:
 def unused_servers(inventory: Inventory) -> Finding | None:
     """Servers of which every instance is idle: no session here uses them."""
     unused = {name: idle for name, (idle, used) in _split_by_use(inventory).items() if idle and not used}
-    hosts = sorted({one.host or "" for groups in unused.values() for group in groups for one in group})
+    hosts = sorted({member.host or "" for groups in unused.values() for group in groups for member in group})
     return _find_idle(
         inventory,
         unused,
@@ -140,8 +140,8 @@ def unused_servers(inventory: Inventory) -> Finding | None:
 def idle_servers(inventory: Inventory) -> Finding | None:
     """Servers that are idle in some sessions, and used in others."""
     idle_some = {name: idle for name, (idle, used) in _split_by_use(inventory).items() if idle and used}
-    members = (one for groups in idle_some.values() for group in groups for one in group)
-    places = sorted({inventory.session_place(one) for one in members})
+    members = (member for groups in idle_some.values() for group in groups for member in group)
+    places = sorted({inventory.session_place(member) for member in members})
     return _find_idle(
         inventory,
         idle_some,
@@ -155,7 +155,7 @@ def _split_by_use(inventory: Inventory) -> dict[str, tuple[_Instances, _Instance
     """The instances of each server, of live sessions: the idle ones, and the others."""
     by_name: dict[str, tuple[_Instances, _Instances]] = {}
     for (name, _), group in by_instance(inventory.processes).items():
-        if any(one.verdict in ("owned", "escaped", "idle", "duplicate") for one in group):
+        if any(member.verdict in ("owned", "escaped", "idle", "duplicate") for member in group):
             idle, used = by_name.setdefault(name, ([], []))
             (idle if idle_seconds(group) >= IDLE_AFTER else used).append(group)
     return by_name
@@ -166,9 +166,9 @@ def _find_idle(
 ) -> Finding | None:
     if not idle:
         return None
-    size = {name: inventory.size(one for group in groups for one in group) for name, groups in idle.items()}
+    size = {name: inventory.size(member for group in groups for member in group) for name, groups in idle.items()}
     names = sorted(idle, key=lambda name: (-size[name], name))
-    members = [one for groups in idle.values() for group in groups for one in group]
+    members = [member for groups in idle.values() for group in groups for member in group]
     return Finding(
         rule=rule,
         severity="info",
@@ -185,10 +185,10 @@ def _find_idle(
 
 def _explain_idle(inventory: Inventory, name: str, groups: _Instances) -> str:
     seconds = min(idle_seconds(group) for group in groups)
-    used = sum(one.idle.cpu_seconds for group in groups for one in group if one.idle is not None)
+    used = sum(member.idle.cpu_seconds for group in groups for member in group if member.idle is not None)
     parts = (
         count_noun(len(groups), "instance", "instances"),
-        inventory.format_size(one for group in groups for one in group),
+        inventory.format_size(member for group in groups for member in group),
         f"{used:.2f} s of CPU time in the last {format_duration(seconds)}",
     )
     return f"{name}: {', '.join(filter(None, parts))}"

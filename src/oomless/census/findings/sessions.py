@@ -24,13 +24,13 @@ _COMMAND_WIDTH = 40
 
 def many_subagents(inventory: Inventory) -> Finding | None:
     """More than three subagents run at once, inside hosts' processes or as governed trees."""
-    members = [one for one in inventory.processes if one.role == "tree"]
-    trees = {one.tree_root: one for one in members if one.tree_root is not None}
+    members = [process for process in inventory.processes if process.role == "tree"]
+    trees = {member.tree_root: member for member in members if member.tree_root is not None}
     count = sum(inventory.subagents.values()) + len(trees)
     if count <= SUBAGENTS:
         return None
     inside = (f"{number} in the session {session[:8]}" for session, number in inventory.subagents.items() if number)
-    names = (f"tree {command_line((one.tree or '',))}" for one in trees.values())
+    names = (f"tree {command_line((process.tree or '',))}" for process in trees.values())
     return Finding(
         rule="many-subagents",
         severity="warning",
@@ -47,7 +47,7 @@ def many_subagents(inventory: Inventory) -> Finding | None:
 
 def orphans(inventory: Inventory) -> Finding | None:
     """Processes that are proven to be left of a dead session."""
-    group = [one for one in inventory.processes if one.verdict == "orphan" and one.confidence > LIKELY]
+    group = [process for process in inventory.of_verdict("orphan") if process.confidence > LIKELY]
     title = _title(group, "leftover process of a dead session", "leftover processes of dead sessions")
     action = "oomless reap shows what it kills; with --yes it does"
     return _find_left(inventory, group, "orphans", "warning", title, action)
@@ -55,7 +55,7 @@ def orphans(inventory: Inventory) -> Finding | None:
 
 def likely_orphans(inventory: Inventory) -> Finding | None:
     """Processes that are likely left of a dead session, which nothing proves."""
-    group = [one for one in inventory.processes if one.verdict == "orphan" and one.confidence <= LIKELY]
+    group = [process for process in inventory.of_verdict("orphan") if process.confidence <= LIKELY]
     title = _title(group, "process is likely left over", "processes are likely left over")
     action = "look at each; on the machine itself, while oomless' daemon runs, oomless reap can prove more"
     return _find_left(inventory, group, "likely-orphans", "warning", title, action)
@@ -63,7 +63,7 @@ def likely_orphans(inventory: Inventory) -> Finding | None:
 
 def detached_processes(inventory: Inventory) -> Finding | None:
     """Processes that outlived their session on purpose."""
-    group = [one for one in inventory.processes if one.verdict == "detached"]
+    group = inventory.of_verdict("detached")
     title = _title(group, "detached process outlived its session", "detached processes outlived their session")
     action = "end those that you no longer need (oomless reap --include detached)"
     return _find_left(inventory, group, "detached", "info", title, action)
@@ -72,11 +72,8 @@ def detached_processes(inventory: Inventory) -> Finding | None:
 def background_not_ending(inventory: Inventory) -> Finding | None:
     """Background processes that run on though the session that their marks name has ended. Marks are inherited by
     what detached on purpose, too: so it is a warning and no verdict."""
-    group = [
-        one
-        for one in inventory.processes
-        if one.verdict == "unknown" and one.session is not None and one.session_root is None and one.tree is None
-    ]
+    unknown = (process for process in inventory.of_verdict("unknown") if process.tree is None)
+    group = [process for process in unknown if process.session is not None and process.session_root is None]
     title = _title(
         group,
         "background process did not end with its session",
@@ -102,8 +99,8 @@ def _find_left(
         title=f"{title}{inventory.frees(group)}",
         pids=pids_of(group),
         bytes_recoverable=inventory.recoverable_bytes(group),
-        evidence=(*(_explain_left(one) for one in group[:3] if one.evidence), *more),
-        action=f"{action}: {join_words(str(one.process.pid) for one in group)}",
+        evidence=(*(_explain_left(member) for member in group[:3] if member.evidence), *more),
+        action=f"{action}: {join_words(str(member.pid) for member in group)}",
     )
 
 
@@ -116,7 +113,7 @@ def _explain_left(attributed: Attributed) -> str:
     name = attributed.server or command_line(attributed.process.command)
     name = name if len(name) <= _COMMAND_WIDTH else f"{name[: _COMMAND_WIDTH - 1]}…"
     session = f", of {describe_session(attributed)}" if attributed.session else ""
-    return f"{attributed.process.pid} {name}{session}: {reason}"
+    return f"{attributed.pid} {name}{session}: {reason}"
 
 
 # -- memory that grows over time -------------------------------------------------------------------------------------
@@ -153,7 +150,7 @@ def growing_sessions(inventory: Inventory) -> Finding | None:
         return None
     growing.sort(key=lambda pair: -pair[1].slope)
     (steepest, fit), more = growing[0], len(growing) - 1
-    listed = {one.process.pid for one in inventory.processes}
+    listed = {process.pid for process in inventory.processes}
     return Finding(
         rule="growing-session",
         severity="warning" if fit.slope >= STEEP else "info",
