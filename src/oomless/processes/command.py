@@ -9,6 +9,7 @@ import re
 import shlex
 from typing import NamedTuple
 
+from oomless.processes.ours import PREFIX_FILE
 from oomless.processes.words import split_title
 
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox"})
@@ -77,7 +78,7 @@ def _becomes(argv: tuple[str, ...]) -> tuple[str, ...]:
     if len(argv) != 3 or base_name(argv[0]) not in SHELLS:
         return argv
     _, option, line = argv
-    if not (option == "-c" and line.startswith("exec ")) and not option.endswith("/oomless/prefix"):
+    if not (option == "-c" and line.startswith("exec ")) and not option.endswith(PREFIX_FILE):
         return argv
     try:
         return tuple(shlex.split(line.removeprefix("exec "))) or argv
