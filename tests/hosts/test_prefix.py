@@ -166,7 +166,7 @@ def test_a_descriptor_that_the_host_has_closed_stays_closed(program: str, small:
 
 
 def test_a_pipe_ends_when_the_shell_closes_its_end(program: str, small: Path) -> None:
-    """Neither front nor keeper holds what belongs to the shell: its output, or a descriptor beyond the usual."""
+    """Neither process of ours holds what belongs to the shell: its output, or a descriptor beyond the usual."""
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
     command = f"exec {writer}>&-; exec >&-; read -r x < go"

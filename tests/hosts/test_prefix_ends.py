@@ -114,7 +114,7 @@ def survivors(row: TreeRow) -> int:
 
 
 def shim_of(pid: int) -> Who:
-    """The shim or keeper that is above that process."""
+    """The shim that is above that process."""
     stat = proc.read_stat(pid)
     while stat is not None and not any(arg.endswith("boot_prefix.py") for arg in proc.cmdline(stat.pid)):
         stat = proc.read_stat(stat.ppid)
@@ -239,15 +239,15 @@ def kept(scene: Scene) -> Scene:
 
 
 @pytest.mark.parametrize("rung", ["auto", "subreaper"])
-def test_a_killed_keeper_changes_nothing_until_the_session_dies(scene: Scene, rung: str) -> None:
+def test_a_killed_background_shim_changes_nothing_until_the_session_dies(scene: Scene, rung: str) -> None:
     use_rung(rung)
     session = scene.session()
     detached = DETACHED["setsid"].format(member=scene.member("detached"))
     assert session.wait(scene.shell(session, f"{scene.member('background')} & {detached}")) == 0
     members = scene.who("background", "detached")
-    keeper = shim_of(members["background"][0])
-    proc.kill(*keeper)
-    assert wait_gone(*keeper, 5)
+    shim = shim_of(members["background"][0])
+    proc.kill(*shim)
+    assert wait_gone(*shim, 5)
     assert run_oomless("run", "--", "true").returncode == 0  # the daemon has long seen it
     assert alive(*members["background"])
     session.end("KILL")
@@ -257,16 +257,38 @@ def test_a_killed_keeper_changes_nothing_until_the_session_dies(scene: Scene, ru
     assert members["detached"] in left_running()
 
 
+@pytest.mark.parametrize("rung", ["auto", "subreaper"])
+def test_a_group_that_is_killed_with_its_shim_leaves_what_detached(scene: Scene, rung: str) -> None:
+    """While the shell runs, its background shim is in the group too."""
+    use_rung(rung)
+    session = scene.session()
+    detached = DETACHED["setsid"].format(member=scene.member("detached"))
+    front = scene.shell(session, f"{detached} {scene.member('background')} & {scene.member('foreground')}")
+    members = scene.who("background", "detached", "foreground")
+    shim = shim_of(members["foreground"][0])
+    assert os.getpgid(shim[0]) == front
+    os.killpg(front, signal.SIGKILL)
+    assert session.wait(front) == -signal.SIGKILL
+    assert still_there(members, {"background", "foreground"}, WITHIN) == []
+    assert wait_gone(*shim, 5)
+    assert run_oomless("run", "--", "true").returncode == 0  # the daemon has long seen it
+    assert alive(*members["detached"])
+    session.end("KILL")
+    assert wait_for(lambda: not open_trees(), 5)
+    assert alive(*members["detached"])
+    assert members["detached"] in left_running()
+
+
 @pytest.mark.parametrize("rung", RUNGS)
-def test_a_shell_without_its_keeper_is_closed_when_the_last_of_it_ends(scene: Scene, rung: str) -> None:
+def test_a_shell_without_its_shim_is_closed_when_the_last_of_it_ends(scene: Scene, rung: str) -> None:
     """Nothing of it is ended for that, and the session need not end first."""
     use_rung(rung)
     session = scene.session()
     assert session.wait(scene.shell(session, f"{scene.member('one')} & {scene.member('two')} &")) == 0
     members = scene.who("one", "two")
-    keeper = shim_of(members["one"][0])
-    proc.kill(*keeper)
-    assert wait_gone(*keeper, 5)
+    shim = shim_of(members["one"][0])
+    proc.kill(*shim)
+    assert wait_gone(*shim, 5)
     proc.kill(*members["one"])
     assert wait_gone(*members["one"], 5)
     assert not wait_for(lambda: not open_trees(), 3)  # longer than the daemon waits between two looks
@@ -280,14 +302,14 @@ def test_a_shell_without_its_keeper_is_closed_when_the_last_of_it_ends(scene: Sc
     assert alive(session.pid, proc.start_of(session.pid) or 0)
 
 
-def test_a_shell_whose_keeper_is_killed_ends_as_it_ends(scene: Scene) -> None:
+def test_a_shell_whose_shim_is_killed_ends_as_it_ends(scene: Scene) -> None:
     session = scene.session()
     go = scene.folder / "go"
     os.mkfifo(go)
     front = scene.shell(session, f"{scene.member('background')} & read -r x < {go}; echo $x; exit 5")
-    keeper = shim_of(scene.who("background")["background"][0])
-    proc.kill(*keeper)
-    assert wait_gone(*keeper, 5)
+    shim = shim_of(scene.who("background")["background"][0])
+    proc.kill(*shim)
+    assert wait_gone(*shim, 5)
     go.write_text("said\n")
     assert session.wait(front) == 5
     assert next(scene.folder.glob("shell*/out")).read_text() == "said\n"
@@ -311,11 +333,11 @@ def test_a_server_whose_shim_is_killed_goes_with_its_children(scene: Scene, daem
     assert wait_for(lambda: not open_trees(), 5)
 
 
-@pytest.mark.parametrize("keeper", ["lives", "is killed"])
-def test_a_daemon_killed_and_started_again_in_between(kept: Scene, keeper: str) -> None:
+@pytest.mark.parametrize("shim", ["lives", "is killed"])
+def test_a_daemon_killed_and_started_again_in_between(kept: Scene, shim: str) -> None:
     members = read_roster(kept.roster)
     kill_daemon()
-    if keeper == "is killed":
+    if shim == "is killed":
         who = shim_of(members["background"][0])
         proc.kill(*who)
         assert wait_gone(*who, 5)
@@ -342,11 +364,11 @@ def test_a_session_that_dies_without_a_daemon_is_cleared_all_the_same(kept: Scen
 
 def test_all_die_at_once_and_the_next_daemon_sweeps(kept: Scene) -> None:
     members = read_roster(kept.roster)
-    keeper = shim_of(members["background"][0])
+    shim = shim_of(members["background"][0])
     kill_daemon()
-    proc.kill(*keeper)
+    proc.kill(*shim)
     kept.sessions[0].end("KILL")
-    assert wait_gone(*keeper, 5)
+    assert wait_gone(*shim, 5)
     assert alive(*members["background"])
     run_oomless("daemon", "start")
     assert still_there(members, {"background"}, WITHIN) == []
