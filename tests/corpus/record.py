@@ -174,7 +174,7 @@ def perform(name: str, folder: Path, group: Path | None = None) -> int:
     try:
         play.run(stage)
         stage.settle()
-        facts = msgspec.structs.replace(stage.daemon_facts(), configured=mcp_configs.Reader().read())
+        facts = msgspec.structs.replace(stage.daemon_facts(), configured=mcp_configs.McpConfigReader().read())
         seen, standings = read(stage.platform())
         labels = stage.labels(seen.processes)
         rows = tuple(

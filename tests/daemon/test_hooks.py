@@ -18,7 +18,7 @@ from hosting import Asked, Host, began, event, finished, launched, settings, wan
 from oomless.daemon.app import App
 from oomless.daemon.logs import Log
 from oomless.daemon.message import Request
-from oomless.daemon.sessions import hook_gate, subagents
+from oomless.daemon.sessions import subagents
 from oomless.daemon.sessions.subagents import Subagent, Subagents
 from oomless.hosts.claude_code import hooks as claude_hooks
 from oomless.hosts.claude_code.hooks import ClaudeHooks
@@ -132,7 +132,9 @@ class Book:
         self.all = Subagents(lambda one, other: one == other or {one, other} == {"s", "s2"})
 
     def admit(self, use: str, kind: str = "x", session: str = "s") -> Subagent:
-        one = self.all.add_request(SubagentRequested(session=session, request=use, agent_type=kind), self.now)
+        one = self.all.add_request(
+            "claude-code", SubagentRequested(session=session, request=use, agent_type=kind), self.now
+        )
         self.all.mark_admitted(one, 1, "", self.now)
         return one
 
@@ -140,7 +142,9 @@ class Book:
         return self.all.link_agent(SubagentLaunched(session="s", request=use, agent=agent, over=over), self.now)
 
     def begin(self, agent: str, kind: str = "x", session: str = "s") -> Subagent | None:
-        return self.all.mark_started(SubagentStarted(session=session, agent=agent, agent_type=kind), self.now)
+        return self.all.mark_started(
+            "claude-code", SubagentStarted(session=session, agent=agent, agent_type=kind), self.now
+        )
 
     def finish(self, agent: str, session: str = "s") -> Subagent | None:
         found = self.all.mark_stopped(SubagentStopped(session=session, agent=agent))
@@ -244,7 +248,7 @@ def test_a_new_id_of_the_same_process_still_finds_it() -> None:
 
 def test_every_state_but_waiting_ends_by_time() -> None:
     book = Book()
-    waiting = book.all.add_request(SubagentRequested(session="s", request="u0", agent_type="x"), 0.0)
+    waiting = book.all.add_request("claude-code", SubagentRequested(session="s", request="u0", agent_type="x"), 0.0)
     admitted = book.admit("u1")
     assert (waiting.due(), admitted.due()) == (None, subagents.START_WITHIN)
     book.now = 5.0
@@ -321,9 +325,11 @@ def test_who_waits_is_shown_with_the_reason(host: Host) -> None:
     assert wait_for(lambda: states(host) == (1, 1), 10)
     view = host.status()
     running, waiting = view.trees
-    assert (running.name, running.class_name, running.owner) == ("Agent:Plan", "subagent", "claude-code s")
-    assert running.reserved_bytes == view.held_bytes == hook_gate.PRIOR
+    assert (running.name, running.class_name, running.agent_type) == ("Agent:Plan", "subagent", "Plan")
+    assert running.owner == "claude-code s"
+    assert running.reserved_bytes == view.held_bytes == ClaudeHooks.subagent_bytes
     assert (waiting.name, waiting.owner) == ("Agent:general-purpose", "claude-code s")
+    assert (waiting.class_name, waiting.agent_type) == ("subagent", "general-purpose")
     assert waiting.reason == "1 of 1 places are taken, by Agent:Plan (40 MB)"
     (session,) = view.sessions
     assert (session.sessions, session.pid, session.subagents_running, session.subagents_waiting) == (
@@ -517,7 +523,7 @@ def test_one_that_never_starts_and_one_that_is_never_heard_of_again_are_given_up
                 assert [part async for part in response.stream] == [b"{}\n"]
             body = json.dumps(began("s", "a")).encode()
             await hooked(Request(method="POST", path="/hooks/claude-code", body=body))
-            assert (await app.status()).held_bytes == 2 * hook_gate.PRIOR
+            assert (await app.status()).held_bytes == 2 * ClaudeHooks.subagent_bytes
             found: list[str] = []
             while len(found) < 2:
                 one = await asyncio.wait_for(ends.get(), 10)

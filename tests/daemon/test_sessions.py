@@ -18,6 +18,7 @@ from hosting import Host, began, control, settings, wanted
 from oomless.cli import hook
 from oomless.errors import JournalError, UsageError
 from oomless.hosts.claude_code import settings as claude_settings
+from oomless.hosts.claude_code.facts import FACTS
 from oomless.journal.journal import Journal
 from oomless.journal.sessions import HostSession, ReapRow
 from oomless.model import Identity, LiveSession, Survivor
@@ -85,9 +86,9 @@ def test_every_source_registers(source: str) -> None:
 @pytest.mark.parametrize(
     ("event", "pid", "expected"),
     [
-        ("{", None, "that is no SessionStart event"),
-        ("[]", None, "that is no SessionStart event"),
-        ({"hook_event_name": "SessionStart"}, None, "that is no SessionStart event"),
+        ("{", None, "that is no session-start event of Claude Code"),
+        ("[]", None, "that is no session-start event of Claude Code"),
+        ({"hook_event_name": "SessionStart"}, None, "that is no session-start event of Claude Code"),
         (EVENT, "", "CLAUDE_PID is not set"),
         (EVENT, "abc", "CLAUDE_PID is not set"),
         (EVENT, "1", "which is not above us"),
@@ -148,8 +149,8 @@ def test_a_daemon_that_does_not_answer_holds_no_session_up(tmp_path: Path) -> No
         listener.listen()
         began = time.monotonic()
         with pytest.raises(TimeoutError):
-            hook.post(hook.connect(silent), {})
-        assert time.monotonic() - began < hook.WITHIN + 1
+            hook.post(hook.connect(silent), "/v1/sessions", b"{}")
+        assert time.monotonic() - began < hook.CONNECT_WITHIN + 1
 
 
 def test_its_command_line() -> None:
@@ -163,11 +164,11 @@ def test_its_command_line() -> None:
 
 
 def test_who_is_above() -> None:
-    assert hook.start_above(os.getpid(), os.getpid()) == proc.start_of(os.getpid())
-    assert hook.start_above(os.getppid(), os.getpid()) == proc.start_of(os.getppid())
-    assert hook.start_above(2**22 + 1, os.getpid()) is None
+    assert hook.start_of_ancestor(os.getpid(), os.getpid()) == proc.start_of(os.getpid())
+    assert hook.start_of_ancestor(os.getppid(), os.getpid()) == proc.start_of(os.getppid())
+    assert hook.start_of_ancestor(2**22 + 1, os.getpid()) is None
     with pytest.raises(UsageError):
-        hook.registration(b'{"session_id": "s"}', {}, os.getpid())
+        hook.registration(FACTS, b'{"session_id": "s"}', {}, os.getpid())
 
 
 # The registry

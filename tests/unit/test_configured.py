@@ -14,7 +14,7 @@ from oomless.census.daemon_facts import DaemonFacts
 from oomless.census.snapshot import Snapshot
 from oomless.daemon.sessions.leftovers import LivingDescendants
 from oomless.hosts import mcp_configs
-from oomless.hosts.mcp_configs import Reader
+from oomless.hosts.mcp_configs import McpConfigReader
 from oomless.hosts.mcp_entries import Configured, Entries
 from oomless.model import Leftover
 from oomless.processes.command import parse_command
@@ -101,7 +101,9 @@ class TestReader:
         return tmp_path
 
     def read(self, home: Path, **environ: str) -> dict[str, tuple[str, ...]]:
-        return {f"{one.name} {one.source}": one.command for one in Reader({"HOME": str(home), **environ}).read()}
+        return {
+            f"{one.name} {one.source}": one.command for one in McpConfigReader({"HOME": str(home), **environ}).read()
+        }
 
     def test_where_claude_code_keeps_them(self, home: Path) -> None:
         servers = {"a": {"command": "nohup", "args": ["node", "a.js"], "env": {"KEY": "secret"}}}
@@ -155,7 +157,7 @@ class TestReader:
     def test_a_file_is_read_again_when_it_has_changed(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file = home / ".claude.json"
         file.write_text('{"mcpServers": {"a": {"command": "a"}}}')
-        reader, read, plain = Reader({"HOME": str(home)}), list[int](), os.read
+        reader, read, plain = McpConfigReader({"HOME": str(home)}), list[int](), os.read
 
         def counted(fd: int, size: int) -> bytes:
             read.append(size)
@@ -179,11 +181,11 @@ class TestReader:
         (home / "folder" / ".mcp.json").mkdir()
         document = {"mcpServers": {"a": {"command": "a"}}, "projects": projects}
         (home / ".claude.json").write_text(json.dumps(document))
-        assert [one.name for one in Reader({"HOME": str(home)}).read()] == ["a", "a"]
+        assert [one.name for one in McpConfigReader({"HOME": str(home)}).read()] == ["a", "a"]
 
     def test_a_project_file_that_changes_later_is_seen(self, home: Path) -> None:
         (home / ".claude.json").write_text(json.dumps({"projects": {str(home / "project"): {}}}))
-        reader, file = Reader({"HOME": str(home)}), home / "project" / ".mcp.json"
+        reader, file = McpConfigReader({"HOME": str(home)}), home / "project" / ".mcp.json"
         assert reader.read() == ()
         file.write_text('{"mcpServers": {"b": {"command": "b"}}}')
         assert [one.name for one in reader.read()] == ["b"]
@@ -191,10 +193,10 @@ class TestReader:
     def test_names_neither_steer_a_terminal_nor_tell_secrets(self, home: Path) -> None:
         servers = {"evil\x1b[2J": {"command": "a"}, "key sk-abcdefghijkl": {"command": "b"}}
         (home / ".claude.json").write_text(json.dumps({"mcpServers": servers}))
-        assert [one.name for one in Reader({"HOME": str(home)}).read()] == ["evil [2J", "key ***"]
+        assert [one.name for one in McpConfigReader({"HOME": str(home)}).read()] == ["evil [2J", "key ***"]
 
     def test_a_file_that_is_too_large_is_left_alone(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(mcp_configs, "LARGEST", 10)
+        monkeypatch.setattr(mcp_configs, "MAX_BYTES", 10)
         (home / ".claude.json").write_text('{"mcpServers": {"a": {"command": "a"}}}')
         assert self.read(home) == {}
 

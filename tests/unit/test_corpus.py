@@ -206,7 +206,7 @@ def test_a_replay_is_what_scan_would_have_said(monkeypatch: pytest.MonkeyPatch) 
     for one in scene.scenes():
         monkeypatch.setattr(look, "daemon_facts", lambda status, facts=one.daemon: facts)
         monkeypatch.setattr(Paths, "install_id", lambda self, known=one.install_id: known)
-        monkeypatch.setattr(mcp_configs.Reader, "read", lambda self, facts=one.daemon: facts.configured)
+        monkeypatch.setattr(mcp_configs.McpConfigReader, "read", lambda self, facts=one.daemon: facts.configured)
         scan = look.Scanner(cast(Platform, Replayed(one)), Paths()).scan(StatusView(pid=None, memory=MEMORY))
         replayed = scene.replay(one)
         assert scan.attributed == replayed.found, one.name

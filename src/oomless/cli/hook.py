@@ -1,10 +1,11 @@
-"""``oomless hook claude-code session-start``: what the host's SessionStart hook runs. It tells the daemon which
-process the session is, for its other hooks come over HTTP and cannot say that.
+"""``oomless hook HOST EVENT``: what a host's hooks run, with the event as JSON on standard input.
+
+``session-start`` tells the daemon which process the session is. Every other event is passed on to the daemon, and its
+answer printed: so ask hosts whose hooks are commands.
 
 Standard library only, and started by ``boot_hook.py``: it is part of every start of a session. Nothing that goes
-wrong here may fail that: the exit code is 0 then too, the reason is on stderr (which the host shows only when asked),
-and nothing ever is on stdout, which the host would take for context. Not here: what the daemon does with it
-(``daemon/sessions/host_sessions.py``).
+wrong here may hold up the host: the exit code is 0 then too, the reason is on stderr (which hosts show only when
+asked), and nothing is on stdout, which a host would take for context or for an answer.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 
 assert sys.platform == "linux"
 
+from oomless import hosts
 from oomless.errors import DaemonError, OomlessError, UsageError
 from oomless.lean import dumps, loads
 from oomless.paths import Paths
@@ -26,47 +28,54 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import NoReturn
 
-USAGE = "usage: oomless hook claude-code session-start < EVENT.json"
-#: A session waits so long for a daemon at most, started or hanging.
-WITHIN = 2.0
-EVENT_MAX = 2**20
+    from oomless.hosts.base import HostFacts
+
+USAGE = "usage: oomless hook HOST EVENT < EVENT.json"
+#: Seconds that a host waits at most for a daemon to start, or to answer a connection.
+CONNECT_WITHIN = 2.0
+#: Seconds for the answer to an event that is passed on: a subagent may have to wait for memory.
+ANSWER_WITHIN = 600.0
+MAX_EVENT_BYTES = 2**20
+START_EVENT = "session-start"
 
 
-def registration(event: bytes, environ: Mapping[str, str], parent: int) -> dict[str, object]:
-    """What to tell the daemon; raises UsageError. ``CLAUDE_PID`` is believed only of a process that is above us (from
-    ``parent`` up): a shell that a session started long ago has it too, and by now it may be another's number."""
+def registration(facts: HostFacts, event: bytes, environ: Mapping[str, str], parent: int) -> dict[str, object]:
+    """Returns the body of ``POST /v1/sessions``; raises UsageError.
+
+    The host's mark with its pid is believed only of an ancestor of ours (from ``parent`` up): a shell that a session
+    started long ago has it too, and by now it may be another process's pid.
+    """
     try:
-        found = loads(event)
-        session = str(found["session_id"])
-        cwd, source = str(found.get("cwd", "")), str(found.get("source", ""))
+        session, cwd, source = facts.read_start(loads(event))
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError("that is no SessionStart event", "", USAGE) from None
-    named = environ.get("CLAUDE_PID", "")
-    if not named.isdecimal():
-        raise UsageError("this session cannot be watched", "CLAUDE_PID is not set", "update Claude Code") from None
-    start = start_above(int(named), parent)
+        raise UsageError(f"that is no {START_EVENT} event of {facts.title}", "", USAGE) from None
+    pid = environ.get(facts.pid_mark, "")
+    if not pid.isdecimal():
+        why, hint = f"{facts.pid_mark} is not set", f"update {facts.title}"
+        raise UsageError("this session cannot be watched", why, hint) from None
+    start = start_of_ancestor(int(pid), parent)
     if start is None:
-        raise UsageError("this session cannot be watched", f"CLAUDE_PID is {named}, which is not above us") from None
+        raise UsageError("this session cannot be watched", f"{facts.pid_mark} is {pid}, which is not above us")
     return {
-        "host": "claude-code",
+        "host": facts.name,
         "session": session,
-        "pid": int(named),
+        "pid": int(pid),
         "start": start,
         "cwd": cwd,
         "source": source,
     }
 
 
-def start_above(pid: int, parent: int) -> int | None:
-    """The start time of ``pid``, if it is ``parent`` or above that."""
-    above: int = parent
-    while above > 1:
-        stat = proc.read_stat(above)
+def start_of_ancestor(pid: int, parent: int) -> int | None:
+    """Returns the start time of ``pid`` if it is ``parent`` or above that."""
+    ancestor: int = parent
+    while ancestor > 1:
+        stat = proc.read_stat(ancestor)
         if stat is None:
             return None
-        if above == pid:
+        if ancestor == pid:
             return stat.start
-        above = stat.ppid
+        ancestor = stat.ppid
     return None
 
 
@@ -74,7 +83,7 @@ def connect(path: str) -> _socket.socket:
     """Raises OSError."""
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)  # ``socket`` takes 4 ms to load
     try:
-        connection.settimeout(WITHIN)
+        connection.settimeout(CONNECT_WITHIN)
         connection.connect(path)
     except OSError:
         connection.close()
@@ -82,41 +91,52 @@ def connect(path: str) -> _socket.socket:
     return connection
 
 
-def connected(paths: Paths) -> _socket.socket:
-    """To the daemon that runs, started if there is none: asking whether it does would take as long as telling it."""
+def connect_to_daemon(paths: Paths) -> _socket.socket:
+    """Connects to the daemon that runs, or starts one: asking first whether one runs would take as long as telling
+    it. Raises DaemonError or OSError."""
     known = spawn.DaemonFile.read(paths.daemon_file)
     if known is not None:
         try:
             return connect(known.socket)
         except OSError:
-            pass  # what is left of one that was killed
-    return connect(spawn.ensure(paths, WITHIN))
+            pass  # the file of a daemon that was killed
+    return connect(spawn.ensure(paths, CONNECT_WITHIN))
 
 
-def post(connection: _socket.socket, fields: dict[str, object]) -> None:
-    """Raises DaemonError or OSError."""
-    body = dumps(fields).encode()
-    head = f"POST /v1/sessions HTTP/1.1\r\nHost: oomless\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+def post(connection: _socket.socket, path: str, body: bytes) -> bytes:
+    """Returns the body of the answer; raises DaemonError or OSError. Closes the connection."""
+    # 1.0: the end of the connection is the end of the answer, and nothing of it is in chunks.
+    head = f"POST {path} HTTP/1.0\r\nHost: oomless\r\nContent-Length: {len(body)}\r\n\r\n"
     try:
         connection.sendall(head.encode("ascii") + body)
         answer = connection.recv(4096)
+        while part := connection.recv(65536):
+            answer += part
     finally:
         connection.close()
+    content = answer.partition(b"\r\n\r\n")[2]
     if answer[9:12] != b"200":
-        why = answer.partition(b"\r\n\r\n")[2].decode("utf-8", "replace") or repr(answer[:40])
-        raise DaemonError("the daemon does not watch this session", why, "see oomless daemon logs")
+        why = content.decode("utf-8", "replace") or repr(answer[:40])
+        raise DaemonError("the daemon did not take the event", why, "see oomless daemon logs")
+    return content
 
 
-def session_start() -> None:
+def handle(facts: HostFacts, event: str) -> bytes:
+    """Returns what the host gets as its answer; raises OomlessError or OSError."""
     if os.isatty(0):
         raise UsageError("no event on standard input", "it is a terminal", USAGE)
-    event = sys.stdin.buffer.read(EVENT_MAX)
-    found = registration(event, os.environ, os.getppid())
-    post(connected(Paths()), found)
+    body = sys.stdin.buffer.read(MAX_EVENT_BYTES)
+    if event == START_EVENT:
+        fields = registration(facts, body, os.environ, os.getppid())
+        post(connect_to_daemon(Paths()), "/v1/sessions", dumps(fields).encode())
+        return b""
+    connection = connect_to_daemon(Paths())
+    connection.settimeout(ANSWER_WITHIN)
+    return post(connection, f"/hooks/{facts.name}", body)
 
 
 def boot(argv: list[str]) -> NoReturn:
-    """Without taking the interpreter down piece by piece, which takes 2 ms."""
+    """Ends without taking the interpreter down piece by piece, which takes 2 ms."""
     code = main(argv)
     sys.stdout.flush()
     os._exit(code)
@@ -124,18 +144,22 @@ def boot(argv: list[str]) -> NoReturn:
 
 def main(argv: list[str]) -> int:
     if argv in (["--help"], ["-h"]):
-        sys.stdout.write(f"{USAGE}\n\nRun by Claude Code's SessionStart hook; see oomless install claude-code.\n")
-        return 0
-    if argv != ["claude-code", "session-start"]:
-        sys.stderr.write(
-            UsageError("there is no such hook", " ".join(argv) or "none is named", USAGE).report() + "\n"
+        sys.stdout.write(
+            f"{USAGE}\n\nRun by a host's hooks. EVENT is session-start or another one of the host's own.\n"
         )
+        return 0
+    facts = hosts.facts_of(argv[0]) if len(argv) == 2 else None
+    if facts is None or argv[1] not in facts.hook_events:
+        error = UsageError("there is no such hook", " ".join(argv) or "none is named", USAGE)
+        sys.stderr.write(error.report() + "\n")
         return UsageError.exit_code
     try:
-        session_start()
+        answer = handle(facts, argv[1])
     except OomlessError as error:
         sys.stderr.write(error.report() + "\n")
     except OSError as error:
         why = error.strerror or str(error)
-        sys.stderr.write(DaemonError("the daemon does not watch this session", why).report() + "\n")
+        sys.stderr.write(DaemonError("the daemon did not take the event", why).report() + "\n")
+    else:
+        sys.stdout.buffer.write(answer)
     return 0

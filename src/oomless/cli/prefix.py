@@ -18,6 +18,7 @@ assert sys.platform == "linux"
 from oomless.cli.naming import short_name
 from oomless.contain.launch import ShimSpec
 from oomless.errors import OomlessError
+from oomless.hosts.claude_code.facts import FACTS, SHELL_VARIABLE, ZSH_SNAPSHOT
 from oomless.lean import signal
 from oomless.paths import Paths
 from oomless.platform import proc
@@ -44,12 +45,12 @@ def build_command(kind: str, line: str, former: str, environ: dict[str, str]) ->
         return ["/bin/sh", "-c", f'exec {former} "$1"', "sh", line]
     if kind == "server":
         return ["/bin/sh", "-c", f"exec {line}"]
-    return [find_shell("zsh" if "snapshot-zsh-" in line[:400] else "bash", environ), "-c", line]
+    return [find_shell("zsh" if ZSH_SNAPSHOT in line[:LINE_KEPT] else "bash", environ), "-c", line]
 
 
 def find_shell(wanted: str, environ: dict[str, str]) -> str:
     """The full path, as the host runs it: a shell's error messages begin with it."""
-    for name in ("CLAUDE_CODE_SHELL", "SHELL"):
+    for name in (SHELL_VARIABLE, "SHELL"):
         path = environ.get(name, "")
         if os.path.basename(path) == wanted and os.access(path, os.X_OK):
             return path
@@ -59,7 +60,7 @@ def find_shell(wanted: str, environ: dict[str, str]) -> str:
 
 def find_session(kind: str, environ: dict[str, str]) -> tuple[int, int] | None:
     """Pid and start of the session's process: named to tool shells, the parent of servers."""
-    named = environ.get("CLAUDE_PID", "") if kind == "shell" else str(os.getppid())
+    named = environ.get(FACTS.pid_mark, "") if kind == "shell" else str(os.getppid())
     pid = int(named) if named.isdecimal() else 0
     start = proc.start_of(pid) if pid > 1 else None
     return None if start is None else (pid, start)
@@ -70,6 +71,7 @@ def request_lease(kind: str, line: str, paths: Paths, until: float) -> tuple[lea
     owner = find_session(kind, dict(os.environ))
     if owner is None:
         raise OomlessError("that session is not known")
+    session = os.environ.get(FACTS.session_mark)
     client = lease.connect(paths, max(0.0, until - time.monotonic()))
     client.send(
         lease.request(
@@ -78,8 +80,8 @@ def request_lease(kind: str, line: str, paths: Paths, until: float) -> tuple[lea
             klass=KINDS[kind],
             argv=[line[:LINE_KEPT]],
             cwd=os.getcwd(),
-            owner=f"claude-code:{os.environ.get('CLAUDE_CODE_SESSION_ID', '')}",
-            session=os.environ.get("CLAUDE_CODE_SESSION_ID"),
+            owner=f"{FACTS.name}:{session or ''}",
+            session=session,
             session_pid=owner[0],
             session_start=owner[1],
             wait=0,

@@ -6,6 +6,7 @@
                   POST /v1/trees/<id or name>/end {"reason"}   POST /v1/stop
                   POST /v1/sessions {"host", "session", "pid", "start", "cwd", "source"}
                   POST /v1/reap {"processes": [{"pid", "start", "verdict", "evidence"}], "why", "include"}
+                  POST /hooks/<host>   (of hosts whose hooks are commands)
     127.0.0.1     GET /status   GET /events   GET /health      (read token)
                   /hooks/<host>...   /mcp/<server>...          (their own tokens; handlers register themselves)
 
@@ -104,6 +105,8 @@ class Control:
                 return self._register(request.body)
             case ("POST", "v1", "reap"):
                 return await self._reap(request.body)
+            case (_, "hooks", host) if host in (handlers := self._backend.hooks()):
+                return await handlers[host](request)
             case (
                 (_, "v1", "status" | "daemon" | "stop" | "sessions" | "reap")
                 | (_, "v1", "trees", _)

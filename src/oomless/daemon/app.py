@@ -7,6 +7,7 @@ import sys
 
 assert sys.platform == "linux"
 
+from oomless import hosts
 from oomless.config import Watched
 from oomless.contain.rungs.choose import RungChooser
 from oomless.daemon.events import EventBus, EventStream, TreeEnded, record_decisions
@@ -28,7 +29,6 @@ from oomless.daemon.trees.leases import Leases
 from oomless.daemon.trees.limits import LimitResolver
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.victims import Pressure
-from oomless.hosts.claude_code.hooks import ClaudeHooks
 from oomless.journal.journal import Journal
 from oomless.paths import Paths
 from oomless.platform.linux import Linux
@@ -68,7 +68,16 @@ class App:
         self._checkpoint = AncestryCheckpoint(store, sessions.descendants, discovered.leftovers.has_root)
         self._idle = IdleTracker(lambda: [descendants for _, _, descendants in sessions.descendants()])
         growth = SessionGrowth(platform.private_bytes)
-        self._hooks = HookGate(ClaudeHooks(), gate, self._registered, registry, settings, limits, bus, growth)
+        self._hooks = HookGate(
+            (host.hook_mapping() for host in hosts.known()),
+            gate,
+            self._registered,
+            registry,
+            settings,
+            limits,
+            bus,
+            growth,
+        )
 
         self._pressure = Pressure(registry, gate, settings, sessions, sampler, self._leases, bus, log)
         self._reaper = Reaper(registry, sessions, boot_id, rows.reaped, log)
@@ -130,7 +139,7 @@ class App:
         return tree is not None and self._leases.end(tree, reason)
 
     def hooks(self) -> dict[str, Handler]:
-        return {ClaudeHooks.host: self._hooks}
+        return self._hooks.handlers()
 
     def register(self, asked: Registration) -> bool:
         return self._registered.register(asked)

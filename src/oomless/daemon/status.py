@@ -90,14 +90,15 @@ class StatusViews:
 
     def _trees(self) -> tuple[TreeView, ...]:
         """What runs, then what waits, with the reason that admission gives for it now."""
-        subagents = {subagent.id: self._hooks.owner(subagent) for subagent in self._hooks.subagents}
+        subagents = {subagent.id: subagent for subagent in self._hooks.subagents}
         waiting = (
             TreeView(
                 tree=row.id,
                 kind="subagent" if row.id in subagents else "tree",
                 name=row.terms.name,
                 class_name=row.terms.class_name,
-                owner=subagents.get(row.id, ""),
+                owner=subagents[row.id].owner if row.id in subagents else "",
+                agent_type=subagents[row.id].agent_type if row.id in subagents else "",
                 state="waiting",
                 parent=row.terms.parent,
                 reserved_bytes=row.need,

@@ -61,10 +61,18 @@ HostEvent = SubagentRequested | SubagentLaunched | RequestFailed | SubagentStart
 
 
 class HookMapping(Protocol):
-    """Between a host's JSON and events. Pure, both ways."""
+    """Between a host's JSON and events. Pure, both ways.
+
+    ``answer_within``: seconds for which the host waits for an answer. ``subagent_bytes``: what one more subagent is
+    expected to add to the host's process; what its tool shells use is theirs.
+    """
 
     @property
     def host(self) -> str: ...
+    @property
+    def answer_within(self) -> float: ...
+    @property
+    def subagent_bytes(self) -> int: ...
 
     def parse_event(self, body: bytes) -> HostEvent:
         """Raises ValueError with one line about what is wrong with it."""

@@ -22,9 +22,10 @@ TreeState = Literal["running", "waiting", "ended"]
 
 
 class TreeView(msgspec.Struct, frozen=True, kw_only=True):
-    """One tree or slot, or (``kind`` subagent) one inside a host's own process, which has no processes of its own.
-    ``pid`` and ``start`` are its root's; ``seconds`` it has run or waited so far; ``reason`` is why it waits, runs
-    or ended; ``escaped`` are those of its processes that have moved out of its groups and are not back."""
+    """One tree or slot, or (``kind`` subagent) one inside a host's own process, which has no processes of its own and
+    an ``agent_type``. ``pid`` and ``start`` are its root's; ``seconds`` it has run or waited so far; ``reason`` is
+    why it waits, runs or ended; ``escaped`` are those of its processes that have moved out of its groups and are not
+    back."""
 
     tree: str
     kind: str = "tree"
@@ -48,6 +49,7 @@ class TreeView(msgspec.Struct, frozen=True, kw_only=True):
     survivors: int | None = None
     command: tuple[str, ...] = ()
     escaped: tuple[EscapedProcess, ...] = ()
+    agent_type: str = ""
 
 
 class DecisionView(msgspec.Struct, frozen=True, kw_only=True):

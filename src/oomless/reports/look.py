@@ -46,7 +46,7 @@ class Scanner:
         self._client = Client(paths, start=False)
         self._catalog = catalog.CachedCatalog(catalog.load(paths.catalog_file).programs)
         self._footprints = Footprints(platform.footprint)
-        self._settings = mcp_configs.Reader()
+        self._settings = mcp_configs.McpConfigReader()
         self._before: snapshot.Snapshot | None = None
 
     def status(self) -> StatusView:

@@ -1,4 +1,5 @@
-"""The gate for subagents inside a host's process: what its hooks ask and report, over HTTP on 127.0.0.1.
+"""The gate for subagents inside hosts' processes: what their hooks ask and report, over HTTP on 127.0.0.1 or as
+commands on the Unix socket.
 
 The answer to a request is held back until admission has decided, as a stream whose first bytes are the decision: so a
 closed connection is noticed, and withdraws the request. Everything else is answered at once. Nothing here can break a
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
@@ -30,7 +31,7 @@ from oomless.daemon.events import (
     TreeWithdrawn,
 )
 from oomless.daemon.governed_trees import GovernedTrees
-from oomless.daemon.message import Request, Response, failure
+from oomless.daemon.message import Handler, Request, Response, failure
 from oomless.daemon.sessions.growth import SessionGrowth
 from oomless.daemon.sessions.subagents import Subagent, Subagents
 from oomless.daemon.trees import admission_gate
@@ -55,20 +56,15 @@ if TYPE_CHECKING:
 
 #: The class of every subagent; limits for one type of agent are given to the class ``HOST/TYPE``.
 SUBAGENT_CLASS = "subagent"
-#: What one more subagent is expected to add to its host's process: five at once added 37 MB to one of Claude Code
-#: 2.1.330, twenty 62 MB, and thirty one after another 53 MB. What its tool shells use is theirs.
-PRIOR = 40 * 10**6
-#: Claude Code gives a hook 600 s, and then goes on as if it had said nothing.
-LONGEST_WAIT = 590.0
 
 
 class HookGate:
-    """``limits`` applies the settings, ``trees`` knows the governed tree that a session runs in, ``growth``
-    takes a point at the end of a subagent."""
+    """``mappings`` are those of all hosts. ``limits`` applies the settings, ``trees`` knows the governed tree that a
+    session runs in, ``growth`` takes a point at the end of a subagent."""
 
     def __init__(
         self,
-        mapping: HookMapping,
+        mappings: Iterable[HookMapping],
         admission: admission_gate.Gate,
         sessions: RegisteredSessions,
         trees: GovernedTrees,
@@ -77,7 +73,7 @@ class HookGate:
         bus: EventBus,
         growth: SessionGrowth,
     ) -> None:
-        self._mapping = mapping
+        self._mappings = {mapping.host: mapping for mapping in mappings}
         self._admission = admission
         self._sessions = sessions
         self._settings = settings
@@ -89,28 +85,32 @@ class HookGate:
         self._timer: asyncio.TimerHandle | None = None
         self.subagents = Subagents(sessions.is_same)
 
-    async def __call__(self, request: Request) -> Response:
+    def handlers(self) -> dict[str, Handler]:
+        """Returns what answers the hooks of each host, by its name."""
+        return {host: partial(self._handle, mapping) for host, mapping in self._mappings.items()}
+
+    async def _handle(self, mapping: HookMapping, request: Request) -> Response:
         if request.path.count("/") != 2:
             return failure(404, f"there is no {request.path}")
         if request.method != "POST":
             return failure(405, "hooks are told by POST")
         try:
-            event = self._mapping.parse_event(request.body)
+            event = mapping.parse_event(request.body)
         except ValueError as error:
             return failure(400, str(error))
         if isinstance(event, SubagentRequested):
-            return Response(stream=self._decide(event))
-        self._apply(event)
-        return Response(body=self._mapping.acknowledge())
+            return Response(stream=self._decide(mapping, event))
+        self._apply(mapping, event)
+        return Response(body=mapping.acknowledge())
 
     # -- a request -----------------------------------------------------------------------------------------
 
-    async def _decide(self, event: SubagentRequested) -> AsyncGenerator[bytes, None]:
+    async def _decide(self, mapping: HookMapping, event: SubagentRequested) -> AsyncGenerator[bytes, None]:
         """The same request may come twice, if the hook is installed twice: then both wait for one answer."""
-        subagent = self.subagents.by_request(event.session, event.request) or self._ask(event)
+        subagent = self.subagents.by_request(event.session, event.request) or self._ask(mapping, event)
         pending = self._pending.get(subagent.id)
         if pending is None:
-            yield self._mapping.allow()
+            yield mapping.allow()
             return
         answer = None
         pending.connections += 1
@@ -123,19 +123,19 @@ class HookGate:
                 self._drop(subagent, "withdrawn")
         self._on_answer(subagent, pending.request.answer)  # its callback may be still to come
         if isinstance(answer, Refuse):
-            yield self._mapping.refuse(answer.reason, answer.never)
+            yield mapping.refuse(answer.reason, answer.never)
         else:
-            yield self._mapping.allow()
+            yield mapping.allow()
 
-    def _ask(self, event: SubagentRequested) -> Subagent:
-        subagent = self.subagents.add_request(event, time.monotonic())
+    def _ask(self, mapping: HookMapping, event: SubagentRequested) -> Subagent:
+        subagent = self.subagents.add_request(mapping.host, event, time.monotonic())
         subagent.parent = self._parent(event.session, event.requester)
         limits = self._effective_limits(subagent)
         process = self._sessions.process_of(event.session)
         request = self._admission.request(
             subagent.id,
-            msgspec.structs.replace(limits, wait=min(limits.wait, LONGEST_WAIT)),
-            prior=PRIOR,
+            msgspec.structs.replace(limits, wait=min(limits.wait, mapping.answer_within)),
+            prior=mapping.subagent_bytes,
             requester=process.pid if process else None,
             on_wait=partial(self._on_wait, subagent),
         )
@@ -161,7 +161,7 @@ class HookGate:
 
     def _effective_limits(self, subagent: Subagent) -> EffectiveLimits:
         """Settings for this type of agent go before those for all subagents."""
-        typed = f"{self._mapping.host}/{subagent.agent_type}"
+        typed = f"{subagent.host}/{subagent.agent_type}"
         class_name = typed if typed in self._settings.current().classes else SUBAGENT_CLASS
         terms = Terms(name=subagent.name, class_name=class_name, parent=subagent.parent)
         limits = self._limits.resolve_or_skip_project(terms, subagent.cwd or "/")
@@ -178,16 +178,16 @@ class HookGate:
 
     # -- reports -------------------------------------------------------------------------------------------
 
-    def _apply(self, event: HostEvent) -> None:
+    def _apply(self, mapping: HookMapping, event: HostEvent) -> None:
         now, over = time.monotonic(), None
         if isinstance(event, SubagentLaunched):
             over = self.subagents.link_agent(event, now)
         elif isinstance(event, RequestFailed):
             over = self.subagents.by_request(event.session, event.request)
         elif isinstance(event, SubagentStarted):
-            new = self.subagents.mark_started(event, now)
+            new = self.subagents.mark_started(mapping.host, event, now)
             if new is not None:
-                self._account(new)
+                self._account(mapping, new)
         elif isinstance(event, SubagentStopped):
             over = self.subagents.mark_stopped(event)
         elif isinstance(event, OtherEvent) and event.agent:
@@ -200,11 +200,11 @@ class HookGate:
                 self._growth.record_end(process)
         self._set_timer()
 
-    def _account(self, subagent: Subagent) -> None:
+    def _account(self, mapping: HookMapping, subagent: Subagent) -> None:
         """It runs and cannot be refused any more: its memory is reserved without asking."""
         subagent.parent = self._parent(subagent.session, None)
         terms = self._effective_limits(subagent).terms
-        subagent.reserved = PRIOR if terms.need is None else terms.need
+        subagent.reserved = mapping.subagent_bytes if terms.need is None else terms.need
         subagent.reason = "it started without asking (a resumed agent or a teammate)"
         self._admission.restore(
             Restore(
@@ -265,9 +265,6 @@ class HookGate:
 
     # -- views ---------------------------------------------------------------------------------------------
 
-    def owner(self, subagent: Subagent) -> str:
-        return f"{self._mapping.host} {subagent.session}"
-
     def views(self) -> tuple[TreeView, ...]:
         """Returns those with a reservation; those that wait are known to admission."""
         return tuple(self._view(subagent) for subagent in self.subagents if subagent.state != "waiting")
@@ -279,7 +276,8 @@ class HookGate:
             kind=SUBAGENT_CLASS,
             name=subagent.name,
             class_name=SUBAGENT_CLASS,
-            owner=self.owner(subagent),
+            owner=subagent.owner,
+            agent_type=subagent.agent_type,
             state="running",
             parent=subagent.parent,
             reserved_bytes=subagent.reserved,
@@ -305,9 +303,10 @@ class HookGate:
             )
             for session in registered
         ]
-        unknown = {s.session: s.cwd for s in self.subagents if s.session not in known}
-        host = self._mapping.host
-        views += [LiveSession(host=host, sessions=(id,), cwd=cwd, **self._counts(id)) for id, cwd in unknown.items()]
+        unregistered = {s.session: s for s in self.subagents if s.session not in known}
+        views += [
+            LiveSession(host=s.host, sessions=(id,), cwd=s.cwd, **self._counts(id)) for id, s in unregistered.items()
+        ]
         return tuple(views)
 
     def _counts(self, session: str) -> _Counts:

@@ -81,10 +81,10 @@ class LivingDescendants:
     def _persist_reason(self, argv: tuple[str, ...]) -> str:
         """Returns why a host's settings make the process outlive its session, or ""."""
         if self._entries is None:
-            from oomless.hosts.mcp_configs import Reader
+            from oomless.hosts.mcp_configs import McpConfigReader
             from oomless.hosts.mcp_entries import Entries
 
-            self._entries = Entries(Reader().read())
+            self._entries = Entries(McpConfigReader().read())
         from oomless.processes.command import parse_command
 
         entry = self._entries.find(parse_command(argv))

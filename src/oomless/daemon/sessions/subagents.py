@@ -36,11 +36,13 @@ State = Literal["waiting", "admitted", "running"]
 
 
 class Subagent:
-    """``request`` and ``agent`` are the host's names for the request and for what came of it ("": none). ``heard_at``
-    is the time of the last hook about it; ``reserved`` (bytes), ``parent`` and ``reason`` are admission's."""
+    """``session``, ``request`` and ``agent`` are the host's names for its session, the request and what came of it
+    ("": none). ``heard_at`` is the time of the last hook about it; ``reserved`` (bytes), ``parent`` and ``reason``
+    are admission's."""
 
     def __init__(
         self,
+        host: str,
         session: str,
         agent_type: str,
         cwd: str,
@@ -50,7 +52,7 @@ class Subagent:
         agent: str = "",
     ) -> None:
         self.id = "a" + os.urandom(4).hex()
-        self.session, self.agent_type, self.cwd = session, agent_type, cwd
+        self.host, self.session, self.agent_type, self.cwd = host, session, agent_type, cwd
         self.request, self.agent = request, agent
         self.state: State = state
         self.since = self.heard_at = now
@@ -62,6 +64,10 @@ class Subagent:
     def name(self) -> str:
         return f"Agent:{self.agent_type}"
 
+    @property
+    def owner(self) -> str:
+        return f"{self.host} {self.session}"
+
     def due(self) -> float | None:
         """When it is given up if nothing is heard. Waiting is bounded by its deadline."""
         if self.state == "waiting":
@@ -70,7 +76,8 @@ class Subagent:
 
 
 class Subagents:
-    """``is_same_session``: whether two session ids are of one process (``/clear`` gives it another one)."""
+    """Sessions are known by id alone, which hosts make unique. ``is_same_session``: whether two session ids are of
+    one process (``/clear`` gives it another one)."""
 
     def __init__(self, is_same_session: Callable[[str, str], bool]) -> None:
         self._is_same_session = is_same_session
@@ -95,8 +102,8 @@ class Subagents:
 
     # -- events --------------------------------------------------------------------------------------------
 
-    def add_request(self, event: SubagentRequested, now: float) -> Subagent:
-        subagent = Subagent(event.session, event.agent_type, event.cwd, "waiting", now, request=event.request)
+    def add_request(self, host: str, event: SubagentRequested, now: float) -> Subagent:
+        subagent = Subagent(host, event.session, event.agent_type, event.cwd, "waiting", now, request=event.request)
         self._all[subagent.id] = subagent
         return subagent
 
@@ -120,13 +127,13 @@ class Subagents:
             requested.state = "running"  # its start may be on its way, or lost
         return None
 
-    def mark_started(self, event: SubagentStarted, now: float) -> Subagent | None:
+    def mark_started(self, host: str, event: SubagentStarted, now: float) -> Subagent | None:
         """Returns the subagent if nothing was reserved for it: it has to be accounted."""
         if (event.session, event.agent) in self._stopped:
             self._stopped.remove((event.session, event.agent))
         subagent = self.by_agent(event.session, event.agent) or self._oldest_admitted(event)
         if subagent is None:
-            new = Subagent(event.session, event.agent_type, event.cwd, "running", now, agent=event.agent)
+            new = Subagent(host, event.session, event.agent_type, event.cwd, "running", now, agent=event.agent)
             self._all[new.id] = new
             return new
         if subagent.state != "running":

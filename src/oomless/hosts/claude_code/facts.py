@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: The shell that its tool shells are run by, if not $SHELL.
 SHELL_VARIABLE = "CLAUDE_CODE_SHELL"
+#: What is in the first words of a tool shell's line that is for zsh.
+ZSH_SNAPSHOT = "snapshot-zsh-"
 #: Where its settings are, if not in ~/.claude.
 CONFIG_VARIABLE = "CLAUDE_CONFIG_DIR"
 
