@@ -440,6 +440,7 @@ def test_a_server_that_left_its_hosts_process_session_is_known_by_its_marks(hous
             env = {**os.environ, **more}
             with subprocess.Popen(["sleep", "60"], env=env, start_new_session=alone) as process:
                 try:
+                    assert wait_for(lambda: proc.environ(process.pid) != b"", 5)  # set late in exec
                     found = proc.read_stat(process.pid)
                     assert found is not None
                     assert read_survival_facts(found, ("sleep", "60")).stray_server is (apart and alone)
