@@ -111,14 +111,14 @@ def test_an_admission_leaves_the_users_own_permissions_alone() -> None:
 
 
 def test_a_refusal_tells_the_model_what_to_do() -> None:
-    refused = json.loads(ClaudeHooks().refuse("2 of 2 places are taken, by Agent:Plan (40 MB)", never=False))
+    refused = json.loads(ClaudeHooks().refuse("2 of 2 places taken: Agent:Plan (40 MB)", never=False))
     specific = refused["hookSpecificOutput"]
     assert (specific["hookEventName"], specific["permissionDecision"]) == ("PreToolUse", "deny")
     reason = specific["permissionDecisionReason"]
-    assert reason.startswith("oomless did not start this subagent: 2 of 2 places are taken, by Agent:Plan (40 MB). ")
+    assert reason.startswith("oomless did not start this subagent: 2 of 2 places taken: Agent:Plan (40 MB). ")
     assert "call the tool again" in reason
     assert "fewer subagents at once, or one after another" in reason
-    assert "without a subagent" in claude_hooks.advice("it needs 2 GB and the budget is 1 GB", never=True)
+    assert "without a subagent" in claude_hooks.advice("needs 2 GB, the budget is 1 GB", never=True)
 
 
 # Reservations
@@ -327,10 +327,10 @@ def test_who_waits_is_shown_with_the_reason(host: Host) -> None:
     running, waiting = view.trees
     assert (running.name, running.class_name, running.agent_type) == ("Agent:Plan", "subagent", "Plan")
     assert running.owner == "claude-code s"
-    assert running.reserved_bytes == view.held_bytes == ClaudeHooks.subagent_bytes
+    assert running.reserved_bytes == view.reserved_bytes == ClaudeHooks.subagent_bytes
     assert (waiting.name, waiting.owner) == ("Agent:general-purpose", "claude-code s")
     assert (waiting.class_name, waiting.agent_type) == ("subagent", "general-purpose")
-    assert waiting.reason == "1 of 1 places are taken, by Agent:Plan (40 MB)"
+    assert waiting.reason == "1 of 1 places taken: Agent:Plan (40 MB)"
     (session,) = view.sessions
     assert (session.sessions, session.pid, session.subagents_running, session.subagents_waiting) == (
         ("s",),
@@ -349,7 +349,7 @@ def test_fail_fast_and_a_later_retry(host: Host) -> None:
     host.tell(began("s", "a1"))
     refused = host.tell(wanted("s", "u2"))
     assert refused.decision == "deny"
-    assert "1 of 1 places are taken, by Agent:general-purpose (40 MB)" in refused.reason
+    assert "1 of 1 places taken: Agent:general-purpose (40 MB)" in refused.reason
     assert states(host) == (1, 0)
     host.tell(finished("s", "a1"))
     assert host.tell(wanted("s", "u3")).decision is None
@@ -384,7 +384,7 @@ def test_a_request_that_came_to_nothing_holds_nothing(host: Host, name: str) -> 
     assert states(host) == (1, 0)
     host.tell(event(name, "s", tool_name="Agent", tool_use_id="u"))
     assert states(host) == (0, 0)
-    assert host.status().held_bytes == 0
+    assert host.status().reserved_bytes == 0
 
 
 def test_one_that_did_not_ask_is_accounted_beyond_the_cap(host: Host) -> None:
@@ -411,7 +411,7 @@ def test_run_and_subagents_count_together(host: Host) -> None:
         assert command.stdout.readline()
         asked = host.ask(wanted("s", "u"))
         assert wait_for(lambda: states(host) == (0, 1), 10)
-        assert "by holder (300 MB)" in host.subagents()[0].reason
+        assert "holder (300 MB)" in host.subagents()[0].reason
     finally:
         command.communicate("\n", 20)
     assert asked.answer().body == {}
@@ -430,7 +430,7 @@ def test_one_that_can_never_run_is_told_so_at_once(host: Host) -> None:
     settings('budget = "50MB"\n[classes.subagent]\nexpect = "70MB"\n')
     refused = host.tell(wanted("s", "u"))
     assert refused.decision == "deny"
-    assert "it needs 70 MB and the budget is 50 MB" in refused.reason
+    assert "needs 70 MB, the budget is 50 MB" in refused.reason
     assert "without a subagent" in refused.reason
 
 
@@ -453,7 +453,7 @@ def test_one_inside_another_shares_its_place(host: Host) -> None:
     host.tell(began("s", "outer"))
     assert host.tell(wanted("s", "u2", agent_id="outer")).body == {}
     inner = next(one for one in host.subagents() if one.parent)
-    assert inner.reason.startswith("it fits in the reservation of 'Agent:general-purpose'")
+    assert inner.reason.startswith("fits in the reservation of 'Agent:general-purpose'")
 
 
 @pytest.fixture
@@ -494,7 +494,7 @@ def test_a_session_inside_a_governed_tree_uses_its_place(host: Host) -> None:
         (one,) = host.subagents()
         (tree,) = [t for t in host.status().trees if t.kind != "subagent"]
         assert one.parent == tree.tree
-        assert one.reason.startswith("it fits in the reservation of 'agent'")
+        assert one.reason.startswith("fits in the reservation of 'agent'")
     finally:
         command.communicate("\n", 20)
     assert wait_for(lambda: states(host) == (0, 0), 10)
@@ -523,12 +523,12 @@ def test_one_that_never_starts_and_one_that_is_never_heard_of_again_are_given_up
                 assert [part async for part in response.stream] == [b"{}\n"]
             body = json.dumps(began("s", "a")).encode()
             await hooked(Request(method="POST", path="/hooks/claude-code", body=body))
-            assert (await app.status()).held_bytes == 2 * ClaudeHooks.subagent_bytes
+            assert (await app.status()).reserved_bytes == 2 * ClaudeHooks.subagent_bytes
             found: list[str] = []
             while len(found) < 2:
                 one = await asyncio.wait_for(ends.get(), 10)
                 found += [one.text] if one.kind == "end" else []
-            assert (await app.status()).held_bytes == 0
+            assert (await app.status()).reserved_bytes == 0
             return found
         finally:
             await app.stop()

@@ -81,7 +81,7 @@ def test_no_wait_names_who_holds_what(holder: subprocess.Popen[str]) -> None:
     done = run_oomless("run", "--no-wait", "--expect", "80MB", "--", "true")
     assert done.returncode == 75
     assert is_error_report(done.stderr)
-    assert "holder (100 MB)" in done.stderr
+    assert "'holder' has reserved 100 MB" in done.stderr
 
 
 def test_waiting_ends_when_the_holder_does(holder: subprocess.Popen[str]) -> None:
@@ -98,7 +98,7 @@ def test_waiting_ends_when_the_holder_does(holder: subprocess.Popen[str]) -> Non
 def test_waiting_runs_out(holder: subprocess.Popen[str]) -> None:
     done = run_oomless("run", "--wait", "0.2", "--expect", "80MB", "--", "true")
     assert done.returncode == 75
-    assert "holder (100 MB)" in done.stderr
+    assert "'holder' has reserved 100 MB" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -20,27 +20,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import run_oomless, wait_for, wait_gone
-from oomless.admission import Admit, Ask, Configure, End, Observe, Policy, Restore, Use, initial, step
+from oomless.admission.events import Admit, Ask, Configure, End, Observe, Policy, Restore, Use
+from oomless.admission.machine import initial, step
 from oomless.admission.victims import (
     BACK_OFF,
     DIES_WITHIN,
-    EndOne,
-    Share,
-    Subject,
+    Budget,
+    Kill,
+    Pressure,
+    TreeUse,
     Warn,
-    Watch,
-    choose,
-    in_use,
-    judge,
-    judge_all,
-    may_use,
+    allowed_bytes,
+    bytes_in_use,
+    choose_victim,
+    select_victim,
+    select_victims,
 )
 from oomless.cli.status_view import headline
 from oomless.config import MarkSettings, Settings, Watched
 from oomless.daemon.trees.admission_gate import Gate
 from oomless.daemon.trees.limits import policy_of
 from oomless.daemon.trees.tree import Tree
-from oomless.daemon.trees.victims import belongs, budgets
+from oomless.daemon.trees.victims import group_budgets, is_in_group
 from oomless.journal.trees import TreeIntent
 from oomless.model import Identity, Terms, TreeKind
 from oomless.paths import Paths
@@ -53,9 +54,9 @@ MB, GB = 10**6, 10**9
 MARKS = MarkSettings()
 
 
-def tree(id: str, used: int, **fields: object) -> Subject:
+def tree(id: str, used: int, **fields: object) -> TreeUse:
     fields = {"reserved": 100, "eligible": True, "since": 0.0, **fields}
-    return Subject(id=id, name=id, used=used, **fields)  # type: ignore[arg-type]
+    return TreeUse(id=id, name=id, used=used, **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -78,13 +79,15 @@ def tree(id: str, used: int, **fields: object) -> Subject:
         ((), None),
     ],
 )
-def test_who_is_ended(trees: tuple[Subject, ...], victim: str | None) -> None:
-    chosen = choose(trees)
+def test_who_is_ended(trees: tuple[TreeUse, ...], victim: str | None) -> None:
+    chosen = choose_victim(trees)
     assert (chosen.id if chosen else None) == victim
 
 
 def test_nested_trees_are_counted_once() -> None:
-    assert in_use((tree("outer", 900), tree("inner", 850, parent="outer"), tree("other", 5, parent="gone"))) == 905
+    assert (
+        bytes_in_use((tree("outer", 900), tree("inner", 850, parent="outer"), tree("other", 5, parent="gone"))) == 905
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,25 +101,25 @@ def test_nested_trees_are_counted_once() -> None:
     ],
 )
 def test_what_all_may_use(budget: int | None, available: int, used: int, allowed: int) -> None:
-    assert may_use(budget, 10 * GB, GB, available, used) == allowed
+    assert allowed_bytes(budget, 10 * GB, GB, available, used) == allowed
 
 
 class Looks:
     """One look after the other at trees of the given sizes, of 1000 that they may use."""
 
     def __init__(self) -> None:
-        self.watch = Watch()
+        self.watch = Pressure()
 
     def __call__(self, now: float, **sizes: int) -> list[str]:
         trees = tuple(tree(id, used, since=len(sizes) - n) for n, (id, used) in enumerate(sizes.items()))
-        self.watch, actions = judge(self.watch, MARKS, 1000, trees, now)
-        return [action.id if isinstance(action, EndOne) else "warn" for action in actions]
+        self.watch, actions = select_victim(self.watch, MARKS, 1000, trees, now)
+        return [action.id if isinstance(action, Kill) else "warn" for action in actions]
 
 
 def test_nothing_happens_below_the_marks() -> None:
     look = Looks()
     assert look(0.0, a=400, b=490) == []
-    assert look.watch == Watch()
+    assert look.watch == Pressure()
 
 
 def test_it_is_told_once_until_it_is_well_below_again() -> None:
@@ -142,15 +145,17 @@ def test_one_at_a_time_for_several_budgets() -> None:
     """The first is a group's victim; what it frees counts for all, so all wait for it, and for the figures."""
     trees = (tree("a", 600, since=1.0), tree("b", 500, since=2.0), tree("c", 500, since=3.0))
 
-    def look(watches: dict[str | None, Watch], now: float, *ids: str) -> tuple[dict[str | None, Watch], list[str]]:
+    def look(
+        watches: dict[str | None, Pressure], now: float, *ids: str
+    ) -> tuple[dict[str | None, Pressure], list[str]]:
         held = tuple(one for one in trees if one.id in ids)
         mine = frozenset({"a", "b"} & set(ids))
         shares = (
-            Share(ids=frozenset(ids), used=in_use(held), allowed=10_000 if now < 1 else 1000),
-            Share(group="g", ids=mine, used=sum(one.used for one in held if one.id in mine), allowed=1000),
+            Budget(ids=frozenset(ids), used=bytes_in_use(held), allowed=10_000 if now < 1 else 1000),
+            Budget(group="g", ids=mine, used=sum(one.used for one in held if one.id in mine), allowed=1000),
         )
-        found, actions = judge_all(watches, MARKS, shares, held, now)
-        return found, [action.id for action in actions if isinstance(action, EndOne)]
+        found, actions = select_victims(watches, MARKS, shares, held, now)
+        return found, [action.id for action in actions if isinstance(action, Kill)]
 
     watches, ended = look({}, 0.0, "a", "b", "c")
     assert ended == ["b"]
@@ -165,28 +170,29 @@ def test_one_at_a_time_for_several_budgets() -> None:
 def test_a_group_is_told_by_its_name() -> None:
     """``c`` is no tree of the group and not to blame."""
     trees = (tree("a", 800 * MB, since=2.0), tree("b", 150 * MB, since=1.0), tree("c", 900 * MB, since=3.0))
-    share = Share(group="project /x", ids=frozenset({"a", "b"}), used=950 * MB, allowed=GB)
-    _, (warning,) = judge_all({}, MARKS, (share,), trees, 0.0)
+    share = Budget(group="project /x", ids=frozenset({"a", "b"}), used=950 * MB, allowed=GB)
+    _, (warning,) = select_victims({}, MARKS, (share,), trees, 0.0)
     assert warning.reason == (
-        "the trees of project /x together use 950 MB of the 1.00 GB that they may; at 100% one of them is ended"
+        "memory pressure: 950 MB of 1.00 GB budget of project /x in use; at 100% one tree is killed"
     )
     share = msgspec.structs.replace(share, allowed=900 * MB)
-    _, (_, end) = judge_all({}, MARKS, (share,), trees, 0.0)
-    assert isinstance(end, EndOne)
+    _, (_, end) = select_victims({}, MARKS, (share,), trees, 0.0)
+    assert isinstance(end, Kill)
     assert end.id == "a"
     assert end.reason.startswith(
-        "ended for the others: the trees of its group together use 950 MB of the 900 MB that they may, 800 MB by"
+        "killed under memory pressure: 950 MB of 900 MB budget of project /x in use; this tree used 800 MB, "
+        "reserved 100 B"
     )
 
 
 def test_one_that_is_too_much_alone_is_told_so() -> None:
     """It would be again: who started it is not to try for nothing. Without a fixed budget it may have room later."""
     trees = (tree("a", 950 * MB, reserved=50 * MB), tree("b", 20 * MB))
-    why = "it alone uses 950 MB of the 900 MB that the trees of its group may, 50 MB of it reserved"
-    _, actions = judge(Watch(), MARKS, 900 * MB, trees, 0.0, "batch 1")
-    assert actions[-1] == EndOne(id="a", reason=why, alone=True)
-    _, actions = judge(Watch(), MARKS, 900 * MB, trees, 0.0, fixed=False)
-    assert isinstance(actions[-1], EndOne)
+    why = "killed for exceeding the budget by itself: 950 MB of 900 MB budget of batch 1 in use, reserved 50 MB"
+    _, actions = select_victim(Pressure(), MARKS, 900 * MB, trees, 0.0, "batch 1")
+    assert actions[-1] == Kill(id="a", reason=why, alone=True)
+    _, actions = select_victim(Pressure(), MARKS, 900 * MB, trees, 0.0, fixed=False)
+    assert isinstance(actions[-1], Kill)
     assert (actions[-1].id, actions[-1].alone) == ("a", False)
 
 
@@ -194,32 +200,32 @@ def test_nobody_is_ended_for_one_that_may_not_be() -> None:
     """A server is too much for a fixed budget: the end of the small one would not help. What the machine has is
     another matter: whatever comes back helps."""
     trees = (tree("server", 1100, eligible=False), tree("small", 90))
-    _, actions = judge(Watch(), MARKS, 1000, trees, 0.0)
+    _, actions = select_victim(Pressure(), MARKS, 1000, trees, 0.0)
     assert [type(action) for action in actions] == [Warn]
-    _, actions = judge(Watch(), MARKS, 1000, trees, 0.0, fixed=False)
-    assert [action.id for action in actions if isinstance(action, EndOne)] == ["small"]
+    _, actions = select_victim(Pressure(), MARKS, 1000, trees, 0.0, fixed=False)
+    assert [action.id for action in actions if isinstance(action, Kill)] == ["small"]
 
 
 def test_a_group_whose_last_tree_was_the_victim_still_has_the_others_wait() -> None:
     trees = (tree("a", 600, since=2.0), tree("b", 600, since=1.0))
-    everybody = Share(ids=frozenset({"a", "b"}), used=1200, allowed=10_000)
-    group = Share(group="g", ids=frozenset({"a"}), used=600, allowed=500)
-    watches, actions = judge_all({}, MARKS, (everybody, group), trees, 0.0)
-    assert [action.id for action in actions if isinstance(action, EndOne)] == ["a"]
-    left = Share(ids=frozenset({"b"}), used=600, allowed=500)
+    everybody = Budget(ids=frozenset({"a", "b"}), used=1200, allowed=10_000)
+    group = Budget(group="g", ids=frozenset({"a"}), used=600, allowed=500)
+    watches, actions = select_victims({}, MARKS, (everybody, group), trees, 0.0)
+    assert [action.id for action in actions if isinstance(action, Kill)] == ["a"]
+    left = Budget(ids=frozenset({"b"}), used=600, allowed=500)
     for now, ended in ((1.0, []), (1.1, []), (1.0 + BACK_OFF - 0.1, []), (1.0 + BACK_OFF, ["b"])):
-        watches, actions = judge_all(watches, MARKS, (left,), trees[1:], now)
-        assert [action.id for action in actions if isinstance(action, EndOne)] == ended
+        watches, actions = select_victims(watches, MARKS, (left,), trees[1:], now)
+        assert [action.id for action in actions if isinstance(action, Kill)] == ended
         assert ("g" in watches) == (ended == [])
 
 
 def test_one_that_did_not_die_for_one_budget_is_not_chosen_for_another() -> None:
     trees = (tree("a", 600, since=2.0), tree("b", 600, since=1.0))
-    group = Share(group="g", ids=frozenset({"a"}), used=600, allowed=500)
-    watches, _ = judge_all({}, MARKS, (group,), trees, 0.0)
-    everybody = Share(ids=frozenset({"a", "b"}), used=1200, allowed=1000)
-    _, actions = judge_all(watches, MARKS, (everybody, group), trees, DIES_WITHIN)
-    assert [action.id for action in actions if isinstance(action, EndOne)] == ["b"]
+    group = Budget(group="g", ids=frozenset({"a"}), used=600, allowed=500)
+    watches, _ = select_victims({}, MARKS, (group,), trees, 0.0)
+    everybody = Budget(ids=frozenset({"a", "b"}), used=1200, allowed=1000)
+    _, actions = select_victims(watches, MARKS, (everybody, group), trees, DIES_WITHIN)
+    assert [action.id for action in actions if isinstance(action, Kill)] == ["b"]
 
 
 def test_one_that_does_not_die_is_not_waited_for_for_ever() -> None:
@@ -227,19 +233,18 @@ def test_one_that_does_not_die_is_not_waited_for_for_ever() -> None:
     assert look(0.0, a=500, b=500) == ["warn", "a"]
     assert look(DIES_WITHIN - 0.1, a=500, b=500) == []
     assert look(DIES_WITHIN, a=500, b=500) == ["b"]
-    assert look(2 * DIES_WITHIN, a=500, b=500) == []  # nobody is left to choose
+    assert look(2 * DIES_WITHIN, a=500, b=500) == []  # nobody is left to choose_victim
 
 
 def test_the_reason_names_budget_sum_and_the_trees_own() -> None:
-    _, actions = judge(Watch(), MARKS, GB, (tree("a", 900 * MB, reserved=300 * MB), tree("b", 200 * MB)), 0.0)
+    _, actions = select_victim(
+        Pressure(), MARKS, GB, (tree("a", 900 * MB, reserved=300 * MB), tree("b", 200 * MB)), 0.0
+    )
     warning, end = actions
     assert isinstance(warning, Warn)
-    assert (
-        warning.reason == "all trees together use 1.10 GB of the 1.00 GB that they may; at 100% one of them is ended"
-    )
+    assert warning.reason == "memory pressure: 1.10 GB of 1.00 GB budget in use; at 100% one tree is killed"
     assert end.reason == (
-        "ended for the others: all trees together use 1.10 GB of the 1.00 GB that they may, 900 MB by this one, "
-        "300 MB of it reserved"
+        "killed under memory pressure: 1.10 GB of 1.00 GB budget in use; this tree used 900 MB, reserved 300 MB"
     )
 
 
@@ -254,14 +259,14 @@ def test_a_victim_may_be_ended_and_is_needed(rows: list[tuple[int, int, bool, bo
         tree(str(n), used, reserved=reserved, eligible=may, retriable=again, idle=idle, since=n)
         for n, (used, reserved, may, again, idle) in enumerate(rows)
     )
-    _, actions = judge(Watch(), MARKS, 1000, trees, now)
-    ended = [action for action in actions if isinstance(action, EndOne)]
+    _, actions = select_victim(Pressure(), MARKS, 1000, trees, now)
+    ended = [action for action in actions if isinstance(action, Kill)]
     assert len(ended) <= 1
     for action in ended:
-        assert in_use(trees) >= 1000
+        assert bytes_in_use(trees) >= 1000
         assert next(one for one in trees if one.id == action.id).eligible
-    hopeless = in_use(trees) - in_use(tuple(one for one in trees if one.eligible)) >= 1000
-    assert ended or in_use(trees) < 1000 or hopeless or not any(one.eligible for one in trees)
+    hopeless = bytes_in_use(trees) - bytes_in_use(tuple(one for one in trees if one.eligible)) >= 1000
+    assert ended or bytes_in_use(trees) < 1000 or hopeless or not any(one.eligible for one in trees)
 
 
 # -- the mark of admission -------------------------------------------------------------------------------------
@@ -277,7 +282,7 @@ def test_nothing_starts_above_the_mark_until_it_is_left_well_behind() -> None:
     state, _ = step(state, Use(id="a", used=800))
     state, _ = step(state, Observe(available=10**6, at=1.0))
     state, (told,) = step(state, ask("b", 50))
-    assert told.reason == "800 B of the budget of 1 kB are in use and nothing starts above 800 B, held by a (800 B)"
+    assert told.reason == "800 B of 1 kB budget in use, nothing starts above 800 B, used by a (800 B)"
     state, actions = step(state, Use(id="a", used=760))
     assert actions == ()
     state, (admitted,) = step(state, Use(id="a", used=740))
@@ -287,7 +292,7 @@ def test_nothing_starts_above_the_mark_until_it_is_left_well_behind() -> None:
     state, _ = step(state, ask("c", 50))
     for id in ("a", "b"):
         state, actions = step(state, End(id=id, at=3.0))
-    assert "c" in state.held
+    assert "c" in state.reservations
 
 
 def test_without_a_budget_there_is_no_mark() -> None:
@@ -358,8 +363,8 @@ def test_of_two_that_are_too_much_together_the_one_that_outgrew_its_share_is_end
     record = json.loads((folder / "outgrows.json").read_text())
     assert outgrows.returncode == 137
     assert (record["status"], record["exit_code"], record["survivors"], record["victim"]) == ("killed", 137, 0, True)
-    assert "of the 300 MB that they may" in record["reason"]
-    assert "50 MB of it reserved; 2" in record["reason"]
+    assert "of 300 MB budget in use" in record["reason"]
+    assert "reserved 50 MB; 2" in record["reason"]
     assert record["reason"].endswith(" MB freed")
     assert record["reason"] in said
 
@@ -462,7 +467,7 @@ def test_the_last_word_on_a_groups_budget_holds_and_a_servers_is_none() -> None:
         intent("server", 4.0, group="g", group_budget=GB, kind=TreeKind.SERVER),
         intent("other", group="h", group_budget=2 * GB),
     ]
-    assert budgets(trees) == {"g": 4 * GB, "h": 2 * GB}
+    assert group_budgets(trees) == {"g": 4 * GB, "h": 2 * GB}
 
 
 def test_who_belongs_to_a_group() -> None:
@@ -476,7 +481,7 @@ def test_who_belongs_to_a_group() -> None:
             intent("run", parent="shell", group="g"),
         )
     }
-    assert [id for id in intents if belongs(id, "g", intents)] == ["job", "inner", "run"]
+    assert [id for id in intents if is_in_group(id, "g", intents)] == ["job", "inner", "run"]
 
 
 def restored(id: str, kind: str) -> Restore:
@@ -530,8 +535,7 @@ def test_the_budget_of_a_batch_is_kept_when_its_jobs_grow(killed: bool, folder: 
     out, _ = batch.communicate(timeout=30)
     found = {job["name"]: job for job in json.loads(out)["jobs"]}
     assert (batch.returncode, found["keeps"]["status"], found["outgrows"]["status"]) == (1, "done", "killed")
-    assert "the trees of its group together use 2" in found["outgrows"]["reason"]
-    assert "of the 250 MB that they may" in found["outgrows"]["reason"]
+    assert re.search(r"2\d\d MB of 250 MB budget of batch .* in use", found["outgrows"]["reason"])
     other.communicate(timeout=20)
     assert other.returncode == 0
 
@@ -543,8 +547,8 @@ def test_a_job_that_is_too_much_alone_uses_up_its_attempts(folder: Path) -> None
     done = run_oomless("batch", str(file), "--budget", "120MB", "--json", timeout=60)
     (job,) = json.loads(done.stdout)["jobs"]
     assert (done.returncode, job["status"], job["attempts"], job["survivors"]) == (1, "killed", 2, 0)
-    assert job["reason"].startswith("it alone uses 1")
-    assert "of the 120 MB that the trees of its group may, 10 MB of it reserved" in job["reason"]
+    assert job["reason"].startswith("killed for exceeding the budget by itself: 1")
+    assert "MB of 120 MB budget of batch " in job["reason"]
 
 
 def test_status_tells_who_is_being_ended() -> None:

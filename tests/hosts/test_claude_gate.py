@@ -128,7 +128,7 @@ def test_five_at_once_under_a_cap_of_two(claude: str, home: Path) -> None:
     assert done(entries) == AGENTS
     decisions = Client(Paths(), start=False).status().decisions
     assert sum(one.verdict == "admitted" for one in decisions) == AGENTS
-    assert wait_for(lambda: Client(Paths(), start=False).status().held_bytes == 0, 10)
+    assert wait_for(lambda: Client(Paths(), start=False).status().reserved_bytes == 0, 10)
 
 
 def test_two_sessions_share_the_cap(claude: str, home: Path) -> None:
@@ -158,9 +158,7 @@ def test_fail_fast_tells_the_model_and_its_retry_is_admitted(claude: str, home: 
     refused = [result for one in entries for result in one.results if result.error]
     assert refused
     assert {result.tool for result in refused} == {"Agent"}
-    assert (
-        "2 of 2 places are taken, by Agent:general-purpose (40 MB), Agent:general-purpose (40 MB)" in refused[0].text
-    )
+    assert "2 of 2 places taken: Agent:general-purpose (40 MB), Agent:general-purpose (40 MB)" in refused[0].text
     assert "call the tool again with the same input" in refused[0].text
 
 

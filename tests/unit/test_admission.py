@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from oomless.admission import (
+from oomless.admission.events import (
     Action,
     Admit,
     Ask,
@@ -17,17 +17,14 @@ from oomless.admission import (
     Policy,
     Refuse,
     Restore,
-    State,
     Tick,
     Use,
     Wait,
     Withdraw,
-    explain,
-    initial,
-    next_deadline,
-    step,
-    totals,
 )
+from oomless.admission.explain import explain, totals
+from oomless.admission.machine import initial, next_deadline, step
+from oomless.admission.state import State
 from oomless.model import Terms
 
 MB, GB = 10**6, 10**9
@@ -50,7 +47,7 @@ class Machine:
 
     @property
     def held(self) -> set[str]:
-        return set(self.state.held)
+        return set(self.state.reservations)
 
     @property
     def waiting(self) -> list[str]:
@@ -120,7 +117,7 @@ def test_places() -> None:
     m.ask("b", MB)
     (wait,) = m.ask("c", MB)
     assert isinstance(wait, Wait)
-    assert wait.reason == "2 of 2 places are taken, by a (1 MB), b (1 MB)"
+    assert wait.reason == "2 of 2 places taken: a (1 MB), b (1 MB)"
     assert admitted(m(End(id="a", at=1.0))) == ["c"]
 
 
@@ -141,7 +138,7 @@ def test_one_may_start_whatever_its_estimate_when_nothing_is_held() -> None:
     m = Machine(available=100 * MB, budget=GB, headroom=500 * MB)
     (action,) = m.ask("huge", None, prior=9 * GB)
     assert isinstance(action, Admit)
-    assert action.reason == "nothing else is held, so one may start"
+    assert action.reason == "nothing else is running, so one may start"
     assert not admitted(m.ask("tiny", MB))
     assert admitted(m(End(id="huge", at=1.0))) == ["tiny"]
 
@@ -150,14 +147,14 @@ def test_declared_above_the_budget_can_never_run() -> None:
     (action,) = Machine(budget=GB).ask("a", 2 * GB, name="build")
     assert isinstance(action, Refuse)
     assert action.code == 75
-    assert action.error == "'build' can never run: it needs 2.00 GB and the budget is 1.00 GB"
+    assert action.error == "'build' can never run: needs 2.00 GB, the budget is 1.00 GB"
     assert action.hint == "declare less, or raise the budget"
 
 
 def test_declared_above_the_budget_of_its_group_can_never_run() -> None:
     (action,) = Machine().ask("a", 2 * GB, group="g", group_budget=GB)
     assert isinstance(action, Refuse)
-    assert "can never run: it needs 2.00 GB and the budget of its group is 1.00 GB" in action.error
+    assert "can never run: needs 2.00 GB, the budget of its group is 1.00 GB" in action.error
 
 
 def test_a_budget_lowered_below_a_waiting_need_refuses_it() -> None:
@@ -185,9 +182,7 @@ def test_a_group_is_bounded_and_others_are_not() -> None:
     assert admitted(m.ask("a", 600 * MB, **batch))
     (wait,) = m.ask("b", 500 * MB, **batch)
     assert isinstance(wait, Wait)
-    assert wait.reason == (
-        "it needs 500 MB and 400 MB of the budget of its group of 1.00 GB is free, held by a (600 MB)"
-    )
+    assert wait.reason == ("needs 500 MB, 400 MB of 1.00 GB budget of its group left, reserved by a (600 MB)")
     assert admitted(m.ask("c", 100 * MB, **batch)) == ["c"]
     assert not admitted(m.ask("d", MB, **batch)), "both places are taken"
     assert admitted(m.ask("outside", 5 * GB)) == ["outside"]
@@ -210,8 +205,8 @@ def test_nested_is_charged_to_its_parent_first() -> None:
     m(Use(id="p", used=100 * MB))
     (action,) = m.ask("c", 600 * MB, parent="p")
     assert isinstance(action, Admit)
-    assert action.reason == "it fits in the reservation of 'p'"
-    assert totals(m.state).held_bytes == GB
+    assert action.reason == "fits in the reservation of 'p'"
+    assert totals(m.state).reserved_bytes == GB
     assert admitted(m.ask("d", 300 * MB, parent="p")) == ["d"], "100 used, 600 and 300 taken"
     m.ask("other", MB)
     assert m.waiting == ["other"]
@@ -224,7 +219,7 @@ def test_nested_use_is_part_of_its_parents_use() -> None:
     m(Use(id="p", used=400 * MB))
     m(Use(id="c", used=300 * MB))
     assert totals(m.state).used_bytes == 400 * MB
-    assert totals(m.state).held_bytes == 500 * MB
+    assert totals(m.state).reserved_bytes == 500 * MB
     assert admitted(m.ask("other", 500 * MB)) == ["other"]
 
 
@@ -235,11 +230,11 @@ def test_what_exceeds_the_parent_counts_against_the_machine() -> None:
     (wait,) = m.ask("c", 501 * MB, parent="p")
     assert isinstance(wait, Wait)
     assert wait.reason == (
-        "it needs 501 MB, 201 MB more than its parent has left, and 200 MB of the budget of 1.00 GB is free,"
-        " held by o (500 MB), p (300 MB, its own parent)"
+        "needs 501 MB (201 MB more than its parent has left), 200 MB of 1.00 GB budget left,"
+        " reserved by o (500 MB), p (300 MB, its own parent)"
     )
     assert admitted(m.ask("d", 500 * MB, parent="p")) == ["d"]
-    assert totals(m.state).held_bytes == GB
+    assert totals(m.state).reserved_bytes == GB
 
 
 def test_nested_does_not_wait_for_its_own_ancestors() -> None:
@@ -248,7 +243,7 @@ def test_nested_does_not_wait_for_its_own_ancestors() -> None:
     m.ask("c", 200 * MB, parent="p")
     (action,) = m.ask("g", 900 * MB, parent="c")
     assert isinstance(action, Admit)
-    assert action.reason == "everything that is held waits for a nested one, so one may start"
+    assert action.reason == "every running tree waits for a nested one, so one may start"
     assert not admitted(m.ask("h", 900 * MB, parent="c")), "now g can make room"
 
 
@@ -302,9 +297,9 @@ def test_three_deep_is_charged_to_all_around_it() -> None:
     m.ask("p", 500 * MB)
     m.ask("c", 300 * MB, parent="p")
     m.ask("g", 400 * MB, parent="c")
-    assert totals(m.state).held_bytes == 500 * MB, "100 MB more than c has, which p still had"
+    assert totals(m.state).reserved_bytes == 500 * MB, "100 MB more than c has, which p still had"
     m.ask("h", 200 * MB, parent="c")
-    assert totals(m.state).held_bytes == 600 * MB
+    assert totals(m.state).reserved_bytes == 600 * MB
 
 
 def test_one_nested_at_a_time_uses_its_parents_place() -> None:
@@ -316,7 +311,7 @@ def test_one_nested_at_a_time_uses_its_parents_place() -> None:
     assert totals(m.state).places == 2
     (wait,) = m.ask("d", MB, parent="p")
     assert isinstance(wait, Wait)
-    assert wait.reason.startswith("2 of 2 places are taken")
+    assert wait.reason.startswith("2 of 2 places taken")
     assert admitted(m(End(id="o", at=1.0))) == ["d"]
 
 
@@ -344,7 +339,7 @@ def test_a_nested_tree_whose_parent_ended_stands_for_itself() -> None:
     m.ask("p", 800 * MB)
     m.ask("c", 300 * MB, parent="p")
     m(End(id="p", at=1.0))
-    assert totals(m.state).held_bytes == 300 * MB
+    assert totals(m.state).reserved_bytes == 300 * MB
 
 
 def test_restored_in_a_circle_ends_nowhere_but_counts() -> None:
@@ -352,7 +347,7 @@ def test_restored_in_a_circle_ends_nowhere_but_counts() -> None:
     m(Restore(id="a", terms=Terms(name="a", parent="b"), reserved=MB, at=0.0))
     m(Restore(id="b", terms=Terms(name="b", parent="a"), reserved=MB, at=0.0))
     m(Restore(id="c", terms=Terms(name="c", parent="c"), reserved=MB, at=0.0))
-    assert totals(m.state).held == 3
+    assert totals(m.state).running == 3
     assert totals(m.state).places == 2
 
 
@@ -435,11 +430,9 @@ def test_failing_fast_names_who_holds_what() -> None:
     (action,) = m.ask("x", 300 * MB, at=5.0, deadline=5.0, name="build")
     assert isinstance(action, Refuse)
     assert action.code == 75
-    assert action.error == (
-        "not enough memory for 'build': it needs 300 MB and 120 MB of the budget of 1.00 GB is free,"
-        " held by a (500 MB), b (380 MB)"
-    )
-    assert action.hint == "wait with --wait 10m, or end one of them"
+    assert action.error == ("not enough memory for 'build': needs 300 MB, 120 MB of 1.00 GB budget left")
+    assert action.hint == "'a' has reserved 500 MB and 1 other more; wait with --wait 10m"
+    assert action.reason == "needs 300 MB, 120 MB of 1.00 GB budget left, reserved by a (500 MB), b (380 MB)"
     assert m.waiting == []
 
 
@@ -458,7 +451,7 @@ def test_a_deadline_refuses_and_what_stood_behind_goes() -> None:
     assert admitted(actions) == ["small"]
     (refusal,) = refused(actions)
     assert refusal.id == "big"
-    assert refusal.error.startswith("not enough memory for 'big' after 1 min 0 s: it needs 900 MB and ")
+    assert refusal.error.startswith("not enough memory for 'big' after 1 min 0 s: needs 900 MB, ")
     assert next_deadline(m.state) is None
 
 
@@ -501,7 +494,7 @@ def test_many_holders_are_named_by_the_largest() -> None:
         m.ask(f"t{n}", (n + 1) * 10 * MB)
     (wait,) = m.ask("x", GB)
     assert isinstance(wait, Wait)
-    assert wait.reason.endswith("held by t6 (70 MB), t5 (60 MB), t4 (50 MB), t3 (40 MB) and 3 more")
+    assert wait.reason.endswith("reserved by t6 (70 MB), t5 (60 MB), t4 (50 MB), t3 (40 MB) and 3 more")
     assert len(wait.holders) == 7
 
 
@@ -513,19 +506,19 @@ def test_explain_and_totals() -> None:
     a, b = explain(m.state)
     assert (a.id, a.state, a.reserved, a.used, a.terms.class_name, a.terms.limit) == (
         "a",
-        "held",
+        "running",
         600 * MB,
         50 * MB,
         "agent",
         700 * MB,
     )
-    assert a.reason == "600 MB fit, 400 MB of the budget of 1.00 GB stay free"
+    assert a.reason == "reserved 600 MB, 400 MB of 1.00 GB budget left"
     assert (b.id, b.state, b.need, b.since) == ("b", "waiting", 500 * MB, 3.0)
-    assert "400 MB of the budget of 1.00 GB is free" in b.reason
+    assert "400 MB of 1.00 GB budget left" in b.reason
     assert explain(m.state, "b") == (b,)
     assert explain(m.state, "nobody") == ()
     t = totals(m.state)
-    assert (t.held, t.waiting, t.places, t.held_bytes, t.growth_bytes) == (1, 1, 1, 600 * MB, 550 * MB)
+    assert (t.running, t.waiting, t.places, t.reserved_bytes, t.growth_bytes) == (1, 1, 1, 600 * MB, 550 * MB)
     assert (t.budget, t.headroom, t.max_parallel) == (GB, 100 * MB, 4)
 
 
@@ -562,7 +555,7 @@ def test_restored_trees_are_held_without_question_and_once() -> None:
     m = Machine(budget=GB)
     for _ in range(2):
         assert m(Restore(id="a", terms=Terms(name="a"), reserved=5 * GB, used=MB, at=1.0)) == ()
-    assert totals(m.state).held_bytes == 5 * GB
+    assert totals(m.state).reserved_bytes == 5 * GB
     assert not admitted(m.ask("b", MB, at=1.0))
 
 
@@ -571,8 +564,8 @@ def test_a_state_is_not_changed_by_a_step_from_it() -> None:
     after, _ = step(before, Ask(id="a", terms=Terms(name="a", need=MB), at=0.0))
     step(after, Use(id="a", used=5))
     step(after, End(id="a", at=1.0))
-    assert before.held == {}
-    assert after.held["a"].used == 0
+    assert before.reservations == {}
+    assert after.reservations["a"].used == 0
 
 
 # What is held and takes no place (tool shells, servers)
@@ -590,7 +583,7 @@ def test_what_takes_no_place_does_not_count_under_the_caps() -> None:
     assert admitted(m.ask("b", MB)) == ["b"]
     (wait,) = m.ask("c", MB)
     assert isinstance(wait, Wait)
-    assert "2 of 2 places are taken" in wait.reason
+    assert "2 of 2 places taken" in wait.reason
     assert {h.id for h in wait.holders} == {"a", "b"}
     assert totals(m.state).places == 2
     m(placeless("s4"))
@@ -604,7 +597,7 @@ def test_its_memory_counts_all_the_same() -> None:
     (wait,) = m.ask("b", MB)
     assert isinstance(wait, Wait)
     assert {h.id for h in wait.holders} == {"a", "s"}
-    assert totals(m.state).held_bytes == 10 * MB
+    assert totals(m.state).reserved_bytes == 10 * MB
 
 
 def test_a_tree_keeps_its_place_when_what_takes_none_is_nested_in_it() -> None:
@@ -634,7 +627,7 @@ def test_one_may_start_when_only_servers_are_held() -> None:
     m(placeless("server", 8 * MB))
     (admit,) = m.ask("a", 50 * MB)
     assert isinstance(admit, Admit)
-    assert admit.reason == "only tool shells and servers are held, so one may start"
+    assert admit.reason == "only tool shells and servers are running, so one tree may start"
     assert not admitted(m.ask("b", MB))
 
 

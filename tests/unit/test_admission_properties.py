@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oomless.admission import (
+from oomless.admission.events import (
     Action,
     Admit,
     Ask,
@@ -21,15 +21,13 @@ from oomless.admission import (
     Policy,
     Refuse,
     Restore,
-    State,
     Tick,
     Use,
     Wait,
     Withdraw,
-    initial,
-    step,
 )
-from oomless.admission.state import Held
+from oomless.admission.machine import initial, step
+from oomless.admission.state import Reservation, State
 from oomless.model import Terms
 
 SIZES = st.integers(0, 12)
@@ -75,7 +73,7 @@ class World:
     def __init__(self, policy: Policy) -> None:
         self.policy, self.now, self.available, self.grown = policy, 0.0, 15, 0
         self.state: State = initial(policy, self.available)
-        self.held: dict[str, Held] = {}
+        self.held: dict[str, Reservation] = {}
         self.asks: dict[str, Ask] = {}
         self.ceilings: dict[str, int] = {}
         self.open: list[str] = []
@@ -104,33 +102,33 @@ class World:
 
     def hold(self, ask: Ask, reserved: int) -> None:
         assert reserved == (ask.prior if ask.terms.need is None else ask.terms.need)
-        self.held[ask.id] = Held(id=ask.id, terms=ask.terms, reserved=reserved, since=0, reason="")
+        self.held[ask.id] = Reservation(id=ask.id, terms=ask.terms, reserved=reserved, since=0, reason="")
 
     # The sums, by recursion
 
-    def children(self, id: str) -> list[Held]:
+    def children(self, id: str) -> list[Reservation]:
         return [h for h in self.held.values() if h.terms.parent == id]
 
-    def used(self, h: Held) -> int:
+    def used(self, h: Reservation) -> int:
         return max(h.used, sum(self.used(c) for c in self.children(h.id)))
 
-    def expected(self, h: Held) -> int:
+    def expected(self, h: Reservation) -> int:
         return max(h.reserved, self.used(h) + sum(self.growth(c) for c in self.children(h.id)))
 
-    def growth(self, h: Held) -> int:
+    def growth(self, h: Reservation) -> int:
         return self.expected(h) - self.used(h)
 
-    def places(self, h: Held) -> int:
+    def places(self, h: Reservation) -> int:
         return max(int(h.takes_place), sum(self.places(c) for c in self.children(h.id)))
 
-    def around(self, parent: str | None) -> list[Held]:
+    def around(self, parent: str | None) -> list[Reservation]:
         found = []
         while parent in self.held:
             found.append(self.held[parent])
             parent = self.held[parent].terms.parent
         return found
 
-    def roots(self, group: str | None) -> list[Held]:
+    def roots(self, group: str | None) -> list[Reservation]:
         if group is None:
             return [h for h in self.held.values() if h.terms.parent not in self.held]
         inside = [h for h in self.held.values() if h.terms.group == group]
@@ -205,7 +203,7 @@ class World:
             assert ask.deadline <= self.now
 
     def check_after(self, event: Event) -> None:
-        assert set(self.state.held) == set(self.held)
+        assert set(self.state.reservations) == set(self.held)
         assert [w.ask.id for w in self.state.queue] == self.open
         assert not self.open or any(h.takes_place for h in self.held.values()), (
             "somebody waits though nothing is held"
@@ -249,7 +247,9 @@ def run(world: World, steps: list[Any]) -> None:
             id, size, used, place = f"t{number}", pick % 9, pick % 7, bool(pick % 2)
             around = one if pick % 3 == 0 and held else None
             terms = Terms(name=id, parent=around)
-            world.held[id] = Held(id=id, terms=terms, reserved=size, used=used, takes_place=place, since=0, reason="")
+            world.held[id] = Reservation(
+                id=id, terms=terms, reserved=size, used=used, takes_place=place, since=0, reason=""
+            )
             world.feed(Restore(id=id, terms=terms, reserved=size, used=used, takes_place=place, at=at))
 
 
@@ -276,7 +276,7 @@ def use_one(world: World, id: str, used: int) -> None:
     if h is not None:
         if h.terms.parent not in world.held:
             world.grown += max(0, used - h.used)
-        world.held[id] = Held(**{f: getattr(h, f) for f in h.__struct_fields__} | {"used": used})
+        world.held[id] = Reservation(**{f: getattr(h, f) for f in h.__struct_fields__} | {"used": used})
     world.feed(Use(id=id, used=used))
 
 

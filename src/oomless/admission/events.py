@@ -1,7 +1,7 @@
-"""What admission is told (events) and what it answers (actions), as frozen structs.
+"""The events that admission takes and the actions that it answers with, as frozen structs.
 
 Sizes are bytes. Times (``at``, ``deadline``) are seconds on whatever monotonic clock the caller keeps; an event
-without ``at`` happens at the time of the last one that had it. Not here: what is remembered (``state.py``).
+without ``at`` happens at the time of the last one that had it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Withdraw(msgspec.Struct, frozen=True, kw_only=True):
-    """Whoever waited is gone."""
+    """The requester is gone."""
 
     id: str
 
@@ -62,15 +62,15 @@ class Restore(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):
-    """Measured memory of a held tree, trees nested in it included. In one round of samples tell parents before
-    what is nested in them, and all of them before ``Observe``: any other order errs on the safe side."""
+    """Measured memory (bytes) of an open tree, trees nested in it included. One round of samples gives parents
+    before what is nested in them, and all of them before ``Observe``: any other order errs on the safe side."""
 
     id: str
     used: int
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """A held tree is gone. What it freed counts from the next ``Observe`` on, where no budget is set."""
+    """An open tree is gone. What it freed counts from the next ``Observe`` on, where no budget is set."""
 
     id: str
     at: float
@@ -98,7 +98,7 @@ Event = Ask | Withdraw | Restore | Use | End | Observe | Configure | Tick
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds what: the larger of reservation and use, with everything that is nested in it."""
+    """A tree with the bytes that it counts for: the larger of reservation and use, what is nested in it included."""
 
     id: str
     name: str
@@ -112,7 +112,7 @@ class Admit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wait(msgspec.Struct, frozen=True, kw_only=True):
-    """Sent when it is queued and when the reason changes in kind or in who holds, not with every byte.
+    """Sent when the request is queued and when its reason changes in kind or in the holders, not with every byte.
     ``ahead``: how many older ones wait too."""
 
     id: str

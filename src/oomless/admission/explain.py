@@ -1,7 +1,4 @@
-"""Words and tables for people: why one waits, was admitted or refused, and what ``status --why`` shows.
-
-Standard form of a refusal: ``oomless: <what>; <why>; <what to do>``. Nothing is decided here.
-"""
+"""Reasons and tables for people: why a request waits, was admitted or refused, and the rows of ``status --why``."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import msgspec
 from oomless.admission.events import Ask, Holder, Policy
 from oomless.admission.ledger import Ledger
 from oomless.admission.policy import Room
-from oomless.admission.state import Block, Held, State, Waiting
+from oomless.admission.state import Block, Reservation, State, Waiting
 from oomless.errors import Refused
 from oomless.model import Terms
 from oomless.units import format_duration, format_size
@@ -21,12 +18,12 @@ _NAMED = 4
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """One held or waiting id. ``need`` is what it asked for, ``expected`` what it and all nested in it count for
-    (held ones), ``since`` when it was admitted or asked."""
+    """One open tree or waiting request, in bytes. ``need`` is what it asked for, ``expected`` what an open tree and
+    all nested in it count for, ``since`` when it was admitted or asked."""
 
     id: str
     terms: Terms
-    state: Literal["held", "waiting"]
+    state: Literal["running", "waiting"]
     need: int
     reserved: int
     used: int
@@ -38,14 +35,14 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """``held_bytes`` counts against ``budget``, ``growth_bytes`` (promised and not yet used) against
-    ``available - headroom``, ``places`` against ``max_parallel``."""
+    """``reserved_bytes`` (the larger of reservation and use of each) counts against ``budget``, ``growth_bytes``
+    (reserved and not yet used) against ``available - headroom``, ``places`` against ``max_parallel``."""
 
-    held: int
+    running: int
     waiting: int
     places: int
     max_parallel: int | None
-    held_bytes: int
+    reserved_bytes: int
     growth_bytes: int
     used_bytes: int
     budget: int | None
@@ -54,22 +51,22 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def explain(state: State, id: str | None = None) -> tuple[Explanation, ...]:
-    """All that is held, oldest first, then all that waits, in its order; or just that id (empty: unknown)."""
-    ledger = Ledger(state.held)
-    held = sorted(state.held.values(), key=lambda one: one.since)
-    rows = [_held(ledger, one) for one in held if id in (None, one.id)]
-    rows += [_waiting(state, w, n) for n, w in enumerate(state.queue) if id in (None, w.ask.id)]
+    """All open trees, oldest first, then all waiting requests, in their order; or just that id (empty: unknown)."""
+    ledger = Ledger(state.reservations)
+    reservations = sorted(state.reservations.values(), key=lambda reservation: reservation.since)
+    rows = [_explain_running(ledger, r) for r in reservations if id in (None, r.id)]
+    rows += [_explain_waiting(state, w, n) for n, w in enumerate(state.queue) if id in (None, w.ask.id)]
     return tuple(rows)
 
 
 def totals(state: State) -> Totals:
-    sums = Ledger(state.held).sums()
+    sums = Ledger(state.reservations).sums()
     return Totals(
-        held=len(state.held),
+        running=len(state.reservations),
         waiting=len(state.queue),
         places=sums.places,
         max_parallel=state.policy.max_parallel,
-        held_bytes=sums.expected,
+        reserved_bytes=sums.expected,
         growth_bytes=sums.growth,
         used_bytes=sums.used,
         budget=state.policy.budget,
@@ -78,99 +75,109 @@ def totals(state: State) -> Totals:
     )
 
 
-def admission(ledger: Ledger, policy: Policy, ask: Ask, room: Room, failed: list[Block]) -> str:
+def admission_reason(ledger: Ledger, policy: Policy, ask: Ask, room: Room, failed: list[Block]) -> str:
     """Why it may start; ``failed`` are the inequalities that it was excused from."""
     sums, around = ledger.sums(), ledger.ancestors(ask.terms.parent)
     charge = ledger.charge(ask, around).bytes
     alone = next((block for block in failed if not ledger.sums(block.group).members), None)
     if alone is not None and alone.holders:
-        return "only tool shells and servers are held, so one may start"
+        return "only tool shells and servers are running, so one tree may start"
     if alone is not None:
-        return f"nothing {'else is held' if alone.group is None else 'of its group is held'}, so one may start"
+        return f"nothing {'else' if alone.group is None else 'of its group'} is running, so one may start"
     if failed:
-        return "everything that is held waits for a nested one, so one may start"
+        return "every running tree waits for a nested one, so one may start"
     if around and charge == 0:
-        return f"it fits in the reservation of '{around[0].held.terms.name}'"
+        return f"fits in the reservation of '{around[0].reservation.terms.name}'"
     if policy.budget is not None:
-        free = policy.budget - sums.expected - charge
-        return (
-            f"{format_size(charge)} fit, {format_size(free)} of the budget of {format_size(policy.budget)} stay free"
-        )
-    free = room.available - policy.headroom - sums.growth - charge
-    return f"{format_size(charge)} fit, {format_size(max(0, free))} stay free"
+        left = format_size(policy.budget - sums.expected - charge)
+        return f"reserved {format_size(charge)}, {left} of {format_size(policy.budget)} budget left"
+    left = format_size(max(0, room.available - policy.headroom - sums.growth - charge))
+    return f"reserved {format_size(charge)}, {left} of memory left"
 
 
-def reason(block: Block, ask: Ask, policy: Policy) -> str:
-    """One sentence without a semicolon."""
-    if block.kind == "never":
-        return f"it needs {format_size(block.charge)} and the budget{_of_group(block)} is {format_size(block.total)}"
-    if block.kind == "turn":
-        return f"'{block.first_name}' has waited longer than {format_duration(policy.starvation)} and goes first"
+def wait_reason(block: Block, ask: Ask, policy: Policy) -> str:
+    """One sentence with the exact sums and who has reserved them."""
+    if block.kind in ("never", "turn"):
+        return _shortage(block, ask, policy)
     if block.kind == "count":
-        return f"{block.taken} of {block.total} places{_of_group(block)} are taken, {_held_by(block, ask)}"
+        return f"{_shortage(block, ask, policy)}: {_list_holders(block, ask)}"
     if block.kind == "mark":
-        used, most, budget = (format_size(size) for size in (block.taken, block.total, policy.budget or 0))
-        return f"{used} of the budget of {budget} are in use and nothing starts above {most}, {_held_by(block, ask)}"
-    need = f"it needs {format_size(ask.need)}"
-    if block.charge < ask.need:
-        need += f", {format_size(block.charge)} more than its parent has left,"
-    return f"{need} and {_free(block)}, {_held_by(block, ask)}"
+        return f"{_shortage(block, ask, policy)}, used by {_list_holders(block, ask)}"
+    sums = ""
+    if block.kind in ("available", "ceiling"):
+        where = "available" if block.kind == "available" else "left under its own memory limit"
+        headroom, growth = format_size(block.headroom), format_size(block.taken)
+        sums = f" ({format_size(block.total)} {where}, {headroom} headroom, {growth} reserved and not yet used)"
+    return f"{_shortage(block, ask, policy)}{sums}, reserved by {_list_holders(block, ask)}"
 
 
 def refusal(block: Block, ask: Ask, policy: Policy, waited: float) -> Refused:
-    why = reason(block, ask, policy)
+    """The exact sums are in ``wait_reason``, for ``status --why``."""
+    name, why = ask.terms.name, _shortage(block, ask, policy)
     if block.kind == "never":
-        return Refused(f"'{ask.terms.name}' can never run", why, "declare less, or raise the budget")
-    what = (
-        f"no place for '{ask.terms.name}'" if block.kind == "count" else f"not enough memory for '{ask.terms.name}'"
-    )
-    if block.kind == "turn":
-        what = f"it is not the turn of '{ask.terms.name}'"
-    todo = "wait with --wait 10m, or end one of them"
+        return Refused(f"'{name}' can never run", why, "declare less, or raise the budget")
+    what = f"not enough memory for '{name}'"
+    if block.kind == "count":
+        what = f"no place for '{name}'"
+    elif block.kind == "turn":
+        what = f"not yet the turn of '{name}'"
+    hint = "wait with --wait 10m"
     if ask.deadline is not None and ask.deadline > ask.at:
         what += f" after {format_duration(waited)}"
-        todo = "wait longer with --wait, or end one of them"
-    return Refused(what, why, todo)
+        hint = "wait longer with --wait"
+    if block.holders and block.kind != "turn":
+        largest, others = block.holders[0], len(block.holders) - 1
+        more = f" and {others} other{'s' * (others > 1)} more" if others else ""
+        verb = "runs with" if block.kind == "count" else "uses" if block.kind == "mark" else "has reserved"
+        hint = f"'{largest.name}' {verb} {format_size(largest.bytes)}{more}; {hint}"
+    return Refused(what, why, hint)
 
 
-def _of_group(block: Block) -> str:
-    return "" if block.group is None else " of its group"
-
-
-def _free(block: Block) -> str:
-    total, free = format_size(block.total), format_size(max(0, block.total - block.headroom - block.taken))
+def _shortage(block: Block, ask: Ask, policy: Policy) -> str:
+    """What is missing, in short."""
+    group = "" if block.group is None else " of its group"
+    if block.kind == "never":
+        return f"needs {format_size(block.charge)}, the budget{group} is {format_size(block.total)}"
+    if block.kind == "turn":
+        return f"'{block.first_name}' has waited longer than {format_duration(policy.starvation)} and goes first"
+    if block.kind == "count":
+        return f"{block.taken} of {block.total} places{group} taken"
+    if block.kind == "mark":
+        used, most, budget = (format_size(size) for size in (block.taken, block.total, policy.budget or 0))
+        return f"{used} of {budget} budget in use, nothing starts above {most}"
+    need = f"needs {format_size(ask.need)}"
+    if block.charge < ask.need:
+        need += f" ({format_size(block.charge)} more than its parent has left)"
+    left = format_size(max(0, block.total - block.headroom - block.taken))
     if block.kind == "budget":
-        return f"{free} of the budget{_of_group(block)} of {total} is free"
-    where = "left under its own memory limit" if block.kind == "ceiling" else "available"
-    kept, promised = format_size(block.headroom), format_size(block.taken)
-    return f"{free} is free ({total} {where}, {kept} kept free, {promised} promised)"
+        return f"{need}, {left} of {format_size(block.total)} budget{group} left"
+    return f"{need}, {left} free"
 
 
-def _held_by(block: Block, ask: Ask) -> str:
+def _list_holders(block: Block, ask: Ask) -> str:
     named = [
         f"{h.name} ({format_size(h.bytes)}{', its own parent' if h.id == ask.terms.parent else ''})"
         for h in block.holders[:_NAMED]
     ]
     more = len(block.holders) - len(named)
-    by = "by " if block.kind == "count" else "held by "
-    return by + ", ".join(named) + (f" and {more} more" if more else "")
+    return ", ".join(named) + (f" and {more} more" if more else "")
 
 
-def _held(ledger: Ledger, one: Held) -> Explanation:
+def _explain_running(ledger: Ledger, reservation: Reservation) -> Explanation:
     return Explanation(
-        id=one.id,
-        terms=one.terms,
-        state="held",
-        need=one.reserved,
-        reserved=one.reserved,
-        used=one.used,
-        expected=ledger.nodes[one.id].expected,
-        since=one.since,
-        reason=one.reason,
+        id=reservation.id,
+        terms=reservation.terms,
+        state="running",
+        need=reservation.reserved,
+        reserved=reservation.reserved,
+        used=reservation.used,
+        expected=ledger.nodes[reservation.id].expected,
+        since=reservation.since,
+        reason=reservation.reason,
     )
 
 
-def _waiting(state: State, waiting: Waiting, ahead: int) -> Explanation:
+def _explain_waiting(state: State, waiting: Waiting, ahead: int) -> Explanation:
     ask, block = waiting.ask, waiting.block
     return Explanation(
         id=ask.id,
@@ -182,6 +189,6 @@ def _waiting(state: State, waiting: Waiting, ahead: int) -> Explanation:
         expected=0,
         since=ask.at,
         ahead=ahead,
-        reason="" if block is None else reason(block, ask, state.policy),
+        reason="" if block is None else wait_reason(block, ask, state.policy),
         holders=() if block is None else block.holders,
     )

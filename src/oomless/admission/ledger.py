@@ -1,4 +1,4 @@
-"""Adds up what is promised and used by the held trees. Covers nesting; the inequalities are in ``policy.py``.
+"""Adds up what is reserved and used by the open trees; the inequalities are in ``policy.py``.
 
 Trees nest (a governed command that calls ``oomless run`` again), and so do their cgroups: the use of a nested tree
 is part of its parent's. So a tree is expected to reach ``max(reserved, used + what its nested ones will still
@@ -10,37 +10,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from oomless.admission.events import Ask, Holder
-from oomless.admission.state import Held
+from oomless.admission.state import Reservation
 
 
 class Node:
-    """One held tree with its sums. ``places``: a tree and the first tree nested in it share one; one that takes none
-    of its own (``Held.takes_place``) has those of what is nested in it."""
+    """One open tree with its sums. ``places``: a tree and the first tree nested in it share one; one that takes none
+    of its own (``Reservation.takes_place``) has those of what is nested in it."""
 
-    __slots__ = ("expected", "growth", "held", "nested", "places", "used")
+    __slots__ = ("expected", "growth", "nested", "places", "reservation", "used")
 
-    def __init__(self, held: Held) -> None:
-        self.held = held
+    def __init__(self, reservation: Reservation) -> None:
+        self.reservation = reservation
         self.nested: list[Node] = []
         self.used = self.expected = self.growth = 0
-        self.places = int(held.takes_place)
+        self.places = int(reservation.takes_place)
 
     def add_up(self) -> None:
         """Needs the sums of the nested ones. A parent measured before its nested ones cannot use less than they."""
-        held, nested = self.held, self.nested
+        own, nested = self.reservation, self.nested
         if not nested:
-            self.used = held.used
-            self.expected = held.reserved if held.reserved > held.used else held.used
+            self.used = own.used
+            self.expected = own.reserved if own.reserved > own.used else own.used
         else:
-            self.used = max(held.used, sum(n.used for n in nested))
-            self.expected = max(held.reserved, self.used + sum(n.growth for n in nested))
+            self.used = max(own.used, sum(n.used for n in nested))
+            self.expected = max(own.reserved, self.used + sum(n.growth for n in nested))
             self.places = max(self.places, sum(n.places for n in nested))
         self.growth = self.expected - self.used
 
     @property
     def free(self) -> int:
         """What is left of the reservation for further nested trees."""
-        return max(0, self.held.reserved - self.used - sum(n.growth for n in self.nested))
+        return max(0, self.reservation.reserved - self.used - sum(n.growth for n in self.nested))
 
 
 class Sums:
@@ -57,11 +57,11 @@ class Sums:
         largest_first = sorted(roots, key=lambda n: -n.expected)
         self.holders = tuple(holder(n) for n in largest_first)
         self.placed = tuple(holder(n) for n in largest_first if n.places)
-        self.members = frozenset(n.held.id for n in outermost_first(roots) if n.held.takes_place)
+        self.members = frozenset(n.reservation.id for n in outermost_first(roots) if n.reservation.takes_place)
 
 
 def holder(node: Node) -> Holder:
-    return Holder(id=node.held.id, name=node.held.terms.name, bytes=node.expected)
+    return Holder(id=node.reservation.id, name=node.reservation.terms.name, bytes=node.expected)
 
 
 class Charge:
@@ -74,15 +74,15 @@ class Charge:
 
 
 class Ledger:
-    """All sums over one set of held trees; made anew when the set changes (0.3 ms at 200 trees)."""
+    """All sums over one set of reservations; made anew when the set changes (0.3 ms at 200 trees)."""
 
     __slots__ = ("_sums", "nodes")
 
-    def __init__(self, held: Mapping[str, Held]) -> None:
-        self.nodes = {id: Node(one) for id, one in held.items()}
+    def __init__(self, reservations: Mapping[str, Reservation]) -> None:
+        self.nodes = {id: Node(reservation) for id, reservation in reservations.items()}
         roots: list[Node] = []
         for node in self.nodes.values():
-            parent = self.nodes.get(node.held.terms.parent or "")
+            parent = self.nodes.get(node.reservation.terms.parent or "")
             (roots if parent is None else parent.nested).append(node)
         for node in reversed(outermost_first(roots)):
             node.add_up()
@@ -91,20 +91,22 @@ class Ledger:
     def sums(self, group: str | None = None) -> Sums:
         """Over one group, or over everything."""
         if group not in self._sums:
-            inside = [n for n in self.nodes.values() if n.held.terms.group == group]
+            inside = [n for n in self.nodes.values() if n.reservation.terms.group == group]
             roots = [
-                n for n in inside if all(a.held.terms.group != group for a in self.ancestors(n.held.terms.parent))
+                n
+                for n in inside
+                if all(a.reservation.terms.group != group for a in self.ancestors(n.reservation.terms.parent))
             ]
             self._sums[group] = Sums(roots)
         return self._sums[group]
 
     def ancestors(self, parent: str | None) -> list[Node]:
-        """The held trees around a tree with that parent, innermost first."""
+        """The open trees around a tree with that parent, innermost first."""
         found = []
         node = self.nodes.get(parent or "")
         while node is not None:
             found.append(node)
-            node = self.nodes.get(node.held.terms.parent or "")
+            node = self.nodes.get(node.reservation.terms.parent or "")
         return found
 
     def charge(self, ask: Ask, around: list[Node], group: str | None = None) -> Charge:
@@ -114,8 +116,8 @@ class Ledger:
         for node in around:
             size = max(0, size - node.free)
             nested = sum(n.places for n in node.nested)
-            places = max(int(node.held.takes_place), nested + places) - node.places
-            if group is None or node.held.terms.group == group:
+            places = max(int(node.reservation.takes_place), nested + places) - node.places
+            if group is None or node.reservation.terms.group == group:
                 charge = Charge(size, places)
         return charge
 

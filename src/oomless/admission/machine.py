@@ -1,9 +1,8 @@
-"""``step``: one event in, the next state and the actions out. Covers the queue: oldest first, younger ones that fit
-may go ahead, nobody ahead of one that has waited too long, deadlines, and telling those who wait why.
+"""``step``: one event in, the next state and the actions out.
 
-Not here: the inequalities (``policy.py``), their wording (``explain.py``), clocks and sockets (``daemon/core``).
-Errors: ValueError for an id that is known already. Unknown ids are no error: ends and withdrawals cross with
-admissions on their way.
+The queue: oldest first, younger requests that fit may go ahead, none ahead of one that has waited too long.
+ValueError for an id that is known already. Unknown ids are no error: ends and withdrawals cross with admissions on
+their way.
 """
 
 from __future__ import annotations
@@ -29,24 +28,24 @@ from oomless.admission.events import (
     Wait,
     Withdraw,
 )
-from oomless.admission.explain import admission, reason, refusal
+from oomless.admission.explain import admission_reason, refusal, wait_reason
 from oomless.admission.ledger import Ledger
 from oomless.admission.policy import Room, above_mark, excused, failures, impossible
-from oomless.admission.state import Block, Held, State, Waiting
+from oomless.admission.state import Block, Reservation, State, Waiting
 
 #: The command contract's code for "refused for lack of memory".
 REFUSED = 75
 
 
 def initial(policy: Policy, available: int, at: float = 0.0) -> State:
-    """Nothing held, nobody waiting."""
+    """Nothing reserved, no request waiting."""
     return State(policy=policy, available=available, now=at)
 
 
 def step(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
     work = _Work(state, getattr(event, "at", None))
     if _TAKE[type(event)](work, event):
-        work.settle()
+        work.drain_queue()
     return work.state(), tuple(work.actions)
 
 
@@ -63,7 +62,7 @@ class _Work:
         self.policy, self.available, self.grown = state.policy, state.available, state.grown
         self.full = state.full
         self.now = state.now if at is None else max(state.now, at)
-        self.held = state.held
+        self.reservations = state.reservations
         self.queue = list(state.queue)
         self.actions: list[Action] = []
 
@@ -74,14 +73,14 @@ class _Work:
             grown=self.grown,
             full=self.full,
             now=self.now,
-            held=self.held,
+            reservations=self.reservations,
             queue=tuple(self.queue),
         )
 
-    # Events: each returns whether somebody may have got room or has to be told something.
+    # Events: each returns whether a request may fit now or has to be told a new reason.
 
     def ask(self, event: Ask) -> bool:
-        if event.id in self.held or any(w.ask.id == event.id for w in self.queue):
+        if event.id in self.reservations or any(w.ask.id == event.id for w in self.queue):
             raise ValueError(f"the id {event.id!r} is known already")
         # An asker's ceiling is measured now, the other figures were at the last observation.
         ceiling = None if event.ceiling is None else event.ceiling + self.grown
@@ -96,9 +95,9 @@ class _Work:
     def restore(self, event: Restore) -> bool:
         if any(w.ask.id == event.id for w in self.queue):
             raise ValueError(f"the id {event.id!r} is waiting and cannot be restored")
-        if event.id not in self.held:
-            self.hold(
-                Held(
+        if event.id not in self.reservations:
+            self.reserve(
+                Reservation(
                     id=event.id,
                     terms=event.terms,
                     reserved=event.reserved,
@@ -111,18 +110,18 @@ class _Work:
         return True
 
     def use(self, event: Use) -> bool:
-        old = self.held.get(event.id)
+        old = self.reservations.get(event.id)
         if old is None or old.used == event.used:
             return False
-        if old.terms.parent not in self.held:
+        if old.terms.parent not in self.reservations:
             self.grown += max(0, event.used - old.used)
-        self.held = {**self.held, event.id: replace(old, used=event.used)}
-        # Growth makes no room for anybody, and is most of what is reported.
+        self.reservations = {**self.reservations, event.id: replace(old, used=event.used)}
+        # Growth makes room for no request, and is most of what is reported.
         return event.used < old.used
 
     def end(self, event: End) -> bool:
-        if event.id in self.held:
-            self.held = {id: one for id, one in self.held.items() if id != event.id}
+        if event.id in self.reservations:
+            self.reservations = {id: r for id, r in self.reservations.items() if id != event.id}
         return True
 
     def observe(self, event: Observe) -> bool:
@@ -145,9 +144,9 @@ class _Work:
 
     # The queue
 
-    def settle(self) -> None:
-        """Admits all that may go, refuses what cannot wait longer, and tells the others."""
-        self.full = above_mark(Ledger(self.held), self.policy, self.full)
+    def drain_queue(self) -> None:
+        """Admits all that may start, refuses what cannot wait longer, and tells the others their reason."""
+        self.full = above_mark(Ledger(self.reservations), self.policy, self.full)
         if not self.queue:
             return
         self._refuse_where(lambda w: impossible(self.policy, w.ask))
@@ -159,35 +158,35 @@ class _Work:
                 break
         self._tell()
 
-    def hold(self, one: Held) -> None:
-        """Takes it in; a parent that is nested in it (two restored in a circle) is not taken for one."""
-        outer = one.terms.parent
-        while outer is not None and outer != one.id:
-            outer = self.held[outer].terms.parent if outer in self.held else None
-        if outer == one.id:
-            one = replace(one, terms=replace(one.terms, parent=None))
-        self.held = {**self.held, one.id: one}
+    def reserve(self, reservation: Reservation) -> None:
+        """A parent that is nested in it (two restored in a circle) does not count as its parent."""
+        id, outer = reservation.id, reservation.terms.parent
+        while outer is not None and outer != id:
+            outer = self.reservations[outer].terms.parent if outer in self.reservations else None
+        if outer == id:
+            reservation = replace(reservation, terms=replace(reservation.terms, parent=None))
+        self.reservations = {**self.reservations, id: reservation}
 
     def _expired(self, ask: Ask) -> bool:
         return ask.deadline is not None and ask.deadline <= self.now
 
     def _admit_all(self, *, excuse: bool) -> bool:
-        """One walk over the queue, oldest first. With ``excuse``, nested asks are let in where everybody waits for
-        a nested one; that comes second, lest it be used while another of them would have fitted."""
-        if excuse and all(w.ask.terms.parent not in self.held for w in self.queue):
+        """One pass over the queue, oldest first. With ``excuse``, nested requests are admitted where every tree waits
+        for a nested one; that comes second, so that it is not used while another of them would have fitted."""
+        if excuse and all(w.ask.terms.parent not in self.reservations for w in self.queue):
             return False
-        ledger, closed, left = Ledger(self.held), dict[str, Waiting](), list[Waiting]()
+        ledger, closed, left = Ledger(self.reservations), dict[str, Waiting](), list[Waiting]()
         waited_in = self._waited_in(ledger, left, self.queue) if excuse else None
         for place, waiting in enumerate(self.queue):
             ask, room = waiting.ask, self._room(waiting)
-            nested = ask.terms.parent in self.held
+            nested = ask.terms.parent in self.reservations
             failed = list(failures(ledger, self.policy, ask, room, self.full))
             block = next((b for b in failed if not excused(ledger, ask, b, waited_in)), None)
             if block is None and not nested:
                 block = self._turn(waiting, closed, ledger)
             if block is None:
-                self._admit(waiting, admission(ledger, self.policy, ask, room, failed))
-                ledger = Ledger(self.held)
+                self._admit(waiting, admission_reason(ledger, self.policy, ask, room, failed))
+                ledger = Ledger(self.reservations)
                 waited_in = self._waited_in(ledger, left, self.queue[place + 1 :]) if excuse else None
                 continue
             if block.kind != "turn" and self.now - ask.at >= self.policy.starvation:
@@ -218,14 +217,14 @@ class _Work:
         return None
 
     def _waited_in(self, ledger: Ledger, *queues: list[Waiting]) -> frozenset[str]:
-        """The held trees in which somebody waits and will go on waiting."""
+        """The trees in which a request waits and will go on waiting."""
         parents = {w.ask.terms.parent for queue in queues for w in queue if not self._expired(w.ask)}
-        return frozenset(node.held.id for parent in parents for node in ledger.ancestors(parent))
+        return frozenset(node.reservation.id for parent in parents for node in ledger.ancestors(parent))
 
     def _admit(self, waiting: Waiting, why: str) -> None:
         ask = waiting.ask
-        self.hold(
-            Held(
+        self.reserve(
+            Reservation(
                 id=ask.id,
                 terms=ask.terms,
                 reserved=ask.need,
@@ -242,7 +241,7 @@ class _Work:
             if block is None:
                 left.append(waiting)
                 continue
-            why = reason(block, ask, self.policy)
+            why = wait_reason(block, ask, self.policy)
             error = refusal(block, ask, self.policy, self.now - ask.at)
             self.actions.append(
                 Refuse(
@@ -263,7 +262,7 @@ class _Work:
             block = waiting.block
             if block is not None and waiting.told != block.key():
                 self.queue[place] = replace(waiting, told=block.key())
-                why = reason(block, waiting.ask, self.policy)
+                why = wait_reason(block, waiting.ask, self.policy)
                 self.actions.append(Wait(id=waiting.ask.id, reason=why, ahead=place, holders=block.holders))
 
 

@@ -59,22 +59,22 @@ def failures(ledger: Ledger, policy: Policy, ask: Ask, room: Room, full: bool = 
 def excused(ledger: Ledger, ask: Ask, block: Block, waited_in: Set[str] | None) -> bool:
     """True where waiting would be for nothing.
 
-    With nobody inside that scope, one ask may go whatever its size. A nested ask may also go when everything held
-    there waits for a nested one itself (``waited_in``, None: not looked at), because nobody would make room. Then
+    With nobody inside that scope, one ask may go whatever its size. A nested ask may also go when every tree there
+    waits for a nested one itself (``waited_in``, None: not considered), because none would make room. Then
     the count needs no excuse: the innermost of those trees has its place to give."""
     members = ledger.sums(block.group).members
     if not members:
         return True
     if waited_in is None or block.kind == "count":
         return False
-    own = {node.held.id for node in ledger.ancestors(ask.terms.parent)}
+    own = {node.reservation.id for node in ledger.ancestors(ask.terms.parent)}
     return bool(own) and all(id in waited_in or id in own for id in members)
 
 
 def _groups(ask: Ask, around: list[Node]) -> Iterator[tuple[str, int | None, int | None]]:
     """The ask's own group and those of the trees around it: what is nested in a batch's job is in the batch."""
     seen = set()
-    for terms in (ask.terms, *(node.held.terms for node in around)):
+    for terms in (ask.terms, *(node.reservation.terms for node in around)):
         if terms.group is not None and terms.group not in seen:
             seen.add(terms.group)
             yield terms.group, terms.group_budget, terms.group_parallel
@@ -149,5 +149,5 @@ def _memory(ledger: Ledger, ask: Ask, around: list[Node], headroom: int, room: R
 
 
 def _covered(around: list[Node], charge: int) -> bool:
-    """A nested ask inside a reservation that was granted promises nothing new, however short memory is by now."""
+    """A nested request inside a reservation that was granted reserves nothing new, however short memory is by now."""
     return bool(around) and charge == 0

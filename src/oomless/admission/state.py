@@ -1,6 +1,6 @@
-"""What admission remembers between two events. Nothing here decides; ``machine.step`` makes the next state.
+"""What admission remembers between two events; ``machine.step`` makes the next state.
 
-A state is never changed after it was made: ``held`` is a dict only for speed and is copied to be changed.
+A state is never changed after it was made: ``reservations`` is a dict only for speed and is copied to be changed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from oomless.model import Terms
 Kind = Literal["never", "count", "mark", "budget", "available", "ceiling", "turn"]
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """Admitted and not ended. ``used``: bytes, the last measured figure, trees nested in it included. ``takes_place``
     False: it does not count under the caps on count itself."""
 
@@ -66,7 +66,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """``available`` is the last observed figure; ``grown`` is what held trees were measured to have taken since.
+    """``available`` is the last observed figure; ``grown`` is what open trees were measured to have taken since.
     ``full``: the mark on use was passed, and has not been left behind since."""
 
     policy: Policy
@@ -74,5 +74,5 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     grown: int = 0
     full: bool = False
     now: float = 0.0
-    held: dict[str, Held] = {}
+    reservations: dict[str, Reservation] = {}
     queue: tuple[Waiting, ...] = ()

@@ -1,17 +1,13 @@
-"""Who is ended when all trees together use more than they may, or those of a group with a budget of its own: pure,
-``judge(watch, ...) -> (watch, actions)``.
+"""Victim selection: which tree is killed when all of them use more than they may, or those of a group with a budget.
 
 Each tree may keep to its own limit and all of them be too much: N limits of 65 % of the memory are no limit. So there
-are marks, shares of what all may use: above one nothing more is admitted (``policy.py``), above the next it is told,
-above the last one tree is ended, and no other before that one is dead and the figures had time to follow
-(systemd-oomd and Ray both wait: memory that is being freed still counts, and who does not wait ends one after the
-other).
+are marks, shares of what all may use. Above one nothing more is admitted (``policy.py``), above the next there is a
+warning, above the last one tree is killed. No other is chosen until that one is dead and the figures had time to
+follow: memory that is being freed still counts (systemd-oomd and Ray wait as well).
 
-Nobody is ended for a fixed budget if that would not help: those who use too much are then not ours to end. The victim
-is one of those that use more than was promised to them, if there are any, and among several whoever exceeds it by
-far: nobody is ended for what another does. Then: one that will be tried again, one that does nothing, the youngest,
-which is the cheapest to do again. Never by the kernel's score, which is for editors as for us. Who may be ended at
-all is ``Subject.eligible``, decided in ``daemon/trees/victims.py``; nothing is ended here.
+Nothing is killed for a fixed budget if that would not free enough. Victims, in order: over their reservation by about
+as much as the worst, retriable, idle, newest (the cheapest to do again). Never by the kernel's score, which is for
+editors as for us. Which trees may be victims at all is ``TreeUse.eligible``, decided by the caller.
 """
 
 from __future__ import annotations
@@ -23,17 +19,17 @@ import msgspec
 from oomless.config import MarkSettings
 from oomless.units import format_size
 
-#: Who is told to end has its grace of 1 s, and memory takes a while to be freed; then another is looked for.
+#: A tree that is told to end has its grace of 1 s, and memory takes a while to be freed; then another is chosen.
 DIES_WITHIN = 10.0
-#: After a death, until the next may be chosen.
+#: Seconds after a death until the next victim may be chosen.
 BACK_OFF = 2.0
 #: A warning is over when so much less (as a share) is in use.
 HYSTERESIS = 0.05
 
 
-class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """A held tree. ``used`` with what is nested in it. ``eligible``: it may be ended at all. ``retriable``: whoever
-    started it will try again."""
+class TreeUse(msgspec.Struct, frozen=True, kw_only=True):
+    """An open tree. ``used``: bytes, what is nested in it included. ``eligible``: it may be a victim. ``retriable``:
+    it will be tried again if it fails."""
 
     id: str
     name: str
@@ -46,9 +42,9 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     idle: bool = False
 
 
-class Watch(msgspec.Struct, frozen=True, kw_only=True):
-    """What is remembered between two looks. ``due``: until then nobody is chosen, or the victim is dead. ``stubborn``
-    were told to end and did not."""
+class Pressure(msgspec.Struct, frozen=True, kw_only=True):
+    """What is remembered of one budget between two samples. ``due``: until then no victim is chosen, or the one that
+    was chosen is dead. ``stubborn`` were told to end and did not."""
 
     warned: bool = False
     victim: str | None = None
@@ -60,17 +56,17 @@ class Warn(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class EndOne(msgspec.Struct, frozen=True, kw_only=True):
-    """``alone``: it is too much by itself, and would be again."""
+class Kill(msgspec.Struct, frozen=True, kw_only=True):
+    """``alone``: the tree exceeds the budget by itself, and would again."""
 
     id: str
     reason: str
     alone: bool = False
 
 
-class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """What the trees ``ids`` use together and may use (bytes): those of a group, or all. ``fixed``: somebody said so;
-    else it is what the machine has, and whatever comes back helps."""
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """What the trees ``ids`` use together and may use (bytes): those of a group, or all. ``fixed``: it was set;
+    otherwise it is what the machine has, and whatever is freed helps."""
 
     group: str | None = None
     fixed: bool = True
@@ -79,121 +75,117 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     allowed: int
 
 
-def may_use(budget: int | None, total: int, headroom: int, available: int, used: int) -> int:
+def allowed_bytes(budget: int | None, total: int, headroom: int, available: int, used: int) -> int:
     """What all trees together may use. Without a fixed budget that is what they use and what is available above the
-    headroom; but no less than half of the memory, for what other programs took is not freed by ending ours."""
+    headroom; but no less than half of the memory, for what other programs took is not freed by killing ours."""
     if budget is not None:
         return budget
     most = max(0, total - headroom)
     return min(most, max(used + available - headroom, most // 2))
 
 
-def in_use(subjects: tuple[Subject, ...]) -> int:
+def bytes_in_use(trees: tuple[TreeUse, ...]) -> int:
     """By the outermost trees: what is nested is in their figures."""
-    ids = {one.id for one in subjects}
-    return sum(one.used for one in subjects if one.parent not in ids)
+    ids = {tree.id for tree in trees}
+    return sum(tree.used for tree in trees if tree.parent not in ids)
 
 
-def judge_all(
-    watches: Mapping[str | None, Watch],
+def select_victims(
+    pressures: Mapping[str | None, Pressure],
     marks: MarkSettings,
-    shares: tuple[Share, ...],
-    subjects: tuple[Subject, ...],
+    budgets: tuple[Budget, ...],
+    trees: tuple[TreeUse, ...],
     now: float,
-) -> tuple[dict[str | None, Watch], tuple[Warn | EndOne, ...]]:
-    """One at a time, whosever share it is for: what it frees counts for all that it is in."""
-    found: dict[str | None, Watch] = {}
-    actions: list[Warn | EndOne] = []
-    busy = {group for group, watch in watches.items() if now < watch.due}
-    overdue = {watch.victim for watch in watches.values() if watch.victim is not None and now >= watch.due}
-    stubborn = frozenset(overdue).union(*(watch.stubborn for watch in watches.values()))
-    for share in shares:
-        mine = tuple(one for one in subjects if one.id in share.ids)
-        if busy - {share.group}:
-            mine = tuple(msgspec.structs.replace(one, eligible=False) for one in mine)
-        watch = watches.get(share.group, Watch())
-        watch = msgspec.structs.replace(watch, stubborn=stubborn)
-        found[share.group], new = judge(watch, marks, share.allowed, mine, now, share.group, share.fixed)
+) -> tuple[dict[str | None, Pressure], tuple[Warn | Kill, ...]]:
+    """One victim at a time, whichever budget it is for: what it frees counts for all budgets that it is in.
+    ``pressures`` and the first part of the result are by group."""
+    following: dict[str | None, Pressure] = {}
+    actions: list[Warn | Kill] = []
+    busy = {group for group, pressure in pressures.items() if now < pressure.due}
+    overdue = {p.victim for p in pressures.values() if p.victim is not None and now >= p.due}
+    stubborn = frozenset(overdue).union(*(pressure.stubborn for pressure in pressures.values()))
+    for budget in budgets:
+        inside = tuple(tree for tree in trees if tree.id in budget.ids)
+        if busy - {budget.group}:
+            inside = tuple(msgspec.structs.replace(tree, eligible=False) for tree in inside)
+        pressure = msgspec.structs.replace(pressures.get(budget.group, Pressure()), stubborn=stubborn)
+        following[budget.group], new = select_victim(
+            pressure, marks, budget.allowed, inside, now, budget.group, budget.fixed
+        )
         actions += new
-        busy |= {share.group for action in new if isinstance(action, EndOne)}
-    for group in watches.keys() - found.keys():  # the last of it has died, perhaps by us
-        watch = _after_the_victim(watches[group], (), now)
-        if now < watch.due:
-            found[group] = watch
-    return found, tuple(actions)
+        busy |= {budget.group for action in new if isinstance(action, Kill)}
+    for group in pressures.keys() - following.keys():  # the last tree of it has died, perhaps killed by us
+        pressure = _after_victim(pressures[group], (), now)
+        if now < pressure.due:
+            following[group] = pressure
+    return following, tuple(actions)
 
 
-def judge(
-    watch: Watch,
+def select_victim(
+    pressure: Pressure,
     marks: MarkSettings,
     allowed: int,
-    subjects: tuple[Subject, ...],
+    trees: tuple[TreeUse, ...],
     now: float,
     group: str | None = None,
     fixed: bool = True,
-) -> tuple[Watch, tuple[Warn | EndOne, ...]]:
-    """``subjects`` are those of ``group``, or all; ``fixed`` as in ``Share``."""
-    used = in_use(subjects)
-    watch = _after_the_victim(watch, subjects, now)
+) -> tuple[Pressure, tuple[Warn | Kill, ...]]:
+    """For one budget: ``trees`` are those of ``group``, or all; ``allowed`` and ``fixed`` as in ``Budget``."""
+    used = bytes_in_use(trees)
+    pressure = _after_victim(pressure, trees, now)
     if used < (marks.warn - HYSTERESIS) * allowed:
-        return msgspec.structs.replace(watch, warned=False), ()
-    actions: list[Warn | EndOne] = []
-    if used >= marks.warn * allowed and not watch.warned:
-        watch = msgspec.structs.replace(watch, warned=True)
-        actions.append(Warn(reason=f"{_sum(used, allowed, _whose(group))}; at {marks.end:.0%} one of them is ended"))
-    if used >= marks.end * allowed and watch.victim is None and now >= watch.due:
-        candidates = tuple(one for one in subjects if one.eligible and one.id not in watch.stubborn)
-        victim = choose(subjects, watch.stubborn)
-        if victim is not None and (not fixed or used - in_use(candidates) < marks.end * allowed):
-            watch = msgspec.structs.replace(watch, victim=victim.id, due=now + DIES_WITHIN)
+        return msgspec.structs.replace(pressure, warned=False), ()
+    actions: list[Warn | Kill] = []
+    if used >= marks.warn * allowed and not pressure.warned:
+        pressure = msgspec.structs.replace(pressure, warned=True)
+        in_use = _in_use(used, allowed, group, fixed)
+        actions.append(Warn(reason=f"memory pressure: {in_use}; at {marks.end:.0%} one tree is killed"))
+    if used >= marks.end * allowed and pressure.victim is None and now >= pressure.due:
+        candidates = tuple(tree for tree in trees if tree.eligible and tree.id not in pressure.stubborn)
+        victim = choose_victim(trees, pressure.stubborn)
+        if victim is not None and (not fixed or used - bytes_in_use(candidates) < marks.end * allowed):
+            pressure = msgspec.structs.replace(pressure, victim=victim.id, due=now + DIES_WITHIN)
             alone = fixed and victim.used >= marks.end * allowed
-            why = _alone(victim, allowed, group) if alone else _why(victim, used, allowed, group)
-            actions.append(EndOne(id=victim.id, reason=why, alone=alone))
-    return watch, tuple(actions)
+            in_use = _in_use(victim.used if alone else used, allowed, group, fixed)
+            actions.append(Kill(id=victim.id, reason=_kill_reason(victim, in_use, alone), alone=alone))
+    return pressure, tuple(actions)
 
 
-def choose(subjects: tuple[Subject, ...], stubborn: frozenset[str] = frozenset()) -> Subject | None:
-    """The one to be ended; None if there is none that may be."""
+def choose_victim(trees: tuple[TreeUse, ...], stubborn: frozenset[str] = frozenset()) -> TreeUse | None:
+    """None if no tree may be a victim."""
     nested: dict[str | None, int] = {}
-    for one in subjects:
-        nested[one.parent] = nested.get(one.parent, 0) + one.used
-    candidates = [one for one in subjects if one.eligible and one.id not in stubborn]
-    excess = {one.id: max(0, one.used - nested.get(one.id, 0) - one.reserved) for one in candidates}
+    for tree in trees:
+        nested[tree.parent] = nested.get(tree.parent, 0) + tree.used
+    candidates = [tree for tree in trees if tree.eligible and tree.id not in stubborn]
+    excess = {tree.id: max(0, tree.used - nested.get(tree.id, 0) - tree.reserved) for tree in candidates}
     worst = max(excess.values(), default=0)
 
-    def order(one: Subject) -> tuple[bool, bool, bool, float, int]:
-        to_blame = worst > 0 and 2 * excess[one.id] >= worst
-        return not to_blame, not one.retriable, not one.idle, -one.since, -one.used
+    def order(tree: TreeUse) -> tuple[bool, bool, bool, float, int]:
+        to_blame = worst > 0 and 2 * excess[tree.id] >= worst
+        return not to_blame, not tree.retriable, not tree.idle, -tree.since, -tree.used
 
     return min(candidates, key=order, default=None)
 
 
-def _after_the_victim(watch: Watch, subjects: tuple[Subject, ...], now: float) -> Watch:
-    stubborn = watch.stubborn & {one.id for one in subjects}
-    if watch.victim is None:
-        return msgspec.structs.replace(watch, stubborn=stubborn, due=watch.due if now < watch.due else 0.0)
-    if all(one.id != watch.victim for one in subjects):
-        return msgspec.structs.replace(watch, victim=None, due=now + BACK_OFF, stubborn=stubborn)
-    if now >= watch.due:
-        return msgspec.structs.replace(watch, victim=None, stubborn=stubborn | {watch.victim})
-    return watch
+def _after_victim(pressure: Pressure, trees: tuple[TreeUse, ...], now: float) -> Pressure:
+    stubborn = pressure.stubborn & {tree.id for tree in trees}
+    if pressure.victim is None:
+        return msgspec.structs.replace(pressure, stubborn=stubborn, due=pressure.due if now < pressure.due else 0.0)
+    if all(tree.id != pressure.victim for tree in trees):
+        return msgspec.structs.replace(pressure, victim=None, due=now + BACK_OFF, stubborn=stubborn)
+    if now >= pressure.due:
+        return msgspec.structs.replace(pressure, victim=None, stubborn=stubborn | {pressure.victim})
+    return pressure
 
 
-def _whose(group: str | None) -> str:
-    return "all trees" if group is None else f"the trees of {group}"
+def _in_use(used: int, allowed: int, group: str | None, fixed: bool) -> str:
+    what = "budget" if fixed else "usable memory"
+    of = f" of {group}" if group is not None else ""
+    return f"{format_size(used)} of {format_size(allowed)} {what}{of} in use"
 
 
-def _sum(used: int, allowed: int, whose: str) -> str:
-    return f"{whose} together use {format_size(used)} of the {format_size(allowed)} that they may"
-
-
-def _alone(one: Subject, allowed: int, group: str | None) -> str:
-    whose = _whose(group and "its group")
-    used, may = format_size(one.used), format_size(allowed)
-    return f"it alone uses {used} of the {may} that {whose} may, {format_size(one.reserved)} of it reserved"
-
-
-def _why(one: Subject, used: int, allowed: int, group: str | None) -> str:
-    own = f"{format_size(one.used)} by this one, {format_size(one.reserved)} of it reserved"
-    whose = _whose(group and "its group")
-    return f"ended for the others: {_sum(used, allowed, whose)}, {own}"
+def _kill_reason(victim: TreeUse, in_use: str, alone: bool) -> str:
+    reserved = f"reserved {format_size(victim.reserved)}"
+    if alone:
+        return f"killed for exceeding the budget by itself: {in_use}, {reserved}"
+    return f"killed under memory pressure: {in_use}; this tree used {format_size(victim.used)}, {reserved}"

@@ -101,7 +101,7 @@ def headline(view: StatusView) -> str:
     """``2 running, 1 waiting; 812 MB of 2.00 GB reserved; 5.20 GB available (512 MB headroom)``"""
     running, waiting = (sum(tree.state == state for tree in view.trees) for state in ("running", "waiting"))
     budget = "" if view.budget_bytes is None else f" of {format_size(view.budget_bytes)}"
-    reserved = f"{format_size(view.held_bytes)}{budget} reserved"
+    reserved = f"{format_size(view.reserved_bytes)}{budget} reserved"
     available = f"{format_size(view.memory.available_bytes)} available"
     pressure = "".join(_format_pressure(group) for group in view.pressure if group.warned or group.ending)
     headroom = f"({format_size(view.headroom_bytes)} headroom)"

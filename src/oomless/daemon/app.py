@@ -28,7 +28,7 @@ from oomless.daemon.trees.admission_gate import Gate
 from oomless.daemon.trees.leases import Leases
 from oomless.daemon.trees.limits import LimitResolver
 from oomless.daemon.trees.registry import Registry
-from oomless.daemon.trees.victims import Pressure
+from oomless.daemon.trees.victims import MemoryPressure
 from oomless.journal.journal import Journal
 from oomless.paths import Paths
 from oomless.platform.linux import Linux
@@ -79,7 +79,7 @@ class App:
             growth,
         )
 
-        self._pressure = Pressure(registry, gate, settings, sessions, sampler, self._leases, bus, log)
+        self._pressure = MemoryPressure(registry, gate, settings, sessions, sampler, self._leases, bus, log)
         self._reaper = Reaper(registry, sessions, boot_id, rows.reaped, log)
         self._views = StatusViews(
             settings=settings,

@@ -18,7 +18,7 @@ from oomless.daemon.sessions.sampling import ProcessSampler
 from oomless.daemon.trees.admission_gate import Gate
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.tree import shown_name
-from oomless.daemon.trees.victims import Pressure
+from oomless.daemon.trees.victims import MemoryPressure
 from oomless.journal.journal import Journal
 from oomless.journal.trees import TreeRow
 from oomless.protocol.views import DecisionView, StatusView, TreeView
@@ -34,7 +34,7 @@ class StatusViews:
         journal: Journal,
         registry: Registry,
         gate: Gate,
-        pressure: Pressure,
+        pressure: MemoryPressure,
         hooks: HookGate,
         sessions: AllSessions,
         leftovers: Leftovers,
@@ -62,7 +62,7 @@ class StatusViews:
             pid=os.getpid(),
             memory=self._gate.memory,
             budget_bytes=totals.budget,
-            held_bytes=totals.held_bytes,
+            reserved_bytes=totals.reserved_bytes,
             headroom_bytes=totals.headroom,
             pressure=self._pressure.views(),
             max_parallel=totals.max_parallel,

@@ -75,7 +75,7 @@ class PressureView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
-    """``held_bytes`` is what admission counts for all trees together, ``problem`` what is wrong with the
+    """``reserved_bytes`` is what admission counts for all trees together, ``problem`` what is wrong with the
     settings that were read last, ``reap`` what they say of what dead sessions leave. ``pid`` is None when no daemon
     runs; then only ``memory`` says anything."""
 
@@ -83,7 +83,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None
     memory: MachineMemory
     budget_bytes: int | None = None
-    held_bytes: int = 0
+    reserved_bytes: int = msgspec.field(default=0, name="held_bytes")
     headroom_bytes: int = 0
     pressure: tuple[PressureView, ...] = ()
     max_parallel: int | None = None

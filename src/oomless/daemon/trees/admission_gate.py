@@ -160,7 +160,7 @@ class Gate:
     def _arm(self) -> None:
         """Timers only while there is something to time: an idle daemon does not wake up."""
         loop = asyncio.get_running_loop()
-        busy = bool(self._state.held or self._state.queue)
+        busy = bool(self._state.reservations or self._state.queue)
         if busy and self._sampler is None:
             self._sampler = loop.call_later(SAMPLE_OFTEN if self._near else SAMPLE_EVERY, self._tick)
         elif not busy and self._sampler is not None:

@@ -1,10 +1,8 @@
-"""What all trees together use, or those of a batch or project with a budget, and the end of one of them when that is
-too much: ``admission/victims.py`` with eyes and hands.
+"""Memory pressure: what all trees together use, or those of a batch or project with a budget, and the victim if
+that is too much.
 
-Covers: who may be a victim, who does nothing, telling and ending. A victim is only a tree that ``run``, a batch or
-``Governor`` has started, never a host's tool shells and servers (which end with their own limits and sessions), and
-not one with a session in it that somebody sits at. Does not cover: the rules, sampling (``gate.py``), the limit of
-each tree, which its shim or the kernel holds.
+A victim is only a tree that ``run``, a batch or ``Governor`` has started, never a host's tool shells and servers
+(which end with their own limits and sessions), and not one with a session in it that runs on a terminal.
 """
 
 from __future__ import annotations
@@ -15,7 +13,16 @@ from collections.abc import Iterable, Mapping
 
 assert sys.platform == "linux"
 
-from oomless.admission.victims import EndOne, Share, Subject, Warn, Watch, in_use, judge_all, may_use
+from oomless.admission.victims import (
+    Budget,
+    Kill,
+    Pressure,
+    TreeUse,
+    Warn,
+    allowed_bytes,
+    bytes_in_use,
+    select_victims,
+)
 from oomless.config import Watched, headroom_bytes
 from oomless.daemon.events import EventBus, MemoryWarning, VictimChosen
 from oomless.daemon.logs import Log
@@ -33,7 +40,7 @@ from oomless.protocol.views import PressureView
 IDLE_AFTER, IDLE_TICKS = 2.0, 2
 
 
-class Pressure:
+class MemoryPressure:
     def __init__(
         self,
         registry: Registry,
@@ -53,20 +60,20 @@ class Pressure:
         self._leases = leases
         self._bus = bus
         self._log = log
-        self._watches: dict[str | None, Watch] = {}
-        self._quiet: dict[str, tuple[float, int]] = {}
+        self._pressures: dict[str | None, Pressure] = {}
+        self._cpu_use: dict[str, tuple[float, int]] = {}
 
     def check(self) -> bool:
-        """Judges the figures of a fresh sample; True if the next one should come soon. Nobody is ended before a look
-        at the process table, which notices a session only every five seconds where nothing else runs."""
-        near, watches, actions = self._judge()
-        if any(isinstance(action, EndOne) for action in actions):
+        """Uses the figures of a fresh sample; True if the next one should come soon. Nothing is killed before the
+        process table is sampled, for without a session that is done only every five seconds."""
+        near, pressures, actions = self._select()
+        if any(isinstance(action, Kill) for action in actions):
             self._sampler.sample()
-            near, watches, actions = self._judge()
-        self._watches = watches
+            near, pressures, actions = self._select()
+        self._pressures = pressures
         for action in actions:
-            if isinstance(action, EndOne):
-                self._end_one(action)
+            if isinstance(action, Kill):
+                self._kill(action)
             else:
                 self._log.warning(action.reason)
                 self._bus.publish(MemoryWarning(reason=action.reason))
@@ -75,60 +82,60 @@ class Pressure:
     def views(self) -> tuple[PressureView, ...]:
         """By the last sample."""
         found = []
-        for share in self._shares():
-            watch = self._watches.get(share.group, Watch())
+        for budget in self._budgets():
+            pressure = self._pressures.get(budget.group, Pressure())
             found.append(
                 PressureView(
-                    group=share.group,
-                    used_bytes=share.used,
-                    may_use_bytes=share.allowed,
-                    warned=watch.warned,
-                    ending=watch.victim,
+                    group=budget.group,
+                    used_bytes=budget.used,
+                    may_use_bytes=budget.allowed,
+                    warned=pressure.warned,
+                    ending=pressure.victim,
                 )
             )
         return tuple(found)
 
-    def _shares(self) -> tuple[Share, ...]:
+    def _budgets(self) -> tuple[Budget, ...]:
         """Of all trees, and then of those of each group with a budget of its own."""
         settings, memory = self._settings.current(), self._gate.memory
-        subjects = {tree.id: _subject(tree) for tree in self._registry.trees.values()}
-        used = in_use(tuple(subjects.values()))
+        uses = {tree.id: _tree_use(tree) for tree in self._registry.trees.values()}
+        used = bytes_in_use(tuple(uses.values()))
         headroom = headroom_bytes(settings, memory.total_bytes)
-        allowed = may_use(settings.budget, memory.total_bytes, headroom, memory.available_bytes, used)
-        found = [Share(fixed=settings.budget is not None, ids=frozenset(subjects), used=used, allowed=allowed)]
+        allowed = allowed_bytes(settings.budget, memory.total_bytes, headroom, memory.available_bytes, used)
+        found = [Budget(fixed=settings.budget is not None, ids=frozenset(uses), used=used, allowed=allowed)]
         intents = {tree.id: tree.intent for tree in self._registry.trees.values()}
-        for group, budget in budgets(intents.values()).items():
-            ids = frozenset(id for id in subjects if belongs(id, group, intents))
-            mine = in_use(tuple(subjects[id] for id in ids))
-            found.append(Share(group=group, ids=ids, used=mine, allowed=budget))
+        for group, budget in group_budgets(intents.values()).items():
+            ids = frozenset(id for id in uses if is_in_group(id, group, intents))
+            inside = bytes_in_use(tuple(uses[id] for id in ids))
+            found.append(Budget(group=group, ids=ids, used=inside, allowed=budget))
         return tuple(found)
 
-    def _judge(self) -> tuple[bool, dict[str | None, Watch], tuple[Warn | EndOne, ...]]:
-        now, marks, shares = time.monotonic(), self._settings.current().marks, self._shares()
+    def _select(self) -> tuple[bool, dict[str | None, Pressure], tuple[Warn | Kill, ...]]:
+        now, marks, budgets = time.monotonic(), self._settings.current().marks, self._budgets()
 
         def above(mark: float) -> frozenset[str]:
-            """Who is in a share that is."""
-            return frozenset[str]().union(*(one.ids for one in shares if one.used >= mark * one.allowed))
+            """The trees under a budget that is."""
+            return frozenset[str]().union(*(budget.ids for budget in budgets if budget.used >= mark * budget.allowed))
 
         near = bool(above(marks.admit))
-        if not near and all(watch == Watch() for watch in self._watches.values()):
-            self._quiet.clear()
+        if not near and all(pressure == Pressure() for pressure in self._pressures.values()):
+            self._cpu_use.clear()
             return False, {}, ()
-        subjects = self._subjects(near=above(marks.warn), over=above(marks.end), now=now)
-        return near, *judge_all(self._watches, marks, shares, subjects, now)
+        uses = self._tree_uses(near=above(marks.warn), over=above(marks.end), now=now)
+        return near, *select_victims(self._pressures, marks, budgets, uses, now)
 
-    def _subjects(self, near: frozenset[str], over: frozenset[str], now: float) -> tuple[Subject, ...]:
-        """Who does nothing is found out only where it may matter soon, who may be ended only where it matters."""
-        held = tuple(self._registry.trees.values())
-        idle = {tree.id for tree in held if tree.id in near and self._idle(tree, now)}
-        unseated = over - self._attended() if over else over
+    def _tree_uses(self, near: frozenset[str], over: frozenset[str], now: float) -> tuple[TreeUse, ...]:
+        """Which trees are idle is found out only near a mark, which may be victims only above the last one."""
+        trees = tuple(self._registry.trees.values())
+        idle = {tree.id for tree in trees if tree.id in near and self._idle(tree, now)}
+        unattended = over - self._attended() if over else over
         return tuple(
-            _subject(
+            _tree_use(
                 tree,
                 idle=tree.id in idle,
-                eligible=tree.id in unseated and tree.intent.kind.may_be_victim and tree.writer is not None,
+                eligible=tree.id in unattended and tree.intent.kind.may_be_victim and tree.writer is not None,
             )
-            for tree in held
+            for tree in trees
         )
 
     def _attended(self) -> set[str]:
@@ -146,21 +153,21 @@ class Pressure:
         groups = {pid for path in tree.cgroups.values() for pid in cgroup.pids_in(path)}
         pids = groups or {pid for pid, _ in tree.known_members()}
         ticks = sum(stat.cpu_ticks for pid in pids if (stat := proc.read_stat(pid)))
-        since, before = self._quiet.get(tree.id, (now, ticks))
+        since, before = self._cpu_use.get(tree.id, (now, ticks))
         if abs(ticks - before) > IDLE_TICKS:
             since, before = now, ticks
-        self._quiet[tree.id] = since, before
+        self._cpu_use[tree.id] = since, before
         return now - since >= IDLE_AFTER
 
-    def _end_one(self, action: EndOne) -> None:
+    def _kill(self, action: Kill) -> None:
         tree = self._registry.trees[action.id]
         self._log.warning(action.reason, tree=tree.id, name=tree.name)
         self._bus.publish(VictimChosen(tree=tree.id, name=tree.name, reason=action.reason))
         self._leases.end(tree, action.reason, victim=not action.alone)
 
 
-def budgets(intents: Iterable[TreeIntent]) -> dict[str, int]:
-    """Of each group that has one: what was said last, as for whoever asks."""
+def group_budgets(intents: Iterable[TreeIntent]) -> dict[str, int]:
+    """Of each group that has one: the newest, as for a new request."""
     found: dict[str, int] = {}
     for one in sorted(intents, key=lambda intent: intent.intended_at):
         if (group := one.terms.group) is not None and one.terms.group_budget is not None and one.kind.takes_place:
@@ -168,9 +175,9 @@ def budgets(intents: Iterable[TreeIntent]) -> dict[str, int]:
     return found
 
 
-def belongs(id: str | None, group: str, intents: Mapping[str, TreeIntent]) -> bool:
-    """To a group, with whatever is nested in its trees. Tool shells and servers are not counted in one by admission,
-    so its trees are not ended for what those use."""
+def is_in_group(id: str | None, group: str, intents: Mapping[str, TreeIntent]) -> bool:
+    """Whether a tree is of a group, or nested in one that is. Tool shells and servers are not counted in one by
+    admission, so its trees are not killed for what those use."""
     while id is not None and (one := intents.get(id)) is not None:
         if one.terms.group == group and one.kind.takes_place:
             return True
@@ -178,9 +185,9 @@ def belongs(id: str | None, group: str, intents: Mapping[str, TreeIntent]) -> bo
     return False
 
 
-def _subject(tree: Tree, idle: bool = False, eligible: bool = False) -> Subject:
+def _tree_use(tree: Tree, idle: bool = False, eligible: bool = False) -> TreeUse:
     intent = tree.intent
-    return Subject(
+    return TreeUse(
         id=tree.id,
         name=tree.name,
         used=tree.used or 0,
