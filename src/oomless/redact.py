@@ -1,9 +1,8 @@
-"""Argument lists as text that may be shown, stored and mailed: whatever looks like a secret is masked.
+"""Mask what looks like a secret in argument lists, so that they can be shown, stored and mailed.
 
-``command_line`` makes one line of them, ``words`` and ``masked`` keep them apart. They mask too much rather than too
-little: the values of options, variables, headers, JSON members and query parameters whose name has a word such as
-token or key in it, passwords in addresses, and the shapes of well-known tokens wherever they are. Environments are
-never shown at all, so nothing here is about them.
+They mask too much rather than too little: the values of options, variables, headers, JSON members and query
+parameters whose name has a word such as token or key in it, passwords in addresses, and the shapes of well-known
+tokens wherever they are. Environments are never shown at all.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _SHAPES = re.compile(
 )
 
 
-def secret_name(name: str) -> bool:
+def is_secret_name(name: str) -> bool:
     """``--api-key``, ``OPENAI_API_KEY``, ``accessToken``, ``PGPASSWORD``; not ``--keyboard``, ``--author``."""
     words = [word.lower() for word in _NAME_PARTS.findall(name)]
     return any(word in _WORDS or word.endswith(_ENDINGS) for word in words)
@@ -47,32 +46,32 @@ def secret_name(name: str) -> bool:
 
 def command_line(argv: tuple[str, ...]) -> str:
     """The arguments as one line, secrets masked, control characters blanked (they would steer a terminal)."""
-    return " ".join(words(argv))
+    return " ".join(printable_words(argv))
 
 
-def words(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """The same, each argument by itself."""
-    return tuple("".join(c if c.isprintable() else " " for c in word) for word in masked(argv))
+def printable_words(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Each argument by itself, secrets masked and control characters blanked."""
+    return tuple("".join(c if c.isprintable() else " " for c in word) for word in mask_secrets(argv))
 
 
-def name(text: str) -> str:
-    """What a file or process calls something, as it may be shown."""
-    return words((text,))[0]
+def printable_name(text: str) -> str:
+    """A name that a file or a process gave, masked and blanked in the same way."""
+    return printable_words((text,))[0]
 
 
-def masked(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """The arguments with nothing but secrets changed: for a file that has its own way with control characters."""
+def mask_secrets(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Only secrets masked: for formats that escape control characters themselves."""
     shown = []
     masks_next = False
     for word in argv:
-        shown.append(MASK if masks_next and not word.startswith("--") else _masked(word))
-        masks_next = word.startswith("-") and "=" not in word and " " not in word and secret_name(word)
+        shown.append(MASK if masks_next and not word.startswith("--") else _mask_word(word))
+        masks_next = word.startswith("-") and "=" not in word and " " not in word and is_secret_name(word)
     return tuple(shown)
 
 
-def _masked(word: str) -> str:
+def _mask_word(word: str) -> str:
     whole = _WHOLE.fullmatch(word)
-    if whole is not None and secret_name(whole["name"]) and (whole["mid"] != "=" or " " not in word):
+    if whole is not None and is_secret_name(whole["name"]) and (whole["mid"] != "=" or " " not in word):
         return _mask_value(whole)
     text = _ADDRESS.sub(rf"\g<start>{MASK}", word)
     text = _SCHEME.sub(rf"\1\2{MASK}", text)
@@ -82,6 +81,6 @@ def _masked(word: str) -> str:
 
 
 def _mask_value(match: re.Match[str]) -> str:
-    if not secret_name(match["name"]):
+    if not is_secret_name(match["name"]):
         return match[0]
     return f"{match['name']}{match['mid']}{MASK}"

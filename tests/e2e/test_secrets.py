@@ -26,7 +26,7 @@ from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.processes.ids import ProcessId
 from oomless.protocol.views import TreeView
-from oomless.redact import MASK, command_line, masked, words
+from oomless.redact import MASK, command_line, mask_secrets, printable_words
 from running import left_running, open_trees
 from sessions import Session
 
@@ -37,8 +37,8 @@ SLEEPER = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"]
 
 
 def test_arguments_one_by_one() -> None:
-    assert words(("x", "--token", SECRET, "a\nb")) == ("x", "--token", MASK, "a b")
-    assert masked(("x", "--token", SECRET, "a\nb")) == ("x", "--token", MASK, "a\nb")
+    assert printable_words(("x", "--token", SECRET, "a\nb")) == ("x", "--token", MASK, "a b")
+    assert mask_secrets(("x", "--token", SECRET, "a\nb")) == ("x", "--token", MASK, "a\nb")
 
 
 @pytest.mark.parametrize("quote", ["'", '"'])

@@ -16,7 +16,7 @@ from oomless.census.attribution import attribute
 from oomless.census.daemon_facts import OpenTree
 from oomless.census.findings import Inventory, at_least
 from oomless.census.findings.memory import memory_in_use
-from oomless.census.footprints import SECONDS, Footprints
+from oomless.census.footprints import SECONDS, FootprintCache
 from oomless.census.governed import GovernedTree
 from oomless.census.snapshot import Marks, Snapshot, parse_marks, take_snapshot
 from oomless.errors import ConfigError
@@ -30,7 +30,7 @@ from oomless.processes.command import (
     unversioned,
 )
 from oomless.processes.words import split_title
-from oomless.redact import MASK, command_line, secret_name
+from oomless.redact import MASK, command_line, is_secret_name
 from oomless.reports.scan import build
 from snapshots import KNOWN, NPX, ROOMY, SECRET, SERVER_MARKS, SHIM, TOOL_MARKS, by_pid, row, snapshot, tree
 
@@ -263,7 +263,7 @@ class TestRedact:
 
     @given(st.sampled_from(["--token", "--api-key", "--auth-token", "--client-secret"]), st.booleans())
     def test_names(self, option: str, upper: bool) -> None:
-        assert secret_name(option.upper() if upper else option)
+        assert is_secret_name(option.upper() if upper else option)
 
     @given(st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=12, max_size=40))
     def test_no_value_of_a_secret_option_is_ever_shown(self, value: str) -> None:
@@ -644,8 +644,8 @@ class TestFootprints:
             asked.append(pid)
             return Footprint(bytes=len(asked), source="pss")
 
-        footprints = Footprints(footprint)
-        got = [footprints.of([row(5, 1, "x", rss=rss)], now, lambda: None)[5].bytes for now, rss in looks]
+        footprints = FootprintCache(footprint)
+        got = [footprints.read_all([row(5, 1, "x", rss=rss)], now, lambda: None)[5].bytes for now, rss in looks]
         assert got[-1] == len(asked)
         return asked
 
@@ -666,11 +666,11 @@ class TestFootprints:
             asked.append(pid)
             return None if pid == 6 else Footprint(bytes=1, source="pss")
 
-        footprints = Footprints(footprint)
-        assert footprints.of([row(5, 1, "x"), row(6, 1, "gone")], 0, lambda: None).keys() == {5}
-        footprints.of([row(5, 1, "x", start=77)], 1, lambda: None)
-        footprints.of([], 2, lambda: None)
-        footprints.of([row(5, 1, "x", start=77)], 3, lambda: None)
+        footprints = FootprintCache(footprint)
+        assert footprints.read_all([row(5, 1, "x"), row(6, 1, "gone")], 0, lambda: None).keys() == {5}
+        footprints.read_all([row(5, 1, "x", start=77)], 1, lambda: None)
+        footprints.read_all([], 2, lambda: None)
+        footprints.read_all([row(5, 1, "x", start=77)], 3, lambda: None)
         assert asked == [5, 6, 5, 5]
 
 

@@ -1,8 +1,8 @@
-"""Footprints of many processes again and again, at little cost to them.
+"""Footprints of many processes, read again and again at little cost to them.
 
-Reading PSS stalls its target (9 ms at 500 MB), reading RSS does not. So a footprint is read anew only when the RSS
-that came with the process table has moved since, and now and then anyway: pages that become shared, or no longer,
-change PSS alone.
+Reading PSS stalls the process (9 ms at 500 MB), reading RSS does not. So a footprint is read again only when the RSS
+in the process table has changed, and every few seconds anyway: pages that become shared, or private, change PSS
+alone.
 """
 
 from __future__ import annotations
@@ -12,43 +12,44 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from oomless.model import Footprint, ProcessInfo
+from oomless.processes.ids import ProcessId
 
-#: A footprint holds as long as RSS stays within this share of what it was then, and at most so many seconds.
+#: A footprint holds while RSS stays within this share of its value then, and for at most so many seconds.
 WITHIN, SECONDS = 0.05, 10.0
 
-Key = tuple[int, int]
 
-
-class _Read(msgspec.Struct, frozen=True, kw_only=True):
+class _Reading(msgspec.Struct, frozen=True, kw_only=True):
     footprint: Footprint
     rss: int
     at: float
 
 
-class Footprints:
-    """``read`` is asked for one process and answers None if that is gone."""
+class FootprintCache:
+    """``read`` returns the footprint of one pid, None if its process is gone."""
 
     def __init__(self, read: Callable[[int], Footprint | None]) -> None:
         self._read = read
-        self._last: dict[Key, _Read] = {}
+        self._last: dict[ProcessId, _Reading] = {}
 
-    def of(self, processes: Iterable[ProcessInfo], now: float, tick: Callable[[], None]) -> dict[int, Footprint]:
-        """By pid, of those that live; ``now`` in seconds on any steady clock. ``tick`` is called after each reading.
-        A process that was not asked for is forgotten."""
-        kept: dict[Key, _Read] = {}
+    def read_all(
+        self, processes: Iterable[ProcessInfo], now: float, tick: Callable[[], None]
+    ) -> dict[int, Footprint]:
+        """By pid, of the processes that live; ``now`` in seconds on any steady clock. ``tick`` is called after each
+        reading. A process that is not asked for is forgotten."""
+        readings: dict[ProcessId, _Reading] = {}
         for process in processes:
-            key = process.pid, process.start
-            before = self._last.get(key)
-            if before is not None and not _stale(before, process.rss_bytes, now):
-                kept[key] = before
+            process_id = ProcessId.of(process)
+            last = self._last.get(process_id)
+            if last is not None and not _is_stale(last, process.rss_bytes, now):
+                readings[process_id] = last
                 continue
             footprint = self._read(process.pid)
             if footprint is not None:
-                kept[key] = _Read(footprint=footprint, rss=process.rss_bytes, at=now)
+                readings[process_id] = _Reading(footprint=footprint, rss=process.rss_bytes, at=now)
             tick()
-        self._last = kept
-        return {pid: read.footprint for (pid, _), read in kept.items()}
+        self._last = readings
+        return {process_id.pid: reading.footprint for process_id, reading in readings.items()}
 
 
-def _stale(before: _Read, rss: int, now: float) -> bool:
-    return abs(rss - before.rss) > WITHIN * before.rss or now - before.at >= SECONDS
+def _is_stale(last: _Reading, rss: int, now: float) -> bool:
+    return abs(rss - last.rss) > WITHIN * last.rss or now - last.at >= SECONDS

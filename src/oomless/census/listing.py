@@ -253,7 +253,7 @@ def _with_likely_orphans(
     language = {member.process.pid for member in attributed if member.kind == "language-server"}
     instances: dict[int, list[Attributed]] = {}
     for process in attributed:
-        root = process.instance or _topmost(process.process.pid, language, rows)
+        root = process.instance or _topmost(process.process.pid, language, snapshot)
         if root is not None:
             instances.setdefault(root, []).append(process)
     clients = _clients(snapshot, {member.process.pid for members in instances.values() for member in members})
@@ -269,15 +269,9 @@ def _with_likely_orphans(
     return tuple(changed.get(member.process.pid, member) for member in attributed)
 
 
-def _topmost(pid: int, among: Container[int], rows: _Rows) -> int | None:
-    """Of language servers that start each other."""
-    if pid not in among:
-        return None
-    seen = {pid}
-    while (above := rows[pid].listed.ppid) is not None and above in among and above not in seen:
-        seen.add(above)
-        pid = above
-    return pid
+def _topmost(pid: int, language: Container[int], snapshot: Snapshot) -> int | None:
+    """The topmost of language servers that start each other."""
+    return snapshot.ancestry.topmost(pid, language) if pid in language else None
 
 
 def _clients(snapshot: Snapshot, servers: Container[int]) -> dict[str, int]:

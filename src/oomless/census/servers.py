@@ -140,7 +140,7 @@ class Servers:
         before = self._by_root.get(root)
         if before is None or before.serving in self._ancestry.chain(serving, root):
             by_name = by_name and (before is None or before.by_name)
-            name = redact.name(name)
+            name = redact.printable_name(name)
             self._by_root[root] = Instance(name=name, root=root, serving=serving, by=by, by_name=by_name)
 
     def _topmost_wrapper(self, pid: int) -> int:
@@ -206,7 +206,7 @@ class Servers:
         else:
             name = describe_command(self._final_command(serving))
         if root not in self._by_root:
-            self._by_root[root] = Instance(name=redact.name(name), root=root, serving=serving, by=by)
+            self._by_root[root] = Instance(name=redact.printable_name(name), root=root, serving=serving, by=by)
 
     def _is_wrapper(self, pid: int) -> bool:
         match = self._programs.get(pid)

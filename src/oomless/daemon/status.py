@@ -136,5 +136,5 @@ def ended_view(row: TreeRow) -> TreeView:
         exit_code=record.exit_code if record else None,
         status=record.status if record else "killed" if sweep else None,
         survivors=survivors,
-        command=redact.words(intent.argv),
+        command=redact.printable_words(intent.argv),
     )

@@ -1,6 +1,6 @@
 """The job log of a batch: a line for each job at its end, tab-separated, with the columns of GNU parallel's
 ``--joblog`` where both know them (Host, Send and Receive have no meaning here).
-Secrets in commands are masked.
+Secrets in commands are mask_secrets.
 
 It is written anew by each command, jobs done in an earlier run included, so that it is whole even if the earlier
 command was killed.
@@ -14,7 +14,7 @@ from typing import TextIO
 from oomless.engines.base import Finished
 from oomless.engines.jobs import Job
 from oomless.errors import UsageError
-from oomless.redact import masked
+from oomless.redact import mask_secrets
 
 COLUMNS = ("Seq", "Name", "Starttime", "Seconds", "Exitval", "Signal", "Status", "Peak", "Attempts", "Command")
 _ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"})
@@ -44,7 +44,7 @@ class JobLog:
             result.status,
             result.peak_bytes,
             result.attempts,
-            shlex.join(masked(job.command)),
+            shlex.join(mask_secrets(job.command)),
         )
 
     def close(self) -> None:

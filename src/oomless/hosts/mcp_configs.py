@@ -113,7 +113,9 @@ class McpConfigReader:
             entry = _convert(value, _Entry)
             if entry is not None:
                 yield Configured(
-                    name=redact.name(name), command=(entry.command, *entry.args), source=redact.name(shown)
+                    name=redact.printable_name(name),
+                    command=(entry.command, *entry.args),
+                    source=redact.printable_name(shown),
                 )
 
 

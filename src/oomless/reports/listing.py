@@ -21,7 +21,7 @@ from oomless.census.listing import ListingCensus
 from oomless.errors import UsageError
 from oomless.listing import Listing, Unreadable, parse
 from oomless.listing.merge import MergedRow
-from oomless.redact import command_line, masked
+from oomless.redact import command_line, mask_secrets
 from oomless.reports.reap import ReapReport, recoverable, select
 from oomless.reports.scan import ProcessRow, ScanReport, group_rows, process_row
 from oomless.units import format_size
@@ -122,12 +122,12 @@ def scan_listing(listing: Listing, census: ListingCensus) -> ListingReport:
 
 
 def unreadable(listing: Listing) -> tuple[Unreadable, ...]:
-    """With secrets masked: it may be the rest of a command."""
-    return tuple(Unreadable(line=line.line, text=masked((line.text,))[0]) for line in listing.unreadable)
+    """With secrets mask_secrets: it may be the rest of a command."""
+    return tuple(Unreadable(line=line.line, text=mask_secrets((line.text,))[0]) for line in listing.unreadable)
 
 
 def shown_command(row: MergedRow) -> str:
-    """The printed command, or what a person called the process, with secrets masked."""
+    """The printed command, or what a person called the process, with secrets mask_secrets."""
     return command_line(row.argv or (row.listed.command,))
 
 

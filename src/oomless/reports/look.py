@@ -18,7 +18,7 @@ from oomless import catalog
 from oomless.census import attribution, governed, snapshot, verdicts
 from oomless.census.attribution import Attributed
 from oomless.census.daemon_facts import DaemonFacts, OpenTree, Role
-from oomless.census.footprints import Footprints
+from oomless.census.footprints import FootprintCache
 from oomless.hosts import mcp_configs
 from oomless.model import Footprint
 from oomless.paths import Paths
@@ -45,7 +45,7 @@ class Scanner:
         self._platform, self._paths = platform, paths
         self._client = Client(paths, start=False)
         self._catalog = catalog.CachedCatalog(catalog.load(paths.catalog_file).programs)
-        self._footprints = Footprints(platform.footprint)
+        self._footprints = FootprintCache(platform.footprint)
         self._settings = mcp_configs.McpConfigReader()
         self._before: snapshot.Snapshot | None = None
 
@@ -62,7 +62,7 @@ class Scanner:
         doubtful = verdicts.select_doubtful(attributed, current)
         attributed = verdicts.decide(attributed, current, snapshot.read_standings(self._platform, doubtful))
         processes = (row.process for row in attributed)
-        footprints = self._footprints.of(processes, time.monotonic(), lambda: tick(len(attributed)))
+        footprints = self._footprints.read_all(processes, time.monotonic(), lambda: tick(len(attributed)))
         running = [tree for tree in inside(status) if tree.state == "running"]
         names, sessions = Counter(tree.name for tree in running), Counter(owner_of(tree)[1] for tree in running)
         report = build(

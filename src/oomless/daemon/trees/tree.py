@@ -159,7 +159,7 @@ class Tree:
             start=self.root.start if self.root else None,
             seconds=round(time.monotonic() - self._since, 3),
             reason=reason or self.reason,
-            command=redact.words(intent.argv),
+            command=redact.printable_words(intent.argv),
             escaped=tuple(one for one in self.escaped if proc.start_of(one.pid) == one.start),
         )
 
