@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +14,11 @@ from typer.testing import CliRunner
 
 import listings
 from diagnosing import CATALOG, DATA, case
+from oomless.catalog import programs
+from oomless.census import snapshot
 from oomless.cli.app import build
-from oomless.listing import parse
+from oomless.listing import merge, parse
+from oomless.processes import command, words
 
 SERVER = "node /home/sam/npx/.bin/chrome-devtools-mcp"
 #: ``top -b -c -n 2``: between its pictures the session grew, and a server was started.
@@ -35,9 +41,8 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, str(tmp_path / name))
 
 
-def run(command: str, *arguments: str, text: str) -> Any:
-    words = [command, "--from", "-", "--json", *arguments]
-    result = CliRunner().invoke(build(command), words, input=text)
+def run(name: str, *arguments: str, text: str) -> Any:
+    result = CliRunner().invoke(build(name), [name, "--from", "-", "--json", *arguments], input=text)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
@@ -105,3 +110,24 @@ def test_scan_and_diagnose_agree_on_every_process(file: Path) -> None:
         assert process.kind == row.kind or (row.kind == "other" and process.kind_evidence)
     rules = {finding.rule for finding in report.findings}
     assert rules <= {finding.rule for finding in case(text).findings}
+
+
+def test_each_command_line_is_split_and_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the walk of a pasted listing: parse, attribute, findings, report."""
+    calls: dict[str, Counter[object]] = {"split": Counter(), "parse": Counter()}
+
+    def counted(name: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def count(value: Any) -> Any:
+            calls[name][value] += 1
+            return function(value)
+
+        return count
+
+    for module in (snapshot, programs):
+        monkeypatch.setattr(module, "parse_command", counted("parse", command.parse_command))
+    monkeypatch.setattr(merge, "words", SimpleNamespace(split_line=counted("split", words.split_line)))
+    text = (DATA / "incident-ps.txt").read_text(encoding="utf-8")
+    rows = Counter(row.command for row in parse(text).rows)
+    assert case(text).findings
+    assert calls["split"] == rows
+    assert sum(calls["parse"].values()) == rows.total()

@@ -75,8 +75,7 @@ class ListingCensus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def attribute_listing(listing: Listing, catalog: Catalog) -> ListingCensus:
-    """Everything that ``scan``, ``reap`` and ``diagnose`` say of a listing's processes rests on this. ``catalog``
-    should remember its answers (``CachedCatalog``), for it is asked twice."""
+    """Everything that ``scan``, ``reap`` and ``diagnose`` say of a listing's processes rests on this."""
     rows = merge_listing(listing)
     snapshot, timed = _as_snapshot(rows, catalog)
     programs = {pid: catalog.match(command) for pid, command in snapshot.commands.items()}
