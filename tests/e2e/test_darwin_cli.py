@@ -78,12 +78,10 @@ def test_scan_tells_whose_processes_are(session: subprocess.Popen[bytes]) -> Non
 def test_reap_proves_nothing_and_says_why(session: subprocess.Popen[bytes]) -> None:
     found = told("reap")
     assert (found["dry_run"], found["proposed"]) == (True, [])
-    assert found["notes"] == [
-        "who holds a standard input is not read on this system, so nothing is proven to be left"
-    ]
+    assert found["notes"] == ["standard inputs are not read on this system, so no leftover is proven"]
     done = on_mac("reap", "--yes")
     assert (done.returncode, done.stdout) == (125, "")
-    assert done.stderr.startswith("oomless: error: reap cannot end anything here: ending is written for Linux only")
+    assert done.stderr.startswith("oomless: error: reap cannot kill anything here: killing is written for Linux only")
 
 
 def test_status_and_diagnose_without_a_daemon(own_folders: Path) -> None:

@@ -335,7 +335,7 @@ def test_the_table_says_what_and_why(orphan: Who) -> None:
     line = next(line for line in shown.splitlines() if line.split()[:1] == [str(orphan[0])])
     assert "orphan" in line
     assert len(line) > len(f"{orphan[0]} mcp-server-memory: mcp-server-memory 60 orphan") + 40, "no evidence"
-    assert "would be ended" in shown
+    assert "to kill, frees at least" in shown
 
 
 @pytest.mark.parametrize(

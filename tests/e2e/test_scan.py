@@ -19,7 +19,6 @@ import pytest
 from contained import read_roster
 from helpers import alive, wait_for, wait_gone
 from oomless.census.daemon_facts import OpenTree
-from oomless.cli import output, scan
 from oomless.hosts.claude_code import prefix
 from oomless.model import MachineMemory, ProcessInfo
 from oomless.paths import Paths
@@ -28,15 +27,12 @@ from oomless.platform.linux import Linux
 from oomless.protocol.client import Client
 from oomless.protocol.views import StatusView, TreeView
 from oomless.reports.look import daemon_facts
-from puppets import PUPPET, Stage, app, marks_of, plan, run, session
+from puppets import PUPPET, Stage, marks_of, plan, run, session
 from sessions import Session, member
 
 pytestmark = [pytest.mark.as_user, pytest.mark.machine]
 
 Rows = dict[str, dict[str, Any]]
-
-
-app.command()(output.guard()(scan.command))
 
 
 def rows(stage: Stage) -> Rows:
@@ -247,7 +243,7 @@ class TestOutput:
 
     def test_with_nothing_around_it_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Linux, "processes", lambda self: [])
-        assert run().startswith("no governed tree, known host or server runs here\nmemory: ")
+        assert run().startswith("No sessions, servers or governed trees found.\nmemory: ")
 
     @pytest.mark.parametrize(
         ("available", "fail_on", "code"),

@@ -26,7 +26,7 @@ from oomless.census.attribution import attribute
 from oomless.census.findings import Finding
 from oomless.census.snapshot import Marks, Snapshot
 from oomless.cli.watch import LiveTable, Looks
-from oomless.cli.watch_view import LEFT, OTHER, Row, Section, fitted, footprints, height, sections, totals
+from oomless.cli.watch_view import LEFTOVER, OTHER, Row, Section, fitted, footprints, height, sections, totals
 from oomless.demo.model import Call, ModelProcess, Rule, Script, Turn
 from oomless.errors import DaemonError
 from oomless.model import DetachedProcess, Footprint, LiveSession, MachineMemory
@@ -79,15 +79,15 @@ class TestSections:
                 ("session", "claude-code, pid 100", 1, "running"),
                 ("server", "flow-nexus", 2, "running"),
                 ("tool-shell", "make all", 2, "running"),
-                ("tool-shell", "npm run dev", 1, "detached"),
+                ("tool-shell", "npm run dev", 1, "reparented"),
             ],
             "claude-code 200": [("session", "claude-code, pid 200", 1, "running")],
             OTHER: [("editor", "emacs", 1, "protected")],
-            LEFT: [("tool-shell", "dead-bee: sleep 9", 1, "session gone")],
+            LEFTOVER: [("tool-shell", "dead-bee: sleep 9", 1, "session ended")],
         }
 
     def test_what_is_left_comes_last(self) -> None:
-        assert [section.title for section in sections(look(SEEN), {})][-2:] == [OTHER, LEFT]
+        assert [section.title for section in sections(look(SEEN), {})][-2:] == [OTHER, LEFTOVER]
 
     def test_changes_since_the_look_before(self) -> None:
         before = footprints(sections(look(SEEN, sizes={101: 10, 102: 5}), {}))
@@ -96,7 +96,7 @@ class TestSections:
         changed = {r.name: (r.change, r.footprint) for r in first.rows if r.kind == "server"}
         assert changed == {"flow-nexus": (20_000_000, 35_000_000)}
         assert [(r.state, r.change) for r in first.rows if r.kind == "tool-shell"] == [
-            ("running", 0), ("detached", 0), ("new", None),
+            ("running", 0), ("reparented", 0), ("new", None),
         ]  # fmt: skip
 
     def test_subagents_of_the_host_are_rows_without_processes(self) -> None:
@@ -141,7 +141,7 @@ class TestSections:
                 ("tool-shell", "make | tee log", 3, "governed"),
             ],
             OTHER: [("subagent", "job", 3, "governed")],
-            LEFT: [("other", "s-9: npm run dev", 1, "detached")],
+            LEFTOVER: [("other", "s-9: npm run dev", 1, "detached")],
         }
 
     def test_the_totals_tell_what_runs_from_what_is_left(self) -> None:

@@ -14,6 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from helpers import wait_gone
+from oomless.cli import scan
 from oomless.platform import proc
 
 PUPPET = """
@@ -126,6 +127,7 @@ class Stage:
 
 
 app = typer.Typer()
+app.command()(scan.command)
 
 
 def run(*args: str, expect: int = 0) -> str:

@@ -64,25 +64,25 @@ def test_order_of_start_alone_is_held_back() -> None:
     assert found["proposed"] == []
     (held,) = found["held_back"]
     assert (held["pid"], held["start"]) == (501, None)
-    assert held["why"].startswith("superseded with a confidence of 60% only")
+    assert held["why"].startswith("superseded with confidence 60% only")
 
 
 def test_an_orphan_is_never_proven_and_it_says_why() -> None:
     found = told(LOST)
     (held,) = found["held_back"]
     assert (found["proposed"], held["pid"]) == ([], 700)
-    assert held["why"].startswith("orphan with a confidence of 60% only; its parent is 1")
-    assert "no standard input and no history, so no orphan is proven" in found["notes"][0]
+    assert held["why"].startswith("orphan with confidence 60% only; its parent is 1")
+    assert "no standard input and no history, so no leftover is proven" in found["notes"][0]
     served = told(LOST.replace(SERVER, f"{SERVER} --port 3000"))
     assert (served["proposed"], served["held_back"]) == ([], [])
-    assert served["notes"][1:] == ["what has lost its parent is not proven to be left: 700 claude-flow"]
-    assert not any("lost its parent" in note for note in told(COPY)["notes"])
+    assert served["notes"][1:] == ["not proven to be leftover although their parent is gone: 700 claude-flow"]
+    assert not any("although their parent is gone" in note for note in told(COPY)["notes"])
 
 
 def test_what_a_listing_does_not_print_is_named() -> None:
     notes = " ".join(told(TWO_TERMINALS.replace("9:03AM", "-     "))["notes"])
     assert "prints no parents" in notes
-    assert "does not say when each was started" in notes
+    assert "does not say when each process was started" in notes
     notes = " ".join(told(COPY)["notes"])
     assert "prints no parents" not in notes
     assert "does not say when" not in notes
@@ -90,12 +90,14 @@ def test_what_a_listing_does_not_print_is_named() -> None:
 
 def test_for_people() -> None:
     out = run(text=LOST + "  12 \x1b[2Jx\n").stdout
-    assert out.startswith("700 is held back: orphan with a confidence of 60% only")
-    assert "\nnothing is proven to be only left\nnote: a listing shows no standard input" in out
+    assert out.startswith("700 is held back: orphan with confidence 60% only")
+    assert "\nNo leftover processes found.\nnote: a listing shows no standard input" in out
     assert "line 5: " in out
     assert "\x1b" not in out
     out = run("--include", "duplicate", text=COPY).stdout
-    assert "1 process would be ended, how much would come back is not known; a listing is of another time" in out
+    assert (
+        "1 process to kill, frees an unknown amount; nothing of a listing is signalled, it is of another time" in out
+    )
     assert [line.split()[0] for line in out.splitlines() if "claude-flow:" in line] == ["601"]
 
 
@@ -104,8 +106,8 @@ def test_a_listing_is_never_signalled(text: str, alone: Path) -> None:
     result = run("--yes", text=text)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
-        "oomless: error: --yes cannot end what a listing names: a listing is of another time or machine: "
-        "nothing of it can be signalled\nhint: leave --yes out, or --from\n"
+        "oomless: error: --yes cannot kill what a listing names: its processes are of another time or "
+        "machine\nhint: leave --yes out, or --from\n"
     )
     assert list(alone.iterdir()) == []
 

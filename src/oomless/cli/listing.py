@@ -29,7 +29,7 @@ def show_listing(report: ListingReport) -> None:
     if report.processes:
         _print_rows(report.processes)
     else:
-        print_line("no known host or server is in the listing")
+        print_line("No sessions or servers found in the listing.")
     if report.memory is not None:
         used, whole = report.memory.total_bytes - report.memory.available_bytes, report.memory.total_bytes
         print_line(f"memory: {format_size(used)} of {format_size(whole)} in use by the listing")

@@ -1,4 +1,4 @@
-"""``oomless reap``: what is proven to be left over, and with ``--yes`` its end. Options and printing."""
+"""``oomless reap``: the leftover processes, and with ``--yes`` their end. Options and printing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from oomless.cli.output import guard, print_json
-from oomless.cli.reap_view import show
+from oomless.cli.reap_view import show_reap
 from oomless.errors import UnsupportedPlatform, UsageError
 from oomless.paths import Paths
 from oomless.platform import current
@@ -16,7 +16,7 @@ from oomless.protocol.reap_views import INCLUDABLE, PROVEN, ReapAnswer
 from oomless.reports import reap
 from oomless.reports.look import Scanner
 
-_NOT_READ = "who holds a standard input is not read on this system, so nothing is proven to be left"
+_NOT_READ = "standard inputs are not read on this system, so no leftover is proven"
 
 
 @guard()
@@ -25,7 +25,7 @@ def command(
         str | None,
         typer.Option("--from", metavar="FILE|-", help="Read saved output of ps or top; a dry run only."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="End what is proposed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Kill what is proposed.")] = False,
     include: Annotated[
         str | None, typer.Option(metavar="VERDICT,...", help="Propose detached or duplicate as well.")
     ] = None,
@@ -38,8 +38,8 @@ def command(
         return
     platform = current()
     if yes and platform.name != "linux":
-        why = f"ending is written for Linux only so far, this is {platform.name}"
-        raise UnsupportedPlatform("reap cannot end anything here", why, "leave --yes out")
+        why = f"killing is written for Linux only so far, this is {platform.name}"
+        raise UnsupportedPlatform("reap cannot kill anything here", why, "leave --yes out")
     scanner = Scanner(platform, Paths())
     proposal = reap.propose(scanner.scan(scanner.status()), (*PROVEN, *verdicts))
     answer = _kill(proposal, verdicts) if yes else None
@@ -47,15 +47,17 @@ def command(
     if json:
         print_json(report)
     else:
-        show(report, "oomless reap --yes does it" if platform.name == "linux" else "nothing here ends them yet")
+        show_reap(
+            report, "kill with oomless reap --yes" if platform.name == "linux" else "killing is for Linux only so far"
+        )
     if report.left or report.refused:
         raise typer.Exit(1)
 
 
 def _from(source: str, yes: bool, verdicts: tuple[str, ...], json: bool) -> None:
     if yes:
-        why = "a listing is of another time or machine: nothing of it can be signalled"
-        raise UsageError("--yes cannot end what a listing names", why, "leave --yes out, or --from")
+        why = "its processes are of another time or machine"
+        raise UsageError("--yes cannot kill what a listing names", why, "leave --yes out, or --from")
     from oomless import catalog
     from oomless.census.listing import attribute_listing
     from oomless.cli.listing import show_unreadable
@@ -67,7 +69,7 @@ def _from(source: str, yes: bool, verdicts: tuple[str, ...], json: bool) -> None
     if json:
         print_json(report)
         return
-    show(report, "a listing is of another time or machine, so nothing is signalled")
+    show_reap(report, "nothing of a listing is signalled, it is of another time or machine")
     show_unreadable(report.unreadable)
 
 
@@ -81,7 +83,7 @@ def _verdicts(text: str | None) -> tuple[str, ...]:
     for word in verdicts:
         if word not in INCLUDABLE:
             why = (
-                "it is never ended"
+                "it is never killed"
                 if word in ("protected", "owned", "escaped", "idle", "unknown")
                 else "there is no such verdict to include"
             )

@@ -75,7 +75,7 @@ def _show(report: ScanReport, trees: Mapping[int, str]) -> None:
         _print_rows(report.processes, trees)
         print_line(_totals(report))
     else:
-        print_line("no governed tree, known host or server runs here")
+        print_line("No sessions, servers or governed trees found.")
     if (memory := report.memory) is not None:
         used, available = (
             format_size(memory.total_bytes - memory.available_bytes),

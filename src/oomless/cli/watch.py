@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from oomless.census.findings import Finding, at_least
 from oomless.cli.output import console, print_json, printable
 from oomless.cli.status_view import headline
-from oomless.cli.watch_view import LEFT, Row, Section, fitted, footprints, sections, several, totals
+from oomless.cli.watch_view import LEFTOVER, Row, Section, fitted, footprints, sections, several, totals
 from oomless.errors import DaemonError
 from oomless.model import MachineMemory
 from oomless.paths import Paths
@@ -40,7 +40,7 @@ WORTH_BYTES = 1_000_000
 _AROUND = 5
 _STATES = {
     "detached": "yellow",
-    "session gone": "red",
+    "session ended": "red",
     "orphan": "red",
     "unknown": "red",
     "waiting": "yellow",
@@ -141,7 +141,7 @@ class LiveTable:
         parts = [*_memory(scan.report.memory), *_lines(scan, current)]
         parts += _findings(scan.report.findings, self._out.size.height - len(parts) - _AROUND - 1)
         shown, more = fitted(current, self._out.size.height - len(parts) - _AROUND)
-        parts += [_table(shown)] if shown else ["no session, server or governed tree runs here"]
+        parts += [_table(shown)] if shown else ["No sessions, servers or governed trees found."]
         parts += [f"and {more} more"] if more else []
         self.last = Group(*parts)
         return self.last
@@ -170,7 +170,7 @@ def _lines(scan: Scan, shown: tuple[Section, ...]) -> list[RenderableType]:
     total = format_size(sum(row.footprint_bytes or 0 for row in rows))
     lines = [f"{runs or 'nothing runs'}; {len(rows)} processes, {total}{f' ({sources})' if sources else ''}"]
     if left:
-        lines.append(f"left of sessions that are gone: {left}")
+        lines.append(f"leftover: {left}")
     if scan.status.pid is not None:
         lines.append(f"governed: {headline(scan.status)}")
     if scan.status.problem:
@@ -221,7 +221,7 @@ def _cells(title: str, row: Row) -> list[Text]:
         _change(row.change),
     ]
     state = Text(row.state, style=_STATES.get(row.state, ""))
-    style = "bold" if row.kind == "session" else "red" if title == LEFT else ""
+    style = "bold" if row.kind == "session" else "red" if title == LEFTOVER else ""
     return [*(Text(printable(text), style=style) for text in texts), state]
 
 

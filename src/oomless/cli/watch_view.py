@@ -17,7 +17,7 @@ from oomless.protocol.views import StatusView, TreeView
 from oomless.reports.look import Scan, inside, owner_of
 from oomless.reports.scan import group_of, instance_of, shown
 
-LEFT, OTHER = "left", "other"
+LEFTOVER, OTHER = "leftover", "other"
 #: Verdicts that say more than how it runs.
 _TOLD = ("orphan", "superseded", "duplicate", "idle")
 #: The order of rows within a section.
@@ -61,7 +61,7 @@ def sections(scan: Scan, before: Mapping[str, int]) -> tuple[Section, ...]:
         Section(title=_title(home), rows=_ordered([*_rows(members, scan, before), *subagents.get(home, ())]))
         for home, members in homes.items()
     ]
-    return tuple(sorted(unordered, key=lambda section: (section.title == LEFT, section.title == OTHER)))
+    return tuple(sorted(unordered, key=lambda section: (section.title == LEFTOVER, section.title == OTHER)))
 
 
 def footprints(shown: Iterable[Section]) -> dict[str, int]:
@@ -73,7 +73,7 @@ def _home(attributed: Attributed) -> tuple[str, str]:
     if attributed.host is not None and attributed.session is not None and attributed.session_root is not None:
         return attributed.host, attributed.session
     gone = attributed.session is not None and attributed.host is not None and attributed.tree is None
-    return "", LEFT if gone else OTHER
+    return "", LEFTOVER if gone else OTHER
 
 
 def _title(home: tuple[str, str]) -> str:
@@ -98,7 +98,7 @@ def _row(key: str, copy: list[Attributed], scan: Scan, before: Mapping[str, int]
     return Row(
         key=key,
         kind=group_of(copy[0])[0],
-        name=_name(copy) if _home(copy[0])[1] != LEFT else f"{(copy[0].session or '')[:8]}: {_name(copy)}",
+        name=_name(copy) if _home(copy[0])[1] != LEFTOVER else f"{(copy[0].session or '')[:8]}: {_name(copy)}",
         processes=len(copy),
         footprint=footprint,
         change=footprint - before[key] if key in before else None,
@@ -140,14 +140,14 @@ def _state(copy: list[Attributed], *, is_new: bool) -> str:
     if (verdict := next((member.verdict for member in copy if member.verdict in _TOLD), None)) is not None:
         return verdict
     if all(member.verdict == "unknown" for member in copy):
-        return "session gone" if copy[0].session else "unknown"
+        return "session ended" if copy[0].session else "unknown"
     if "protected" in verdicts:
         return "protected"
     if is_new:
         return "new"
     if any(member.role for member in copy):
         return "governed"
-    return "detached" if all(member.chain_broken for member in copy) else "running"
+    return "reparented" if all(member.chain_broken for member in copy) else "running"
 
 
 def _subagents(status: StatusView) -> dict[tuple[str, str], list[Row]]:
@@ -240,7 +240,7 @@ def totals(shown: Iterable[Section]) -> tuple[str, str]:
     runs: dict[str, int] = dict.fromkeys(_ORDER, 0)
     left: dict[str, int] = {}
     for section in shown:
-        into = left if section.title == LEFT else runs
+        into = left if section.title == LEFTOVER else runs
         for row in section.rows:
             into[row.kind] = into.get(row.kind, 0) + row.count
     return counted(runs), counted(left)

@@ -29,7 +29,7 @@ from oomless.units import format_size
 #: A listing of 100,000 processes with long commands is smaller.
 MOST_BYTES = 64 * 2**20
 _GIVE = "give it the output of ps aux, ps -ef, ps -eo ... or top -b, or - for standard input"
-_ON_THE_MACHINE = "on the machine itself, oomless reap looks at that"
+_ON_THE_MACHINE = "on the machine itself, oomless reap can prove it"
 
 
 class ListingReport(ScanReport, frozen=True, kw_only=True):
@@ -185,12 +185,12 @@ def reap_listing(listing: Listing, census: ListingCensus, verdicts: Iterable[str
 
 
 def _reap_notes(rows: tuple[ProcessRow, ...], census: ListingCensus) -> Iterator[str]:
-    yield f"a listing shows no standard input and no history, so no orphan is proven by it; {_ON_THE_MACHINE}"
+    yield f"a listing shows no standard input and no history, so no leftover is proven; {_ON_THE_MACHINE}"
     lost = [row for row in rows if row.ppid == 1 and row.server is not None and row.verdict == "unknown"]
     if lost:
         names = join_words(f"{row.pid} {row.server}" for row in lost)
-        yield f"what has lost its parent is not proven to be left: {names}"
+        yield f"not proven to be leftover although their parent is gone: {names}"
     if rows and all(row.ppid is None for row in rows):
-        yield "the listing prints no parents, so who has lost them is not told (ps -eo pid,ppid,tty,etime,rss,args)"
+        yield "the listing prints no parents (ps -eo pid,ppid,tty,etime,rss,args does)"
     if rows and not census.timed:
-        yield "the listing does not say when each was started, so which copy of a server is older is not told"
+        yield "the listing does not say when each process was started, so not which copy of a server is older"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Less is not proven: to a server that was replaced by order of start alone (``census/verdicts.py``: 0.6) its client
 #: may still speak.
 SURE = 0.9
-_OFF = 'the settings say reap = "off": what the daemon knows of sessions that are gone is only listed'
+_OFF = 'the settings say reap = "off": leftovers that the daemon remembers are only listed'
 
 
 class HeldBack(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +87,7 @@ def select(rows: Iterable[ProcessRow], attributed: Mapping[int, Attributed], ver
 
 def _hold_reason(row: ProcessRow, other: Attributed | None) -> str:
     if row.verdict in PROVEN and row.confidence < SURE:
-        return f"{row.verdict} with a confidence of {row.confidence:.0%} only; {'; '.join(row.evidence[:1])}"
+        return f"{row.verdict} with confidence {row.confidence:.0%} only; {'; '.join(row.evidence[:1])}"
     return f"part of the server {row.instance}, of which {other.process.pid} is {other.verdict}" if other else ""
 
 
