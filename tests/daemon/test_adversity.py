@@ -100,7 +100,7 @@ def test_a_daemon_that_stood_still_goes_on_with_its_trees(roster: Path) -> None:
 def test_a_daemon_that_stood_still_does_not_bury_what_has_just_started(tmp_path: Path, roster: Path) -> None:
     """The tree was granted by the daemon before; its shim's word lies in the socket of this one, which was stopped
     for longer than it waits for such a word."""
-    client = LeaseClient(spawn.ensure(Paths()))
+    client = LeaseClient(spawn.connect(Paths()))
     client.send(request(name="young", argv=["x"], cwd="/", need=10**6))
     granted = client.wait_granted(lambda message: None, 10)
     kill_daemon()
@@ -127,7 +127,7 @@ def test_a_daemon_that_stood_still_does_not_bury_what_has_just_started(tmp_path:
 
 def test_a_shim_that_is_slow_to_start_is_waited_for(tmp_path: Path, roster: Path) -> None:
     """It is there, and has not come to say so within the time that a start may take: the machine is under load."""
-    client = LeaseClient(spawn.ensure(Paths()))
+    client = LeaseClient(spawn.connect(Paths()))
     client.send(request(name="slow", argv=["x"], cwd="/", need=10**6))
     granted = client.wait_granted(lambda message: None, 10)
     kill_daemon()

@@ -128,7 +128,7 @@ def test_a_requester_that_dies_before_its_shim_leaves_no_row(tmp_path: Path) -> 
     """Granted, and gone before anything was forked: the row is closed, the reservation free."""
     from oomless.protocol.lease import LeaseClient, request
 
-    client = LeaseClient(spawn.ensure(Paths()))
+    client = LeaseClient(spawn.connect(Paths()))
     client.send(request(name="ghost", argv=["x"], cwd="/", need=10**9))
     granted = client.wait_granted(lambda message: None, 10)
     assert [tree.name for tree in open_trees()] == ["ghost"]

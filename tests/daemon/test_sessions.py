@@ -149,7 +149,7 @@ def test_a_daemon_that_does_not_answer_holds_no_session_up(tmp_path: Path) -> No
         listener.listen()
         began = time.monotonic()
         with pytest.raises(TimeoutError):
-            hook.post(hook.connect(silent), "/v1/sessions", b"{}")
+            hook.post(spawn.connect_to(silent, hook.CONNECT_WITHIN), "/v1/sessions", b"{}")
         assert time.monotonic() - began < hook.CONNECT_WITHIN + 1
 
 

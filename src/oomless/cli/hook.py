@@ -79,30 +79,6 @@ def start_of_ancestor(pid: int, parent: int) -> int | None:
     return None
 
 
-def connect(path: str) -> _socket.socket:
-    """Raises OSError."""
-    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)  # ``socket`` takes 4 ms to load
-    try:
-        connection.settimeout(CONNECT_WITHIN)
-        connection.connect(path)
-    except OSError:
-        connection.close()
-        raise
-    return connection
-
-
-def connect_to_daemon(paths: Paths) -> _socket.socket:
-    """Connects to the daemon that runs, or starts one: asking first whether one runs would take as long as telling
-    it. Raises DaemonError or OSError."""
-    known = spawn.DaemonFile.read(paths.daemon_file)
-    if known is not None:
-        try:
-            return connect(known.socket)
-        except OSError:
-            pass  # the file of a daemon that was killed
-    return connect(spawn.ensure(paths, CONNECT_WITHIN))
-
-
 def post(connection: _socket.socket, path: str, body: bytes) -> bytes:
     """Returns the body of the answer; raises DaemonError or OSError. Closes the connection."""
     # 1.0: the end of the connection is the end of the answer, and nothing of it is in chunks.
@@ -128,9 +104,11 @@ def handle(facts: HostFacts, event: str) -> bytes:
     body = sys.stdin.buffer.read(MAX_EVENT_BYTES)
     if event == START_EVENT:
         fields = registration(facts, body, os.environ, os.getppid())
-        post(connect_to_daemon(Paths()), "/v1/sessions", dumps(fields).encode())
+        connection = spawn.connect(Paths(), CONNECT_WITHIN)
+        connection.settimeout(CONNECT_WITHIN)
+        post(connection, "/v1/sessions", dumps(fields).encode())
         return b""
-    connection = connect_to_daemon(Paths())
+    connection = spawn.connect(Paths(), CONNECT_WITHIN)
     connection.settimeout(ANSWER_WITHIN)
     return post(connection, f"/hooks/{facts.name}", body)
 

@@ -22,7 +22,7 @@ from oomless.hosts.claude_code.facts import FACTS, SHELL_VARIABLE, ZSH_SNAPSHOT
 from oomless.lean import signal
 from oomless.paths import Paths
 from oomless.platform import proc
-from oomless.protocol import lease
+from oomless.protocol import lease, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def request_lease(kind: str, line: str, paths: Paths, until: float) -> tuple[lea
     if owner is None:
         raise OomlessError("that session is not known")
     session = os.environ.get(FACTS.session_mark)
-    client = lease.connect(paths, max(0.0, until - time.monotonic()))
+    client = lease.LeaseClient(spawn.connect(paths, max(0.0, until - time.monotonic())))
     client.send(
         lease.request(
             kind=kind,
@@ -108,7 +108,7 @@ def run(kind: str, line: str, former: str = "") -> int:
     try:
         client, owner = request_lease(kind, line, paths, until)
         run_tree = _load_shim(kind)  # while the daemon decides
-        granted = client.wait_granted(lambda message: None, max(lease.SHORTEST, until - time.monotonic()))
+        granted = client.wait_granted(lambda message: None, max(spawn.SHORTEST, until - time.monotonic()))
     except (OomlessError, OSError):
         exec_unchanged(command)
     spec = ShimSpec(

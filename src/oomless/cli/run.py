@@ -16,7 +16,7 @@ from oomless.contain.launch import ShimSpec, exec_shim
 from oomless.errors import DaemonGone, Interrupted, OomlessError
 from oomless.lean import name_of, signal
 from oomless.paths import Paths
-from oomless.protocol import lease
+from oomless.protocol import lease, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _obtain_lease(options: Options, name: str, paths: Paths) -> tuple[lease.Leas
     the wait."""
     began = time.monotonic()
     for tries_left in range(DAEMONS - 1, -1, -1):
-        client = lease.connect(paths)
+        client = lease.LeaseClient(spawn.connect(paths))
         waited = time.monotonic() - began
         try:
             client.send(_build_request(options, name, waited))

@@ -6,27 +6,16 @@ fast path more than the whole rest of it (and ``_socket`` is used bare, because 
 
 from __future__ import annotations
 
-import _socket
 import os
-import sys
-import time
-
-assert sys.platform == "linux"
 
 from oomless.errors import DaemonError, DaemonGone, OomlessError, Refused, UsageError
 from oomless.lean import dumps, loads
-from oomless.protocol import spawn
 
 VERSION = 1
-#: A daemon that hangs keeps a connect waiting once too many are queued before it.
-CONNECT_SECONDS = 5.0
-#: The least that an operation of the socket gets, when the time is almost up.
-SHORTEST = 0.05
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Callable
-
-    from oomless.paths import Paths
 
     Message = dict[str, object]
 
@@ -53,34 +42,13 @@ def failure(message: Message) -> OomlessError:
     return kind(what, "", str(message.get("hint", "")))
 
 
-def connect(paths: Paths, seconds: float = spawn.START_SECONDS) -> LeaseClient:
-    """To the running daemon, which is started if there is none; within ``seconds``. Raises what ``spawn.ensure``
-    raises."""
-    until = time.monotonic() + seconds
-    known = spawn.DaemonFile.read(paths.daemon_file)
-    if known is not None and known.alive():
-        try:
-            return LeaseClient(known.socket, min(CONNECT_SECONDS, seconds))
-        except DaemonError:
-            pass
-    path = spawn.ensure(paths, max(0.0, until - time.monotonic()))
-    return LeaseClient(path, max(SHORTEST, until - time.monotonic()))
-
-
 class LeaseClient:
     """One lease connection, blocking. ``socket`` may be handed to a shim once the lease is granted."""
 
-    def __init__(self, path: str, timeout: float | None = None) -> None:
-        """Connects within ``timeout`` seconds; raises DaemonError."""
+    def __init__(self, connected: _socket.socket) -> None:
+        """``connected``: by ``spawn.connect``."""
         self._buffer = b""
-        self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        try:
-            self.socket.settimeout(timeout)
-            self.socket.connect(path)
-        except OSError as error:
-            self.socket.close()
-            why = f"{path}: {error.strerror or error}"
-            raise DaemonError("cannot reach the daemon", why, "try: oomless daemon start") from None
+        self.socket = connected
 
     def send(self, opening: bytes) -> None:
         """The request; ``wait_granted`` is its second half. Raises DaemonGone."""
