@@ -19,10 +19,10 @@ import pytest
 
 from contained import FORKS
 from helpers import alive, is_error_report, wait_for, wait_gone
-from oomless.cli.progress import Lines
-from oomless.engines.base import Event
-from oomless.engines.jobs import Job
-from oomless.engines.store import KEPT, Store
+from oomless.cli.progress import BatchLines
+from oomless.engines.base import JobEvent
+from oomless.engines.batch_file import Job
+from oomless.engines.batch_folder import KEPT, BatchFolder
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.protocol import spawn
@@ -188,18 +188,18 @@ def test_lines_on_stderr_and_a_table_on_stdout(scene: Scene) -> None:
     assert any(line.startswith("done     good  exit 0  peak ") for line in done.stderr.splitlines())
     assert any(line.startswith("failed   bad  exit 3  peak ") for line in done.stderr.splitlines())
     table = done.stdout.splitlines()
-    assert table[0].split() == ["NAME", "STATUS", "EXIT", "ATTEMPTS", "PEAK", "TIME", "LEFT", "REASON"]
+    assert table[0].split() == ["NAME", "STATUS", "EXIT", "ATTEMPTS", "PEAK", "TIME", "SURVIVORS", "REASON"]
     assert table[2].split()[:4] == ["bad", "failed", "3", "1"]
     assert table[3] == "1 done, 1 failed"
 
 
 def test_waiting_is_told_only_while_nothing_runs(capsys: pytest.CaptureFixture[str]) -> None:
     jobs = tuple(Job(line=n, name=f"job-{n}", command=("true",)) for n in (1, 2))
-    view = Lines(jobs)
-    view.event(Event(seq=0, kind="waiting", text="somebody else's"))
-    view.event(Event(seq=0, kind="waiting", text="somebody else's"))
-    view.event(Event(seq=0, kind="running"))
-    view.event(Event(seq=1, kind="waiting", text="job-1's"))
+    view = BatchLines(jobs)
+    view.event(JobEvent(seq=0, kind="waiting", text="somebody else's"))
+    view.event(JobEvent(seq=0, kind="waiting", text="somebody else's"))
+    view.event(JobEvent(seq=0, kind="running"))
+    view.event(JobEvent(seq=1, kind="waiting", text="job-1's"))
     assert capsys.readouterr().err == "waiting  job-1  somebody else's\n"
 
 
@@ -556,7 +556,7 @@ def test_a_folder_that_is_removed_while_it_is_opened_is_made_again(monkeypatch: 
         really(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    store = Store.open(Paths(), "b")
+    store = BatchFolder.open(Paths(), "b")
     store.close()
     assert (len(taken), sorted(os.listdir(folder))) == (2, ["lock"])
 

@@ -550,7 +550,7 @@ def test_an_answer_that_is_none_is_one_line(
 def test_start_status_stop(paths: Paths) -> None:
     none = run_oomless("daemon", "status", "--json")
     assert (none.returncode, json.loads(none.stdout)["pid"], none.stderr) == (0, None, "")
-    assert run_oomless("daemon", "stop").stdout == "no daemon runs\n"
+    assert run_oomless("daemon", "stop").stdout == "The daemon is not running.\n"
     assert json.loads(run_oomless("status", "--json").stdout)["pid"] is None
     assert "no daemon runs" in run_oomless("status").stdout
     started = json.loads(run_oomless("daemon", "start", "--json").stdout)

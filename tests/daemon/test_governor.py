@@ -18,8 +18,8 @@ import oomless
 from contained import FORKS
 from helpers import alive, wait_for, wait_gone
 from oomless import Governor
-from oomless.engines.capture import Stdio
 from oomless.errors import Refused, UsageError
+from oomless.governor import Stdio
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.protocol.client import Client
@@ -88,7 +88,7 @@ def test_output_that_somebody_keeps_open_does_not_keep_us() -> None:
             writer = stdio.descriptors[1]
             assert writer is not None
             escaped = os.dup(writer)
-            stdio.started()
+            stdio.start_reading()
             os.write(escaped, b"said")
         assert stdio.stdout == b"said"
         os.close(escaped)

@@ -23,12 +23,12 @@ from oomless import platform
 from oomless.cli.demo import command
 from oomless.demo import agents, replay, show, stage
 from oomless.demo.agent import write_result
-from oomless.demo.agents import AGENT, AGENT_FILE, MB, Plan, Synthetic, make_plan
-from oomless.demo.record import ACTS, ActName, ActRecord, Check, DemoRecord, Member, Point, Share, check_acts
+from oomless.demo.agents import AGENT, AGENT_FILE, MB, AgentPlan, Synthetic, make_plan
+from oomless.demo.record import ACTS, ActName, ActRecord, Check, DemoRecord, Member, Point, RoleShare, check_acts
 from oomless.demo.sampler import MARK, ActSampler
 from oomless.demo.show import Progress
 from oomless.demo.stage import Act, Stage, choose_budget, play_parallel, play_sequential
-from oomless.engines.jobs import parse
+from oomless.engines.batch_file import parse_batch
 from oomless.errors import OomlessError, Refused, UsageError
 from oomless.model import MachineMemory
 from oomless.platform import proc
@@ -153,7 +153,7 @@ class TestSizing:
     def test_the_batch_file_is_one_that_batch_takes(self) -> None:
         with small_stage(io.StringIO()) as small, Act(small, "governed", "", 10**9) as act:
             lines = stage.make_jobs(act, 20 * MB, 50 * MB, retries=1)
-            jobs, broken = parse(msgspec.json.Encoder().encode_lines(lines), "jobs")
+            jobs, broken = parse_batch(msgspec.json.Encoder().encode_lines(lines), "jobs")
             assert broken == []
             assert [job.name for job in jobs] == ["agent-1", "agent-2"]
             assert {(job.expect, job.memory) for job in jobs} == {(20 * MB, 50 * MB)}
@@ -232,7 +232,7 @@ class TestChart:
     def test_tables_plot_and_checks_are_printed(self) -> None:
         out = io.StringIO()
         left = tuple(Member(pid=pid, start=1, role="server", agent="a", bytes=30 * MB) for pid in (1, 2))
-        peak = (Share(role="agent", processes=5, bytes=700 * MB),)
+        peak = (RoleShare(role="agent", processes=5, bytes=700 * MB),)
         records = all_acts(finished=4)
         records[0] = msgspec.structs.replace(records[0], at_peak=peak)
         records[2] = msgspec.structs.replace(records[2], left=left)
@@ -353,7 +353,7 @@ class TestAgent:
 
 
 def small_stage(out: io.StringIO) -> Stage:
-    plan = Plan(agents=2, agent_bytes=12 * MB, seconds=1.0)
+    plan = AgentPlan(agents=2, agent_bytes=12 * MB, seconds=1.0)
     return Stage(Synthetic(plan), platform.current(), Progress(Console(file=out), "synthetic", 2))
 
 

@@ -25,7 +25,7 @@ from oomless import platform
 from oomless.cli import demo as cli
 from oomless.demo import agents, stage
 from oomless.demo.agents import AGENT, FOLDER, PAGES, Place, Real, check_real_room, make_prompt, make_script
-from oomless.demo.model import Conversation, LogEntry, ModelProcess, Result, choose_turn
+from oomless.demo.model import Conversation, LogEntry, ModelProcess, ToolResult, choose_turn
 from oomless.demo.parts import Built, Parts, ServerPart
 from oomless.demo.record import (
     ACTS,
@@ -35,7 +35,7 @@ from oomless.demo.record import (
     Member,
     Passed,
     Point,
-    Share,
+    RoleShare,
     ToolCalls,
     check_real_acts,
     sum_by_role,
@@ -87,8 +87,8 @@ def act(name: ActName, **changes: Any) -> ActRecord:
         overhead_bytes=0,
         agent_bytes=990 * MB,
         at_peak=(
-            Share(role="agent", processes=5, bytes=800 * MB),
-            Share(role="flow-nexus", processes=5, bytes=80 * MB),
+            RoleShare(role="agent", processes=5, bytes=800 * MB),
+            RoleShare(role="flow-nexus", processes=5, bytes=80 * MB),
         ),
         points=(Point(seconds=0.0, bytes=1, agents=1, processes=1),),
         passed=Passed(subagents=5, servers=10, shells=20) if governs else None,
@@ -169,17 +169,20 @@ def member(pid: int, role: str, size: int) -> Member:
 
 def test_memory_is_summed_by_role_and_the_largest_first() -> None:
     members = (member(1, "shell", 40), member(2, "agent", 90), member(3, "agent", 250))
-    agents, shells = Share(role="agent", processes=2, bytes=340 * MB), Share(role="shell", processes=1, bytes=40 * MB)
+    agents, shells = (
+        RoleShare(role="agent", processes=2, bytes=340 * MB),
+        RoleShare(role="shell", processes=1, bytes=40 * MB),
+    )
     assert sum_by_role(members) == (agents, shells)
     assert sum_by_role(()) == ()
 
 
 def test_answers_of_each_servers_tool_are_counted() -> None:
-    good = Result(tool="mcp__everything__ping", error=False, text="ok")
-    bad = Result(tool="mcp__everything__ping", error=True, text="no\n browser " + "x" * 400)
+    good = ToolResult(tool="mcp__everything__ping", error=False, text="ok")
+    bad = ToolResult(tool="mcp__everything__ping", error=True, text="no\n browser " + "x" * 400)
     entries = [
         LogEntry(event="asked", session="s", agent="main", turn=1, results=results)
-        for results in ((good,), (good, Result(tool="Bash", error=False, text="")), (bad,))
+        for results in ((good,), (good, ToolResult(tool="Bash", error=False, text="")), (bad,))
     ]
     first, second = count_calls(entries, [server("everything"), server("flow-nexus")])
     assert (first.calls, first.errors, second.calls) == (3, 1, 0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomless.engines.jobs import load, parse
+from oomless.engines.batch_file import load_batch, parse_batch
 from oomless.errors import BatchFileError
 
 
@@ -18,7 +18,7 @@ def lines(*jobs: object) -> bytes:
 
 
 def test_a_full_job() -> None:
-    jobs, broken = parse(
+    jobs, broken = parse_batch(
         lines(
             "# a comment",
             "",
@@ -40,7 +40,7 @@ def test_a_full_job() -> None:
     )
     assert not broken
     one, two = jobs
-    assert (one.name, one.command, one.klass) == ("one", ("true", ""), "review")
+    assert (one.name, one.command, one.class_name) == ("one", ("true", ""), "review")
     assert (one.memory, one.expect, one.timeout, one.retries) == (512_000_000, 300_000_000, 600.0, 2)
     assert one.processes == 40
     assert (one.env, one.cwd, one.line) == ({"A": "b=c"}, "/", 3)
@@ -81,7 +81,7 @@ def test_a_full_job() -> None:
     ],
 )
 def test_a_broken_line_is_named_by_file_and_line(line: str, expected: str) -> None:
-    jobs, broken = parse(lines("# first", line, {"name": "good", "command": ["true"]}), "some/file.jsonl")
+    jobs, broken = parse_batch(lines("# first", line, {"name": "good", "command": ["true"]}), "some/file.jsonl")
     assert [job.name for job in jobs] == ["good"]
     (error,) = broken
     assert error.line().startswith("some/file.jsonl:2: ")
@@ -92,32 +92,32 @@ def test_a_broken_line_is_named_by_file_and_line(line: str, expected: str) -> No
 
 
 def test_a_second_job_of_a_name_names_both_lines() -> None:
-    _, broken = parse(lines({"name": "a", "command": ["x"]}, {"name": "a", "command": ["y"]}), "f")
+    _, broken = parse_batch(lines({"name": "a", "command": ["x"]}, {"name": "a", "command": ["y"]}), "f")
     assert [error.what for error in broken] == ["f:2: the name 'a' is already that of line 1"]
 
 
 def test_bytes_that_are_not_text_break_their_line_only() -> None:
-    jobs, broken = parse(b'\xef\xbb\xbf{"command": ["a"]}\n{"command": ["\xff"]}\n', "f")
+    jobs, broken = parse_batch(b'\xef\xbb\xbf{"command": ["a"]}\n{"command": ["\xff"]}\n', "f")
     assert [job.name for job in jobs] == ["job-1"]
     assert [error.what for error in broken] == ["f:2: the line is not JSON"]
 
 
 def test_a_file_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(BatchFileError, match=r"cannot read the batch file .*: No such file") as caught:
-        load(str(tmp_path / "none.jsonl"))
+        load_batch(str(tmp_path / "none.jsonl"))
     assert caught.value.exit_code == 2
     with pytest.raises(BatchFileError, match="Is a directory"):
-        load(str(tmp_path))
+        load_batch(str(tmp_path))
 
 
 def test_the_source_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "b.jsonl").write_bytes(lines({"command": ["true"]}))
     monkeypatch.chdir(tmp_path)
-    assert load("b.jsonl").source == str(tmp_path / "b.jsonl")
+    assert load_batch("b.jsonl").source == str(tmp_path / "b.jsonl")
 
 
 def test_values_of_the_environment_are_not_shown() -> None:
-    _, broken = parse(
+    _, broken = parse_batch(
         lines({"command": ["a"], "env": {"A": "hush\0", "B": 1}}, {"command": ["a"], "env": ["hush"]}), "f"
     )
     assert len(broken) == 2
@@ -132,5 +132,5 @@ def test_values_of_the_environment_are_not_shown() -> None:
     ),
 ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_no_input_raises(content: bytes) -> None:
-    jobs, broken = parse(content, "f")
+    jobs, broken = parse_batch(content, "f")
     assert len(jobs) + len(broken) <= content.count(b"\n") + 1

@@ -1,7 +1,5 @@
-"""``oomless batch``: many commands under one memory budget, with retries, a job log and ``--resume``.
-
-Options, signals and the result on stdout. Not here: the file's format and the engine (``engines/``), what is shown
-meanwhile (``progress.py``).
+"""``oomless batch``: many commands under one memory budget, with retries, a job log and ``--resume``. Options,
+signals and the result on stdout; what is shown meanwhile is in ``progress.py``.
 """
 
 from __future__ import annotations
@@ -22,12 +20,12 @@ import typer
 from rich.table import Table
 
 from oomless.cli.output import console, guard, print_error, print_json, printable
-from oomless.cli.progress import Bars, Lines, View
-from oomless.engines.base import Engine, Event, Finished, JobResult, Plan
+from oomless.cli.progress import BatchBars, BatchLines, BatchView
+from oomless.engines.base import BatchPlan, Engine, Finished, JobEvent, JobResult
+from oomless.engines.batch_file import BatchFile, load_batch
+from oomless.engines.batch_folder import BatchFolder, make_batch_id, prune_batches
 from oomless.engines.joblog import JobLog
-from oomless.engines.jobs import BatchFile, load
-from oomless.engines.local import Local
-from oomless.engines.store import Store, batch_id, prune
+from oomless.engines.local import LocalEngine
 from oomless.errors import DaemonError, Interrupted, UsageError
 from oomless.paths import Paths
 from oomless.protocol import spawn
@@ -38,7 +36,7 @@ USAGE_EVERY = 1.0
 
 
 class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """``unfinished``: jobs that an interruption kept from starting; ``broken``: lines that are no jobs."""
+    """``unfinished``: jobs that an interruption kept from starting. ``broken``: lines that are no jobs."""
 
     schema: str = "oomless.batch/1"
     batch: str
@@ -49,50 +47,52 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @guard()
 def command(
-    file: Annotated[str, typer.Argument(metavar="FILE.jsonl", help="A job a line; - reads standard input.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE.jsonl", help="JSON Lines, a job a line; - reads standard input.")
+    ],
     budget: Annotated[
-        str | None, typer.Option("--budget", metavar="SIZE", help="What all jobs together may use.")
+        str | None, typer.Option("--budget", metavar="SIZE", help="Memory that all jobs together may use.")
     ] = None,
     max_parallel: Annotated[
-        str, typer.Option("--max-parallel", metavar="N|auto", help="How many jobs at once; auto: as memory allows.")
+        str, typer.Option("--max-parallel", metavar="N|auto", help="Most jobs at once; auto: as memory allows.")
     ] = "auto",
     engine: Annotated[str, typer.Option("--engine", metavar="local", help="Where the jobs run.")] = "local",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Take over what an earlier, interrupted run of the file left.")
+        bool, typer.Option("--resume", help="Take over what an interrupted run of this file left.")
     ] = False,
     joblog: Annotated[
         str | None, typer.Option("--joblog", metavar="FILE", help="Write a tab-separated line for each job.")
     ] = None,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Run the other jobs if lines are broken; then exit with 1.")
+        bool, typer.Option("--keep-going", help="Run the other jobs if lines are broken, then exit with 1.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run the jobs of a file, as many at once as memory allows."""
     bytes_budget = None if budget is None else parse_size(budget, "--budget")
-    parallel = _parallel(max_parallel)
+    parallel = _parse_parallel(max_parallel)
     if engine != "local":
         raise UsageError(f"there is no engine {engine!r}", "", "use --engine local")
     if resume and file == "-":
-        raise UsageError("a batch from standard input cannot be resumed", "it has no file", "save it to a file")
-    read = load(file)
-    for error in read.broken:
+        raise UsageError("a batch from standard input cannot be resumed", "", "save it to a file")
+    batch = load_batch(file)
+    for error in batch.broken:
         print_error(error)
-    if read.broken and not keep_going:
+    if batch.broken and not keep_going:
         raise typer.Exit(UsageError.exit_code)
-    plan = Plan(batch=batch_id(read), jobs=read.jobs, budget=bytes_budget, max_parallel=parallel)
-    record, interrupted = _run(plan, read, resume, joblog)
+    plan = BatchPlan(batch=make_batch_id(batch), jobs=batch.jobs, budget=bytes_budget, max_parallel=parallel)
+    record, interrupted = _run_batch(plan, batch, resume, joblog)
     if json:
         print_json(record)
     else:
         _print_table(record)
     if interrupted:
         raise typer.Exit(Interrupted.exit_code)
-    whole = not record.broken and all(job.status == "done" for job in record.jobs)
-    raise typer.Exit(0 if whole else 1)
+    succeeded = not record.broken and all(job.status == "done" for job in record.jobs)
+    raise typer.Exit(0 if succeeded else 1)
 
 
-def _parallel(text: str) -> int | None:
+def _parse_parallel(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isascii() or not text.isdecimal() or int(text) < 1:
@@ -100,35 +100,35 @@ def _parallel(text: str) -> int | None:
     return int(text)
 
 
-def _run(plan: Plan, read: BatchFile, resume: bool, joblog: str | None) -> tuple[BatchRecord, bool]:
-    """The result, and whether it was interrupted before all was done."""
+def _run_batch(plan: BatchPlan, batch: BatchFile, resume: bool, joblog: str | None) -> tuple[BatchRecord, bool]:
+    """The result, and whether the batch was interrupted before all was done."""
     paths = Paths()
-    with _opened(paths, plan.batch, resume, once=read.source == "-") as store, _logged(joblog) as log:
+    with _open_folder(paths, plan.batch, resume, once=batch.source == "-") as folder, _open_log(joblog) as log:
         spawn.ensure(paths)
-        view: View = Bars(plan.jobs) if sys.stderr.isatty() else Lines(plan.jobs)
+        view: BatchView = BatchBars(plan.jobs) if sys.stderr.isatty() else BatchLines(plan.jobs)
 
-        def tell(event: Event) -> None:
+        def show_and_log(event: JobEvent) -> None:
             view.event(event)
             if log is not None and event.finished is not None:
                 log.add(event.seq, plan.jobs[event.seq], event.finished)
 
-        results = asyncio.run(_drive(Local(paths, plan, store, tell, _here()), view, paths))
-        interrupted = any(found is None or found.interrupted for found in results)
+        engine = LocalEngine(paths, plan, folder, show_and_log, _working_folder())
+        results = asyncio.run(_drive(engine, view, paths))
+        interrupted = any(result is None or result.interrupted for result in results)
         if not interrupted:
-            store.finish()
+            folder.finish()
     if log is not None and log.problem:
-        view.note(f"oomless: the job log {joblog} is incomplete; {log.problem}")
-    missing = tuple(job.name for job, found in zip(plan.jobs, results, strict=True) if found is None)
+        view.note(f"oomless: warning: the job log {joblog} is incomplete: {log.problem}")
     record = BatchRecord(
         batch=plan.batch,
-        jobs=tuple(found.result for found in results if found is not None),
-        unfinished=missing,
-        broken=tuple(error.line() for error in read.broken),
+        jobs=tuple(result.result for result in results if result is not None),
+        unfinished=tuple(job.name for job, result in zip(plan.jobs, results, strict=True) if result is None),
+        broken=tuple(error.line() for error in batch.broken),
     )
     return record, interrupted
 
 
-def _here() -> str:
+def _working_folder() -> str:
     try:
         return os.getcwd()
     except OSError as error:
@@ -136,22 +136,22 @@ def _here() -> str:
 
 
 @contextmanager
-def _opened(paths: Paths, batch: str, resume: bool, once: bool) -> Iterator[Store]:
-    """``once``: it can never be resumed, so that nobody needs its folder if it is interrupted."""
-    store = Store.open(paths, batch)
+def _open_folder(paths: Paths, batch: str, resume: bool, once: bool) -> Iterator[BatchFolder]:
+    """``once``: the batch can never be resumed, so its folder need not be kept if it is interrupted."""
+    folder = BatchFolder.open(paths, batch)
     try:
-        prune(paths)
+        prune_batches(paths)
         if not resume:
-            store.clear()
+            folder.clear()
         if once:
-            store.finish()
-        yield store
+            folder.finish()
+        yield folder
     finally:
-        store.close()
+        folder.close()
 
 
 @contextmanager
-def _logged(path: str | None) -> Iterator[JobLog | None]:
+def _open_log(path: str | None) -> Iterator[JobLog | None]:
     log = None if path is None else JobLog(path)
     try:
         yield log
@@ -160,12 +160,12 @@ def _logged(path: str | None) -> Iterator[JobLog | None]:
             log.close()
 
 
-async def _drive(engine: Engine, view: View, paths: Paths) -> list[Finished | None]:
-    """Runs the engine; each Ctrl-C (or SIGTERM) asks it to end its jobs, and all of them are waited for."""
+async def _drive(engine: Engine, view: BatchView, paths: Paths) -> list[Finished | None]:
+    """Runs the engine. Ctrl-C and SIGTERM make it kill its jobs, and all of them are waited for."""
     loop = asyncio.get_running_loop()
 
     def interrupt() -> None:
-        view.note("ending the jobs that run ...")
+        view.note("killing the running jobs ...")
         engine.interrupt()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -179,14 +179,14 @@ async def _drive(engine: Engine, view: View, paths: Paths) -> list[Finished | No
                 watch.cancel()
 
 
-async def _watch_usage(view: View, paths: Paths) -> None:
+async def _watch_usage(view: BatchView, paths: Paths) -> None:
     client = Client(paths, start=False)
     while True:
         try:
             status = await asyncio.to_thread(client.status)
             view.used({tree.tree: tree.used_bytes for tree in status.trees if tree.used_bytes is not None})
         except DaemonError:
-            view.used({})  # It is being restarted; the figures are unknown meanwhile.
+            view.used({})  # it is being restarted; the figures are unknown meanwhile
         await asyncio.sleep(USAGE_EVERY)
 
 
@@ -195,7 +195,7 @@ def _print_table(record: BatchRecord) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("NAME", "STATUS"):
         table.add_column(title)
-    for title in ("EXIT", "ATTEMPTS", "PEAK", "TIME", "LEFT"):
+    for title in ("EXIT", "ATTEMPTS", "PEAK", "TIME", "SURVIVORS"):
         table.add_column(title, justify="right")
     table.add_column("REASON")
     for job in record.jobs:

@@ -1,7 +1,5 @@
 """``oomless daemon``: start, stop, status and logs of the daemon that every other command starts by itself.
-
-``stop`` and ``status`` start nothing. Not here: what the daemon does (``daemon/``) and what it governs
-(``status.py``).
+``stop`` and ``status`` start nothing.
 """
 
 from __future__ import annotations
@@ -22,11 +20,11 @@ from oomless.protocol.client import Client
 from oomless.protocol.views import DaemonView
 from oomless.units import format_size
 
-app = typer.Typer(help="Start, stop and look at the daemon.", no_args_is_help=True)
+app = typer.Typer(help="Start, stop and inspect the daemon.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-class Stopped(msgspec.Struct, frozen=True, kw_only=True):
+class StopResult(msgspec.Struct, frozen=True, kw_only=True):
     """``pid`` of the daemon that was stopped; None if none ran."""
 
     schema: str = "oomless.daemon/1"
@@ -37,32 +35,32 @@ class Stopped(msgspec.Struct, frozen=True, kw_only=True):
 @guard()
 def start(json: Json = False) -> None:
     """Start the daemon, unless it runs already."""
-    _show(Client(Paths(), start=True).daemon(), json)
+    _show_daemon(Client(Paths(), start=True).daemon(), json)
 
 
 @app.command()
 @guard()
 def stop(json: Json = False) -> None:
-    """Stop the daemon and wait until it is gone. What runs governed goes on."""
+    """Stop the daemon and wait until it is gone. Governed trees go on."""
     pid = Client(Paths(), start=False).stop()
     if json:
-        print_json(Stopped(pid=pid))
+        print_json(StopResult(pid=pid))
     else:
-        console().print("no daemon runs" if pid is None else f"the daemon (pid {pid}) has stopped")
+        console().print("The daemon is not running." if pid is None else f"Stopped the daemon (pid {pid}).")
 
 
 @app.command()
 @guard()
 def status(json: Json = False) -> None:
-    """Show the daemon: its process, where it listens and what it costs."""
-    _show(Client(Paths(), start=False).daemon(), json)
+    """Show the daemon's process, sockets and memory."""
+    _show_daemon(Client(Paths(), start=False).daemon(), json)
 
 
 @app.command()
 @guard()
 def logs(
-    count: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 50,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what comes, until Ctrl-C.")] = False,
+    count: Annotated[int, typer.Option("-n", "--lines", min=0, help="Number of lines.")] = 50,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Follow the log until Ctrl-C.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
 ) -> None:
     """Show the daemon's log."""
@@ -71,18 +69,18 @@ def logs(
         if json:
             print(msgspec.json.encode(log_file.as_fields(line)).decode(), flush=True)  # noqa: T201
         else:
-            out.print(printable(_in_words(line)), soft_wrap=True)
+            out.print(printable(_format_line(line)), soft_wrap=True)
 
 
-def _show(view: DaemonView, json: bool) -> None:
+def _show_daemon(view: DaemonView, json: bool) -> None:
     if json:
         print_json(view)
         return
     out = console()
     if view.pid is None:
-        out.print("no daemon runs; the first command that needs it starts it")
+        out.print("The daemon is not running. The first command that needs it starts it.")
         return
-    out.print(f"the daemon (pid {view.pid}, version {view.version}) runs", soft_wrap=True)
+    out.print(f"The daemon is running: pid {view.pid}, version {view.version}", soft_wrap=True)
     memory = f"{format_size(view.private_dirty_bytes or 0)} private, {format_size(view.pss_bytes or 0)} PSS"
     tokens = view.token_files
     for name, value in (
@@ -95,7 +93,7 @@ def _show(view: DaemonView, json: bool) -> None:
         out.print(f"  {name:<12}{printable(value or '-')}", soft_wrap=True)
 
 
-def _in_words(line: log_file.Line) -> str:
+def _format_line(line: log_file.Line) -> str:
     if line.at is None:
         return line.text
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.at))

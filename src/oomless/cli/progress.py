@@ -1,7 +1,5 @@
-"""How a batch shows itself on stderr while it runs: bars on a terminal, a line for each end otherwise.
-
-Not here: the result (``batch.py``). Both views are fed with the engine's events, and the bars with what each tree
-uses, once a second.
+"""What a batch shows on stderr while it runs: bars on a terminal, else a line for each job that is over. Both views
+take the engine's events; the bars also take what each tree uses, once a second.
 """
 
 from __future__ import annotations
@@ -17,16 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from oomless.cli.output import console, printable
-from oomless.engines.base import Event, Finished
-from oomless.engines.jobs import Job
+from oomless.engines.base import Finished, JobEvent
+from oomless.engines.batch_file import Job
 from oomless.units import format_duration, format_size
 
-#: Rows of the live display; what is beyond them is counted.
+#: Rows of the live display; further jobs are counted.
 ROWS_RUNNING = 16
 ROWS_WAITING = 4
 
 
-def ended_line(finished: Finished) -> str:
+def finished_line(finished: Finished) -> str:
     """``done  name  exit 0  peak 120 MB  3.2 s``"""
     result = finished.result
     parts = [f"{result.status:7}", result.name, f"exit {result.exit_code}"]
@@ -43,16 +41,16 @@ def ended_line(finished: Finished) -> str:
     return printable("  ".join(parts))
 
 
-def _say(to: Console, text: str) -> None:
-    """Whoever read it may be gone (``2>&1 | head``): the jobs matter more."""
+def _print_note(out: Console, text: str) -> None:
+    """The reader may be gone (``2>&1 | head``); the jobs matter more."""
     try:
-        to.print(printable(text), soft_wrap=True)
+        out.print(printable(text), soft_wrap=True)
     except OSError:
         pass
 
 
-class Lines(AbstractContextManager["Lines"]):
-    """Waiting is told only while nothing of the batch runs: otherwise its own jobs are the reason."""
+class BatchLines(AbstractContextManager["BatchLines"]):
+    """Waiting is shown only while nothing of the batch runs: otherwise its own jobs are the reason."""
 
     live = False
 
@@ -60,56 +58,56 @@ class Lines(AbstractContextManager["Lines"]):
         self._jobs = jobs
         self._console = console(stderr=True)
         self._running: set[int] = set()
-        self._said = ""
+        self._last_reason = ""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return None
 
-    def event(self, event: Event) -> None:
+    def event(self, event: JobEvent) -> None:
         name = self._jobs[event.seq].name
         if event.kind == "running":
             self._running.add(event.seq)
         elif event.kind == "retry":
             self._running.discard(event.seq)
-            self.note(f"retry    {name}  attempt {event.attempt} ended: {event.text}")
+            self.note(f"retry    {name}  attempt {event.attempt}: {event.text}")
         elif event.kind == "finished" and event.finished is not None:
             self._running.discard(event.seq)
-            self.note(ended_line(event.finished))
-        elif not self._running and event.text != self._said:
-            self._said = event.text
+            self.note(finished_line(event.finished))
+        elif not self._running and event.text != self._last_reason:
+            self._last_reason = event.text
             self.note(f"waiting  {name}  {event.text}")
 
     def used(self, by_tree: dict[str, int]) -> None:
-        """Figures without an end are not for a log."""
+        """A log has no live figures."""
 
     def note(self, text: str) -> None:
-        _say(self._console, text)
+        _print_note(self._console, text)
 
 
-class _Row:
+class _JobRow:
     """A job that runs or waits."""
 
-    def __init__(self, job: Job, event: Event) -> None:
+    def __init__(self, job: Job, event: JobEvent) -> None:
         self.job = job
         self.event = event
         self.since = time.monotonic()
 
 
-class Bars(AbstractContextManager["Bars"]):
+class BatchBars(AbstractContextManager["BatchBars"]):
     live = True
 
     def __init__(self, jobs: tuple[Job, ...]) -> None:
         self._jobs = jobs
-        self._rows: dict[int, _Row] = {}
+        self._rows: dict[int, _JobRow] = {}
         self._used: dict[str, int] = {}
         self._done = 0
         self._began = time.monotonic()
         self._console = console(stderr=True)
         self._stack = ExitStack()
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> BatchBars:
         live = Live(get_renderable=self._render, console=self._console, transient=True, redirect_stdout=False)
         self._stack.enter_context(live)
         return self
@@ -119,18 +117,18 @@ class Bars(AbstractContextManager["Bars"]):
     ) -> None:
         self._stack.close()
 
-    def event(self, event: Event) -> None:
+    def event(self, event: JobEvent) -> None:
         if event.kind == "finished" and event.finished is not None:
             self._rows.pop(event.seq, None)
             self._done += 1
-            self.note(ended_line(event.finished))
+            self.note(finished_line(event.finished))
         elif event.kind == "retry":
             self._rows.pop(event.seq, None)
-            self.note(f"retry    {self._jobs[event.seq].name}  attempt {event.attempt} ended: {event.text}")
+            self.note(f"retry    {self._jobs[event.seq].name}  attempt {event.attempt}: {event.text}")
         else:
             row = self._rows.get(event.seq)
             if row is None or row.event.kind != event.kind:
-                self._rows[event.seq] = _Row(self._jobs[event.seq], event)
+                self._rows[event.seq] = _JobRow(self._jobs[event.seq], event)
             else:
                 row.event = event
 
@@ -138,10 +136,10 @@ class Bars(AbstractContextManager["Bars"]):
         self._used = by_tree
 
     def note(self, text: str) -> None:
-        _say(self._console, text)
+        _print_note(self._console, text)
 
     def _render(self) -> Group:
-        """Called from the display's own thread: looks at copies."""
+        """Called from the display's own thread, so it works on copies."""
         rows = list(self._rows.values())
         running = [row for row in rows if row.event.kind == "running"]
         waiting = [row for row in rows if row.event.kind == "waiting"]
@@ -160,7 +158,7 @@ class Bars(AbstractContextManager["Bars"]):
         grid.add_row(ProgressBar(total=total, completed=self._done, width=40), f"{self._done} of {total}", elapsed)
         return grid
 
-    def _running_table(self, rows: list[_Row]) -> Table:
+    def _running_table(self, rows: list[_JobRow]) -> Table:
         grid = Table.grid(padding=(0, 2))
         for row in rows:
             used = self._used.get(row.event.tree)
@@ -172,7 +170,7 @@ class Bars(AbstractContextManager["Bars"]):
             grid.add_row("running", row.job.name, bar, size, format_duration(time.monotonic() - row.since))
         return grid
 
-    def _waiting_table(self, rows: list[_Row]) -> Table:
+    def _waiting_table(self, rows: list[_JobRow]) -> Table:
         grid = Table.grid(padding=(0, 2))
         for row in rows:
             reason = Text(printable(row.event.text), no_wrap=True, overflow="ellipsis")
@@ -180,4 +178,4 @@ class Bars(AbstractContextManager["Bars"]):
         return grid
 
 
-View = Lines | Bars
+BatchView = BatchLines | BatchBars

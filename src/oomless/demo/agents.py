@@ -75,7 +75,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
     agents: int
     agent_bytes: int
     seconds: float
@@ -112,7 +112,7 @@ def check_real_room(sessions: int, available: int) -> None:
     check_room(what, sessions * REAL_TREE, available, "close something, or use --synthetic")
 
 
-def make_plan(agents: int, agent_bytes: int, seconds: float, available: int) -> Plan:
+def make_plan(agents: int, agent_bytes: int, seconds: float, available: int) -> AgentPlan:
     """Shrinks the agents until all fit at once; raises Refused when they would be too small to show anything, and
     UsageError for figures that show nothing."""
     if not MIN_AGENTS <= agents <= MAX_AGENTS:
@@ -124,7 +124,7 @@ def make_plan(agents: int, agent_bytes: int, seconds: float, available: int) -> 
     if not MIN_SECONDS <= seconds <= MAX_SECONDS:
         hint = f"give a number from {MIN_SECONDS:g} to {MAX_SECONDS:g}"
         raise UsageError(f"--seconds {seconds:g} cannot be used", "", hint)
-    plan = Plan(agents=agents, agent_bytes=agent_bytes, seconds=seconds)
+    plan = AgentPlan(agents=agents, agent_bytes=agent_bytes, seconds=seconds)
     while agents * plan.tree_bytes > available * SHARE and plan.agent_bytes > MIN_MEMORY:
         smaller = max(MIN_MEMORY, plan.agent_bytes * 9 // 10)
         plan = msgspec.structs.replace(plan, agent_bytes=smaller, shrunk_from=agent_bytes)
@@ -140,7 +140,7 @@ class Synthetic:
     form: Form = "synthetic"
     tick = 0.1
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: AgentPlan) -> None:
         self.plan = plan
         self.names = tuple(f"agent-{number}" for number in range(1, plan.agents + 1))
         self.inherited: Mapping[str, str] = os.environ

@@ -109,7 +109,7 @@ class _Block(msgspec.Struct, frozen=True, kw_only=True):
     is_error: bool | None = None
 
 
-class _Message(msgspec.Struct, frozen=True, kw_only=True):
+class _ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     content: str | list[_Block]
 
@@ -119,12 +119,12 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
-    messages: list[_Message] = []
+    messages: list[_ChatMessage] = []
     tools: list[msgspec.Raw] = []
     stream: bool = False
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
     """A tool call that was made, and what came of it."""
 
     tool: str
@@ -143,7 +143,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     side: bool = False
     stream: bool = False
     prompt: str = ""
-    answers: tuple[tuple[Result, ...], ...] = ()
+    answers: tuple[tuple[ToolResult, ...], ...] = ()
 
 
 def read_conversation(session: str, agent: str, raw: bytes) -> Conversation:
@@ -164,10 +164,10 @@ def read_conversation(session: str, agent: str, raw: bytes) -> Conversation:
     )
 
 
-def _read_result(call: _Block, result: _Block) -> Result:
+def _read_result(call: _Block, result: _Block) -> ToolResult:
     parts = result.content if isinstance(result.content, list) else [{"text": result.content or ""}]
     text = "\n".join(str(part["text"]) for part in parts if isinstance(part, dict) and "text" in part)
-    return Result(tool=call.name, input=call.input, error=bool(result.is_error), text=text)
+    return ToolResult(tool=call.name, input=call.input, error=bool(result.is_error), text=text)
 
 
 # The turn that follows
@@ -211,7 +211,7 @@ def _next_turn(rule: Rule, conversation: Conversation) -> tuple[Turn, int]:
     return turn, 0
 
 
-def _failed_calls(results: tuple[Result, ...], text: str) -> tuple[Call, ...]:
+def _failed_calls(results: tuple[ToolResult, ...], text: str) -> tuple[Call, ...]:
     return tuple(Call(name=r.tool, input=r.input or {}) for r in results if r.error and text in r.text)
 
 
@@ -279,7 +279,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     turn: int
     retry: int = 0
     side: bool = False
-    results: tuple[Result, ...] = ()
+    results: tuple[ToolResult, ...] = ()
     text: str = ""
     last: bool = False
     held: float = 0.0

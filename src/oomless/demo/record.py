@@ -37,7 +37,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     overhead_bytes: int = 0
 
 
-class Share(msgspec.Struct, frozen=True, kw_only=True):
+class RoleShare(msgspec.Struct, frozen=True, kw_only=True):
     """What the processes of one role took at a moment."""
 
     role: str
@@ -75,7 +75,7 @@ class ActRecord(msgspec.Struct, frozen=True, kw_only=True):
     repeated: int
     overhead_bytes: int
     agent_bytes: int
-    at_peak: tuple[Share, ...]
+    at_peak: tuple[RoleShare, ...]
     points: tuple[Point, ...]
     passed: Passed | None = None
 
@@ -118,12 +118,12 @@ class DemoRecord(msgspec.Struct, frozen=True, kw_only=True):
     ok: bool
 
 
-def sum_by_role(members: tuple[Member, ...]) -> tuple[Share, ...]:
+def sum_by_role(members: tuple[Member, ...]) -> tuple[RoleShare, ...]:
     """The largest first."""
     sizes: dict[str, list[int]] = {}
     for member in members:
         sizes.setdefault(member.role, []).append(member.bytes)
-    shares = [Share(role=role, processes=len(own), bytes=sum(own)) for role, own in sizes.items()]
+    shares = [RoleShare(role=role, processes=len(own), bytes=sum(own)) for role, own in sizes.items()]
     return tuple(sorted(shares, key=lambda share: (-share.bytes, share.role)))
 
 

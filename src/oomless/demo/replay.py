@@ -11,7 +11,7 @@ assert sys.platform == "linux"
 import msgspec
 
 from oomless import platform
-from oomless.demo.agents import PAGES, Plan, Real, Synthetic, make_script, tool_name
+from oomless.demo.agents import PAGES, AgentPlan, Real, Synthetic, make_script, tool_name
 from oomless.demo.model import LogEntry, ModelProcess, read_log
 from oomless.demo.parts import Built, ServerPart
 from oomless.demo.record import ActRecord, Check, DemoRecord, ToolCalls, check_acts, check_real_acts
@@ -31,7 +31,7 @@ def find_available() -> int:
     return available if headroom is None else min(available, headroom)
 
 
-def replay(plan: Plan, report: Progress) -> DemoRecord:
+def replay(plan: AgentPlan, report: Progress) -> DemoRecord:
     """Raises Interrupted on a signal; however it ends, nothing is left."""
     if plan.shrunk_from is not None:
         size, wanted = format_size(plan.agent_bytes), format_size(plan.shrunk_from)

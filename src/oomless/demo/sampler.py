@@ -21,7 +21,7 @@ assert sys.platform == "linux"
 import oomless
 from oomless.contain.launch import BOOT
 from oomless.demo.agents import AGENT
-from oomless.demo.record import Member, Point, Share, sum_by_role
+from oomless.demo.record import Member, Point, RoleShare, sum_by_role
 from oomless.errors import OomlessError
 from oomless.model import FootprintSource
 from oomless.platform import proc
@@ -52,7 +52,7 @@ class ActSampler:
         self.source: FootprintSource = "pss"
         self.points: list[Point] = []
         self.agent_peak = 0
-        self.at_peak: tuple[Share, ...] = ()
+        self.at_peak: tuple[RoleShare, ...] = ()
 
     def sample(self, seconds: float, overhead: Collection[int] = ()) -> tuple[Member, ...]:
         """Adds a point. ``overhead``: more processes of oomless."""

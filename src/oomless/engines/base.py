@@ -1,7 +1,5 @@
-"""What the parts of a batch tell each other, and the Protocol of whatever runs one.
-
-Covers: the plan, the events while it runs, the result of each job. Not here: the batch file (``jobs.py``), the
-engine of this machine (``local.py``), printing (``cli/batch.py``).
+"""What the parts of a batch pass to each other (the plan, the events while it runs, the result of each job), and the
+Protocol of an engine, which runs one.
 """
 
 from __future__ import annotations
@@ -11,11 +9,11 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from oomless.engines.jobs import Job
+from oomless.engines.batch_file import Job
 from oomless.model import ExitRecord, FootprintSource, Status
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """``budget`` (bytes) and ``max_parallel`` bound the batch as a whole; None: as the machine allows."""
 
     batch: str
@@ -42,17 +40,17 @@ class JobResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
-    """``started_at`` and ``signal`` are for the job log; they are no part of the result."""
+    """A job's result, with what only the job log has."""
 
     result: JobResult
     started_at: float = 0.0
     signal: int | None = None
-    #: Ended because the user interrupted the batch, or done in an earlier run of it.
+    #: Killed because the user interrupted the batch; done in an earlier run of it.
     interrupted: bool = False
     earlier: bool = False
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
     """``seq`` counts the jobs of the plan from 0. ``text`` is the reason of a ``waiting`` or ``retry``."""
 
     seq: int
@@ -63,23 +61,23 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     finished: Finished | None = None
 
 
-Tell = Callable[[Event], None]
+OnEvent = Callable[[JobEvent], None]
 
 
 class Engine(Protocol):
     name: str
 
     async def run(self) -> list[Finished | None]:
-        """A result for each job of the plan, in its order; None for those that an interruption kept from
-        starting. Returns when nothing of the batch runs any more."""
+        """Returns a result for each job of the plan, in its order, when nothing of the batch runs any more; None for
+        a job that an interruption kept from starting."""
         ...
 
     def interrupt(self) -> None:
-        """Starts no more jobs and ends those that run; ``run`` then returns. May be called again."""
+        """Starts no more jobs and kills those that run; ``run`` then returns. May be called again."""
         ...
 
 
-def result_of(record: ExitRecord, name: str, attempts: int, verified: bool, stdout: str, stderr: str) -> JobResult:
+def make_result(record: ExitRecord, name: str, attempts: int, verified: bool, stdout: str, stderr: str) -> JobResult:
     return JobResult(
         name=name,
         status=record.status,

@@ -1,9 +1,8 @@
-"""The job log of a batch: a line for each job at its end, tab-separated, with the columns of GNU parallel's
-``--joblog`` where both know them (Host, Send and Receive have no meaning here).
-Secrets in commands are mask_secrets.
+"""The job log of a batch: a tab-separated line for each job when it is over, with the columns of GNU parallel's
+``--joblog`` that apply here (all but Host, Send and Receive). Secrets in commands are masked.
 
-It is written anew by each command, jobs done in an earlier run included, so that it is whole even if the earlier
-command was killed.
+Each command writes it anew, jobs done in an earlier run included, so it is whole even if the earlier command was
+killed.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import shlex
 from typing import TextIO
 
 from oomless.engines.base import Finished
-from oomless.engines.jobs import Job
+from oomless.engines.batch_file import Job
 from oomless.errors import UsageError
 from oomless.redact import mask_secrets
 
@@ -21,8 +20,8 @@ _ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"})
 
 
 class JobLog:
-    """Raises UsageError if the file cannot be opened: before anything has run. A disk that is full later does not
-    stop the batch: ``problem`` then says so."""
+    """Raises UsageError if the file cannot be opened, before anything has run. A disk that is full later does not
+    stop the batch; ``problem`` then names it."""
 
     def __init__(self, path: str) -> None:
         try:
@@ -30,11 +29,11 @@ class JobLog:
         except OSError as error:
             raise UsageError(f"cannot write the job log {path}", error.strerror or str(error)) from None
         self.problem = ""
-        self._line(*COLUMNS)
+        self._write_line(*COLUMNS)
 
     def add(self, seq: int, job: Job, finished: Finished) -> None:
         result = finished.result
-        self._line(
+        self._write_line(
             seq + 1,
             job.name,
             f"{finished.started_at:.3f}",
@@ -53,7 +52,7 @@ class JobLog:
         except OSError as error:
             self.problem = error.strerror or str(error)
 
-    def _line(self, *fields: object) -> None:
+    def _write_line(self, *fields: object) -> None:
         try:
             self._file.write("\t".join(str(field).translate(_ESCAPES) for field in fields) + "\n")
         except OSError as error:

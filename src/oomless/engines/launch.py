@@ -1,8 +1,5 @@
-"""One governed command from asyncio: lease, shim, end, record. A batch and ``Governor`` are both made of this.
-
-Covers: what is asked for (``Order``), spawning a shim with its lease, waiting for a shim (our child or not), the
-record it leaves, and what is said when it left none. Not here: the asking itself (``lease.py``), retries and
-files of a batch (``local.py``, ``store.py``), what the shim does (``contain/shim.py``).
+"""One governed command from asyncio: what is asked for (``Order``), the shim that is spawned with the lease, its end,
+and the record that it leaves. A batch and ``Governor`` are both made of this.
 """
 
 from __future__ import annotations
@@ -21,9 +18,10 @@ import msgspec
 
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
 from oomless.errors import CommandNotFound, ContainmentError, DaemonError, NotRunnable, OomlessError, Refused
-from oomless.model import ExitRecord, Status
+from oomless.model import ExitRecord, Status, Terms
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.processes.ids import ProcessId
 from oomless.protocol import wire
 from oomless.protocol.async_lease import Lease
 from oomless.protocol.client import Client
@@ -32,70 +30,61 @@ from oomless.protocol.views import TreeView
 #: Longer than a daemon waits for the shim of a granted tree (10 s) and sweeps (5 s).
 SWEPT_WITHIN = 20.0
 
-#: Descriptors for standard input, output and error; None: our own.
-Standard = tuple[int, int | None, int | None]
+#: Descriptors of standard input, output and error; None: this process's own.
+StandardFds = tuple[int, int | None, int | None]
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """``environ`` is the whole environment. ``report`` is the file that the shim writes its record to, with
-    ``extra`` in it."""
+    ``extra`` in it. ``timeout`` and ``wait`` are seconds."""
 
-    name: str
+    terms: Terms
     command: tuple[str, ...]
     environ: dict[str, str]
     cwd: str
     owner: str
     report: str
-    klass: str | None = None
-    memory: int | None = None
-    expect: int | None = None
-    processes: int | None = None
     timeout: float | None = None
     wait: float | None = None
-    group: str | None = None
-    group_budget: int | None = None
-    group_parallel: int | None = None
     retriable: bool = False
     private_tmp: bool = False
     extra: dict[str, str | int] = {}
 
-    def request(self) -> wire.Lease:
+    @property
+    def name(self) -> str:
+        return self.terms.name
+
+    def make_request(self) -> wire.Lease:
         return wire.Lease(
+            **msgspec.structs.asdict(self.terms),
             v=wire.VERSION,
-            name=self.name,
-            class_name=self.klass,
             argv=self.command,
             cwd=self.cwd,
-            need=self.expect or self.memory,
-            limit=self.memory,
-            processes=self.processes,
             wait=self.wait,
             owner=self.owner,
-            group=self.group,
-            group_budget=self.group_budget,
-            group_parallel=self.group_parallel,
             retriable=self.retriable,
         )
 
 
-class Shim:
-    """A running shim, held by a pidfd: signals reach it or nobody. ``child`` is None for one that an earlier,
-    killed batch command started. ``told``: we asked it to end."""
+class ShimHandle:
+    """A running shim, held by a pidfd, so that signals reach it or no process. ``child`` is None for a shim that an
+    earlier, killed batch command started. ``asked_to_end`` is True after ``end``."""
 
-    def __init__(self, tree: str, pid: int, start: int, pidfd: int, child: subprocess.Popen[bytes] | None) -> None:
-        self.tree, self.pid, self.start = tree, pid, start
+    def __init__(self, tree: str, process: ProcessId, pidfd: int, child: subprocess.Popen[bytes] | None) -> None:
+        self.tree, self.process = tree, process
         self._pidfd = pidfd
         self._child = child
-        self.told = False
+        self.asked_to_end = False
 
     @classmethod
-    def found(cls, tree: str, pid: int, start: int) -> Shim | None:
-        pidfd = proc.open_verified(pid, start)
-        return None if pidfd is None else cls(tree, pid, start, pidfd, None)
+    def open(cls, tree: str, process: ProcessId) -> ShimHandle | None:
+        """None if that process is gone."""
+        pidfd = proc.open_verified(*process)
+        return None if pidfd is None else cls(tree, process, pidfd, None)
 
     def end(self) -> None:
-        """Asks the shim to end its tree; it does so within the grace."""
-        self.told = True
+        """Asks the shim to end its tree, which it does within the grace."""
+        self.asked_to_end = True
         try:
             if self._pidfd >= 0:
                 pidfd_send_signal(self._pidfd, SIGTERM)
@@ -103,21 +92,21 @@ class Shim:
             pass
 
     def release(self) -> None:
-        """Lets go of it, alive or not."""
+        """Closes the pidfd; the shim goes on."""
         if self._pidfd >= 0:
             os.close(self._pidfd)
         self._pidfd = -1
 
-    async def gone(self) -> int | None:
-        """Waits for the shim's end; its return code if it is our child. To be called once."""
+    async def wait_gone(self) -> int | None:
+        """Waits for the shim's end and returns its return code, None if it is not our child. To be called once."""
         try:
-            await readable(self._pidfd)
+            await _wait_readable(self._pidfd)
         finally:
             self.release()
         return None if self._child is None else self._child.wait()
 
 
-async def readable(fd: int) -> None:
+async def _wait_readable(fd: int) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
 
@@ -133,16 +122,16 @@ async def readable(fd: int) -> None:
 
 
 def check_folder(cwd: str) -> None:
-    """Raises what a shell would say about a working folder that cannot be entered."""
+    """Raises CommandNotFound or NotRunnable, as a shell would, for a working folder that cannot be entered."""
     if not os.path.exists(cwd):
         raise CommandNotFound(f"the working folder {cwd} does not exist", "", "make it, or correct cwd")
     if not os.path.isdir(cwd) or not os.access(cwd, os.X_OK):
         raise NotRunnable(f"the working folder {cwd} cannot be entered", "", "correct cwd")
 
 
-def spawn_shim(state: str, lease: Lease, order: Order, stdio: Standard, lifeline: int | None = None) -> Shim:
-    """Starts the shim and hands it the lease; ours is closed in any case. ``stdio``: descriptors for standard
-    input, output and error. ``lifeline``: the read end, which the shim inherits."""
+def spawn_shim(state: str, lease: Lease, order: Order, stdio: StandardFds, lifeline: int | None = None) -> ShimHandle:
+    """Starts the shim and hands it the lease; ours is closed in any case. ``lifeline``: the read end of a pipe, which
+    the shim inherits. Raises CommandNotFound, NotRunnable or ContainmentError."""
     spec = ShimSpec(
         lease.message,
         name=order.name,
@@ -158,22 +147,23 @@ def spawn_shim(state: str, lease: Lease, order: Order, stdio: Standard, lifeline
     tree = lease.granted.tree
     fd = write_spec(spec)
     try:
-        child = _popen(shim_argv(fd, tree, list(order.command)), order, stdio, [fd, *spec.descriptors()])
+        child = _start_shim(shim_argv(fd, tree, list(order.command)), order, stdio, [fd, *spec.descriptors()])
     finally:
         os.close(fd)
         lease.close()
     try:
-        # Our own child keeps its number until we wait for it, so both of these name it.
-        return Shim(tree, child.pid, proc.start_of(child.pid) or 0, os.pidfd_open(child.pid), child)
-    except OSError as error:  # no descriptor left: a shim that we cannot watch must not go on
+        # Our own child keeps its pid until we wait for it, so both of these name it.
+        process = ProcessId(child.pid, proc.start_of(child.pid) or 0)
+        return ShimHandle(tree, process, os.pidfd_open(child.pid), child)
+    except OSError as error:  # no descriptor left: a shim that cannot be watched must not go on
         child.terminate()
         child.wait()
         raise ContainmentError(f"cannot watch {order.name}", error.strerror or str(error)) from None
 
 
-def _popen(argv: list[str], order: Order, stdio: Standard, passed: list[int]) -> subprocess.Popen[bytes]:
-    """Popen and not asyncio's subprocess: that one needs a child watcher and cannot wait for a pidfd of ours.
-    It returns when the exec has succeeded, 1 to 2 ms."""
+def _start_shim(argv: list[str], order: Order, stdio: StandardFds, passed: list[int]) -> subprocess.Popen[bytes]:
+    """Popen and not asyncio's subprocess, which needs a child watcher and cannot wait for a pidfd of ours. It returns
+    when the exec has succeeded, 1 to 2 ms."""
     try:
         return subprocess.Popen(
             argv,
@@ -192,7 +182,7 @@ def _popen(argv: list[str], order: Order, stdio: Standard, passed: list[int]) ->
 
 
 def read_record(path: str, tree: str | None = None) -> ExitRecord | None:
-    """The record, if there is a whole one (of this ``tree``)."""
+    """The record in a file, None if there is no whole one (of this ``tree``)."""
     try:
         record = msgspec.json.decode(proc.read_file(path) or b"", type=ExitRecord)
     except msgspec.DecodeError:
@@ -200,27 +190,27 @@ def read_record(path: str, tree: str | None = None) -> ExitRecord | None:
     return record if tree in (None, record.tree) else None
 
 
-class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """``verified``: somebody proved that ``record.survivors`` is all that is left."""
+class TreeEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """``verified``: shim or daemon proved that ``record.survivors`` is all that is left."""
 
     record: ExitRecord
     verified: bool = True
 
 
-async def conclude(paths: Paths, tree: str, order: Order, code: int | None) -> Ending:
-    """How a tree ended whose shim is gone with return code ``code`` (None: not our child). Where the shim left
-    no record (it was killed, or the disk is full) the daemon tells, once it has swept the tree."""
+async def find_end(paths: Paths, tree: str, order: Order, code: int | None) -> TreeEnd:
+    """How a tree ended whose shim is gone with return code ``code`` (None: not our child). Where the shim left no
+    record (it was killed, or the disk is full) the daemon knows, once it has swept the tree."""
     record = read_record(order.report, tree)
     if record is not None:
-        return Ending(record=record)
+        return TreeEnd(record=record)
     killed = code in (None, -SIGKILL)
     reason = "its shim was killed" if killed else f"its shim failed with exit code {code}"
-    view = await _swept(paths, tree)
+    view = await _wait_swept(paths, tree)
     if view is None or view.survivors is None:
-        reason += ", and no daemon could tell what became of its tree"
-    blank = _blank(order.name, tree, "failed", 137 if killed else 125, reason)
+        reason += ", and no daemon knows what became of its tree"
+    blank = _make_record(order.name, tree, "failed", 137 if killed else 125, reason)
     if view is None:
-        return Ending(record=blank, verified=False)
+        return TreeEnd(record=blank, verified=False)
     record = msgspec.structs.replace(
         blank,
         rung=view.rung or "",
@@ -230,10 +220,10 @@ async def conclude(paths: Paths, tree: str, order: Order, code: int | None) -> E
         seconds=view.seconds,
         survivors=view.survivors or 0,
     )
-    return Ending(record=record, verified=view.survivors is not None)
+    return TreeEnd(record=record, verified=view.survivors is not None)
 
 
-async def _swept(paths: Paths, tree: str) -> TreeView | None:
+async def _wait_swept(paths: Paths, tree: str) -> TreeView | None:
     """The tree once the daemon has closed it; None if no daemon knows it, or none answers."""
     client = Client(paths, start=True)
     until = time.monotonic() + SWEPT_WITHIN
@@ -243,18 +233,18 @@ async def _swept(paths: Paths, tree: str) -> TreeView | None:
             if view is None or view.state == "ended":
                 return view
         except DaemonError:
-            pass  # It died or is being started; the next one sweeps.
+            pass  # it died or is being started; the next one sweeps
         await asyncio.sleep(0.05)
     return None
 
 
-def not_started(name: str, error: OomlessError) -> ExitRecord:
-    """The record of a command that no shim was started for."""
+def make_unstarted_record(name: str, error: OomlessError) -> ExitRecord:
+    """The record of a command for which no shim was started."""
     status: Status = "refused" if isinstance(error, Refused) else "failed"
-    return _blank(name, "", status, error.exit_code, error.line())
+    return _make_record(name, "", status, error.exit_code, error.line())
 
 
-def _blank(name: str, tree: str, status: Status, exit_code: int, reason: str) -> ExitRecord:
+def _make_record(name: str, tree: str, status: Status, exit_code: int, reason: str) -> ExitRecord:
     return ExitRecord(
         tree=tree,
         name=name,

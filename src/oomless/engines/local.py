@@ -1,10 +1,7 @@
 """The engine of this machine: asks the daemon for each job, spawns a shim, retries, resumes, interrupts.
 
-Covers: the life of each job of a batch and what is run again. Not here: how many may run (the daemon's admission
-decides), one attempt's mechanics (``launch.py``), files (``store.py``).
-
-The jobs belong to the journal and not to this process: if it is killed they finish, and ``--resume`` takes them
-over. Nothing here may therefore end a job, except ``interrupt``.
+How many jobs may run is the daemon's decision. The jobs belong to the journal and not to this process: if it is
+killed they finish, and ``--resume`` takes them over. Therefore only ``interrupt`` may end a job.
 """
 
 from __future__ import annotations
@@ -18,126 +15,139 @@ import os
 
 import msgspec
 
-from oomless.engines.base import Event, Finished, Plan, Tell, result_of
-from oomless.engines.launch import Ending, Order, Shim, check_folder, conclude, not_started, spawn_shim
-from oomless.engines.store import Intent, Store
+from oomless.engines.base import BatchPlan, Finished, JobEvent, OnEvent, make_result
+from oomless.engines.batch_folder import BatchFolder, JobIntent
+from oomless.engines.launch import (
+    Order,
+    ShimHandle,
+    TreeEnd,
+    check_folder,
+    find_end,
+    make_unstarted_record,
+    spawn_shim,
+)
 from oomless.errors import ContainmentError, OomlessError, StateUnwritable
+from oomless.model import Terms
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.protocol.async_lease import FOREVER, Door, Lease
 
 #: Requests that wait at the daemon at once: enough to choose from for backfill, and a batch of thousands does
 #: not hold thousands of sockets.
-ASKING = 16
-#: So often a job that has attempts left is ended for a budget shared with others without losing one.
+REQUESTS = 16
+#: How often a job that has attempts left may be a victim of memory pressure without losing one of them.
 REQUEUES = 5
 _FINAL_CODES = (126, 127)
 
 
-class Local:
+class LocalEngine:
     name = "local"
 
-    def __init__(self, paths: Paths, plan: Plan, store: Store, tell: Tell, cwd: str) -> None:
-        self._paths, self._plan, self._store, self._tell, self._cwd = paths, plan, store, tell, cwd
+    def __init__(self, paths: Paths, plan: BatchPlan, folder: BatchFolder, on_event: OnEvent, cwd: str) -> None:
+        self._paths, self._plan, self._folder, self._on_event, self._cwd = paths, plan, folder, on_event, cwd
         self._door = Door(paths)
-        self._gate = asyncio.Semaphore(ASKING)
-        self._asks: set[asyncio.Task[Lease]] = set()
-        self._running: set[Shim] = set()
-        self._told: set[str] = set()  # trees that we asked to end
+        self._request_slots = asyncio.Semaphore(REQUESTS)
+        self._requests: set[asyncio.Task[Lease]] = set()
+        self._running: set[ShimHandle] = set()
+        self._ended_by_us: set[str] = set()  # trees
         self._interrupted = False
 
     async def run(self) -> list[Finished | None]:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._job(seq)) for seq in range(len(self._plan.jobs))]
+            tasks = [group.create_task(self._run_job(seq)) for seq in range(len(self._plan.jobs))]
         return [task.result() for task in tasks]
 
     def interrupt(self) -> None:
         self._interrupted = True
-        for task in self._asks:
+        for task in self._requests:
             task.cancel()
         for shim in self._running:
             shim.end()
 
-    async def _job(self, seq: int) -> Finished | None:
+    async def _run_job(self, seq: int) -> Finished | None:
         """None if an interruption came before it was started. An old failure gets its whole number of attempts
         again; an attempt that an earlier command started and that still runs counts as the first."""
-        attempt, ending, lived = await self._earlier(seq)
-        if ending is not None and ending.record.status == "done":
-            return self._finish(seq, attempt, ending, earlier=not lived)
-        left, spared = self._plan.jobs[seq].retries + (0 if lived else 1), REQUEUES
-        if not lived:
-            ending = None
-        while not self._interrupted and (ending is None or (left > 0 and _again(ending))):
-            if ending is not None:
-                self._tell(Event(seq=seq, kind="retry", attempt=attempt, text=_described(ending)))
-            newer = await self._attempt(seq, attempt + 1, retriable=left > 1)
+        attempt, end, still_ran = await self._take_over(seq)
+        if end is not None and end.record.status == "done":
+            return self._finish(seq, attempt, end, earlier=not still_ran)
+        left, requeues = self._plan.jobs[seq].retries + (0 if still_ran else 1), REQUEUES
+        if not still_ran:
+            end = None
+        while not self._interrupted and (end is None or (left > 0 and _may_retry(end))):
+            if end is not None:
+                reason = end.record.reason or f"exit {end.record.exit_code}"
+                self._on_event(JobEvent(seq=seq, kind="retry", attempt=attempt, text=reason))
+            newer = await self._try_job(seq, attempt + 1, retriable=left > 1)
             if newer is None:
                 break
-            attempt, ending = attempt + 1, newer
-            if newer.record.victim and left > 1 and spared:
-                spared -= 1  # it was ended for the others: none of its own attempts is used up
+            attempt, end = attempt + 1, newer
+            if newer.record.victim and left > 1 and requeues:
+                requeues -= 1  # killed under memory pressure: none of its own attempts is used up
             else:
                 left -= 1
-        return None if ending is None else self._finish(seq, attempt, ending)
+        return None if end is None else self._finish(seq, attempt, end)
 
-    async def _earlier(self, seq: int) -> tuple[int, Ending | None, bool]:
-        """The newest attempt of an earlier command, its end, and whether it still ran when we came."""
-        intent = self._store.intent(seq)
+    async def _take_over(self, seq: int) -> tuple[int, TreeEnd | None, bool]:
+        """The newest attempt of an earlier command, its end, and whether it still ran."""
+        intent = self._folder.read_intent(seq)
         if intent is None:
             return 0, None, False
-        shim = self._store.shim(intent)
+        shim = self._folder.find_shim(intent)
         if shim is not None:
             await self._watch(seq, shim, intent.attempt)
-        order = self._order(seq, intent.attempt)
-        return intent.attempt, await conclude(self._paths, intent.tree, order, None), shim is not None
+        order = self._make_order(seq, intent.attempt)
+        return intent.attempt, await find_end(self._paths, intent.tree, order, None), shim is not None
 
-    async def _attempt(self, seq: int, attempt: int, retriable: bool) -> Ending | None:
-        order = msgspec.structs.replace(self._order(seq, attempt), retriable=retriable)
+    async def _try_job(self, seq: int, attempt: int, retriable: bool) -> TreeEnd | None:
+        """One attempt; None if the batch was interrupted before it started."""
+        order = msgspec.structs.replace(self._make_order(seq, attempt), retriable=retriable)
         try:
             check_folder(order.cwd)
-            lease = await self._ask(seq, order)
+            lease = await self._request(seq, order)
             if lease is None:
                 return None
             shim = self._spawn(seq, attempt, lease, order)
         except OomlessError as error:
-            return Ending(record=not_started(order.name, error))
+            return TreeEnd(record=make_unstarted_record(order.name, error))
         code = await self._watch(seq, shim, attempt)
-        return await conclude(self._paths, shim.tree, order, code)
+        return await find_end(self._paths, shim.tree, order, code)
 
-    def _order(self, seq: int, attempt: int) -> Order:
-        job, plan, path = self._plan.jobs[seq], self._plan, self._store.path
+    def _make_order(self, seq: int, attempt: int) -> Order:
+        job, plan, path = self._plan.jobs[seq], self._plan, self._folder.path
         return Order(
-            name=job.name,
+            terms=Terms(
+                name=job.name,
+                class_name=job.class_name,
+                need=job.expect or job.memory,
+                limit=job.memory,
+                processes=job.processes,
+                group=f"batch {plan.batch}",
+                group_budget=plan.budget,
+                group_parallel=plan.max_parallel,
+            ),
             command=job.command,
             environ={**os.environ, **job.env},
             cwd=os.path.join(self._cwd, job.cwd or ""),
             owner=f"batch:{plan.batch}",
             report=path(seq, "json"),
-            klass=job.klass,
-            memory=job.memory,
-            expect=job.expect,
-            processes=job.processes,
             timeout=job.timeout,
             wait=FOREVER,
-            group=f"batch {plan.batch}",
-            group_budget=plan.budget,
-            group_parallel=plan.max_parallel,
             private_tmp=job.private_tmp,
             extra={"attempts": attempt, "stdout": path(seq, "out"), "stderr": path(seq, "err")},
         )
 
-    async def _ask(self, seq: int, order: Order) -> Lease | None:
+    async def _request(self, seq: int, order: Order) -> Lease | None:
         """None if the batch was interrupted meanwhile."""
-        async with self._gate:
+        async with self._request_slots:
             if self._interrupted:
                 return None
             task = asyncio.ensure_future(
                 self._door.ask(
-                    order.request(),
-                    lambda waiting: self._tell(Event(seq=seq, kind="waiting", text=waiting.reason)),
+                    order.make_request(),
+                    lambda waiting: self._on_event(JobEvent(seq=seq, kind="waiting", text=waiting.reason)),
                 )
             )
-            self._asks.add(task)
+            self._requests.add(task)
             try:
                 lease = await task
             except asyncio.CancelledError:
@@ -145,20 +155,20 @@ class Local:
                     return None
                 raise
             finally:
-                self._asks.discard(task)
+                self._requests.discard(task)
         if self._interrupted:
             lease.close()
             return None
         return lease
 
-    def _spawn(self, seq: int, attempt: int, lease: Lease, order: Order) -> Shim:
-        """The intent first: a shim that nobody knows of would be started twice by ``--resume``."""
-        intent = Intent(tree=lease.granted.tree, attempt=attempt)
+    def _spawn(self, seq: int, attempt: int, lease: Lease, order: Order) -> ShimHandle:
+        """The intent is written first: ``--resume`` would start an unknown shim's job twice."""
+        intent = JobIntent(tree=lease.granted.tree, attempt=attempt)
         files: list[int] = []
         try:
-            self._store.write_intent(seq, intent)
+            self._folder.write_intent(seq, intent)
             files += [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
-            files += [self._store.open_output(seq, kind) for kind in ("out", "err")]
+            files += [self._folder.open_output(seq, kind) for kind in ("out", "err")]
             shim = spawn_shim(self._paths.state, lease, order, (files[0], files[1], files[2]))
         except OSError as error:  # no descriptor left
             raise ContainmentError(f"cannot start {order.name}", error.strerror or str(error)) from None
@@ -166,49 +176,46 @@ class Local:
             lease.close()
             for fd in files:
                 os.close(fd)
-        who = msgspec.structs.replace(intent, pid=shim.pid, start=shim.start, boot_id=proc.boot_id())
+        pid, start = shim.process
         try:
-            self._store.write_intent(seq, who)
+            intent = msgspec.structs.replace(intent, pid=pid, start=start, boot_id=proc.boot_id())
+            self._folder.write_intent(seq, intent)
         except StateUnwritable:
-            pass  # A full disk; the shim can still be found by its arguments.
+            pass  # a full disk; the shim can still be found by its arguments
         return shim
 
-    async def _watch(self, seq: int, shim: Shim, attempt: int) -> int | None:
+    async def _watch(self, seq: int, shim: ShimHandle, attempt: int) -> int | None:
         self._running.add(shim)
         if self._interrupted:
             shim.end()
-        self._tell(Event(seq=seq, kind="running", tree=shim.tree, attempt=attempt))
+        self._on_event(JobEvent(seq=seq, kind="running", tree=shim.tree, attempt=attempt))
         try:
-            return await shim.gone()
+            return await shim.wait_gone()
         finally:
             self._running.discard(shim)
-            if shim.told:
-                self._told.add(shim.tree)
+            if shim.asked_to_end:
+                self._ended_by_us.add(shim.tree)
 
-    def _finish(self, seq: int, attempt: int, ending: Ending, earlier: bool = False) -> Finished:
-        path, record = self._store.path, ending.record
-        interrupted = record.tree in self._told
+    def _finish(self, seq: int, attempt: int, end: TreeEnd, earlier: bool = False) -> Finished:
+        path, record = self._folder.path, end.record
+        interrupted = record.tree in self._ended_by_us
         if interrupted:
-            # A command that answers TERM with exit 0 was interrupted all the same: it must run again.
+            # Also a command that answers TERM with exit 0: it must run again.
             record = msgspec.structs.replace(record, status="killed", reason="interrupted")
-            self._store.forget(seq)
+            self._folder.drop_record(seq)
         finished = Finished(
-            result=result_of(
-                record, self._plan.jobs[seq].name, attempt, ending.verified, path(seq, "out"), path(seq, "err")
+            result=make_result(
+                record, self._plan.jobs[seq].name, attempt, end.verified, path(seq, "out"), path(seq, "err")
             ),
             started_at=record.started_at,
             signal=record.signal,
             interrupted=interrupted,
             earlier=earlier,
         )
-        self._tell(Event(seq=seq, kind="finished", attempt=attempt, finished=finished))
+        self._on_event(JobEvent(seq=seq, kind="finished", attempt=attempt, finished=finished))
         return finished
 
 
-def _again(ending: Ending) -> bool:
-    """Whether a further attempt makes sense: not where memory can never suffice or the command is not there."""
-    return ending.record.status in ("failed", "killed", "timeout") and ending.record.exit_code not in _FINAL_CODES
-
-
-def _described(ending: Ending) -> str:
-    return ending.record.reason or f"exit {ending.record.exit_code}"
+def _may_retry(end: TreeEnd) -> bool:
+    """Not where memory can never suffice or the command is missing."""
+    return end.record.status in ("failed", "killed", "timeout") and end.record.exit_code not in _FINAL_CODES

@@ -1,11 +1,9 @@
-"""The folder of one batch, ``<state>/batches/<id>/``: what makes ``--resume`` possible after any end.
+"""The folder of one batch, ``<state>/batches/<id>/``, which makes ``--resume`` possible after any end.
 
-Covers: the id, the lock, and for each job ``NNN.intent.json`` (written before its shim is spawned, completed
-with the shim's identity after it), ``NNN.json`` (the shim's record), ``NNN.out`` and ``NNN.err``; finding the
-shim of an intent that still lives; and which folders are kept: all that ``--resume`` can still need, and the newest
-of the finished. Not here: what is run again (``local.py``).
-
-Nothing is synced to disk: no job outlives a power cut, and its record may be lost with it; then it runs again.
+Each job has ``NNN.intent.json`` (written before its shim is spawned, completed with the shim's identity after it),
+``NNN.json`` (the shim's record), ``NNN.out`` and ``NNN.err``. All folders are kept that ``--resume`` can still need,
+and the newest of the finished ones. Nothing is synced to disk: no job outlives a power cut, and if its record is lost
+with it, the job runs again.
 """
 
 from __future__ import annotations
@@ -22,20 +20,20 @@ import shutil
 import msgspec
 
 from oomless.contain.launch import BOOT
-from oomless.engines.jobs import BatchFile
-from oomless.engines.launch import Shim, read_record
+from oomless.engines.batch_file import BatchFile
+from oomless.engines.launch import ShimHandle
 from oomless.errors import StateUnwritable, UsageError
-from oomless.model import ExitRecord
 from oomless.paths import Paths
 from oomless.platform import files, proc
+from oomless.processes.ids import ProcessId
 
 FINISHED = "finished"
-#: So many finished batches are kept.
+#: Finished batches that are kept.
 KEPT = 50
 
 
-class Intent(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest attempt of a job. ``pid`` is 0 until the shim is there."""
+class JobIntent(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest attempt of a job. ``pid`` is 0 until the shim is spawned."""
 
     tree: str
     attempt: int
@@ -44,23 +42,22 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str = ""
 
 
-def batch_id(file: BatchFile) -> str:
+def make_batch_id(file: BatchFile) -> str:
     """The same for the same content at the same place, so that ``--resume`` finds it; new for standard input."""
     if file.source == "-":
         return os.urandom(8).hex()
     return hashlib.sha256(os.fsencode(file.source) + b"\0" + file.content).hexdigest()[:16]
 
 
-class Store:
+class BatchFolder:
     """Holds the batch's lock from ``open`` to ``close``."""
 
-    def __init__(self, folder: str, batch: str, lock: int) -> None:
+    def __init__(self, folder: str, lock: int) -> None:
         self.folder = folder
-        self.batch = batch
         self._lock = lock
 
     @classmethod
-    def open(cls, paths: Paths, batch: str) -> Store:
+    def open(cls, paths: Paths, batch: str) -> BatchFolder:
         """Raises UsageError if another command runs this very batch."""
         paths.make()
         folder = os.path.join(paths.batches, batch)
@@ -68,7 +65,7 @@ class Store:
         while lock is None:
             try:
                 os.makedirs(folder, mode=0o700, exist_ok=True)
-                lock = _lock(folder)
+                lock = _take_lock(folder)
             except BlockingIOError:
                 pid = (files.read(os.path.join(folder, "lock")) or "unknown").strip()
                 raise UsageError(f"this batch is already running as pid {pid}", "", "wait for it") from None
@@ -77,10 +74,10 @@ class Store:
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
         _unlink(os.path.join(folder, FINISHED))
-        return cls(folder, batch, lock)
+        return cls(folder, lock)
 
     def finish(self) -> None:
-        """Nothing of it is left to be taken over. If that cannot be written, the folder is just kept."""
+        """Notes that nothing of it is left to be taken over. If that cannot be written, the folder is just kept."""
         try:
             with open(os.path.join(self.folder, FINISHED), "wb"):
                 pass
@@ -94,16 +91,13 @@ class Store:
         """``kind``: ``json`` (the record), ``intent.json``, ``out`` or ``err``."""
         return os.path.join(self.folder, f"{seq + 1:03}.{kind}")
 
-    def record(self, seq: int, tree: str | None = None) -> ExitRecord | None:
-        return read_record(self.path(seq, "json"), tree)
-
-    def intent(self, seq: int) -> Intent | None:
+    def read_intent(self, seq: int) -> JobIntent | None:
         try:
-            return msgspec.json.decode(proc.read_file(self.path(seq, "intent.json")) or b"", type=Intent)
+            return msgspec.json.decode(proc.read_file(self.path(seq, "intent.json")) or b"", type=JobIntent)
         except msgspec.DecodeError:
             return None
 
-    def write_intent(self, seq: int, intent: Intent) -> None:
+    def write_intent(self, seq: int, intent: JobIntent) -> None:
         """Atomic; raises StateUnwritable (a full disk), and then nothing may be started."""
         path = self.path(seq, "intent.json")
         draft = path + ".new"
@@ -115,23 +109,23 @@ class Store:
             raise _unwritable(path, error) from None
 
     def open_output(self, seq: int, kind: str) -> int:
-        """Empty: the output of an earlier attempt goes."""
+        """A descriptor; the output of an earlier attempt is removed."""
         path = self.path(seq, kind)
         try:
             return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise _unwritable(path, error) from None
 
-    def shim(self, intent: Intent) -> Shim | None:
+    def find_shim(self, intent: JobIntent) -> ShimHandle | None:
         """The shim of this attempt, if it lives."""
         if intent.pid and intent.boot_id == proc.boot_id():
-            return Shim.found(intent.tree, intent.pid, intent.start)
+            return ShimHandle.open(intent.tree, ProcessId(intent.pid, intent.start))
         return None if intent.pid else find_shim(intent.tree)
 
     def clear(self) -> None:
         """Drops what an earlier run left; raises UsageError if some of its jobs still run."""
-        if living := self.living():
-            why = f"{living} of its jobs still run, for its command was killed"
+        if living := self.count_living():
+            why = f"{living} of its jobs still run, because its command was killed"
             raise UsageError("this batch was not finished", why, "take them over with --resume")
         for name in os.listdir(self.folder):
             if name == "lock":
@@ -141,54 +135,54 @@ class Store:
             except OSError as error:
                 raise _unwritable(os.path.join(self.folder, name), error) from None
 
-    def forget(self, seq: int) -> None:
+    def drop_record(self, seq: int) -> None:
         """Drops the record of an attempt that does not count."""
         _unlink(self.path(seq, "json"))
 
-    def living(self) -> int:
-        """How many of its jobs still run."""
+    def count_living(self) -> int:
+        """The number of its jobs that still run."""
         living = 0
         for name in os.listdir(self.folder):
             number, _, kind = name.partition(".")
-            intent = self.intent(int(number) - 1) if kind == "intent.json" else None
-            shim = self.shim(intent) if intent else None
+            intent = self.read_intent(int(number) - 1) if kind == "intent.json" else None
+            shim = self.find_shim(intent) if intent else None
             if shim is not None:
                 living += 1
                 shim.release()
         return living
 
 
-def prune(paths: Paths, kept: int = KEPT) -> None:
+def prune_batches(paths: Paths, kept: int = KEPT) -> None:
     """Removes all but the newest ``kept`` finished batches. One that runs has its lock taken; one that was
     interrupted, or whose command was killed, is not finished."""
     finished = []
-    for folder in _folders(paths.batches):
+    for folder in _list_folders(paths.batches):
         try:
             finished.append((os.stat(os.path.join(folder, FINISHED)).st_mtime_ns, folder))
         except OSError:
             continue
     for _, folder in sorted(finished, reverse=True)[kept:]:
-        _remove(folder)
+        _remove_folder(folder)
 
 
-def _folders(batches: str) -> list[str]:
+def _list_folders(batches: str) -> list[str]:
     try:
         return [os.path.join(batches, name) for name in os.listdir(batches)]
     except OSError:
         return []
 
 
-def _remove(folder: str) -> None:
-    """Under its lock, and out of the way first, so that a command that wants the batch meanwhile makes a new one."""
+def _remove_folder(folder: str) -> None:
+    """Under its lock, and renamed first, so that a command that wants the batch meanwhile makes a new one."""
     try:
-        lock = _lock(folder)
+        lock = _take_lock(folder)
     except OSError:
         return
     if lock is None:
         return
     away = f"{folder}.{os.getpid()}"
     try:
-        if not Store(folder, os.path.basename(folder), lock).living():
+        if not BatchFolder(folder, lock).count_living():
             os.rename(folder, away)
             shutil.rmtree(away, ignore_errors=True)
     except OSError:
@@ -197,9 +191,9 @@ def _remove(folder: str) -> None:
         os.close(lock)
 
 
-def _lock(folder: str) -> int | None:
+def _take_lock(folder: str) -> int | None:
     """The lock of a batch, open and taken; None if the folder has been removed meanwhile. Raises BlockingIOError if
-    somebody else has it, and OSError."""
+    another command has it, and OSError."""
     path = os.path.join(folder, "lock")
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -222,16 +216,16 @@ def _unlink(path: str) -> None:
         pass
 
 
-def find_shim(tree: str) -> Shim | None:
-    """The shim of a tree by its arguments: for a command that was killed between spawning and noting whom."""
+def find_shim(tree: str) -> ShimHandle | None:
+    """The shim of a tree by its arguments, where the command was killed between spawning and noting its identity."""
     for pid, stat in proc.table().items():
         argv = proc.cmdline(pid)
-        if argv[4:5] == [BOOT] and argv[6:7] == [tree] and stat.alive and _ours(pid):
-            return Shim.found(tree, pid, stat.start)
+        if argv[4:5] == [BOOT] and argv[6:7] == [tree] and stat.alive and _has_our_uid(pid):
+            return ShimHandle.open(tree, ProcessId(pid, stat.start))
     return None
 
 
-def _ours(pid: int) -> bool:
+def _has_our_uid(pid: int) -> bool:
     try:
         return os.stat(f"/proc/{pid}").st_uid == os.geteuid()
     except OSError:
