@@ -1,9 +1,7 @@
-"""The settings that the incident's report recommends (``.claude/config.json``), taken over as far as there are such.
-Pure: text in, text out.
+"""The four keys that the incident's report recommends for ``.claude/config.json``: which of them have an effect here,
+why the others have none, and the user's ``config.toml`` with the one setting put in and the rest kept.
 
-Covers: reading those four keys, which of them have an effect here and why the others have none, and the user's
-``config.toml`` with one setting put in, its comments and the rest kept. Not here: the settings themselves
-(``config.py``) and the two files (``cli/config.py``). tomlkit is loaded only when a text is made.
+Pure: text in, text out. tomlkit is loaded only when a text is made.
 """
 
 from __future__ import annotations
@@ -29,47 +27,47 @@ WITHOUT_EFFECT = {
 }
 
 
-class Skipped(msgspec.Struct, frozen=True, kw_only=True):
+class SkippedKey(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     why: str
 
 
-class Incident(msgspec.Struct, frozen=True, kw_only=True):
-    """``max_parallel_subagents`` is None if the file does not say it."""
+class IncidentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``max_parallel_subagents`` is None if the file does not have it."""
 
     max_parallel_subagents: int | None
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[SkippedKey, ...]
 
 
-def uncommented(text: str) -> str:
-    """Lines of comment (the report's own text begins with one) made empty. No string in JSON goes over a line's end,
-    so that such a line is in none."""
+def blank_comments(text: str) -> str:
+    """Lines of comment (the report's own text begins with one) made empty. A JSON string cannot contain the end of a
+    line, so such a line is never part of one."""
     return "\n".join("" if line.lstrip().startswith("//") else line for line in text.split("\n"))
 
 
-def read(text: str, name: str) -> Incident:
-    """Raises UsageError for whatever is not one of the four keys with a value that it can have."""
-    found = jsontext.parse(uncommented(text), name)
-    if not isinstance(found, dict):
+def read_incident(text: str, name: str) -> IncidentSettings:
+    """Raises UsageError for a key that is not one of the four, or a value that it cannot have."""
+    values = jsontext.parse(blank_comments(text), name)
+    if not isinstance(values, dict):
         raise UsageError(f"{name} cannot be imported", "it is not a JSON object", f"it may have {', '.join(KEYS)}")
-    for key, value in found.items():
+    for key, value in values.items():
         if key not in KEYS:
             raise UsageError(f"{name}: {key}", "there is no such setting", f"there are: {', '.join(KEYS)}")
-        if expected := _mistake(key, value):
+        if expected := _expected_value(key, value):
             raise UsageError(f"{name}: {key}", "the value cannot be used", f"expected {expected}")
-    most = found.get("maxParallelSubagents")
-    return Incident(
+    most = values.get("maxParallelSubagents")
+    return IncidentSettings(
         max_parallel_subagents=None if most is None else int(most),
-        skipped=tuple(Skipped(key=key, why=WITHOUT_EFFECT[key]) for key in found if key in WITHOUT_EFFECT),
+        skipped=tuple(SkippedKey(key=key, why=WITHOUT_EFFECT[key]) for key in values if key in WITHOUT_EFFECT),
     )
 
 
-def _mistake(key: str, value: object) -> str | None:
-    """What is expected, if the value is not that. Numbers come as floats (``jsontext.parse``)."""
+def _expected_value(key: str, value: object) -> str | None:
+    """What is expected if the value is something else, else None. Numbers come as floats (``jsontext.parse``)."""
     match key:
         case "maxParallelSubagents":
-            fits = isinstance(value, float) and value.is_integer() and 1 <= value <= MOST
-            return None if fits else f"a whole number from 1 to {MOST}"
+            valid = isinstance(value, float) and value.is_integer() and 1 <= value <= MOST
+            return None if valid else f"a whole number from 1 to {MOST}"
         case "subagentMemoryLimit":
             return None if _is_size(value) else "an amount of memory such as 512MB"
         case "preferentialModel":
@@ -85,16 +83,16 @@ def _is_size(value: object) -> bool:
         return False
 
 
-def names_any(text: str) -> bool:
-    """Whether a file has one of the four keys, in order or not."""
+def has_known_key(text: str) -> bool:
+    """Whether a file has one of the four keys, whatever its value."""
     try:
-        found = jsontext.parse(uncommented(text), "")
+        values = jsontext.parse(blank_comments(text), "")
     except UsageError:
         return False
-    return isinstance(found, dict) and not found.keys().isdisjoint(KEYS)
+    return isinstance(values, dict) and not values.keys().isdisjoint(KEYS)
 
 
-def with_setting(text: str, name: str, value: int) -> str:
+def put_setting(text: str, name: str, value: int) -> str:
     """The settings file's text with ``max_parallel_subagents = value``; ``text`` is valid TOML."""
     import tomlkit
 

@@ -1,8 +1,4 @@
-"""A TOML file whose every mistake is a ``ConfigError`` naming file and line, the key, and what is expected.
-
-Covers: reading the text, finding a key's line, and checking single values (sizes, durations, whole numbers).
-Which settings there are is not here but in ``config.py``.
-"""
+"""A TOML file in which every mistake is a ``ConfigError`` with file and line, the key, and what is expected."""
 
 from __future__ import annotations
 
@@ -29,8 +25,8 @@ Key = tuple[str, ...]
 T = TypeVar("T")
 
 
-class _Wrong(Exception):
-    """A value that cannot be: what it is, and what is expected."""
+class _InvalidValue(Exception):
+    """``why`` a value cannot be, and what is ``expected``."""
 
     def __init__(self, why: str, expected: str) -> None:
         super().__init__(why, expected)
@@ -47,43 +43,43 @@ class Document:
             self.top: dict[str, object] = tomllib.loads(text)
         except (ValueError, RecursionError) as error:
             # Not only TOMLDecodeError: int() refuses more than 4300 digits with a plain ValueError.
-            what, line = _syntax(str(error), text)
+            what, line = _locate_syntax_error(str(error), text)
             raise ConfigError(f"{path}:{line}: not valid TOML", what) from None
 
     @classmethod
     def open(cls, path: str) -> Document | None:
         """None if there is no such file."""
-        text = _read(path)
+        text = _read_text(path)
         return None if text is None else cls(path, text)
 
     def table(self, parent: Mapping[str, object], key: Key) -> Mapping[str, object]:
         """The table ``key`` (whose last part is its name in ``parent``); empty if it is not there."""
-        found = parent.get(key[-1], {})
-        if not isinstance(found, dict):
-            self.fail(key, _is(found), f"expected a table, [{dotted(key)}]")
-        return found
+        table = parent.get(key[-1], {})
+        if not isinstance(table, dict):
+            self.fail(key, _describe(table), f"expected a table, [{format_key(key)}]")
+        return table
 
     def check_names(self, table: Mapping[str, object], key: Key, known: tuple[str, ...]) -> None:
         for name in table:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
-                todo = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-                self.fail((*key, name), "there is no such setting", todo)
+                hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+                self.fail((*key, name), "there is no such setting", hint)
 
     def value(self, table: Mapping[str, object], key: Key, check: Callable[[object], T], default: T) -> T:
         if key[-1] not in table:
             return default
-        self.given.add(dotted(key))
+        self.given.add(format_key(key))
         try:
             return check(table[key[-1]])
-        except _Wrong as wrong:
-            self.fail(key, wrong.why, wrong.expected)
+        except _InvalidValue as error:
+            self.fail(key, error.why, error.expected)
 
-    def fail(self, key: Key, why: str, todo: str) -> NoReturn:
-        raise ConfigError(f"{self.path}:{key_line(self.text, key)}: {dotted(key)}", why, todo)
+    def fail(self, key: Key, why: str, hint: str) -> NoReturn:
+        raise ConfigError(f"{self.path}:{key_line(self.text, key)}: {format_key(key)}", why, hint)
 
 
-def _read(path: str) -> str | None:
+def _read_text(path: str) -> str | None:
     try:
         # O_NONBLOCK: opening a named pipe would wait for a writer.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -115,72 +111,72 @@ def _decode(path: str, raw: bytes) -> str:
 # Values: what each kind of setting may be
 
 
-def size(value: object) -> int | None:
+def check_size(value: object) -> int | None:
     expected = 'expected "auto" or an amount of memory such as "512MB" or "2GiB"'
     if value == "auto":
         return None
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise _Wrong(_is(value), expected)
+        raise _InvalidValue(_describe(value), expected)
     try:
-        found = parse_size(value) if isinstance(value, str) else value
+        size = parse_size(value) if isinstance(value, str) else value
     except UsageError:
-        found = 0
-    if found <= 0:
-        raise _Wrong(f"{_show(value)} is not an amount of memory above zero", expected)
-    if found >= 2**63:
-        raise _Wrong(f"{_show(value)} is more than there can be", expected)
-    return found
+        size = 0
+    if size <= 0:
+        raise _InvalidValue(f"{_quote(value)} is not an amount of memory above zero", expected)
+    if size >= 2**63:
+        raise _InvalidValue(f"{_quote(value)} is more than there can be", expected)
+    return size
 
 
-def seconds(value: object) -> float:
+def check_seconds(value: object) -> float:
     expected = 'expected a duration such as "30s" or "9m", or "0" to fail fast'
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise _Wrong(_is(value), expected)
+        raise _InvalidValue(_describe(value), expected)
     try:
-        found = parse_duration(value) if isinstance(value, str) else float(value)
+        duration = parse_duration(value) if isinstance(value, str) else float(value)
     except (UsageError, OverflowError):
-        found = math.nan
-    if not 0 <= found <= LONGEST:
-        raise _Wrong(f"{_show(value)} is not a duration", expected)
-    return found
+        duration = math.nan
+    if not 0 <= duration <= LONGEST:
+        raise _InvalidValue(f"{_quote(value)} is not a duration", expected)
+    return duration
 
 
-def count(value: object) -> int | Literal["auto"]:
-    return (
-        "auto" if value == "auto" else _whole(value, 1, 10**6, 'expected "auto" or a whole number from 1 to 1000000')
-    )
+def check_count(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    return _check_whole(value, 1, 10**6, 'expected "auto" or a whole number from 1 to 1000000')
 
 
-def share(value: object) -> float:
+def check_share(value: object) -> float:
     expected = "expected a share of the budget, above 0 and at most 1, such as 0.8"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Wrong(_is(value), expected)
+        raise _InvalidValue(_describe(value), expected)
     if not 0 < value <= 1:
-        raise _Wrong(f"{_show(value)} is no share", expected)
+        raise _InvalidValue(f"{_quote(value)} is not a share", expected)
     return float(value)
 
 
-def port(value: object) -> int:
-    return _whole(value, 0, 65535, "expected a port, 1 to 65535, or 0 for any that is free")
+def check_port(value: object) -> int:
+    return _check_whole(value, 0, 65535, "expected a port, 1 to 65535, or 0 for any that is free")
 
 
-def rung(value: object) -> str:
+def check_rung(value: object) -> str:
     if value not in RUNGS:
-        raise _Wrong(_show(value) if isinstance(value, str) else _is(value), f"expected one of {', '.join(RUNGS)}")
+        raise _InvalidValue(_describe_text(value), f"expected one of {', '.join(RUNGS)}")
     return str(value)
 
 
-def reap(value: object) -> Literal["proven", "ask", "off"]:
+def check_reap(value: object) -> Literal["proven", "ask", "off"]:
     if value == "proven" or value == "ask" or value == "off":
         return value
-    raise _Wrong(_show(value) if isinstance(value, str) else _is(value), "expected one of proven, ask, off")
+    raise _InvalidValue(_describe_text(value), "expected one of proven, ask, off")
 
 
-def _whole(value: object, low: int, high: int, expected: str) -> int:
+def _check_whole(value: object, low: int, high: int, expected: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _Wrong(_is(value), expected)
+        raise _InvalidValue(_describe(value), expected)
     if not low <= value <= high:
-        raise _Wrong(f"{_show(value)} is too {'small' if value < low else 'large'}", expected)
+        raise _InvalidValue(f"{_quote(value)} is too {'small' if value < low else 'large'}", expected)
     return value
 
 
@@ -194,12 +190,17 @@ _KINDS = {
 }
 
 
-def _is(value: object) -> str:
+def _describe(value: object) -> str:
     kind = _KINDS.get(type(value), "a date or time")
-    return f"{_show(value)} is {kind}" if isinstance(value, str | int | float) else f"it is {kind}"
+    return f"{_quote(value)} is {kind}" if isinstance(value, str | int | float) else f"it is {kind}"
 
 
-def _show(value: object) -> str:
+def _describe_text(value: object) -> str:
+    """As ``_describe``, where text is the right kind."""
+    return _quote(value) if isinstance(value, str) else _describe(value)
+
+
+def _quote(value: object) -> str:
     # Text as JSON, which escapes control characters; int's repr refuses more than 4300 digits (a long 0x...).
     text = hex(value) if isinstance(value, int) and abs(value) > 10**30 else msgspec.json.encode(value).decode()
     return text if len(text) <= 40 else text[:36] + " ..."
@@ -208,7 +209,7 @@ def _show(value: object) -> str:
 # Lines: tomllib says where a syntax error is, but not where a key is
 
 
-def _syntax(message: str, text: str) -> tuple[str, int]:
+def _locate_syntax_error(message: str, text: str) -> tuple[str, int]:
     """tomllib's message without its place, and the line; the longest line where it names none."""
     lines = text.split("\n")
     place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", message)
@@ -218,8 +219,9 @@ def _syntax(message: str, text: str) -> tuple[str, int]:
     return what, max(range(len(lines)), key=lambda i: len(lines[i])) + 1
 
 
-def dotted(key: Key) -> str:
-    return ".".join(part if re.fullmatch(r"[\w-]+", part) else _show(part) for part in key)
+def format_key(key: Key) -> str:
+    """The dotted form, as one writes it in the file."""
+    return ".".join(part if re.fullmatch(r"[\w-]+", part) else _quote(part) for part in key)
 
 
 _PART = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)\s*([.=\]]?)""")

@@ -22,15 +22,24 @@ def test_show_says_where_each_is_from(house: Path) -> None:
     assert next(iter(found)) == "schema"
     assert found["schema"] == "oomless.config/1"
     rows = {row["key"]: row for row in found["settings"]}
-    assert rows["budget"] == {"key": "budget", "value": 2 * GIB, "source": "user", "file": user}
+    assert rows["budget"] == {"key": "budget", "value": 2 * GIB, "unit": "bytes", "source": "user", "file": user}
     assert rows["max_parallel_subagents"]["file"] == project
-    assert rows["wait"] == {"key": "wait", "value": 540.0, "source": "default", "file": None}
+    assert rows["wait"] == {"key": "wait", "value": 540.0, "unit": "seconds", "source": "default", "file": None}
     text = run_oomless("config", "show", cwd=house / "home" / "work")
     assert text.returncode == 0
     assert re.search(rf"^budget +2.15 GB +{re.escape(user)}$", text.stdout, re.MULTILINE)
     assert re.search(rf"^max_parallel_subagents +2 +{re.escape(project)}$", text.stdout, re.MULTILINE)
     assert re.search(r"^wait +9 min 0 s +default$", text.stdout, re.MULTILINE)
     assert "\x1b" not in text.stdout
+
+
+def test_show_prints_shares_and_numbers_as_they_are_written(house: Path) -> None:
+    """Only sizes are sizes: a mark of 0.8 is no byte, and 40 processes are not 40 B."""
+    write(house / "config" / "oomless", "[marks]\nadmit = 0.75\n[classes.tests]\nprocesses = 40\nmemory = 40\n")
+    lines = run_oomless("config", "show", cwd=house).stdout.splitlines()
+    values = {line.split()[0]: line.split("  ", 1)[1].strip().split("  ")[0] for line in lines}
+    assert (values["marks.admit"], values["marks.warn"], values["marks.end"]) == ("0.75", "0.9", "1")
+    assert (values["classes.tests.processes"], values["classes.tests.memory"]) == ("40", "40 B")
 
 
 def test_show_of_a_broken_file_is_one_line(house: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from helpers import alive, is_error_report, run_oomless, wait_for, wait_gone
 from hosting import Host, settings
 from oomless.census.attribution import Attributed
-from oomless.config import load, load_project
+from oomless.config import load_project_settings, load_settings
 from oomless.errors import ConfigError, DaemonError
 from oomless.model import Footprint, MachineMemory, ProcessInfo
 from oomless.paths import Paths
@@ -445,17 +445,17 @@ def test_a_daemon_that_cannot_start_ends_nobody() -> None:
 @pytest.mark.parametrize("word", ["proven", "ask", "off"])
 def test_the_setting(word: str) -> None:
     settings(f'reap = "{word}"')
-    assert load(Paths().config_file).reap == word
+    assert load_settings(Paths().config_file).reap == word
 
 
 def test_the_setting_is_proven_by_default_and_the_users_own(tmp_path: Path) -> None:
-    assert load(Paths().config_file).reap == "proven"
+    assert load_settings(Paths().config_file).reap == "proven"
     settings('reap = "always"')
     with pytest.raises(ConfigError, match="proven, ask, off"):
-        load(Paths().config_file)
+        load_settings(Paths().config_file)
     (tmp_path / "oomless.toml").write_text('reap = "off"')
     with pytest.raises(ConfigError, match="only tighten"):
-        load_project(str(tmp_path), str(tmp_path))
+        load_project_settings(str(tmp_path), str(tmp_path))
 
 
 @pytest.mark.parametrize("word", ["ask", "off"])

@@ -14,15 +14,15 @@ from oomless.config import (
     MIB,
     ClassSettings,
     DaemonSettings,
+    LiveSettings,
     Settings,
-    Watched,
     default_headroom,
-    effective,
-    find_project,
-    headroom_bytes,
-    load,
-    load_project,
-    origins,
+    find_project_file,
+    list_origins,
+    load_project_settings,
+    load_settings,
+    merge_settings,
+    resolve_headroom,
 )
 from oomless.daemon.trees.limits import resolve_limits
 from oomless.errors import ConfigError
@@ -48,15 +48,15 @@ port = 8123
 
 
 def test_missing_file_is_defaults(house: Path) -> None:
-    assert load(str(house / "none.toml")) == Settings()
-    assert load(str(house / "config" / "none" / "none.toml")) == Settings()
+    assert load_settings(str(house / "none.toml")) == Settings()
+    assert load_settings(str(house / "config" / "none" / "none.toml")) == Settings()
     assert Settings().wait == 540
     assert Settings().max_parallel_subagents == "auto"
 
 
 def test_all_settings(house: Path) -> None:
     path = write(house, FULL)
-    found = load(path)
+    found = load_settings(path)
     assert found.max_parallel_subagents == 3
     assert found.budget == 2 * GIB
     assert found.headroom == 300_000_000
@@ -69,7 +69,9 @@ def test_all_settings(house: Path) -> None:
 
 
 def test_auto_and_zero(house: Path) -> None:
-    found = load(write(house, 'max_parallel_subagents = "auto"\nbudget = "auto"\nheadroom = "auto"\nwait = "0"\n'))
+    found = load_settings(
+        write(house, 'max_parallel_subagents = "auto"\nbudget = "auto"\nheadroom = "auto"\nwait = "0"\n')
+    )
     assert found.budget is None
     assert found.headroom is None
     assert found.max_parallel_subagents == "auto"
@@ -122,7 +124,7 @@ def test_auto_and_zero(house: Path) -> None:
 def test_mistakes_are_named_by_line(house: Path, text: str, line: int, words: str) -> None:
     path = write(house, text)
     with pytest.raises(ConfigError) as caught:
-        load(path)
+        load_settings(path)
     said = caught.value.line()
     assert said.startswith(f"{path}:{line}: ")
     assert re.search(words, said)
@@ -133,20 +135,20 @@ def test_mistakes_are_named_by_line(house: Path, text: str, line: int, words: st
 
 def test_unusable_files(house: Path) -> None:
     with pytest.raises(ConfigError, match="not a regular file"):
-        load(str(house))
+        load_settings(str(house))
     os.mkfifo(house / "pipe")
     with pytest.raises(ConfigError, match="not a regular file"):
-        load(str(house / "pipe"))
+        load_settings(str(house / "pipe"))
     with pytest.raises(ConfigError, match="larger than 1 MiB"):
-        load(write(house, "#" * (2**20 + 1)))
+        load_settings(write(house, "#" * (2**20 + 1)))
     (house / "latin").write_bytes(b"# a\n# caf\xe9\n")
     with pytest.raises(ConfigError, match="latin:2: the text is not UTF-8"):
-        load(str(house / "latin"))
+        load_settings(str(house / "latin"))
     (house / "loop").symlink_to("loop")
     with pytest.raises(ConfigError, match="cannot read"):
-        load(str(house / "loop"))
+        load_settings(str(house / "loop"))
     with pytest.raises(ConfigError, match="there is no settings file"):
-        load(str(house / "none"), must_exist=True)
+        load_settings(str(house / "none"), must_exist=True)
 
 
 @pytest.mark.as_user
@@ -155,19 +157,19 @@ def test_unreadable_file(house: Path) -> None:
     path = write(house, "")
     os.chmod(path, 0)
     with pytest.raises(ConfigError, match="Permission denied"):
-        load(path)
+        load_settings(path)
 
 
 def test_byte_order_mark_is_no_mistake(house: Path) -> None:
-    assert load(write(house, '\ufeffbudget = "1GB"\n')).budget == 10**9
+    assert load_settings(write(house, '\ufeffbudget = "1GB"\n')).budget == 10**9
 
 
 def test_headroom_default() -> None:
     assert default_headroom(GIB) == 256 * MIB
     assert default_headroom(20 * GIB) == GIB
     assert default_headroom(512 * GIB) == 2 * GIB
-    assert headroom_bytes(Settings(headroom=5), 20 * GIB) == 5
-    assert headroom_bytes(Settings(), 20 * GIB) == GIB
+    assert resolve_headroom(Settings(headroom=5), 20 * GIB) == 5
+    assert resolve_headroom(Settings(), 20 * GIB) == GIB
 
 
 # A project's file
@@ -176,19 +178,19 @@ def test_headroom_default() -> None:
 def test_project_file_is_searched_upward(house: Path) -> None:
     home, inner = house / "home", house / "home" / "a" / "b"
     inner.mkdir(parents=True)
-    assert find_project(str(inner), str(home)) is None
+    assert find_project_file(str(inner), str(home)) is None
     above = write(house, 'budget = "3GB"\n', "oomless.toml")
-    assert find_project(str(inner), str(home)) is None, "looked above the home folder"
-    assert find_project(str(inner), "/nonexistent") == above
+    assert find_project_file(str(inner), str(home)) is None, "looked above the home folder"
+    assert find_project_file(str(inner), "/nonexistent") == above
     in_home = write(home, 'budget = "1GB"\n', "oomless.toml")
-    assert find_project(str(inner), str(home)) == in_home
+    assert find_project_file(str(inner), str(home)) == in_home
     nearest = write(home / "a", 'budget = "2GB"\n', "oomless.toml")
-    assert load_project(str(inner), str(home)).path == nearest
-    assert load_project(str(inner), str(home)).budget == 2 * 10**9
+    assert load_project_settings(str(inner), str(home)).path == nearest
+    assert load_project_settings(str(inner), str(home)).budget == 2 * 10**9
 
 
 def test_project_without_file(house: Path) -> None:
-    assert load_project(str(house / "home"), str(house / "home")) == Settings()
+    assert load_project_settings(str(house / "home"), str(house / "home")) == Settings()
 
 
 @pytest.mark.parametrize(
@@ -200,16 +202,16 @@ def test_project_without_file(house: Path) -> None:
 )
 def test_project_may_only_tighten(house: Path, text: str, line: int, key: str) -> None:
     path = write(house, text, "oomless.toml")
-    load(path)
+    load_settings(path)
     with pytest.raises(ConfigError) as caught:
-        load(path, project=True)
+        load_settings(path, project=True)
     assert caught.value.what == f"{path}:{line}: {key}"
     assert "may only tighten" in caught.value.why
 
 
 def both(house: Path, user: str, project: str) -> Settings:
     mine, its = write(house, user), write(house, project, "oomless.toml")
-    return effective(load(mine), load(its, project=True))
+    return merge_settings(load_settings(mine), load_settings(its, project=True))
 
 
 @pytest.mark.parametrize(
@@ -243,10 +245,10 @@ def test_classes_are_tightened(house: Path) -> None:
 
 def test_headroom_only_grows(house: Path) -> None:
     total = 20 * GIB
-    assert headroom_bytes(both(house, "", 'headroom = "1MB"'), total) == GIB
-    assert headroom_bytes(both(house, "", 'headroom = "5GiB"'), total) == 5 * GIB
-    assert headroom_bytes(both(house, 'headroom = "2MB"', 'headroom = "1MB"'), total) == 2_000_000
-    assert headroom_bytes(both(house, 'headroom = "2MB"', 'headroom = "3MB"'), total) == 3_000_000
+    assert resolve_headroom(both(house, "", 'headroom = "1MB"'), total) == GIB
+    assert resolve_headroom(both(house, "", 'headroom = "5GiB"'), total) == 5 * GIB
+    assert resolve_headroom(both(house, 'headroom = "2MB"', 'headroom = "1MB"'), total) == 2_000_000
+    assert resolve_headroom(both(house, 'headroom = "2MB"', 'headroom = "3MB"'), total) == 3_000_000
 
 
 def test_the_daemon_is_the_users(house: Path) -> None:
@@ -254,12 +256,12 @@ def test_the_daemon_is_the_users(house: Path) -> None:
 
 
 def test_origins(house: Path) -> None:
-    user = load(write(house, 'budget = "2GB"\nwait = "9m"\n[classes.a]\nmemory = "1GB"\n'))
-    project = load(
+    user = load_settings(write(house, 'budget = "2GB"\nwait = "9m"\n[classes.a]\nmemory = "1GB"\n'))
+    project = load_settings(
         write(house, 'budget = "1GB"\nwait = "1h"\nheadroom = "1GB"\n[classes.a]\nmemory = "5GB"\n', "oomless.toml"),
         project=True,
     )
-    found = {o.key: (o.value, o.source, o.file) for o in origins(user, project)}
+    found = {o.key: (o.value, o.source, o.file) for o in list_origins(user, project)}
     assert found == {
         "max_parallel_subagents": ("auto", "default", None),
         "budget": (10**9, "project", project.path),
@@ -278,12 +280,12 @@ def test_origins(house: Path) -> None:
     }
 
 
-# Watched
+# LiveSettings
 
 
 def test_a_change_is_seen(house: Path) -> None:
     path = write(house, 'budget = "1GB"\n')
-    watched = Watched(path)
+    watched = LiveSettings(path)
     assert watched.current().budget == 10**9
     write(house, 'budget = "2GB"\n')  # the same size and inode, likely within the same clock tick
     assert watched.current().budget == 2 * 10**9
@@ -297,7 +299,7 @@ def test_a_change_is_seen(house: Path) -> None:
 def test_a_replaced_file_is_seen(house: Path) -> None:
     path = write(house, 'budget = "1GB"\n')
     os.utime(path, ns=(10**18, 10**18))
-    watched = Watched(path)
+    watched = LiveSettings(path)
     other = write(house, 'budget = "2GB"\n', "new.toml")
     os.utime(other, ns=(10**18, 10**18))
     os.replace(other, path)
@@ -307,19 +309,19 @@ def test_a_replaced_file_is_seen(house: Path) -> None:
 def test_an_unchanged_file_is_not_read_again(house: Path) -> None:
     path = write(house, 'budget = "1GB"\n')
     os.utime(path, ns=(10**18, 10**18))
-    watched = Watched(path)
+    watched = LiveSettings(path)
     assert watched.current() is watched.current()
 
 
 def test_a_broken_file_leaves_the_last_good_settings(house: Path) -> None:
     path = write(house, 'budget = "1GB"\n')
-    watched = Watched(path)
+    watched = LiveSettings(path)
     write(house, "\nbudget = nonsense\n")
     assert watched.current().budget == 10**9
     assert watched.problem is not None
     assert watched.problem.startswith(f"{path}:2: ")
     write(house, "wait = 5\n")
-    assert watched.current() == load(path)
+    assert watched.current() == load_settings(path)
     assert watched.problem is None
 
 
@@ -327,14 +329,14 @@ def test_a_broken_file_leaves_the_last_good_settings(house: Path) -> None:
 
 
 def test_marks(house: Path) -> None:
-    found = load(write(house, "[marks]\nadmit = 0.5\nend = 0.95\n")).marks
+    found = load_settings(write(house, "[marks]\nadmit = 0.5\nend = 0.95\n")).marks
     assert (found.admit, found.warn, found.end) == (0.5, 0.9, 0.95)
 
 
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
-        ("[marks]\nadmit = 80\n", 2, "80 is no share; expected a share of the budget"),
+        ("[marks]\nadmit = 80\n", 2, "80 is not a share; expected a share of the budget"),
         ("[marks]\nadmit = true\n", 2, "is true or false"),
         ("[marks]\nwarn = 0.7\n", 2, "it is below the mark before it"),
         ("[marks]\n\nend = 0.85\n", 3, "it is below the mark before it"),
@@ -344,20 +346,20 @@ def test_marks(house: Path) -> None:
 def test_marks_that_cannot_be(house: Path, text: str, line: int, says: str) -> None:
     path = write(house, text)
     with pytest.raises(ConfigError) as raised:
-        load(path)
+        load_settings(path)
     assert f"{path}:{line}: marks" in raised.value.line()
     assert says in raised.value.line()
 
 
 def test_a_project_does_not_set_marks(house: Path) -> None:
     with pytest.raises(ConfigError, match="only tighten"):
-        load(write(house, "[marks]\nadmit = 0.5\n", "oomless.toml"), project=True)
+        load_settings(write(house, "[marks]\nadmit = 0.5\n", "oomless.toml"), project=True)
 
 
 def test_the_processes_of_a_class_are_tightened(house: Path) -> None:
-    user = load(write(house, "[classes.a]\nprocesses = 40\n[classes.b]\nprocesses = 'auto'\n"))
+    user = load_settings(write(house, "[classes.a]\nprocesses = 40\n[classes.b]\nprocesses = 'auto'\n"))
     project = "[classes.a]\nprocesses = 50\n[classes.b]\nprocesses = 30\n"
-    found = effective(user, load(write(house, project, "oomless.toml"), project=True)).classes
+    found = merge_settings(user, load_settings(write(house, project, "oomless.toml"), project=True)).classes
     assert (found["a"].processes, found["b"].processes) == (40, 30)
     for class_name, processes in (("a", 40), (None, 60)):
         terms = Terms(name="x", class_name=class_name, processes=60)

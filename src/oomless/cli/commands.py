@@ -21,7 +21,7 @@ SUMMARIES = {
     "uninstall": "Take oomless out of an application again.",
     "help": "Show the help of a command.",
     "version": "Print the version.",
-    "daemon": "Start, stop and look at the daemon.",
+    "daemon": "Start, stop and inspect the daemon.",
     "config": "Show, check and import the settings.",
 }
 #: Their modules have a typer application (``app``), the others one function (``command``).

@@ -1,6 +1,5 @@
-"""``oomless config``: the settings in effect and where each is from, whether the files are in order (the user's known
-programs too, ``catalog/``), and taking over the settings that the incident's report recommends
-(``config_import.py``)."""
+"""``oomless config``: the settings in effect and where each is from, a check of the files (the user's catalog too),
+and the import of the settings that the incident's report recommends."""
 
 from __future__ import annotations
 
@@ -26,12 +25,12 @@ app = typer.Typer(help="Show, check and import the settings.", no_args_is_help=T
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-class Shown(msgspec.Struct, frozen=True, kw_only=True):
+class ConfigView(msgspec.Struct, frozen=True, kw_only=True):
     schema: str = SCHEMA
-    settings: tuple[config.Origin, ...]
+    settings: tuple[config.SettingOrigin, ...]
 
 
-class Checked(msgspec.Struct, frozen=True, kw_only=True):
+class ConfigCheck(msgspec.Struct, frozen=True, kw_only=True):
     """``files`` are those that were read; ``problem`` is the error's line."""
 
     schema: str = SCHEMA
@@ -40,15 +39,15 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None = None
 
 
-class Imported(msgspec.Struct, frozen=True, kw_only=True):
-    """``imported``: the value of ``max_parallel_subagents`` that ``settings`` has now, if the file says one."""
+class ConfigImport(msgspec.Struct, frozen=True, kw_only=True):
+    """``imported``: the value of ``max_parallel_subagents`` that ``settings`` has now, if the file has one."""
 
     schema: str = SCHEMA
     file: str
     settings: str
     imported: int | None
     changed: bool
-    skipped: tuple[config_import.Skipped, ...]
+    skipped: tuple[config_import.SkippedKey, ...]
     note: str = config_import.IGNORED_BY_CLAUDE
 
 
@@ -56,17 +55,17 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
 @guard()
 def show(json: Json = False) -> None:
     """Show the settings in effect here, and where each comes from."""
-    user, project = config.load(Paths().config_file), config.load_project(os.getcwd(), _home())
-    rows = config.origins(user, project)
+    user, project = config.load_settings(Paths().config_file), config.load_project_settings(os.getcwd(), _home())
+    rows = config.list_origins(user, project)
     if json:
-        print_json(Shown(settings=rows))
+        print_json(ConfigView(settings=rows))
         return
-    values = [_in_words(row) for row in rows]
-    wide, wider = max(len(row.key) for row in rows), max(map(len, values))
+    values = [_format_value(row) for row in rows]
+    key_width, value_width = max(len(row.key) for row in rows), max(map(len, values))
     out = console()
     for row, value in zip(rows, values, strict=True):
         origin = printable(row.file or row.source)
-        out.print(f"{row.key:{wide}}  {value:{wider}}  {origin}", soft_wrap=True)
+        out.print(f"{row.key:{key_width}}  {value:{value_width}}  {origin}", soft_wrap=True)
 
 
 @app.command()
@@ -75,41 +74,43 @@ def check(
     file: Annotated[Path | None, typer.Argument(help="Default: the user's files and the project's.")] = None,
     json: Json = False,
 ) -> None:
-    """Check the settings files: exit code 0, or 2 and the mistake with its line."""
-    files = _files() if file is None else [str(file)]
+    """Check the settings files; exit code 2 and the line of the first mistake if there is one."""
+    files = _list_files() if file is None else [str(file)]
     try:
         for path in files:
-            _check(path)
+            _check_file(path)
     except UsageError as error:
         if json:
-            print_json(Checked(ok=False, files=tuple(files), problem=error.line()))
+            print_json(ConfigCheck(ok=False, files=tuple(files), problem=error.line()))
         fail(error)
     if json:
-        print_json(Checked(ok=True, files=tuple(files)))
+        print_json(ConfigCheck(ok=True, files=tuple(files)))
     elif files:
-        console().print(f"no mistakes in {printable(' and '.join(files))}", soft_wrap=True)
+        console().print(f"No mistakes in {printable(' and '.join(files))}.", soft_wrap=True)
     else:
-        console().print(f"no settings file: defaults apply ({printable(Paths().config_file)})", soft_wrap=True)
+        console().print(
+            f"There is no settings file: defaults apply ({printable(Paths().config_file)}).", soft_wrap=True
+        )
 
 
 @app.command("import")
 @guard()
 def import_(
-    file: Annotated[Path, typer.Argument(help="The JSON file with maxParallelSubagents and its like.")],
+    file: Annotated[Path, typer.Argument(help="A JSON file with maxParallelSubagents and the like.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
     json: Json = False,
 ) -> None:
-    """Take over what has an effect of the settings for Claude Code that it does not read itself."""
+    """Import the settings of the incident's report that have an effect here."""
     source = userfile.read(str(file), MAX_BYTES)
     if source.raw is None:
         raise UsageError(f"there is no file {file}")
-    incident = config_import.read(source.text(), str(file))
+    incident = config_import.read_incident(source.text(), str(file))
     target = userfile.read(Paths().config_file, MAX_BYTES)
-    config.load(target.path)  # A broken file is not edited.
+    config.load_settings(target.path)  # a broken file is not edited
     old = new = target.text()
     if incident.max_parallel_subagents is not None:
-        new = config_import.with_setting(old, target.path, incident.max_parallel_subagents)
-    report = Imported(
+        new = config_import.put_setting(old, target.path, incident.max_parallel_subagents)
+    report = ConfigImport(
         file=str(file),
         settings=target.path,
         imported=incident.max_parallel_subagents,
@@ -117,7 +118,7 @@ def import_(
         skipped=incident.skipped,
     )
     if not json:
-        _say_import(report)
+        _print_import(report)
     if report.changed:
         userfile.check_writable(target)
         diff = list(difflib.unified_diff(old.splitlines(), new.splitlines(), target.path, target.path, lineterm=""))
@@ -127,44 +128,45 @@ def import_(
     if json:
         print_json(report)
     elif report.changed:
-        console().print(f"written to {printable(target.path)}", soft_wrap=True)
+        console().print(f"Written to {printable(target.path)}.", soft_wrap=True)
 
 
-def _say_import(report: Imported) -> None:
+def _print_import(report: ConfigImport) -> None:
     out = console()
     out.print(f"{printable(report.file)}: {report.note}", soft_wrap=True)
     for skipped in report.skipped:
-        out.print(f"  {skipped.key} has no effect and is not imported: {skipped.why}", soft_wrap=True)
+        out.print(f"  {skipped.key} is not imported: {skipped.why}", soft_wrap=True)
     if report.imported is not None:
-        there = "" if report.changed else ", as it is already"
-        out.print(f"  maxParallelSubagents: {config_import.SETTING} = {report.imported}{there}", soft_wrap=True)
+        unchanged = "" if report.changed else " (unchanged)"
+        out.print(f"  maxParallelSubagents: {config_import.SETTING} = {report.imported}{unchanged}", soft_wrap=True)
     else:
-        out.print("  there is nothing to import", soft_wrap=True)
+        out.print("  nothing to import", soft_wrap=True)
 
 
-def _files() -> list[str]:
-    found = [Paths().config_file, Paths().catalog_file, config.find_project(os.getcwd(), _home())]
-    return [path for path in found if path is not None and os.path.lexists(path)]
+def _list_files() -> list[str]:
+    paths = [Paths().config_file, Paths().catalog_file, config.find_project_file(os.getcwd(), _home())]
+    return [path for path in paths if path is not None and os.path.lexists(path)]
 
 
-def _check(path: str) -> None:
-    """Raises ConfigError or another UsageError. What kind of file it is goes by its name."""
+def _check_file(path: str) -> None:
+    """Raises ConfigError or another UsageError. The kind of file goes by its name."""
     name = os.path.basename(path)
     if name == os.path.basename(Paths().catalog_file) and os.path.lexists(path):
         catalog.load(path)
     else:
-        config.load(path, project=name == config.PROJECT_FILE, must_exist=True)
+        config.load_settings(path, project=name == config.PROJECT_FILE, must_exist=True)
 
 
 def _home() -> str:
     return os.path.expanduser("~")
 
 
-def _in_words(row: config.Origin) -> str:
+def _format_value(row: config.SettingOrigin) -> str:
+    """Shares and numbers as they are written in the file; sizes and durations with their unit."""
     if isinstance(row.value, str):
         return row.value
-    if row.key == "wait":
+    if row.unit == "bytes":
+        return format_size(row.value)
+    if row.unit == "seconds":
         return format_duration(row.value) if row.value else "0 (fail fast)"
-    if row.key in ("max_parallel_subagents", "daemon.port"):
-        return str(row.value)
-    return format_size(row.value)
+    return f"{row.value:g}"

@@ -24,7 +24,7 @@ assert sys.platform == "linux"
 from oomless import hosts
 from oomless.cli import output
 from oomless.cli.install import current_target
-from oomless.config import load
+from oomless.config import load_settings
 from oomless.contain.launch import ShimSpec, shim_argv, write_spec
 from oomless.contain.rungs.base import SUBREAPER_GAP
 from oomless.contain.rungs.choose import Offer, RungChooser
@@ -115,7 +115,7 @@ def examine(paths: Paths) -> Report:
     tag = paths.install_id()
     ladder, cgroups = RungChooser(tag), proc.cgroups("self")
     offers = ladder.offers(cgroups)
-    chosen = ladder.choose(cgroups, load(paths.config_file).rung)
+    chosen = ladder.choose(cgroups, load_settings(paths.config_file).rung)
     rungs = []
     for offer in offers:
         facts = Rung(name=offer.name, usable=offer.usable, chosen=offer.name == chosen.name, why=offer.why)

@@ -8,7 +8,7 @@ import sys
 assert sys.platform == "linux"
 
 from oomless import hosts
-from oomless.config import Watched
+from oomless.config import LiveSettings
 from oomless.contain.rungs.choose import RungChooser
 from oomless.daemon.events import EventBus, EventStream, TreeEnded, record_decisions
 from oomless.daemon.logs import Log
@@ -43,7 +43,7 @@ class App:
     """An ``api.Backend``. Raises JournalError if the journal cannot be opened."""
 
     def __init__(self, paths: Paths, log: Log) -> None:
-        settings, platform, bus = Watched(paths.config_file), Linux(), EventBus()
+        settings, platform, bus = LiveSettings(paths.config_file), Linux(), EventBus()
         for mistake in catalog_mistakes():
             log.warning(f"the user's known programs are ignored; {mistake}")
         self._journal = journal = Journal.open(paths.journal)

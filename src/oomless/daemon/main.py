@@ -74,7 +74,7 @@ def begin(paths: Paths, log: Log, ready: Ready, ready_fd: int) -> int:
         paths.make()
         redirect(paths.log, ready_fd)
         prepare(log)
-        settings = config.load(paths.config_file)
+        settings = config.load_settings(paths.config_file)
         winner = take_place(paths)
         if winner:
             ready.say(spawn.success_line(winner.socket))
@@ -249,7 +249,7 @@ class Reload:
         try:
             if await self._server.reopen_if_lost():
                 announce(self._paths, self._server)
-            config.load(self._paths.config_file)
+            config.load_settings(self._paths.config_file)
             self._log.info("settings read again")
         except OomlessError as error:
             self._log.error(error.line())

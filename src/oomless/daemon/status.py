@@ -9,7 +9,7 @@ import time
 assert sys.platform == "linux"
 
 from oomless import redact
-from oomless.config import Watched
+from oomless.config import LiveSettings
 from oomless.daemon.sessions.all_sessions import AllSessions
 from oomless.daemon.sessions.hook_gate import HookGate
 from oomless.daemon.sessions.idle import IdleTracker
@@ -30,7 +30,7 @@ class StatusViews:
     def __init__(
         self,
         *,
-        settings: Watched,
+        settings: LiveSettings,
         journal: Journal,
         registry: Registry,
         gate: Gate,

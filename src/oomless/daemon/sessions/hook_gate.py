@@ -49,7 +49,7 @@ from oomless.model import LiveSession, Terms
 from oomless.protocol.views import TreeView
 
 if TYPE_CHECKING:
-    from oomless.config import Watched
+    from oomless.config import LiveSettings
     from oomless.daemon.sessions.host_sessions import RegisteredSessions
     from oomless.daemon.trees.limits import EffectiveLimits, LimitResolver
 
@@ -68,7 +68,7 @@ class HookGate:
         admission: admission_gate.Gate,
         sessions: RegisteredSessions,
         trees: GovernedTrees,
-        settings: Watched,
+        settings: LiveSettings,
         limits: LimitResolver,
         bus: EventBus,
         growth: SessionGrowth,

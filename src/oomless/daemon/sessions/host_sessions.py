@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 assert sys.platform == "linux"
 
-from oomless.config import Watched
+from oomless.config import LiveSettings
 from oomless.daemon.governed_trees import GovernedTrees
 from oomless.daemon.logs import Log
 from oomless.daemon.sessions.discovery import DiscoveredSessions
@@ -69,7 +69,7 @@ class RegisteredSessions:
         on_gone: Callable[[str], None],
         discovered: DiscoveredSessions,
         request_sample: Callable[[], None],
-        settings: Watched,
+        settings: LiveSettings,
     ) -> None:
         self._rows = rows
         self._boot_id = boot_id

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from oomless.admission import events
 from oomless.admission.explain import Explanation, Totals, explain, totals
 from oomless.admission.machine import initial, next_deadline, step
-from oomless.config import Watched
+from oomless.config import LiveSettings
 from oomless.daemon.trees.limits import EffectiveLimits, policy_of
 from oomless.platform.base import Platform
 
@@ -42,7 +42,7 @@ class Gate:
     """``read_usage`` returns (id, bytes) of everything admitted, parents before what is nested in them."""
 
     def __init__(
-        self, platform: Platform, settings: Watched, read_usage: Callable[[], list[tuple[str, int]]]
+        self, platform: Platform, settings: LiveSettings, read_usage: Callable[[], list[tuple[str, int]]]
     ) -> None:
         self._platform = platform
         self._settings = settings

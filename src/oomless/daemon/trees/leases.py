@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from oomless.admission.events import Admit, Refuse, Wait
-from oomless.config import Watched
+from oomless.config import LiveSettings
 from oomless.contain.rungs.base import PID_NAMESPACE
 from oomless.contain.rungs.choose import Offer, RungChooser
 from oomless.daemon.events import EventBus, TreeAdmitted, TreeRefused, TreeWaiting, TreeWithdrawn
@@ -47,7 +47,7 @@ class Leases:
         registry: Registry,
         ladder: RungChooser,
         platform: Linux,
-        settings: Watched,
+        settings: LiveSettings,
         limits: LimitResolver,
         bus: EventBus,
     ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from oomless.admission.events import Policy
-from oomless.config import Settings, Watched, effective, find_project, headroom_bytes, load
+from oomless.config import LiveSettings, Settings, find_project_file, load_settings, merge_settings, resolve_headroom
 from oomless.daemon.logs import Log
 from oomless.errors import ConfigError
 from oomless.model import Terms
@@ -36,7 +36,7 @@ class EffectiveLimits(msgspec.Struct, frozen=True, kw_only=True):
 class LimitResolver:
     """The user's settings, with those of the project that a request comes from."""
 
-    def __init__(self, settings: Watched, platform: Platform, log: Log) -> None:
+    def __init__(self, settings: LiveSettings, platform: Platform, log: Log) -> None:
         self._settings = settings
         self._platform = platform
         self._log = log
@@ -44,8 +44,8 @@ class LimitResolver:
 
     def resolve(self, terms: Terms, cwd: str, wait: float | None = None) -> EffectiveLimits:
         """Raises ConfigError if the project's settings cannot be read."""
-        file = find_project(cwd, self._home)
-        project = load(file, project=True) if file else Settings()
+        file = find_project_file(cwd, self._home)
+        project = load_settings(file, project=True) if file else Settings()
         folder = os.path.dirname(file) if file else ""
         total_bytes = self._platform.memory().total_bytes
         return resolve_limits(terms, wait, self._settings.current(), project, folder, total_bytes)
@@ -65,7 +65,7 @@ def resolve_limits(
 ) -> EffectiveLimits:
     """``project``: the settings in ``folder``/oomless.toml. They bound, as one group, all requests from below that
     folder. A batch has a group of its own, which then has the tighter of both bounds."""
-    merged = effective(user, project)
+    merged = merge_settings(user, project)
     own = merged.classes.get(terms.class_name or "")
     limit = _tighter(terms.limit, own.memory if own else None)
     need = terms.need if terms.need is not None else (own.expect if own else None)
@@ -81,7 +81,7 @@ def resolve_limits(
             group_parallel=_tighter(terms.group_parallel, places(project)),
         ),
         wait=merged.wait if wait is None else wait,
-        extra_headroom=headroom_bytes(merged, total_bytes) - headroom_bytes(user, total_bytes),
+        extra_headroom=resolve_headroom(merged, total_bytes) - resolve_headroom(user, total_bytes),
     )
 
 
@@ -89,7 +89,7 @@ def policy_of(settings: Settings, total_bytes: int) -> Policy:
     return Policy(
         budget=settings.budget,
         admit_mark=settings.marks.admit,
-        headroom=headroom_bytes(settings, total_bytes),
+        headroom=resolve_headroom(settings, total_bytes),
         max_parallel=places(settings),
     )
 

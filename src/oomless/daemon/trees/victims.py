@@ -23,7 +23,7 @@ from oomless.admission.victims import (
     bytes_in_use,
     select_victims,
 )
-from oomless.config import Watched, headroom_bytes
+from oomless.config import LiveSettings, resolve_headroom
 from oomless.daemon.events import EventBus, MemoryWarning, VictimChosen
 from oomless.daemon.logs import Log
 from oomless.daemon.sessions.all_sessions import AllSessions
@@ -45,7 +45,7 @@ class MemoryPressure:
         self,
         registry: Registry,
         gate: Gate,
-        settings: Watched,
+        settings: LiveSettings,
         sessions: AllSessions,
         sampler: ProcessSampler,
         leases: Leases,
@@ -100,7 +100,7 @@ class MemoryPressure:
         settings, memory = self._settings.current(), self._gate.memory
         uses = {tree.id: _tree_use(tree) for tree in self._registry.trees.values()}
         used = bytes_in_use(tuple(uses.values()))
-        headroom = headroom_bytes(settings, memory.total_bytes)
+        headroom = resolve_headroom(settings, memory.total_bytes)
         allowed = allowed_bytes(settings.budget, memory.total_bytes, headroom, memory.available_bytes, used)
         found = [Budget(fixed=settings.budget is not None, ids=frozenset(uses), used=used, allowed=allowed)]
         intents = {tree.id: tree.intent for tree in self._registry.trees.values()}

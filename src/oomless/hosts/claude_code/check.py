@@ -111,6 +111,6 @@ def _notes(environ: Mapping[str, str], cwd: str) -> Iterator[str]:
 
 def _has_incident_keys(path: str) -> bool:
     try:
-        return config_import.names_any(userfile.read(path, LIMIT).text())
+        return config_import.has_known_key(userfile.read(path, LIMIT).text())
     except UsageError:
         return False
