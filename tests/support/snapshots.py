@@ -91,7 +91,7 @@ INIT = row(1, 0, "init")
 GONE, HELD, UNKNOWN = Standing(stdin="gone"), Standing(stdin="held"), Standing()
 
 
-def settle(
+def decide(
     seen: Snapshot, told: DaemonFacts | None = None, /, default: Standing = GONE, **standings: Standing
 ) -> dict[int, Attributed]:
     """By pid; ``standings`` by ``p<pid>``, ``default`` for the others that are asked for."""
@@ -112,7 +112,7 @@ MEMORY = f"node {NPX}/node_modules/.bin/mcp-server-memory"
 MB = 1_000_000
 
 
-def scene(
+def inventory(
     seen: Snapshot,
     *trees: GovernedTree,
     told: DaemonFacts | None = None,

@@ -20,7 +20,7 @@ from oomless.model import Leftover
 from oomless.processes.command import parse_command
 from oomless.processes.descent import Descendants
 from oomless.processes.ids import ProcessId
-from snapshots import GONE, HELD, INIT, SERVER_MARKS, TOOL_MARKS, by_pid, row, settle, snapshot
+from snapshots import GONE, HELD, INIT, SERVER_MARKS, TOOL_MARKS, by_pid, decide, row, snapshot
 
 NODE = ("node", "/srv/index.js", "--fast")
 
@@ -210,7 +210,7 @@ class TestVerdicts:
         return snapshot(INIT, row(41, 1, self.SERVER, pgid=40, sid=30), p41=SERVER_MARKS)
 
     def settled(self, *configured: Configured) -> Attributed:
-        return settle(self.seen(), DaemonFacts(configured=configured), default=GONE)[41]
+        return decide(self.seen(), DaemonFacts(configured=configured), default=GONE)[41]
 
     def test_a_server_that_is_configured_to_persist_is_detached(self) -> None:
         assert self.settled(entry(*NODE)).verdict == "orphan"
@@ -224,12 +224,12 @@ class TestVerdicts:
             row(201, 100, self.SERVER, start=5000, pgid=100, sid=99), p101=SERVER_MARKS, p201=SERVER_MARKS,
         )  # fmt: skip
         told = DaemonFacts(configured=(entry("nohup", *NODE),))
-        assert settle(twice, default=GONE, p201=HELD)[101].verdict == "superseded"
-        assert settle(twice, told, default=GONE, p201=HELD)[101].verdict == "owned"
+        assert decide(twice, default=GONE, p201=HELD)[101].verdict == "superseded"
+        assert decide(twice, told, default=GONE, p201=HELD)[101].verdict == "owned"
         left = Leftover(pid=41, start=41, host="claude-code", session="s-1", root=40)
-        assert settle(self.seen(), DaemonFacts(leftovers=(left,)))[41].verdict == "orphan"
+        assert decide(self.seen(), DaemonFacts(leftovers=(left,)))[41].verdict == "orphan"
         assert (
-            settle(self.seen(), DaemonFacts(leftovers=(left,), configured=told.configured))[41].verdict == "detached"
+            decide(self.seen(), DaemonFacts(leftovers=(left,), configured=told.configured))[41].verdict == "detached"
         )
 
     def test_the_settings_are_a_line_of_evidence_and_a_name(self) -> None:
@@ -245,12 +245,12 @@ class TestVerdicts:
     def test_by_its_words_alone_nothing_is_proven(self, command: str) -> None:
         """A job that has read all its input looks the same: parent 1, and nobody at the other end."""
         told = DaemonFacts(configured=(entry(*NODE),))
-        found = settle(snapshot(INIT, row(41, 1, command, pgid=40, sid=30)), told)[41]
+        found = decide(snapshot(INIT, row(41, 1, command, pgid=40, sid=30)), told)[41]
         assert (found.verdict, found.confidence) == ("orphan", 0.6)
         twice = snapshot(
             row(1, 0, "init"), row(100, 1, "codex"), row(101, 100, command), row(201, 100, command, start=5000),
         )  # fmt: skip
-        found = settle(twice, told, p201=HELD)[101]
+        found = decide(twice, told, p201=HELD)[101]
         assert (found.verdict, found.confidence) == ("superseded", 0.6)
 
     @pytest.mark.parametrize("command", ["node /srv/index.js --fast", "python3 mcp_batch.py"])

@@ -14,7 +14,7 @@ from oomless.census.findings.sessions import LEAST_POINTS, fit_growth
 from oomless.daemon.sessions.growth import KEPT_POINTS, SessionGrowth
 from oomless.model import Identity, IdleProcess, LiveSession, MachineMemory, MemoryUse, SubagentEnd
 from oomless.platform.linux import Linux
-from snapshots import FLOW, HELD, INIT, MEMORY, row, rules, scene, snapshot
+from snapshots import FLOW, HELD, INIT, MEMORY, inventory, row, rules, snapshot
 
 assert sys.platform == "linux"
 
@@ -32,7 +32,7 @@ class TestUnused:
     )  # fmt: skip
 
     def test_a_server_that_no_session_uses(self) -> None:
-        found = rules(scene(self.SESSIONS, told=idle(101, 201), default=HELD))["unused-servers"]
+        found = rules(inventory(self.SESSIONS, told=idle(101, 201), default=HELD))["unused-servers"]
         assert (found.severity, found.pids, found.bytes_recoverable) == ("info", (101, 201), 60 * MB)
         assert found.title == "no session uses flow-nexus (frees 60 MB)"
         assert found.evidence[0] == "flow-nexus: 2 instances, 80 MB, 0.02 s of CPU time in the last 40 min 0 s"
@@ -40,20 +40,19 @@ class TestUnused:
         assert found.action == "disable for good what you do not need, in the settings of claude-code: flow-nexus"
 
     def test_one_that_only_some_sessions_use(self) -> None:
-        found = rules(scene(self.SESSIONS, told=idle(101, 102), default=HELD))
+        found = rules(inventory(self.SESSIONS, told=idle(101, 102), default=HELD))
         assert (found["idle-servers"].pids, found["unused-servers"].pids) == ((101,), (102,))
         assert "used in one session and not in another: flow-nexus" in found["idle-servers"].title
         assert found["idle-servers"].action.endswith("or close claude-code 100 (pid 100): flow-nexus")
 
     def test_none_that_is_used_or_not_watched_for_long(self) -> None:
         for told in (DaemonFacts(), idle(101, 102, 201, seconds=1799.0)):
-            assert (
-                not {"unused-servers", "idle-servers"} & rules(scene(self.SESSIONS, told=told, default=HELD)).keys()
-            )
+            found = rules(inventory(self.SESSIONS, told=told, default=HELD))
+            assert not {"unused-servers", "idle-servers"} & found.keys()
 
     def test_what_is_gone_for_other_reasons_is_not_in_it(self) -> None:
         seen = snapshot(INIT, row(41, 1, FLOW, pgid=40, sid=30))
-        assert rules(scene(seen, told=idle(41))).keys() == {"orphans"}
+        assert rules(inventory(seen, told=idle(41))).keys() == {"orphans"}
 
 
 def grown(*sizes: int, session: str = "5e55-1", pid: int = 100, first: int = 1) -> LiveSession:
@@ -67,7 +66,7 @@ def points(*pairs: tuple[int, int]) -> tuple[SubagentEnd, ...]:
 
 def growing(*growth: LiveSession) -> Inventory:
     seen = snapshot(INIT, row(100, 1, "claude"))
-    plain = scene(seen)
+    plain = inventory(seen)
     return Inventory(memory=plain.memory, processes=plain.processes, footprints=plain.footprints, sessions=growth)
 
 

@@ -14,7 +14,7 @@ from oomless.platform.proc import Stat
 from oomless.processes.descent import Descendants
 from oomless.processes.ids import ProcessId
 from oomless.protocol.reap_views import INCLUDABLE, PROVEN
-from snapshots import FLOW, HELD, INIT, NPM, NPX, row, settle, snapshot, words
+from snapshots import FLOW, HELD, INIT, NPM, NPX, decide, row, snapshot, words
 
 assert sys.platform == "linux"
 
@@ -131,7 +131,7 @@ class TestVerdict:
     )
 
     def test_all_of_an_instance_for_half_an_hour(self) -> None:
-        found = settle(self.ALONE, quiet(101, 102, 103))
+        found = decide(self.ALONE, quiet(101, 102, 103))
         assert words(found) == {100: "owned", 101: "idle", 102: "idle", 103: "idle"}
         assert found[103].confidence == 0.6
         why = found[103].evidence[0]
@@ -140,22 +140,22 @@ class TestVerdict:
 
     @pytest.mark.parametrize("told", [quiet(101, 103), quiet(101, 102, 103, seconds=1799.0), DaemonFacts()])
     def test_a_member_at_work_or_too_short_or_not_watched(self, told: DaemonFacts) -> None:
-        assert set(words(settle(self.ALONE, told)).values()) == {"owned"}
+        assert set(words(decide(self.ALONE, told)).values()) == {"owned"}
 
     def test_a_few_calls_a_minute_are_seen_in_the_sum(self) -> None:
         """Two real servers that were called three times a minute used 0.30 and 0.44 s in half an hour."""
         calm = quiet(101, 102).idle
         for used, verdict in ((0.19, "idle"), (0.30, "owned")):
             server = IdleProcess(pid=103, start=103, seconds=1800.0, cpu_seconds=used)
-            assert words(settle(self.ALONE, DaemonFacts(idle=(*calm, server))))[103] == verdict
+            assert words(decide(self.ALONE, DaemonFacts(idle=(*calm, server))))[103] == verdict
 
     def test_the_shortest_time_and_the_sum_of_all(self) -> None:
         some = (*quiet(101, 102).idle, *quiet(103, seconds=7200.0).idle)
-        assert "0.06 s of CPU time in the last 30 min" in settle(self.ALONE, DaemonFacts(idle=some))[103].evidence[0]
+        assert "0.06 s of CPU time in the last 30 min" in decide(self.ALONE, DaemonFacts(idle=some))[103].evidence[0]
 
     def test_another_process_with_that_number_is_not_meant(self) -> None:
         told = DaemonFacts(idle=tuple(IdleProcess(pid=pid, start=7, seconds=9000.0) for pid in (101, 102, 103)))
-        assert set(words(settle(self.ALONE, told)).values()) == {"owned"}
+        assert set(words(decide(self.ALONE, told)).values()) == {"owned"}
 
     def test_our_own_shim_above_it_may_tick(self) -> None:
         """It looks at its limits. What the prefix started is a tree of the journal's."""
@@ -164,25 +164,25 @@ class TestVerdict:
         tree = OpenTree(
             tree="t1", name="flow", root_pid=102, root_start=102, role="server", host="claude-code", session="s"
         )
-        found = settle(seen, DaemonFacts(trees=(tree,), idle=quiet(102).idle))
+        found = decide(seen, DaemonFacts(trees=(tree,), idle=quiet(102).idle))
         assert words(found) == {100: "owned", 101: "idle", 102: "idle"}
 
     def test_only_servers_are_idle(self) -> None:
         seen = snapshot(INIT, row(100, 1, "claude"), row(101, 100, "sleep 9"))
-        assert words(settle(seen, quiet(100, 101))) == {100: "owned", 101: "owned"}
+        assert words(decide(seen, quiet(100, 101))) == {100: "owned", 101: "owned"}
 
     def test_a_duplicate_stays_one(self) -> None:
         seen = snapshot(INIT, row(100, 1, "claude"), row(101, 100, FLOW), row(200, 1, "claude"), row(201, 200, FLOW))
-        assert words(settle(seen, quiet(101, 201), default=HELD)) == {
+        assert words(decide(seen, quiet(101, 201), default=HELD)) == {
             100: "owned", 101: "idle", 200: "owned", 201: "duplicate",
         }  # fmt: skip
 
     def test_an_orphan_is_never_only_idle(self) -> None:
         seen = snapshot(INIT, row(41, 1, FLOW, pgid=40, sid=30))
-        assert words(settle(seen, quiet(41))) == {41: "orphan"}
+        assert words(decide(seen, quiet(41))) == {41: "orphan"}
         left = Leftover(pid=41, start=41, host="claude-code", session="s", root=40)
         facts = DaemonFacts(leftovers=(left,), idle=quiet(41).idle)
-        assert words(settle(seen, facts, default=HELD)) == {41: "orphan"}
+        assert words(decide(seen, facts, default=HELD)) == {41: "orphan"}
 
     def test_it_is_never_proposed(self) -> None:
         assert "idle" not in (*PROVEN, *INCLUDABLE)

@@ -8,7 +8,7 @@ from oomless.census.ownerless import LIKELY
 from oomless.census.snapshot import Marks, Snapshot
 from oomless.model import ProcessInfo
 from oomless.platform.base import Standing
-from snapshots import INIT, TOOL_MARKS, row, settle, snapshot, words
+from snapshots import INIT, TOOL_MARKS, decide, row, snapshot, words
 
 #: As the host starts it: the leader of a process session, over the snapshot of its user's shell.
 SHELL = "/bin/bash -c source /home/dev/.claude/shell-snapshots/snapshot-bash-1.sh; npm run build"
@@ -24,12 +24,12 @@ def seen(*more: ProcessInfo, **marks: Marks) -> Snapshot:
 
 
 def verdicts_of(snap: Snapshot, /, **standings: Standing) -> dict[int, str]:
-    return words(settle(snap, default=PLAIN, **standings))
+    return words(decide(snap, default=PLAIN, **standings))
 
 
 class TestOrphan:
     def test_a_tool_shell_and_what_it_runs_go_with_their_host(self) -> None:
-        found = settle(seen(), default=PLAIN)
+        found = decide(seen(), default=PLAIN)
         assert words(found) == {50: "orphan", 51: "orphan"}
         assert all(one.confidence >= 0.9 for one in found.values())
         assert "the tool shell 50 is gone" in found[51].evidence[0] or "tool shell 50" in found[51].evidence[0]
@@ -49,7 +49,7 @@ class TestOrphan:
         assert verdicts_of(seen(job, p60=other))[60] == "unknown"
 
     def test_nothing_is_said_that_was_not_read(self) -> None:
-        found = settle(seen(), default=Standing(listens=True))
+        found = decide(seen(), default=Standing(listens=True))
         assert set(words(found).values()) == {"detached"}
 
 
@@ -89,7 +89,7 @@ class TestSpared:
     def test_a_detached_process_spares_those_above_it(self, reason: Standing) -> None:
         job = row(60, 50, "python crunch.py", pgid=50, sid=50)
         below = row(52, 51, "node serve.js", pgid=50, sid=50)
-        found = settle(seen(job, below, p52=TOOL_MARKS, p60=TOOL_MARKS), default=PLAIN, p51=reason)
+        found = decide(seen(job, below, p52=TOOL_MARKS, p60=TOOL_MARKS), default=PLAIN, p51=reason)
         assert words(found) == {50: "detached", 51: "detached", 52: "detached", 60: "orphan"}
         assert "51 below it goes on" in found[50].evidence[0]
         assert "started by 51" in found[52].evidence[0]
@@ -124,7 +124,7 @@ class TestMarkAlone:
     @pytest.mark.parametrize("reason", [LISTENS, NOHUP])
     def test_what_looks_meant_to_go_on_is_said_so_and_no_more(self, reason: Standing) -> None:
         job, below = row(60, 1, "make watch", pgid=40, sid=40), row(61, 60, "node watch.js", pgid=40, sid=40)
-        found = settle(snapshot(INIT, job, below, p60=TOOL_MARKS, p61=TOOL_MARKS), default=PLAIN, p60=reason)
+        found = decide(snapshot(INIT, job, below, p60=TOOL_MARKS, p61=TOOL_MARKS), default=PLAIN, p60=reason)
         assert words(found) == {60: "detached", 61: "detached"}
         assert max(one.confidence for one in found.values()) <= 0.3
 
@@ -140,14 +140,14 @@ class TestJobs:
 
     def one(self, *more: ProcessInfo, standing: Standing = JOB, pgid: int = 40, sid: int = 40, **marks: Marks) -> str:
         job = row(60, 1, "python crunch.py", pgid=pgid, sid=sid)
-        settled = settle(snapshot(INIT, job, *more, **({"p60": TOOL_MARKS} | marks)), default=standing)
-        assert settled[60].verdict != "orphan" or settled[60].confidence == LIKELY
-        return settled[60].verdict
+        decided = decide(snapshot(INIT, job, *more, **({"p60": TOOL_MARKS} | marks)), default=standing)
+        assert decided[60].verdict != "orphan" or decided[60].confidence == LIKELY
+        return decided[60].verdict
 
     def test_its_evidence_says_why(self) -> None:
         assert self.one() == "orphan"
         job, below = row(60, 1, "make -j", pgid=40, sid=40), row(61, 60, "cc x.c", pgid=40, sid=40)
-        found = settle(snapshot(INIT, job, below, p60=TOOL_MARKS, p61=TOOL_MARKS), default=self.JOB)
+        found = decide(snapshot(INIT, job, below, p60=TOOL_MARKS, p61=TOOL_MARKS), default=self.JOB)
         assert words(found) == {60: "orphan", 61: "orphan"}
         assert "as what a shell starts with &, and that shell has ended" in found[60].evidence[0]
 
@@ -164,5 +164,5 @@ class TestJobs:
     def test_a_job_above_a_detached_process_is_not_left_over(self) -> None:
         job, below = row(60, 1, "make serve", pgid=40, sid=40), row(61, 60, "node s.js", pgid=40, sid=40)
         snap = snapshot(INIT, job, below, p60=TOOL_MARKS, p61=TOOL_MARKS)
-        found = words(settle(snap, default=self.JOB, p61=LISTENS))
+        found = words(decide(snap, default=self.JOB, p61=LISTENS))
         assert found == {60: "unknown", 61: "detached"}

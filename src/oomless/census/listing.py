@@ -260,9 +260,9 @@ def _with_likely_orphans(
     for root, members in instances.items():
         row = rows[root].listed
         seated = row.tty in terminals
-        deserted = bool(row.tty) and not seated and not root > clients.get(row.tty, root)
-        reason = "" if seated or not _may_be_left(members) else _lost_parent(row, rows, deserted)
-        reason = reason or (_lost_client(row, members, rows) if deserted and _may_be_left(members) else "")
+        unattended = bool(row.tty) and not seated and not root > clients.get(row.tty, root)
+        reason = "" if seated or not _may_be_left(members) else _lost_parent(row, rows, unattended)
+        reason = reason or (_lost_client(row, members, rows) if unattended and _may_be_left(members) else "")
         if reason:
             changed |= {member.process.pid: with_verdict(member, "orphan", LIKELY, reason) for member in members}
     return tuple(changed.get(member.process.pid, member) for member in attributed)
@@ -282,11 +282,11 @@ def _clients(snapshot: Snapshot, servers: Container[int]) -> dict[str, int]:
     return lowest
 
 
-def _lost_parent(row: Listed, rows: _Rows, deserted: bool) -> str:
+def _lost_parent(row: Listed, rows: _Rows, unattended: bool) -> str:
     """A relay of WSL's also starts what Windows asks for; that has no terminal, or is what is shown there."""
     if row.ppid is None or _leads_session(row) or not _takes_in(row.ppid, rows):
         return ""
-    if row.ppid in rows and is_relay(rows[row.ppid].argv) and not (deserted and _FIRST in rows):
+    if row.ppid in rows and is_relay(rows[row.ppid].argv) and not (unattended and _FIRST in rows):
         return ""
     return (
         f"its parent is {row.ppid}, which only takes in what has lost its own; a server on standard input is a child"
