@@ -26,7 +26,17 @@ from oomless.census.attribution import attribute
 from oomless.census.findings import Finding
 from oomless.census.snapshot import Marks, Snapshot
 from oomless.cli.watch import LiveTable, Looks
-from oomless.cli.watch_view import LEFTOVER, OTHER, Row, Section, fitted, footprints, height, sections, totals
+from oomless.cli.watch_view import (
+    LEFTOVER,
+    OTHER,
+    WatchRow,
+    WatchSection,
+    fitted,
+    footprints,
+    height,
+    sections,
+    totals,
+)
 from oomless.demo.model import Call, ModelProcess, Rule, Script, Turn
 from oomless.errors import DaemonError
 from oomless.model import DetachedProcess, Footprint, LiveSession, MachineMemory
@@ -68,7 +78,7 @@ SEEN = snapshot(
 )  # fmt: skip
 
 
-def lines(found: tuple[Section, ...]) -> dict[str, list[tuple[str, str, int, str]]]:
+def lines(found: tuple[WatchSection, ...]) -> dict[str, list[tuple[str, str, int, str]]]:
     return {s.title: [(r.kind, r.name, r.processes, r.state) for r in s.rows] for s in found}
 
 
@@ -158,17 +168,17 @@ class TestSections:
         assert any("y --token ***" in name for name in names)
 
 
-def rows_of(*kinds: str) -> tuple[Row, ...]:
+def rows_of(*kinds: str) -> tuple[WatchRow, ...]:
     return tuple(
-        Row(key=f"{kind}{at}", kind=kind, name=f"n{at}", processes=2, footprint=5, change=at, state="running")
+        WatchRow(key=f"{kind}{at}", kind=kind, name=f"n{at}", processes=2, footprint=5, change=at, state="running")
         for at, kind in enumerate(kinds)
     )
 
 
 class TestFitting:
     FOUND = (
-        Section(title="a", rows=rows_of("session", "server", "server", "server", "tool-shell")),
-        Section(title="b", rows=rows_of("session", "server", "server")),
+        WatchSection(title="a", rows=rows_of("session", "server", "server", "server", "tool-shell")),
+        WatchSection(title="b", rows=rows_of("session", "server", "server")),
     )
 
     @pytest.mark.parametrize(

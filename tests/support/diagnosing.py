@@ -27,11 +27,11 @@ def against(said: str, rule: str = "") -> list[Contradiction]:
     return [one for one in contradictions(case(said)) if rule in ("", one.rule)]
 
 
-def reported(said: str) -> report.Report:
+def reported(said: str) -> report.DiagnosisReport:
     return report.build(case(said), "a text")
 
 
-def claim(found: report.Report, words: str) -> Claim:
+def claim(found: report.DiagnosisReport, words: str) -> Claim:
     return next(one for one in found.claims if one.text == words)
 
 

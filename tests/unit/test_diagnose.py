@@ -383,7 +383,7 @@ def row(pid: int, kind: Kind, server: str | None = None, session: str | None = N
     )
 
 
-def lived(*rows: ProcessRow) -> report.Report:
+def lived(*rows: ProcessRow) -> report.DiagnosisReport:
     memory = MachineMemory(total_bytes=16_000_000_000, available_bytes=12_000_000_000)
     scanned = ScanReport(memory=memory, processes=rows, groups=(), findings=())
     return report.build(live.build(scanned, (), live.History(), CATALOG, 0.0), "this machine")

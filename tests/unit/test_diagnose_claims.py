@@ -7,7 +7,7 @@ import pytest
 from diagnosing import claim, reported
 from oomless.reports.diagnose import report
 from oomless.reports.diagnose.claims import CLAIMS
-from oomless.reports.diagnose.facts import Case, CaseProcess, Copies, Ended, Inside
+from oomless.reports.diagnose.facts import Case, CaseProcess, Copies, EndedAgent, Inside
 
 HEADER = "USER PID PPID RSS TTY COMMAND\n"
 EACH, NEVER, HELPERS = "each subagent is a process", "subagents never release memory", "the helpers are subagents"
@@ -18,7 +18,7 @@ BLAME, DUPLICATED, SMALLER = (
 )
 
 
-def live(**facts: object) -> report.Report:
+def live(**facts: object) -> report.DiagnosisReport:
     return report.build(Case(origin="live", **facts), "this machine")  # type: ignore[arg-type]
 
 
@@ -70,7 +70,7 @@ def test_subagents_within_a_session() -> None:
 
 @pytest.mark.parametrize(("survivors", "verdict"), [((0, 0), "refuted"), ((0, 2), "refuted"), ((1, 2), "supported")])
 def test_agents_that_ended(survivors: tuple[int, ...], verdict: str) -> None:
-    ended = tuple(Ended(tree=f"t{n}", survivors=n, peak_bytes=5_000_000) for n in survivors)
+    ended = tuple(EndedAgent(tree=f"t{n}", survivors=n, peak_bytes=5_000_000) for n in survivors)
     judged = claim(live(ended=ended), NEVER)
     assert judged.verdict == verdict
     assert judged.evidence[0].startswith("journal: 2 governed agents ended")

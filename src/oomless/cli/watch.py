@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from oomless.census.findings import Finding, at_least
 from oomless.cli.output import console, print_json, printable
 from oomless.cli.status_view import headline
-from oomless.cli.watch_view import LEFTOVER, Row, Section, fitted, footprints, sections, several, totals
+from oomless.cli.watch_view import LEFTOVER, WatchRow, WatchSection, fitted, footprints, sections, several, totals
 from oomless.errors import DaemonError
 from oomless.model import MachineMemory
 from oomless.paths import Paths
@@ -163,7 +163,7 @@ def _memory(memory: MachineMemory | None) -> list[RenderableType]:
     return [line]
 
 
-def _lines(scan: Scan, shown: tuple[Section, ...]) -> list[RenderableType]:
+def _lines(scan: Scan, shown: tuple[WatchSection, ...]) -> list[RenderableType]:
     rows = scan.report.processes
     runs, left = totals(shown)
     sources = ", ".join(sorted({row.footprint_source or "" for row in rows}))
@@ -191,7 +191,7 @@ def _line(text: str) -> Text:
     return Text(printable(text), no_wrap=True, overflow="ellipsis")
 
 
-def _table(shown: tuple[Section, ...]) -> Table:
+def _table(shown: tuple[WatchSection, ...]) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -209,7 +209,7 @@ def _table(shown: tuple[Section, ...]) -> Table:
     return table
 
 
-def _cells(title: str, row: Row) -> list[Text]:
+def _cells(title: str, row: WatchRow) -> list[Text]:
     from rich.text import Text
 
     texts = [

@@ -25,7 +25,7 @@ _ORDER = ("session", "subagent", "server", "tool-shell")
 _MANY = {"session": "sessions", "subagent": "subagents", "server": "servers", "tool-shell": "tool shells"}
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class WatchRow(msgspec.Struct, frozen=True, kw_only=True):
     """``key`` names the same thing in the next look; ``count`` is how many things the row stands for. ``footprint``
     is None for what has no processes of its own; so is ``change`` for what was not there before."""
 
@@ -39,16 +39,16 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     state: str
 
 
-class Section(msgspec.Struct, frozen=True, kw_only=True):
+class WatchSection(msgspec.Struct, frozen=True, kw_only=True):
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[WatchRow, ...]
 
     @property
     def footprint(self) -> int:
         return sum(row.footprint or 0 for row in self.rows)
 
 
-def sections(scan: Scan, before: Mapping[str, int]) -> tuple[Section, ...]:
+def sections(scan: Scan, before: Mapping[str, int]) -> tuple[WatchSection, ...]:
     """Live sessions in the order of their start, then governed trees and others, then what is left. ``before``: the
     footprints of the look before, by key; empty at the first."""
     homes: dict[tuple[str, str], list[Attributed]] = {}
@@ -58,13 +58,13 @@ def sections(scan: Scan, before: Mapping[str, int]) -> tuple[Section, ...]:
     for home in subagents:
         homes.setdefault(home, [])
     unordered = [
-        Section(title=_title(home), rows=_ordered([*_rows(members, scan, before), *subagents.get(home, ())]))
+        WatchSection(title=_title(home), rows=_ordered([*_rows(members, scan, before), *subagents.get(home, ())]))
         for home, members in homes.items()
     ]
     return tuple(sorted(unordered, key=lambda section: (section.title == LEFTOVER, section.title == OTHER)))
 
 
-def footprints(shown: Iterable[Section]) -> dict[str, int]:
+def footprints(shown: Iterable[WatchSection]) -> dict[str, int]:
     return {row.key: row.footprint for section in shown for row in section.rows if row.footprint is not None}
 
 
@@ -81,7 +81,7 @@ def _title(home: tuple[str, str]) -> str:
     return f"{host} {session.partition(':')[0][:8]}" if host else session
 
 
-def _rows(members: Iterable[Attributed], scan: Scan, before: Mapping[str, int]) -> list[Row]:
+def _rows(members: Iterable[Attributed], scan: Scan, before: Mapping[str, int]) -> list[WatchRow]:
     copies: dict[str, list[Attributed]] = {}
     for member in members:
         copies.setdefault(_key(member), []).append(member)
@@ -93,9 +93,9 @@ def _key(attributed: Attributed) -> str:
     return f"{kind} {instance_of(attributed)} {attributed.session}"
 
 
-def _row(key: str, copy: list[Attributed], scan: Scan, before: Mapping[str, int]) -> Row:
+def _row(key: str, copy: list[Attributed], scan: Scan, before: Mapping[str, int]) -> WatchRow:
     footprint = sum(scan.footprints[member.process.pid].bytes for member in copy)
-    return Row(
+    return WatchRow(
         key=key,
         kind=group_of(copy[0])[0],
         name=_name(copy) if _home(copy[0])[1] != LEFTOVER else f"{(copy[0].session or '')[:8]}: {_name(copy)}",
@@ -150,21 +150,21 @@ def _state(copy: list[Attributed], *, is_new: bool) -> str:
     return "reparented" if all(member.chain_broken for member in copy) else "running"
 
 
-def _subagents(status: StatusView) -> dict[tuple[str, str], list[Row]]:
+def _subagents(status: StatusView) -> dict[tuple[str, str], list[WatchRow]]:
     """Those inside hosts' processes, under the newest id of their session."""
     newest = {old: session.sessions[-1] for session in status.sessions for old in session.sessions}
-    by_session: dict[tuple[str, str], list[Row]] = {}
+    by_session: dict[tuple[str, str], list[WatchRow]] = {}
     for tree in inside(status):
         host, session = owner_of(tree)
         by_session.setdefault((host, newest.get(session, session)), []).append(_subagent(tree))
     return by_session
 
 
-def _subagent(tree: TreeView) -> Row:
-    return Row(key=tree.tree, kind="subagent", name=tree.name, state=tree.state)
+def _subagent(tree: TreeView) -> WatchRow:
+    return WatchRow(key=tree.tree, kind="subagent", name=tree.name, state=tree.state)
 
 
-def _ordered(rows: list[Row]) -> tuple[Row, ...]:
+def _ordered(rows: list[WatchRow]) -> tuple[WatchRow, ...]:
     order = {kind: at for at, kind in enumerate(_ORDER)}
     return tuple(sorted(rows, key=lambda row: order.get(row.kind, len(order))))
 
@@ -172,7 +172,7 @@ def _ordered(rows: list[Row]) -> tuple[Row, ...]:
 # -- fitting a screen ------------------------------------------------------------------------------------------
 
 
-def fitted(shown: tuple[Section, ...], lines: int) -> tuple[tuple[Section, ...], int]:
+def fitted(shown: tuple[WatchSection, ...], lines: int) -> tuple[tuple[WatchSection, ...], int]:
     """As much as ``lines`` hold, a line for each row and one between sections: everything, else one row a kind, else
     one a section. Returned with the number of sections that are left out even so."""
     for detail in (_all, _by_kind, _whole):
@@ -183,38 +183,38 @@ def fitted(shown: tuple[Section, ...], lines: int) -> tuple[tuple[Section, ...],
     return fitting[:keep], max(0, len(fitting) - keep)
 
 
-def height(shown: Iterable[Section]) -> int:
+def height(shown: Iterable[WatchSection]) -> int:
     return sum(len(section.rows) + 1 for section in shown) - 1
 
 
-def _all(section: Section) -> Section:
+def _all(section: WatchSection) -> WatchSection:
     return section
 
 
-def _by_kind(section: Section) -> Section:
+def _by_kind(section: WatchSection) -> WatchSection:
     return _merged(section, lambda row: row.kind)
 
 
-def _whole(section: Section) -> Section:
+def _whole(section: WatchSection) -> WatchSection:
     return _merged(section, lambda row: "")
 
 
-def _merged(section: Section, by: Callable[[Row], str]) -> Section:
-    groups: dict[str, list[Row]] = {}
+def _merged(section: WatchSection, by: Callable[[WatchRow], str]) -> WatchSection:
+    groups: dict[str, list[WatchRow]] = {}
     for row in section.rows:
         groups.setdefault(by(row), []).append(row)
     rows = tuple(rows[0] if len(rows) == 1 else _sum(rows) for rows in groups.values())
-    return Section(title=section.title, rows=rows)
+    return WatchSection(title=section.title, rows=rows)
 
 
-def _sum(rows: list[Row]) -> Row:
+def _sum(rows: list[WatchRow]) -> WatchRow:
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.kind] = counts.get(row.kind, 0) + row.count
     sizes = [row.footprint for row in rows if row.footprint is not None]
     changes = [row.change for row in rows if row.change is not None]
     states = {row.state for row in rows}
-    return Row(
+    return WatchRow(
         key="",
         kind=rows[0].kind,
         name=", ".join(dict.fromkeys(row.name for row in rows)) if len(counts) == 1 else counted(counts),
@@ -235,7 +235,7 @@ def several(kind: str, count: int) -> str:
     return f"{count} {kind if count == 1 else _MANY.get(kind, f'{kind}s')}"
 
 
-def totals(shown: Iterable[Section]) -> tuple[str, str]:
+def totals(shown: Iterable[WatchSection]) -> tuple[str, str]:
     """What runs, and what is left of sessions that are gone."""
     runs: dict[str, int] = dict.fromkeys(_ORDER, 0)
     left: dict[str, int] = {}

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from oomless.listing.facts import Form, Listed, Listing, Section, System, Unreadable
+from oomless.listing.facts import Form, Listed, Listing, ListingSection, System, Unreadable
 from oomless.listing.parse import parse
 
-__all__ = ["Form", "Listed", "Listing", "Section", "System", "Unreadable", "parse"]
+__all__ = ["Form", "Listed", "Listing", "ListingSection", "System", "Unreadable", "parse"]

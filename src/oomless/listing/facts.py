@@ -47,7 +47,7 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-class Section(msgspec.Struct, frozen=True, kw_only=True):
+class ListingSection(msgspec.Struct, frozen=True, kw_only=True):
     """One table or list. ``line`` is that of its header, or of its first row."""
 
     line: int
@@ -60,7 +60,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     """``memory`` is from the header of Linux's top; that of macOS does not say what is available. ``table_lines``:
     all that belong to tables, with their headers, what goes on in the next line, and what could not be read."""
 
-    sections: tuple[Section, ...] = ()
+    sections: tuple[ListingSection, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
     memory: MachineMemory | None = None
     table_lines: frozenset[int] = frozenset()

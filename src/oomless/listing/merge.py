@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from oomless.listing import Form, Listed, Listing, Section
+from oomless.listing import Form, Listed, Listing, ListingSection
 from oomless.processes import words
 from oomless.units import format_size
 
@@ -55,7 +55,7 @@ def merge_listing(listing: Listing) -> dict[int, MergedRow]:
     return {pid: _merge_rows(group) for pid, group in rows.items()}
 
 
-def _in_order(sections: Iterable[Section]) -> list[Section]:
+def _in_order(sections: Iterable[ListingSection]) -> list[ListingSection]:
     last = {section.form: section for section in sections}
     kept = [section for section in sections if section.form not in _TOPS or last[section.form] is section]
     lists = [section for section in reversed(kept) if section.form == "pid list"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from oomless.listing.facts import Form, Listed, Listing, Section, System, Unreadable
+from oomless.listing.facts import Form, Listed, Listing, ListingSection, System, Unreadable
 from oomless.listing.table import HEADERLESS, Columns, Line, read_block, read_broken_header, read_header, read_row
 from oomless.listing.values import read_machine_memory, read_total_memory, spoken_size
 from oomless.model import MachineMemory
@@ -54,16 +54,16 @@ def cleaned(text: str) -> list[str]:
     return lines
 
 
-class _Draft:
+class _SectionDraft:
     """A section to which rows may still come."""
 
     def __init__(self, line: int, form: Form, system: System, rows: tuple[Listed, ...]) -> None:
         self.line, self.form, self.system = line, form, system
         self.rows = list(rows)
 
-    def section(self) -> Section:
+    def section(self) -> ListingSection:
         rows = tuple(self.rows)
-        return Section(line=self.line, form=self.form, system=self.system or _system(rows), rows=rows)
+        return ListingSection(line=self.line, form=self.form, system=self.system or _system(rows), rows=rows)
 
 
 class _Reader:
@@ -71,7 +71,7 @@ class _Reader:
     line that holds the rest of a header."""
 
     def __init__(self) -> None:
-        self.sections: list[_Draft] = []
+        self.sections: list[_SectionDraft] = []
         self.unreadable: list[Unreadable] = []
         self.memory: MachineMemory | None = None
         self.table_lines: set[int] = set()
@@ -157,14 +157,14 @@ class _Reader:
         if self._goes_on and self.sections:
             self.sections[-1].rows += rows
         else:
-            self.sections.append(_Draft(self._first, columns.form, columns.system, rows))
+            self.sections.append(_SectionDraft(self._first, columns.form, columns.system, rows))
 
     def _end_mentions(self) -> None:
         """One line of user, number and command may be a sentence; two in a row, or one in columns, are a list."""
         rows, self._mentioned = tuple(self._mentioned), []
         apart, self._apart = self._apart, False
         if rows and (self._form == "pid list" or len(rows) > 1 or apart):
-            self.sections.append(_Draft(rows[0].line, self._form, "", rows))
+            self.sections.append(_SectionDraft(rows[0].line, self._form, "", rows))
 
 
 def _system(rows: tuple[Listed, ...]) -> System:

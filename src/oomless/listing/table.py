@@ -69,7 +69,7 @@ _AUX = ("USER", "PID", "%CPU", "%MEM", "VSZ", "RSS")
 _EF = ("UID", "PID", "PPID", "C", "STIME")
 
 
-class Column(msgspec.Struct, frozen=True, kw_only=True):
+class TableColumn(msgspec.Struct, frozen=True, kw_only=True):
     """``start`` and ``end``: where its heading stands in the header. ``cell`` is the pattern of a cell, "" for a
     command."""
 
@@ -85,7 +85,7 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
 
     form: Form
     system: System
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
     name_only: bool
 
     @property
@@ -135,7 +135,7 @@ def _columns(matches: list[re.Match[str]]) -> Columns:
         if cell and (field in taken or (match[0] == "UID" and "USER" in words)):
             field = ""  # the first one counts, and a name more than a number
         taken.add(field)
-        columns.append(Column(heading=match[0], field=field, cell=cell, start=match.start(), end=match.end()))
+        columns.append(TableColumn(heading=match[0], field=field, cell=cell, start=match.start(), end=match.end()))
     return Columns(form=form, system=system, columns=tuple(columns), name_only=_name_only(form, words))
 
 
@@ -238,7 +238,7 @@ def _aligned(columns: Columns, match: re.Match[str]) -> bool:
 
 def _below(columns: Columns, command: int, match: re.Match[str]) -> bool:
     """Cells before the command may be wider than their columns, which moves the rest of the line."""
-    behind: Column = columns.columns[command + 1]
+    behind: TableColumn = columns.columns[command + 1]
     moved = match.start(command + 1) - columns.columns[command].start
     start, end = match.span(command + 2)
     return start - moved < behind.end and end - moved > behind.start

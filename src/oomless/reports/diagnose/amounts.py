@@ -21,7 +21,7 @@ _FACTORS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 
 EXACT, ABOUT = 0.005, 0.15
 
 
-class Found(NamedTuple):
+class AmountInText(NamedTuple):
     """``denied``: the text says that it is not so much."""
 
     amount: Amount
@@ -30,11 +30,11 @@ class Found(NamedTuple):
     denied: bool
 
 
-def amounts(text: str) -> list[Found]:
+def amounts(text: str) -> list[AmountInText]:
     return [_found(match, text) for match in _AMOUNT.finditer(text)]
 
 
-def _found(match: re.Match[str], text: str) -> Found:
+def _found(match: re.Match[str], text: str) -> AmountInText:
     factor = _FACTORS[match["unit"][:-1].lower()]
     low = int(float(match["low"].replace(",", "")) * factor)
     high = int(float(match["high"].replace(",", "")) * factor) if match["high"] else low
@@ -44,7 +44,7 @@ def _found(match: re.Match[str], text: str) -> Found:
         about=bool(match["about"] or match["more"]),
         text=" ".join(match[0].split()).removeprefix("+"),
     )
-    return Found(amount, match.start(), match.end(), _DENIED.search(text[: match.start()][-40:]) is not None)
+    return AmountInText(amount, match.start(), match.end(), _DENIED.search(text[: match.start()][-40:]) is not None)
 
 
 def differ(amount: Amount, other: Amount) -> bool:

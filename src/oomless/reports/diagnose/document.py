@@ -1,7 +1,4 @@
-"""A text by its lines: what is a heading, an item of a list, a block, and what the words above a list are. Pure.
-
-Not here: tables of processes (``listing/``), and what the lines say (``prose.py``, ``reckoning.py``).
-"""
+"""A text by its lines: what is a heading, an item of a list, a block, and what the words above a list are. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ _MOMENT = re.compile(
 )
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
+class TextLine(msgspec.Struct, frozen=True, kw_only=True):
     """``text`` is without markup and sign of an item; ``depth`` is that of an item, None for other lines. ``block``:
     the number of its first line; lines up to the next blank one or fence are one block. ``under``: the number of the
     heading's line; ``level``: of a heading, 0 for other lines."""
@@ -41,9 +38,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     level: int = 0
 
 
-def lines(text: str, tables: frozenset[int]) -> tuple[Line, ...]:
+def lines(text: str, tables: frozenset[int]) -> tuple[TextLine, ...]:
     """The lines that are prose. ``tables``: the numbers of those that are rows of one."""
-    document: list[Line] = []
+    document: list[TextLine] = []
     block, heading, under, fenced = 0, "", 0, False
     for number, whole in enumerate(text.split("\n"), 1):
         if len(document) >= MOST_LINES:
@@ -62,7 +59,9 @@ def lines(text: str, tables: frozenset[int]) -> tuple[Line, ...]:
             heading, under = plain, number
         block = number if level or not block else block
         depth = len(item[1].expandtabs(4)) if item else None
-        line = Line(number=number, text=plain, depth=depth, block=block, heading=heading, under=under, level=level)
+        line = TextLine(
+            number=number, text=plain, depth=depth, block=block, heading=heading, under=under, level=level
+        )
         document.append(line)
         block = 0 if level else block
     return tuple(document)
@@ -73,7 +72,7 @@ def _level(raw: str) -> int:
     return len(raw) - len(rest) if rest.startswith(" ") else 0
 
 
-def lists(document: tuple[Line, ...]) -> Iterator[tuple[tuple[Line, ...], tuple[Line, ...]]]:
+def lists(document: tuple[TextLine, ...]) -> Iterator[tuple[tuple[TextLine, ...], tuple[TextLine, ...]]]:
     """Each list of two items or more, and the lines above it that end in a colon, the nearest first. What is deeper
     than its first item belongs to the item above."""
     at = 0
@@ -92,8 +91,8 @@ def lists(document: tuple[Line, ...]) -> Iterator[tuple[tuple[Line, ...], tuple[
         at = end
 
 
-def lead(document: tuple[Line, ...], at: int) -> tuple[Line, ...]:
-    leads: list[Line] = []
+def lead(document: tuple[TextLine, ...], at: int) -> tuple[TextLine, ...]:
+    leads: list[TextLine] = []
     for above in reversed(document[max(0, at - _LEADS) : at]):
         if not above.text.endswith(":"):
             break
@@ -101,7 +100,7 @@ def lead(document: tuple[Line, ...], at: int) -> tuple[Line, ...]:
     return tuple(leads)
 
 
-def openings(document: tuple[Line, ...]) -> dict[int, Line]:
+def openings(document: tuple[TextLine, ...]) -> dict[int, TextLine]:
     """The first line of each block, by the block."""
     return {line.block: line for line in reversed(document)}
 

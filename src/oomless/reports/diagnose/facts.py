@@ -51,7 +51,7 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
     what: str
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True):
+class ListItem(msgspec.Struct, frozen=True, kw_only=True):
     line: int
     text: str
     instances: int | None = None
@@ -62,7 +62,7 @@ class Enumeration(msgspec.Struct, frozen=True, kw_only=True):
     """A list with the words above it. ``count``: how many those say that there are; ``partial``: they say that it is
     only a part."""
 
-    items: tuple[Item, ...]
+    items: tuple[ListItem, ...]
     lead: str = ""
     count: Count | None = None
     partial: bool = False
@@ -141,7 +141,7 @@ def case_process(
     return CaseProcess(**fields, place=place, program=program, source=source, figure_line=figure_line, lines=lines)
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class CaseEvent(msgspec.Struct, frozen=True, kw_only=True):
     """``when``: as the text says it, or a date; ``source``: a line, or the part of the journal."""
 
     when: str
@@ -156,7 +156,7 @@ class Inside(msgspec.Struct, frozen=True, kw_only=True):
     number: int
 
 
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
+class EndedAgent(msgspec.Struct, frozen=True, kw_only=True):
     """A governed tree of a known host that ended, from the journal."""
 
     tree: str
@@ -176,10 +176,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     figures: tuple[Figure, ...] = ()
     totals: tuple[Total, ...] = ()
     copies: tuple[Copies, ...] = ()
-    events: tuple[Event, ...] = ()
+    events: tuple[CaseEvent, ...] = ()
     small_model_failed: tuple[int, ...] = ()
     inside: tuple[Inside, ...] = ()
-    ended: tuple[Ended, ...] = ()
+    ended: tuple[EndedAgent, ...] = ()
     findings: tuple[Finding, ...] = ()
     unreadable: tuple[str, ...] = ()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from html import escape as _escape
 
 from oomless.reports.diagnose.markdown import claims, of_place, short, size, value, verdict_words
-from oomless.reports.diagnose.report import Node, Report
+from oomless.reports.diagnose.report import DiagnosisReport, TreeNode
 from oomless.units import format_size
 
 _STYLE = """
@@ -23,7 +23,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; } li { overflow-wrap: anyw
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def render(report: Report) -> str:
+def render(report: DiagnosisReport) -> str:
     return "\n".join(_page(report)) + "\n"
 
 
@@ -35,7 +35,7 @@ def escape(text: str) -> str:
     return _escape("".join(plain), quote=True)
 
 
-def _page(report: Report) -> Iterator[str]:
+def _page(report: DiagnosisReport) -> Iterator[str]:
     yield "<!doctype html>"
     yield '<html lang="en"><head><meta charset="utf-8">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -86,11 +86,11 @@ def _table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -
         yield from _section(title, "table", (first, *body))
 
 
-def _tree(report: Report) -> Iterator[str]:
+def _tree(report: DiagnosisReport) -> Iterator[str]:
     yield from _section("Process tree", "pre", (_node(node, of_place(report)) for node in report.tree))
 
 
-def _node(node: Node, at: str) -> str:
+def _node(node: TreeNode, at: str) -> str:
     known = f" {format_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
     source = f' <span class="source">({escape(node.source)})</span>' if node.source else ""
     place = f" {at} {escape(node.place)}" if node.place else ""
@@ -98,7 +98,7 @@ def _node(node: Node, at: str) -> str:
     return f"{'  ' * node.depth}{node.pid} {escape(node.kind)}{place}{what}"
 
 
-def _findings(report: Report) -> Iterator[str]:
+def _findings(report: DiagnosisReport) -> Iterator[str]:
     yield from _section(
         "Findings",
         "ul",

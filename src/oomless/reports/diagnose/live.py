@@ -21,7 +21,7 @@ from oomless.journal.schema import VERSION
 from oomless.journal.sessions import ReapRow
 from oomless.journal.trees import TreeRow
 from oomless.redact import command_line
-from oomless.reports.diagnose.facts import Case, CaseProcess, Copies, Ended, Event, Inside, case_process
+from oomless.reports.diagnose.facts import Case, CaseEvent, CaseProcess, Copies, EndedAgent, Inside, case_process
 from oomless.reports.scan import ProcessRow, ScanReport
 from oomless.units import format_size
 
@@ -107,16 +107,16 @@ def _seen(name: str, group: list[ProcessRow]) -> Copies:
     )
 
 
-def _ended(trees: Iterable[TreeRow], catalog: Catalog) -> Iterator[Ended]:
+def _ended(trees: Iterable[TreeRow], catalog: Catalog) -> Iterator[EndedAgent]:
     """Only those that ran a known host: what a governed command does says nothing of agents."""
     for row in trees:
         known = catalog.recognise(row.intent.argv) if row.intent.argv else None
         if row.record is not None and known is not None and known.program.host:
             record = row.record
-            yield Ended(tree=record.tree, survivors=record.survivors, peak_bytes=record.peak_bytes)
+            yield EndedAgent(tree=record.tree, survivors=record.survivors, peak_bytes=record.peak_bytes)
 
 
-def _events(history: History) -> Iterator[tuple[float, Event]]:
+def _events(history: History) -> Iterator[tuple[float, CaseEvent]]:
     for row in history.trees:
         yield from _of_tree(row)
     for decision in history.decisions:
@@ -130,7 +130,7 @@ def _events(history: History) -> Iterator[tuple[float, Event]]:
         yield reap.at, _event(reap.at, f"{of}: {counts}", "reaps")
 
 
-def _of_tree(row: TreeRow) -> Iterator[tuple[float, Event]]:
+def _of_tree(row: TreeRow) -> Iterator[tuple[float, CaseEvent]]:
     name = f"{_shown(row.intent.terms.name)} ({row.intent.tree})"
     if row.started_at is not None:
         yield row.started_at, _event(row.started_at, f"{name} started", "trees")
@@ -152,6 +152,6 @@ def _shown(name: str) -> str:
     return text if len(text) <= _CUT else f"{text[: _CUT - 1]}…"
 
 
-def _event(at: float, text: str, table: str) -> Event:
+def _event(at: float, text: str, table: str) -> CaseEvent:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-    return Event(when=when, text=text, source=f"journal: {table}")
+    return CaseEvent(when=when, text=text, source=f"journal: {table}")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from oomless.reports.diagnose.claims import Claim
-from oomless.reports.diagnose.report import Metric, Node, Report
+from oomless.reports.diagnose.report import DiagnosisReport, Metric, TreeNode
 from oomless.units import format_size
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]|~<>&$])")
@@ -18,7 +18,7 @@ _LONGEST = 120
 _BLANK = re.compile(r"\s+")
 
 
-def render(report: Report) -> str:
+def render(report: DiagnosisReport) -> str:
     return "\n".join(_lines(report)) + "\n"
 
 
@@ -39,7 +39,7 @@ def _shown(c: str) -> str:
     return " " if c.isspace() else c.encode("unicode_escape", "surrogatepass").decode()
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: DiagnosisReport) -> Iterator[str]:
     yield "# Diagnosis"
     yield ""
     yield f"Source: {escape(report.source)}."
@@ -102,7 +102,7 @@ def _timed(when: str, text: str, source: str) -> str:
     return f"- {escape(when)}{': ' if when else ''}{escape(text)} ({escape(source)})"
 
 
-def _node(node: Node, at: str) -> str:
+def _node(node: TreeNode, at: str) -> str:
     known = f", {format_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
     source = f" ({escape(node.source)})" if node.source else ""
     place = f" {at} {escape(node.place)}" if node.place else ""
@@ -110,18 +110,18 @@ def _node(node: Node, at: str) -> str:
     return f"{'  ' * node.depth}- {node.pid} {escape(node.kind)}{place}{what}"
 
 
-def claims(report: Report) -> list[tuple[str, list[Claim]]]:
+def claims(report: DiagnosisReport) -> list[tuple[str, list[Claim]]]:
     """On the cause, and on totals that the text states."""
     sections = (("Claims", "cause"), ("Stated totals", "total"))
     return [(title, [claim for claim in report.claims if claim.about == about]) for title, about in sections]
 
 
-def of_place(report: Report) -> str:
+def of_place(report: DiagnosisReport) -> str:
     """Places are terminals in a text, sessions on this machine."""
     return "on" if report.origin == "text" else "of"
 
 
-def verdict_words(node: Node) -> str:
+def verdict_words(node: TreeNode) -> str:
     """A verdict that says more than whose the process is."""
     return "" if node.verdict in ("owned", "protected", "unknown") else f", {node.verdict}"
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from oomless.redact import command_line
 from oomless.reports.diagnose.amounts import amounts
-from oomless.reports.diagnose.document import Line, lists, moment
-from oomless.reports.diagnose.facts import Amount, Copies, Count, Enumeration, Event, Item, Mention
+from oomless.reports.diagnose.document import TextLine, lists, moment
+from oomless.reports.diagnose.facts import Amount, CaseEvent, Copies, Count, Enumeration, ListItem, Mention
 
 _PIDS = re.compile(
     r"\bPIDs?\s*[:#=]?\s*(\d{1,7}(?:\s*(?:,|/|and|&)\s*\d{1,7}\b(?!\s*(?:MB|GB|KB|%)))*)", re.IGNORECASE
@@ -73,13 +73,13 @@ _TOTAL = re.compile(r"(?:grand |overall |in )?(?:total|sum)\b", re.IGNORECASE)
 _SHORT = 4
 
 
-def mentions(document: tuple[Line, ...]) -> tuple[Mention, ...]:
+def mentions(document: tuple[TextLine, ...]) -> tuple[Mention, ...]:
     """Each pid that a line names, with the words and the amount that stand by it."""
     above = {item.number: leads for items, leads in lists(document) for item in items}
     return tuple(mention for line in document for mention in _mentions(line, above.get(line.number, ())))
 
 
-def _mentions(line: Line, leads: tuple[Line, ...]) -> Iterator[Mention]:
+def _mentions(line: TextLine, leads: tuple[TextLine, ...]) -> Iterator[Mention]:
     matches = list(_PIDS.finditer(line.text))
     parent = next((pids[0] for lead in leads if (pids := _parents(lead))), None)
     when = moment(line.text, line.heading, *(lead.text for lead in leads))
@@ -102,7 +102,7 @@ def _mentions(line: Line, leads: tuple[Line, ...]) -> Iterator[Mention]:
             )
 
 
-def _parents(lead: Line) -> list[int]:
+def _parents(lead: TextLine) -> list[int]:
     pids = [int(number) for match in _PIDS.finditer(lead.text) for number in _NUMBER.findall(match[1])]
     return pids if len(pids) == 1 and _PARENT.search(lead.text) else []
 
@@ -126,7 +126,7 @@ def roles(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(matching))
 
 
-def _lead_roles(lead: Line) -> tuple[str, ...]:
+def _lead_roles(lead: TextLine) -> tuple[str, ...]:
     """``Subagent processes (5 running):`` says it of each item; a role elsewhere in the line does not."""
     head = _IN_BRACKETS.sub("", lead.text).rstrip(": ")
     for word in ("processes", "process", "instances", "pids", "PIDs"):
@@ -135,12 +135,12 @@ def _lead_roles(lead: Line) -> tuple[str, ...]:
     return roles(head) if last and len(roles(head)) == 1 else ()
 
 
-def enumerations(document: tuple[Line, ...]) -> tuple[Enumeration, ...]:
+def enumerations(document: tuple[TextLine, ...]) -> tuple[Enumeration, ...]:
     made = (_enumeration(items, leads) for items, leads in lists(document))
     return tuple(enumeration for enumeration in made if enumeration is not None)
 
 
-def _enumeration(lines: tuple[Line, ...], leads: tuple[Line, ...]) -> Enumeration | None:
+def _enumeration(lines: tuple[TextLine, ...], leads: tuple[TextLine, ...]) -> Enumeration | None:
     """None for sentences, and for the parts of a sum: their number is not that of anything."""
     items = tuple(_item(line) for line in lines)
     named = sum(bool(item.pids or item.instances) for item in items)
@@ -158,11 +158,11 @@ def _enumeration(lines: tuple[Line, ...], leads: tuple[Line, ...]) -> Enumeratio
     )
 
 
-def _item(line: Line) -> Item:
+def _item(line: TextLine) -> ListItem:
     match = _INSTANCES.search(line.text)
     pids = tuple(int(number) for match in _PIDS.finditer(line.text) for number in _NUMBER.findall(match[1]))
     instances = int(next(group for group in match.groups() if group)) if match else None
-    return Item(line=line.number, text=line.text, instances=instances, pids=pids)
+    return ListItem(line=line.number, text=line.text, instances=instances, pids=pids)
 
 
 def _is_name(text: str) -> bool:
@@ -170,7 +170,7 @@ def _is_name(text: str) -> bool:
     return 0 < len(words) <= _SHORT and not text.endswith((".", "!"))
 
 
-def count_in(line: Line) -> Count | None:
+def count_in(line: TextLine) -> Count | None:
     """The one count of a line; of several it is not known which is of the list."""
     matches = [match for match in _COUNT.finditer(line.text) if not _UNCOUNTED.search(match["what"])]
     if len(matches) != 1 or _HEDGED.search(line.text[: matches[0].start()][-30:]):
@@ -182,7 +182,7 @@ def _value(text: str) -> int:
     return _WORDS.get(text.lower()) or int(text)
 
 
-def copies(document: tuple[Line, ...]) -> tuple[Copies, ...]:
+def copies(document: tuple[TextLine, ...]) -> tuple[Copies, ...]:
     """``2 instances of NAME (s008 and s022)``."""
     return tuple(
         Copies(
@@ -220,9 +220,9 @@ _FAILED = re.compile(
 _LONGEST = 200
 
 
-def events(document: tuple[Line, ...]) -> tuple[Event, ...]:
+def events(document: tuple[TextLine, ...]) -> tuple[CaseEvent, ...]:
     """In the order of the text."""
-    events: list[Event] = []
+    events: list[CaseEvent] = []
     level, chapter = 0, ""
     for line in document:
         if line.level:
@@ -240,13 +240,13 @@ def events(document: tuple[Line, ...]) -> tuple[Event, ...]:
     return tuple(events)
 
 
-def _event(when: str, text: str, line: Line) -> Event:
+def _event(when: str, text: str, line: TextLine) -> CaseEvent:
     shown = command_line((text,))
     shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
-    return Event(when=when, text=shown, source=f"line {line.number}")
+    return CaseEvent(when=when, text=shown, source=f"line {line.number}")
 
 
-def small_model_failed(document: tuple[Line, ...]) -> tuple[int, ...]:
+def small_model_failed(document: tuple[TextLine, ...]) -> tuple[int, ...]:
     """The lines of a chapter that say that a smaller model ran, and those after them that memory ran out: empty if no
     chapter says both."""
     numbers: list[int] = []

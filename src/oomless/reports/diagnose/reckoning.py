@@ -9,8 +9,8 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
-from oomless.reports.diagnose.amounts import Found, amounts
-from oomless.reports.diagnose.document import Line, moment, openings
+from oomless.reports.diagnose.amounts import AmountInText, amounts
+from oomless.reports.diagnose.document import TextLine, moment, openings
 from oomless.reports.diagnose.facts import Amount, Figure, Total
 
 _LABEL = re.compile(r"^(?P<label>[^:=]{2,80}?)\s*[:=]\s*(?P<rest>\S.*)$")
@@ -56,12 +56,12 @@ _APART = re.compile(
 _WORDS_OF_LABEL = 6
 
 
-def figures(document: tuple[Line, ...]) -> tuple[Figure, ...]:
+def figures(document: tuple[TextLine, ...]) -> tuple[Figure, ...]:
     above = openings(document)
     return tuple(figure for line in document for figure in _figures(line, above[line.block]))
 
 
-def _figures(line: Line, opening: Line) -> Iterator[Figure]:
+def _figures(line: TextLine, opening: TextLine) -> Iterator[Figure]:
     stated_amounts = [stated for stated in amounts(line.text) if not stated.denied]
     if not stated_amounts:
         return
@@ -78,13 +78,13 @@ def _figures(line: Line, opening: Line) -> Iterator[Figure]:
                 yield _figure(line, name, True, False, stated.amount, when)
 
 
-def _figure(line: Line, name: str, each: bool, numbered: bool, amount: Amount, when: frozenset[str]) -> Figure:
+def _figure(line: TextLine, name: str, each: bool, numbered: bool, amount: Amount, when: frozenset[str]) -> Figure:
     return Figure(
         line=line.number, name=name, each=each, numbered=numbered, amount=amount, block=line.block, moment=when
     )
 
 
-def _labelled(text: str, stated_amounts: list[Found]) -> tuple[str, bool, bool, Amount] | None:
+def _labelled(text: str, stated_amounts: list[AmountInText]) -> tuple[str, bool, bool, Amount] | None:
     """Name, whether it is numbered, whether it is of one of several, and the amount of ``NAME: 5 MB``."""
     match = _LABEL.match(text)
     if match is None or match["label"].lstrip('"').lower().startswith("pid") or amounts(match["label"]):
@@ -119,14 +119,14 @@ def _name(text: str, single: bool) -> str:
     return " ".join(words)
 
 
-def totals(document: tuple[Line, ...]) -> tuple[Total, ...]:
+def totals(document: tuple[TextLine, ...]) -> tuple[Total, ...]:
     above, blocks = openings(document), _blocks(document)
     starts = sorted(blocks)
     stated = [total for line in document if (total := _total(line, above[line.block], blocks, starts)) is not None]
     return tuple(_last_of_running(stated, document))
 
 
-def _total(line: Line, opening: Line, blocks: dict[int, list[Line]], starts: list[int]) -> Total | None:
+def _total(line: TextLine, opening: TextLine, blocks: dict[int, list[TextLine]], starts: list[int]) -> Total | None:
     for stated in amounts(line.text):
         before, behind = line.text[: stated.start], line.text[stated.end :]
         if stated.denied or not (_TOTAL_BEFORE.search(before[-60:]) or _TOTAL_BEHIND.match(behind) or _named(before)):
@@ -183,14 +183,14 @@ def _scene(text: str) -> set[tuple[int, str]]:
     return things
 
 
-def _blocks(document: tuple[Line, ...]) -> dict[int, list[Line]]:
-    blocks: dict[int, list[Line]] = {}
+def _blocks(document: tuple[TextLine, ...]) -> dict[int, list[TextLine]]:
+    blocks: dict[int, list[TextLine]] = {}
     for line in document:
         blocks.setdefault(line.block, []).append(line)
     return blocks
 
 
-def _parts(total: Line, of: str, blocks: dict[int, list[Line]], starts: list[int]) -> Iterator[Amount]:
+def _parts(total: TextLine, of: str, blocks: dict[int, list[TextLine]], starts: list[int]) -> Iterator[Amount]:
     """The amounts above a total: in its block, or, where it stands alone, in the block before, if that is of the same
     things. Nothing if one of them has no figure."""
     above = [line for line in blocks[total.block] if line.number < total.number]
@@ -209,7 +209,7 @@ def _parts(total: Line, of: str, blocks: dict[int, list[Line]], starts: list[int
         yield from (amount for line in rows if (amount := _part(line)) is not None)
 
 
-def _added(total: Line, rows: Iterable[Line]) -> Iterator[Amount]:
+def _added(total: TextLine, rows: Iterable[TextLine]) -> Iterator[Amount]:
     """``+ base (1,000 MB) = 3,500 MB total``."""
     own = amounts(total.text.partition("=")[0])
     if own:
@@ -217,7 +217,7 @@ def _added(total: Line, rows: Iterable[Line]) -> Iterator[Amount]:
         yield own[0].amount
 
 
-def _part(line: Line) -> Amount | None:
+def _part(line: TextLine) -> Amount | None:
     """What a line adds: the result of a product, the first amount of others."""
     left, equals, right = line.text.partition("=")
     product = equals and re.search(r"\d\s*[x×*]\s*\d", left)
@@ -227,7 +227,7 @@ def _part(line: Line) -> Amount | None:
     return stated_amounts[0].amount
 
 
-def _last_of_running(stated: list[Total], document: tuple[Line, ...]) -> Iterator[Total]:
+def _last_of_running(stated: list[Total], document: tuple[TextLine, ...]) -> Iterator[Total]:
     """Of numbered lines that add up, ``Subagent 1: +500 MB = 1,500 MB total``, the last has the total; its parts are
     the total of the line before and its own."""
     by_number = {line.number: line for line in document}
@@ -241,15 +241,15 @@ def _last_of_running(stated: list[Total], document: tuple[Line, ...]) -> Iterato
             yield _ran(total, before, by_number)
 
 
-def _is_numbered(line: Line) -> bool:
+def _is_numbered(line: TextLine) -> bool:
     return _NUMBERED.search(re.split(r"[:=(]", line.text)[0].strip()) is not None
 
 
-def _same_block(by_number: dict[int, Line], total: Total, other: Total) -> bool:
+def _same_block(by_number: dict[int, TextLine], total: Total, other: Total) -> bool:
     return by_number[total.line].block == by_number[other.line].block
 
 
-def _ran(last: Total, before: Total | None, by_number: dict[int, Line]) -> Total:
+def _ran(last: Total, before: Total | None, by_number: dict[int, TextLine]) -> Total:
     own = amounts(by_number[last.line].text.partition("=")[0])
     parts = (before.amount, own[0].amount) if before is not None and own else ()
     return Total(line=last.line, amount=last.amount, of=last.of, parts=parts, scene=last.scene, words=last.words)

@@ -14,14 +14,14 @@ from oomless.census.findings import Finding
 from oomless.model import MachineMemory
 from oomless.reports.diagnose.claims import Claim, claims
 from oomless.reports.diagnose.contradictions import Contradiction, contradictions
-from oomless.reports.diagnose.facts import Case, CaseProcess, Event, format_lines
+from oomless.reports.diagnose.facts import Case, CaseEvent, CaseProcess, format_lines
 from oomless.reports.diagnose.findings import findings
 from oomless.units import format_size
 
 _DEEPEST = 40
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True):
+class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
     """A process of the tree, ``depth`` levels below its topmost known parent. ``place``: its terminal or session."""
 
     pid: int
@@ -54,14 +54,14 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     source: str
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class DiagnosisReport(msgspec.Struct, frozen=True, kw_only=True):
     schema: str = "oomless.diagnose/1"
     origin: Literal["text", "live"]
     source: str
     summary: tuple[str, ...]
     memory: MachineMemory | None
-    timeline: tuple[Event, ...]
-    tree: tuple[Node, ...]
+    timeline: tuple[CaseEvent, ...]
+    tree: tuple[TreeNode, ...]
     groups: tuple[Group, ...]
     findings: tuple[Finding, ...]
     claims: tuple[Claim, ...]
@@ -72,10 +72,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: tuple[str, ...]
 
 
-def build(case: Case, source: str) -> Report:
+def build(case: Case, source: str) -> DiagnosisReport:
     problems, judged, disagreements = findings(case), claims(case), contradictions(case)
     groups = tuple(_groups(case.processes))
-    return Report(
+    return DiagnosisReport(
         origin=case.origin,
         source=source,
         summary=tuple(_summary(case, problems, judged, disagreements, groups)),
@@ -152,7 +152,7 @@ def _things(group: Group) -> str:
     return f"{group.processes} {group.kind.replace('-', ' ')}{plural} of {group.name}"
 
 
-def _tree(processes: Iterable[CaseProcess]) -> Iterator[Node]:
+def _tree(processes: Iterable[CaseProcess]) -> Iterator[TreeNode]:
     """Parents before children; who has no known parent here, and what is in a ring, is at the top."""
     by_pid = {process.pid: process for process in processes}
     children: dict[int, list[int]] = {}
@@ -172,8 +172,8 @@ def _tree(processes: Iterable[CaseProcess]) -> Iterator[Node]:
             stack += [(child, depth + 1) for child in sorted(children.get(pid, ()), reverse=True)]
 
 
-def _node(process: CaseProcess, depth: int) -> Node:
-    return Node(
+def _node(process: CaseProcess, depth: int) -> TreeNode:
+    return TreeNode(
         pid=process.pid,
         depth=depth,
         what=process.command or ", ".join(process.called) or process.kind,

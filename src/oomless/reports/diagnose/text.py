@@ -15,7 +15,7 @@ from oomless.census.listing import ListingCensus, attribute_listing
 from oomless.listing import Listing
 from oomless.redact import command_line
 from oomless.reports.diagnose import prose, reckoning
-from oomless.reports.diagnose.document import Line, lines
+from oomless.reports.diagnose.document import TextLine, lines
 from oomless.reports.diagnose.facts import Case, CaseProcess, Copies, Enumeration, Mention, case_process, format_lines
 from oomless.reports.listing import listing_row, shown_command
 from oomless.reports.scan import ProcessRow
@@ -49,7 +49,7 @@ def build(text: str, listing: Listing, catalog: Catalog) -> Case:
 
 
 def _processes(
-    census: ListingCensus, mentions: tuple[Mention, ...], document: tuple[Line, ...]
+    census: ListingCensus, mentions: tuple[Mention, ...], document: tuple[TextLine, ...]
 ) -> tuple[CaseProcess, ...]:
     attributed = {process.process.pid: listing_row(process, census) for process in census.processes}
     by_pid = {pid: _of_row(pid, attributed.get(pid), census) for pid in census.rows}
