@@ -53,9 +53,9 @@ def bare() -> Callable[[], object]:
 
 
 def sampler() -> Callable[[], object]:
-    from oomless.processes.table import Sampler
+    from oomless.platform.table_reader import TableReader
 
-    return Sampler().look
+    return TableReader().read
 
 
 def daemon() -> Callable[[], object]:
@@ -65,16 +65,16 @@ def daemon() -> Callable[[], object]:
     from oomless.daemon.sessions.idle import IdleTracker
     from oomless.daemon.sessions.sampling import ProcessSample
     from oomless.platform import proc
+    from oomless.platform.table_reader import TableReader
     from oomless.processes.descent import Descendants
     from oomless.processes.ids import ProcessId
-    from oomless.processes.table import Sampler
 
-    taking, recogniser, parent = Sampler(), HostRecogniser(), os.getppid()
+    reader, recogniser, parent = TableReader(), HostRecogniser(), os.getppid()
     descendants = Descendants(ProcessId(parent, proc.start_of(parent) or 0))
     idle = IdleTracker(lambda: [descendants])
 
     def look() -> None:
-        table = taking.look()
+        table = reader.read()
         recogniser.recognise(table)
         descendants.observe(table)
         idle.observe(ProcessSample(table))

@@ -12,11 +12,11 @@ import os
 DRAFT = ".new"
 
 
-def write(path: str, data: str | bytes, mode: int = 0o600, *, sync: bool = False) -> None:
+def write(path: str, data: str | bytes, mode: int = 0o600) -> None:
     """Puts ``data`` in the place of ``path``, whatever is there; raises OSError and leaves no draft."""
-    draft = _write_draft(path, data, mode, sync=sync)
+    draft = _write_draft(path, data, mode)
     try:
-        os.rename(draft, path)
+        rename(draft, path)
     except BaseException:
         remove(draft)
         raise
@@ -35,28 +35,60 @@ def write_first(path: str, data: str | bytes, mode: int = 0o600) -> bool:
     """Only if there is no such file: of several writers the first wins. Whether it was this one; raises OSError."""
     draft = _write_draft(path, data, mode)
     try:
-        os.link(draft, path)
-        return True
-    except FileExistsError:
-        return False
+        return link_first(draft, path)
     finally:
         remove(draft)
 
 
-def _write_draft(path: str, data: str | bytes, mode: int, *, sync: bool = False) -> str:
+def _write_draft(path: str, data: str | bytes, mode: int) -> str:
     draft = f"{path}.{os.getpid()}{DRAFT}"
     remove(draft)  # of a process that had our number
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    write_new(draft, data.encode() if isinstance(data, str) else data, mode)
+    return draft
+
+
+def write_new(
+    path: str, data: bytes, mode: int = 0o600, *, owner: tuple[int, int] | None = None, careful: bool = False
+) -> None:
+    """A file that was not there: raises FileExistsError, or another OSError, and then leaves none. ``careful``:
+    synced, and with exactly that mode, which the umask takes from otherwise. ``owner``: user and group, as far as we
+    may."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         with open(fd, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            if sync:
+            # Before fchmod, for a change of owner clears bits.
+            if owner is not None and owner != (os.geteuid(), os.getegid()):
+                _change_owner(fd, owner)
+            if careful:
+                os.fchmod(fd, mode)
+            file.write(data)
+            if careful:
                 file.flush()
                 os.fsync(fd)
     except BaseException:
-        remove(draft)
+        remove(path)
         raise
-    return draft
+
+
+def _change_owner(fd: int, owner: tuple[int, int]) -> None:
+    try:
+        os.fchown(fd, *owner)
+    except PermissionError:
+        pass  # A file of another group, or of another user in a folder of ours: the content is what matters.
+
+
+def rename(draft: str, path: str) -> None:
+    """Raises OSError."""
+    os.rename(draft, path)
+
+
+def link_first(draft: str, path: str) -> bool:
+    """Gives the draft its name as well, unless there is a file of that name; whether it did. Raises OSError."""
+    try:
+        os.link(draft, path)
+        return True
+    except FileExistsError:
+        return False
 
 
 def remove(path: str) -> None:
@@ -65,3 +97,12 @@ def remove(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def sync_folder(path: str) -> None:
+    """After this a rename in the folder survives a power cut; raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from oomless import atomicfile
 from oomless.errors import StateUnwritable
 
 #: sun_path holds 108 bytes on Linux and 104 on macOS, with the closing NUL.
@@ -118,24 +119,13 @@ class Paths:
             except FileNotFoundError:
                 pass
             self.make()
-            self._write_new(path, os.urandom(4).hex())
+            self._write_id(path)
         raise StateUnwritable(f"cannot read {path}", "it stays empty", "delete it")
 
     @staticmethod
-    def _write_new(path: str, text: str) -> None:
-        """Atomic, and the first of several writers wins."""
-        draft = f"{path}.{os.getpid()}"
+    def _write_id(path: str) -> None:
+        """Of several writers the first wins."""
         try:
-            with open(draft, "w", encoding="ascii") as file:
-                file.write(text)
-            try:
-                os.link(draft, path)
-            except FileExistsError:
-                pass
+            atomicfile.write_first(path, os.urandom(4).hex())
         except OSError as error:
             raise StateUnwritable(f"cannot write {path}", error.strerror or str(error), "free disk space") from None
-        finally:
-            try:
-                os.unlink(draft)
-            except OSError:
-                pass

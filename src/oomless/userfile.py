@@ -1,8 +1,7 @@
 """A file of the user's that is rewritten with care: read whole, kept as a backup, replaced at once, or left alone.
 
-Covers: reading (bounded, UTF-8, through symbolic links), the backup, and the replacement, which keeps mode and owner
-and is refused if somebody else wrote meanwhile. What the file says and what becomes of it is its caller's business
-(``hosts/``, ``cli/config.py``). Every refusal is a UsageError and leaves the file as it was.
+It is read bounded, as UTF-8 and through symbolic links. The replacement keeps mode and owner and is refused if
+somebody else wrote meanwhile. Every refusal is a UsageError and leaves the file as it was.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import time
 
 import msgspec
 
+from oomless import atomicfile
 from oomless.errors import UsageError
 
 BOM = b"\xef\xbb\xbf"
@@ -20,7 +20,7 @@ NEW_FILE, NEW_FOLDER = 0o600, 0o700
 
 
 class UserFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What was read. ``real`` is ``path`` behind all links; ``raw`` is None if there is no such file."""
+    """A file as it was read. ``real`` is ``path`` behind all links; ``raw`` is None if there is no such file."""
 
     path: str
     real: str
@@ -70,7 +70,7 @@ def read(path: str, limit: int) -> UserFile:
 
 
 def check_writable(file: UserFile) -> None:
-    """Before anybody is asked anything; the replacement itself may still fail."""
+    """Raises UsageError if it cannot be replaced; the replacement itself may still fail."""
     folder = os.path.dirname(file.real)
     while not os.path.isdir(folder) and not os.path.lexists(folder):
         folder = os.path.dirname(folder)
@@ -88,33 +88,32 @@ def replace(file: UserFile, new: bytes, *, backup: bool) -> str | None:
     draft = f"{file.real}.oomless-{os.getpid()}.new"
     kept = None
     try:
-        _write_new(draft, new, file.mode, file.owner)
+        # Root may edit somebody's file: it stays theirs.
+        atomicfile.write_new(draft, new, file.mode, owner=file.owner, careful=True)
         if backup and file.raw is not None:
             kept = _back_up(file)
         _put(file, draft)
     except BaseException:
-        _remove(kept)
+        if kept is not None:
+            atomicfile.remove(kept)
         raise
     finally:
-        _remove(draft)
-    _sync(os.path.dirname(file.real))
+        atomicfile.remove(draft)
+    atomicfile.sync_folder(os.path.dirname(file.real))
     return kept
 
 
 def _put(file: UserFile, draft: str) -> None:
     """Compared just before the rename. Where there was no file, link(2) fails if there is one by now."""
-    if os.path.realpath(file.path) != file.real or _now(file) != file.raw:
+    if os.path.realpath(file.path) != file.real or _read_again(file) != file.raw:
         raise _changed(file)
     if file.raw is not None:
-        os.replace(draft, file.real)
-        return
-    try:
-        os.link(draft, file.real)
-    except FileExistsError:
-        raise _changed(file) from None
+        atomicfile.rename(draft, file.real)
+    elif not atomicfile.link_first(draft, file.real):
+        raise _changed(file)
 
 
-def _now(file: UserFile) -> bytes | None:
+def _read_again(file: UserFile) -> bytes | None:
     try:
         with open(file.real, "rb") as again:
             return again.read(len(file.raw or b"") + 1)
@@ -131,47 +130,8 @@ def _back_up(file: UserFile) -> str:
     for number in range(1, 1000):
         path = f"{stem}.bak" if number == 1 else f"{stem}-{number}.bak"
         try:
-            _write_new(path, file.raw or b"", NEW_FILE, file.owner)
+            atomicfile.write_new(path, file.raw or b"", NEW_FILE, owner=file.owner, careful=True)
             return path
         except FileExistsError:
             continue
     raise UsageError(f"cannot keep a backup of {file.path}", f"there are too many {stem}*.bak", "delete some")
-
-
-def _write_new(path: str, raw: bytes, mode: int, owner: tuple[int, int] | None) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, NEW_FILE)
-    try:
-        with open(fd, "wb") as made:
-            # Root may edit somebody's file: it stays theirs. Before fchmod, for a change of owner clears bits.
-            if owner is not None and owner != (os.geteuid(), os.getegid()):
-                _chown(fd, owner)
-            os.fchmod(fd, mode)
-            made.write(raw)
-            made.flush()
-            os.fsync(fd)
-    except BaseException:
-        _remove(path)
-        raise
-
-
-def _chown(fd: int, owner: tuple[int, int]) -> None:
-    try:
-        os.fchown(fd, *owner)
-    except PermissionError:
-        pass  # A file of another group, or of another user in a folder of ours: the content is what matters.
-
-
-def _remove(path: str | None) -> None:
-    try:
-        if path is not None:
-            os.unlink(path)
-    except FileNotFoundError:
-        pass
-
-
-def _sync(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -41,7 +41,7 @@ from oomless.demo.record import (
     sum_by_role,
 )
 from oomless.demo.replay import LONGEST, count_calls
-from oomless.demo.sampler import MARK, ActSampler, is_ours
+from oomless.demo.sampler import MARK, ActSampler
 from oomless.demo.show import Progress, show_missing, show_record, show_step
 from oomless.demo.stage import Act, Stage, play_parallel
 from oomless.demo.watchdog import list_processes
@@ -50,6 +50,7 @@ from oomless.hosts.claude_code import settings as claude_settings
 from oomless.model import MachineMemory
 from oomless.platform import proc
 from oomless.platform.linux import Linux
+from oomless.processes import ours
 from realparts import FOLDER as PARTS
 from realparts import real_parts
 
@@ -350,7 +351,7 @@ def test_what_is_installed_is_said_first_and_then_each_step() -> None:
     ],
 )
 def test_what_is_ours_is_not_the_agents(command: list[str], expected: bool) -> None:
-    assert is_ours(command) is expected
+    assert ours.is_ours(command) is expected
 
 
 #: Starts a child whose command says nothing, tells its pid, and waits.

@@ -502,13 +502,13 @@ def test_changed_between_backup_and_rename(file: Path, monkeypatch: pytest.Monke
     """The last moment at which it can be seen."""
     file.write_text("{}")
     read = userfile.read(str(file), 100)
-    now = userfile._now
+    now = userfile._read_again
 
     def late(again: userfile.UserFile) -> bytes | None:
         file.write_text('{"late": 1}')
         return now(again)
 
-    monkeypatch.setattr(userfile, "_now", late)
+    monkeypatch.setattr(userfile, "_read_again", late)
     with pytest.raises(UsageError, match="meanwhile"):
         userfile.replace(read, b"ours", backup=True)
     assert (file.read_text(), os.listdir(file.parent)) == ('{"late": 1}', ["settings.json"])
@@ -516,7 +516,7 @@ def test_changed_between_backup_and_rename(file: Path, monkeypatch: pytest.Monke
 
 def test_a_file_that_appears_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = userfile.read(str(file), 100)
-    monkeypatch.setattr(userfile, "_now", lambda _: None)  # As it was a moment before link(2).
+    monkeypatch.setattr(userfile, "_read_again", lambda _: None)  # As it was a moment before link(2).
     file.write_text("theirs")
     with pytest.raises(UsageError, match="meanwhile"):
         userfile.replace(read, b"ours", backup=False)

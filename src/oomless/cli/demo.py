@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from oomless import atomicfile
 from oomless.cli.output import console, guard, print_json
 from oomless.demo.record import DemoRecord
 from oomless.demo.show import Progress, draw_svg, make_title, show_missing, show_record, show_step
@@ -122,10 +123,7 @@ def _check_writable(path: str) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    draft = f"{path}.{os.getpid()}"
     try:
-        with open(draft, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(draft, path)
+        atomicfile.write(path, text, 0o666)
     except OSError as error:
         raise UsageError(f"cannot write {path}", error.strerror or str(error), "name another file") from None

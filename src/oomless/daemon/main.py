@@ -21,7 +21,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from oomless import __version__, config
+from oomless import __version__, atomicfile, config
 from oomless.daemon.logs import Log, rotate
 from oomless.errors import DaemonError, OomlessError, StateUnwritable
 from oomless.paths import Paths
@@ -106,12 +106,9 @@ def redirect(log: str, ready_fd: int) -> None:
     open_log(log)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != ready_fd:
-            try:
-                os.close(int(name))
-            except OSError:
-                pass  # The listing's own descriptor, closed already.
+    for fd in proc.own_descriptors():
+        if fd > 2 and fd != ready_fd:
+            os.close(fd)
     os.set_inheritable(ready_fd, False)
 
 
@@ -134,8 +131,7 @@ def prepare(log: Log) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write("-100")
+        proc.set_oom_score_adj(-100)
     except OSError:
         pass  # Lowering it needs CAP_SYS_RESOURCE (proc(5)): an ordinary user's daemon stays as it is.
 
@@ -197,7 +193,7 @@ async def live(paths: Paths, backend: Backend, log: Log, ready: Ready, port: int
         await reload.settle()
     finally:
         # In this order: who reads the file and finds no socket would take us for one that needs a SIGHUP.
-        remove(paths.daemon_file)
+        atomicfile.remove(paths.daemon_file)
         server.close()
         await backend.stop()
     log.info("stopped", pid=os.getpid())
@@ -263,22 +259,11 @@ def announce(paths: Paths, server: Server) -> None:
     """``daemon.json``, at once whole: readers see the old one or the new one."""
     pid = os.getpid()
     me = spawn.DaemonFile(pid, proc.start_of(pid) or 0, proc.boot_id(), server.path, server.url, __version__)
-    draft = f"{paths.daemon_file}.{pid}"
     try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(me.encode())
-        os.replace(draft, paths.daemon_file)
+        atomicfile.write(paths.daemon_file, me.encode())
     except OSError as error:
-        remove(draft)
         why = error.strerror or str(error)
         raise StateUnwritable(f"cannot write {paths.daemon_file}", why, "free disk space") from None
-
-
-def remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def report(log: Log, context: dict[str, Any]) -> None:

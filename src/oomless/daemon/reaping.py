@@ -84,7 +84,7 @@ class Reaper:
         return self._by_owner(who) or self._by_knowledge(who, asked_for)
 
     def _by_owner(self, who: ProcessId) -> str:
-        uid = _uid(who[0])
+        uid = proc.real_uid(who[0])
         if uid is not None and uid != os.getuid():
             return f"it belongs to another user (uid {uid})"
         title = _protected(who[0])
@@ -187,11 +187,3 @@ def _protected(pid: int) -> str:
     if known is None or known.program.kind not in catalog.PROTECTED:
         return ""
     return known.program.title
-
-
-def _uid(pid: int) -> int | None:
-    """The real one; the owner of ``/proc/N`` is root where a process cannot be dumped (proc(5))."""
-    for line in (proc.read_file(f"/proc/{pid}/status") or b"").splitlines():
-        if line.startswith(b"Uid:"):
-            return int(line.split()[1])
-    return None

@@ -17,6 +17,7 @@ import socket
 import stat
 import struct
 
+from oomless import atomicfile
 from oomless.daemon.api import Backend, Control, Loopback
 from oomless.daemon.http import HttpProtocol
 from oomless.daemon.logs import Log
@@ -192,11 +193,8 @@ def remembered_port(path: str) -> int:
 
 def remember_port(path: str, port: int) -> None:
     """Whole or not at all; raises StateUnwritable."""
-    draft = f"{path}.{os.getpid()}"
     try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(b"%d\n" % port)
-        os.replace(draft, path)
+        atomicfile.write(path, b"%d\n" % port)
     except OSError as error:
         raise StateUnwritable(f"cannot write {path}", error.strerror or str(error), "free disk space") from None
 

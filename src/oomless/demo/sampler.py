@@ -18,8 +18,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 assert sys.platform == "linux"
 
-import oomless
-from oomless.contain.launch import BOOT
 from oomless.demo.agents import AGENT
 from oomless.demo.record import Member, Point, RoleShare, sum_by_role
 from oomless.errors import OomlessError
@@ -27,13 +25,11 @@ from oomless.model import FootprintSource
 from oomless.platform import proc
 from oomless.platform.base import Platform
 from oomless.platform.proc import Stat
+from oomless.processes import ours
 from oomless.processes.ids import ProcessId
 
 MARK = "OOMLESS_DEMO_ACT"
 AGENT_ROLE, OTHER, OURS = "agent", "other", "oomless"
-#: What runs our shims: those of jobs, and those that the prefix puts before servers and tool shells.
-_CLI = os.path.join(os.path.dirname(oomless.__file__), "cli")
-_BOOTS = frozenset({BOOT, f"{_CLI}/boot_prefix.py", f"{_CLI}/boot_hook.py"})
 
 
 class ActSampler:
@@ -132,7 +128,7 @@ class ActSampler:
             parents = [(stat, table.get(stat.ppid)) for stat in strangers]
             born = [(stat, _id_of(parent)) for stat, parent in parents if parent and _id_of(parent) in self._agents]
             # A daemon that is born inside belongs to nobody.
-            born = [(stat, parent) for stat, parent in born if "oomless.daemon" not in proc.cmdline(stat.pid)]
+            born = [(stat, parent) for stat, parent in born if not ours.is_daemon(proc.cmdline(stat.pid))]
             if not born:
                 return
             self._agents.update({_id_of(stat): self._agents[parent] for stat, parent in born})
@@ -144,7 +140,7 @@ class ActSampler:
         if process in self._roles:
             return self._roles[process]
         command = proc.cmdline(stat.pid)
-        if is_ours(command):
+        if ours.is_ours(command):
             return OURS
         role = self._role_of(command)
         parent = table.get(stat.ppid)
@@ -171,15 +167,6 @@ class ActSampler:
         if footprint.source != "pss":
             self.source = footprint.source
         return footprint.bytes
-
-
-def is_ours(command: Sequence[str]) -> bool:
-    """A shim, a command of ours, or the prefix script before it becomes one."""
-    if any(part in _BOOTS for part in command[:6]):
-        return True
-    if command[:1] == ["/bin/sh"] and len(command) > 1 and command[1].endswith("/oomless/prefix"):
-        return True
-    return any(command[at : at + 2] in (["-m", "oomless"], ["-m", "oomless.daemon"]) for at in range(1, 4))
 
 
 def _id_of(stat: Stat) -> ProcessId:

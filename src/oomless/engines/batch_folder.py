@@ -19,12 +19,13 @@ import shutil
 
 import msgspec
 
-from oomless.contain.launch import BOOT
+from oomless import atomicfile
 from oomless.engines.batch_file import BatchFile
 from oomless.engines.launch import ShimHandle
 from oomless.errors import StateUnwritable, UsageError
 from oomless.paths import Paths
 from oomless.platform import files, proc
+from oomless.processes import ours
 from oomless.processes.ids import ProcessId
 
 FINISHED = "finished"
@@ -100,11 +101,8 @@ class BatchFolder:
     def write_intent(self, seq: int, intent: JobIntent) -> None:
         """Atomic; raises StateUnwritable (a full disk), and then nothing may be started."""
         path = self.path(seq, "intent.json")
-        draft = path + ".new"
         try:
-            with open(draft, "wb") as file:
-                file.write(msgspec.json.encode(intent))
-            os.rename(draft, path)
+            atomicfile.write(path, msgspec.json.encode(intent))
         except OSError as error:
             raise _unwritable(path, error) from None
 
@@ -219,17 +217,9 @@ def _unlink(path: str) -> None:
 def find_shim(tree: str) -> ShimHandle | None:
     """The shim of a tree by its arguments, where the command was killed between spawning and noting its identity."""
     for pid, stat in proc.table().items():
-        argv = proc.cmdline(pid)
-        if argv[4:5] == [BOOT] and argv[6:7] == [tree] and stat.alive and _has_our_uid(pid):
+        if stat.alive and ours.is_shim_of(proc.cmdline(pid), tree) and proc.owner_uid(pid) == os.geteuid():
             return ShimHandle.open(tree, ProcessId(pid, stat.start))
     return None
-
-
-def _has_our_uid(pid: int) -> bool:
-    try:
-        return os.stat(f"/proc/{pid}").st_uid == os.geteuid()
-    except OSError:
-        return False
 
 
 def _unwritable(path: str, error: OSError) -> StateUnwritable:

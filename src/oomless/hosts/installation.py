@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from oomless import jsontext, userfile
+from oomless import atomicfile, jsontext, userfile
 from oomless.errors import StateUnwritable
 from oomless.paths import Paths
 from oomless.userfile import UserFile
@@ -115,10 +115,7 @@ def _write_record(paths: Paths, host: str, files: dict[str, Remembered]) -> None
     paths.make()
     path = record_path(paths, host)
     record = InstallRecord(schema=f"oomless.{host}/1", files=files)
-    draft = f"{path}.{os.getpid()}"
     try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
-        os.replace(draft, path)
+        atomicfile.write(path, msgspec.json.format(msgspec.json.encode(record)) + b"\n")
     except OSError as error:
         raise StateUnwritable(f"cannot write {path}", error.strerror or str(error), "free disk space") from None

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from oomless import atomicfile
 from oomless.errors import JournalError
 from oomless.journal.schema import MIGRATIONS, VERSION
 
@@ -232,18 +233,11 @@ def _keep_copy(path: str, version: int) -> None:
             source.backup(target)
         finally:
             target.close()
-        os.replace(draft, copy)
+        atomicfile.rename(draft, copy)
     except (OSError, sqlite3.Error) as error:
-        _remove(draft)
+        atomicfile.remove(draft)
         raise JournalError(
             f"cannot keep a copy of the journal of schema {version} as {copy}", str(error), "free disk space"
         ) from None
     finally:
         source.close()
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass

@@ -151,6 +151,10 @@ def signals(pid: int, *fields: bytes) -> int:
     return found
 
 
+def ignores_hangup(pid: int) -> bool:
+    return bool(signals(pid, b"SigIgn:") >> (signal.SIGHUP - 1) & 1)
+
+
 def dying(who: Stat) -> bool:
     """Whether it has been killed and has only not come to it: SIGKILL is pending and nothing uninterruptible holds
     it, or its memory is gone already and its exit waits for a lock of the kernel's. Measured: 8 s at a load of 90."""

@@ -16,6 +16,7 @@ import time
 from oomless.errors import DaemonError, OomlessError, StateUnwritable, UsageError
 from oomless.lean import dumps, loads
 from oomless.platform import proc
+from oomless.processes import ours
 
 assert sys.platform == "linux"
 
@@ -130,7 +131,7 @@ def ensure(paths: Paths, seconds: float = START_SECONDS) -> str:
 def isolated() -> bool:
     """Whether this process is in a tree's own PID namespace, whose first process a shim has forked. A daemon born
     there would end with the tree, and pids from inside mean nothing to the daemon outside."""
-    return any(word.endswith("/oomless/contain/boot.py") for word in proc.cmdline(1)[:8])
+    return ours.keeps_tree(proc.cmdline(1))
 
 
 def take_lock(fd: int, seconds: float) -> bool:

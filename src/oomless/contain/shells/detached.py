@@ -14,7 +14,7 @@ assert sys.platform == "linux"
 
 from oomless.lean import signal
 from oomless.platform import proc
-from oomless.processes import descendants
+from oomless.processes import descendants, ours
 from oomless.processes.ids import ProcessId
 
 #: By the kernel's name of the process, 15 characters at most.
@@ -22,8 +22,7 @@ MULTIPLEXERS = ("tmux: server", "tmux", "screen", "SCREEN", "zellij", "dtach", "
 
 MOVED = "it was moved to a group outside of the tree"
 GOES_ON = "it belongs to a session or a run that goes on"
-#: How the processes of ours are started that look after a tree in the tree, by the end of an argument.
-RUN_SHIM, PREFIX_SHIM = "/oomless/contain/boot.py", "/oomless/cli/boot_prefix.py"
+RUN_SHIM, PREFIX_SHIM = "shim", "prefix"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,8 +81,8 @@ def shims(attended: list[ProcessId], sid: int) -> list[ProcessId]:
 
 def shim_kind(pid: int) -> str:
     """``RUN_SHIM``, ``PREFIX_SHIM`` or ""."""
-    start = proc.cmdline(pid)[1:6]
-    return next((kind for kind in (RUN_SHIM, PREFIX_SHIM) if any(arg.endswith(kind) for arg in start)), "")
+    role = ours.role(proc.cmdline(pid))
+    return role if role in (RUN_SHIM, PREFIX_SHIM) else ""
 
 
 def _sid(pid: int) -> int | None:

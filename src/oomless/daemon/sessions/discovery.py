@@ -181,7 +181,7 @@ class HostRecogniser:
         if not (any(hint in raw for hint in HINTS) or os.path.exists(Paths().catalog_file)):
             return ""
         try:
-            if os.stat(f"/proc/{pid}").st_uid != self._uid:
+            if proc.owner_uid(pid) != self._uid:
                 return ""
         except OSError:
             return ""

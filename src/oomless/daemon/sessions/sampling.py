@@ -22,9 +22,9 @@ from oomless.daemon.governed_trees import GovernedTrees
 from oomless.platform import proc
 from oomless.platform.fork_events import ProcEvents
 from oomless.platform.proc import Stat
+from oomless.platform.table_reader import TableReader
 from oomless.processes.forks import Births
 from oomless.processes.ids import ProcessId
-from oomless.processes.table import Sampler
 
 SAMPLE_EVERY = 1.0
 SAMPLE_IDLE_EVERY = 5.0
@@ -60,7 +60,7 @@ class ProcessSampler:
     def __init__(self, trees: GovernedTrees) -> None:
         self._trees = trees
         self._observers: tuple[Observer, ...] = ()
-        self._reader = Sampler()
+        self._reader = TableReader()
         self._forks = ForkTracker(self._sample_soon)
         self._timer: asyncio.TimerHandle | None = None
         self._open = self._sampling = False
@@ -84,7 +84,7 @@ class ProcessSampler:
             lines, executed = self._forks.drain()
             # Before the reading: a process that is born meanwhile makes the next reader ask again.
             self._sampled_at, self._last_pid = time.monotonic(), proc.last_pid()
-            sample = ProcessSample(self._reader.look(), self._trees.roots(), lines, executed)
+            sample = ProcessSample(self._reader.read(), self._trees.roots(), lines, executed)
             for observer in self._observers:
                 observer.observe(sample)
             self._forks.mark_sampled()

@@ -15,10 +15,10 @@ import msgspec
 
 from oomless import redact
 from oomless.admission.events import Restore
-from oomless.contain.launch import BOOT
 from oomless.journal.trees import TreeIntent
 from oomless.model import Identity, TreeKind
 from oomless.platform import cgroup, proc
+from oomless.processes import ours
 from oomless.protocol.views import TreeView
 
 if TYPE_CHECKING:
@@ -167,8 +167,7 @@ class Tree:
 def shim_of(tree: str) -> proc.Stat | None:
     """The process whose arguments say that it is the shim of that tree."""
     for stat in proc.table().values():
-        argv = proc.cmdline(stat.pid)
-        if argv[4:5] == [BOOT] and argv[6:7] == [tree] and stat.alive:
+        if stat.alive and ours.is_shim_of(proc.cmdline(stat.pid), tree):
             return stat
     return None
 

@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 
+from oomless import atomicfile
 from oomless.errors import StateUnwritable
 from oomless.paths import Paths
 
@@ -76,12 +77,8 @@ def write(paths: Paths, former: str | None) -> str:
     """Writes the script (atomically, 0755) and returns its path; raises StateUnwritable."""
     paths.make()
     path = prefix_path(paths)
-    draft = f"{path}.{os.getpid()}"
     try:
-        with open(draft, "w", encoding="utf-8") as file:
-            file.write(text(former))
-        os.chmod(draft, 0o755)
-        os.replace(draft, path)
+        atomicfile.write(path, text(former), 0o755)
     except OSError as error:
         raise StateUnwritable(f"cannot write {path}", error.strerror or str(error), "free disk space") from None
     return path
