@@ -41,7 +41,7 @@ from oomless.model import ExitRecord, FootprintSource, Status, Terms, TreeKind
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.protocol import wire
-from oomless.protocol.async_lease import Door, Lease
+from oomless.protocol.async_lease import AsyncLeaseClient, GrantedLease
 from oomless.units import parse_duration, parse_size
 
 Size = int | str
@@ -109,7 +109,7 @@ class Governor:
             raise UsageError(f"max_parallel is {max_parallel}", "", "use 1 or more, or None")
         self._parallel = max_parallel
         self._paths = paths or Paths()
-        self._door = Door(self._paths)
+        self._door = AsyncLeaseClient(self._paths)
         self._group = f"governor-{os.urandom(6).hex()}"
         self._folder: str | None = None
         self._tasks: set[asyncio.Task[Result]] = set()
@@ -194,7 +194,7 @@ class Governor:
     ) -> AsyncIterator[Slot]:
         """Holds a reservation for work inside this process. Raises Refused."""
         self._new_report()
-        request = wire.Lease(
+        request = wire.LeaseRequest(
             v=wire.VERSION,
             kind=TreeKind.SLOT,
             name=name,
@@ -238,7 +238,7 @@ class Governor:
         end = await find_end(self._paths, tree, order, code)
         return _make_result(end.record, end.verified, stdio)
 
-    async def _run_shim(self, order: Order, lease: Lease, stdio: Stdio) -> tuple[str, int | None]:
+    async def _run_shim(self, order: Order, lease: GrantedLease, stdio: Stdio) -> tuple[str, int | None]:
         lifeline, ours = os.pipe2(os.O_CLOEXEC)
         _hold_lifeline(ours)
         try:
@@ -284,7 +284,7 @@ def _make_result(record: ExitRecord, verified: bool, stdio: Stdio | None) -> Res
     )
 
 
-def _ignore_waiting(waiting: wire.Waiting) -> None:
+def _ignore_waiting(waiting: wire.WaitNotice) -> None:
     """The reason is in ``oomless status``."""
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from oomless.daemon.events import (
     QUEUED,
-    Event,
+    DaemonEvent,
     EventBus,
     EventStream,
     MemoryWarning,
@@ -33,8 +33,8 @@ ENDED = TreeEnded(tree="t1", name="a", reason="done", at=2.0)
 
 
 def test_a_subscriber_gets_its_class_and_what_is_below_in_order() -> None:
-    bus, heard = EventBus(), list[tuple[str, Event]]()
-    bus.subscribe(Event, lambda event: heard.append(("all", event)))
+    bus, heard = EventBus(), list[tuple[str, DaemonEvent]]()
+    bus.subscribe(DaemonEvent, lambda event: heard.append(("all", event)))
     bus.subscribe(TreeDecision, lambda event: heard.append(("decisions", event)))
     bus.subscribe(TreeEnded, lambda event: heard.append(("ends", event)))
     bus.publish(ADMITTED)
@@ -54,7 +54,7 @@ def test_a_subscriber_gets_its_class_and_what_is_below_in_order() -> None:
         (MemoryWarning(reason="much"), "pressure", "much"),
     ],
 )
-def test_readers_of_events_see_kind_and_text(event: Event, kind: str, text: str) -> None:
+def test_readers_of_events_see_kind_and_text(event: DaemonEvent, kind: str, text: str) -> None:
     bus = EventBus()
     stream = EventStream(bus)
     queue = stream.open()

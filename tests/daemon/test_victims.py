@@ -38,7 +38,7 @@ from oomless.admission.victims import (
 )
 from oomless.cli.status_view import headline
 from oomless.config import LiveSettings, MarkSettings, Settings
-from oomless.daemon.trees.admission_gate import Gate
+from oomless.daemon.trees.admission_gate import AdmissionGate
 from oomless.daemon.trees.limits import policy_of
 from oomless.daemon.trees.tree import Tree
 from oomless.daemon.trees.victims import group_budgets, is_in_group
@@ -560,7 +560,7 @@ def test_status_tells_who_is_being_ended() -> None:
 def test_a_daemon_that_closes_judges_nobody(folder: Path) -> None:
     """It has forgotten the sessions by then, and leases that end would have it take a sample."""
     looks: list[int] = []
-    gate = Gate(current(), LiveSettings(str(folder / "config.toml")), list)
+    gate = AdmissionGate(current(), LiveSettings(str(folder / "config.toml")), list)
 
     def look() -> bool:
         looks.append(1)

@@ -177,7 +177,7 @@ def test_refuses_what_is_protected(started: list[Started]) -> None:
     sleep = subprocess.Popen(["/usr/share/code/code", "60"], executable="/bin/sleep")
     try:
         answer = ask(item(identity(sleep.pid)))
-        assert "is never ended" in answer.refused[0].why
+        assert "is never killed" in answer.refused[0].why
         assert sleep.poll() is None
     finally:
         sleep.kill()

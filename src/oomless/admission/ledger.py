@@ -13,7 +13,7 @@ from oomless.admission.events import Ask, Holder
 from oomless.admission.state import Reservation
 
 
-class Node:
+class LedgerNode:
     """One open tree with its sums. ``places``: a tree and the first tree nested in it share one; one that takes none
     of its own (``Reservation.takes_place``) has those of what is nested in it."""
 
@@ -21,7 +21,7 @@ class Node:
 
     def __init__(self, reservation: Reservation) -> None:
         self.reservation = reservation
-        self.nested: list[Node] = []
+        self.nested: list[LedgerNode] = []
         self.used = self.expected = self.growth = 0
         self.places = int(reservation.takes_place)
 
@@ -49,7 +49,7 @@ class Sums:
 
     __slots__ = ("expected", "growth", "holders", "members", "placed", "places", "used")
 
-    def __init__(self, roots: list[Node]) -> None:
+    def __init__(self, roots: list[LedgerNode]) -> None:
         self.expected = sum(n.expected for n in roots)
         self.growth = sum(n.growth for n in roots)
         self.used = sum(n.used for n in roots)
@@ -60,7 +60,7 @@ class Sums:
         self.members = frozenset(n.reservation.id for n in outermost_first(roots) if n.reservation.takes_place)
 
 
-def holder(node: Node) -> Holder:
+def holder(node: LedgerNode) -> Holder:
     return Holder(id=node.reservation.id, name=node.reservation.terms.name, bytes=node.expected)
 
 
@@ -79,8 +79,8 @@ class Ledger:
     __slots__ = ("_sums", "nodes")
 
     def __init__(self, reservations: Mapping[str, Reservation]) -> None:
-        self.nodes = {id: Node(reservation) for id, reservation in reservations.items()}
-        roots: list[Node] = []
+        self.nodes = {id: LedgerNode(reservation) for id, reservation in reservations.items()}
+        roots: list[LedgerNode] = []
         for node in self.nodes.values():
             parent = self.nodes.get(node.reservation.terms.parent or "")
             (roots if parent is None else parent.nested).append(node)
@@ -100,7 +100,7 @@ class Ledger:
             self._sums[group] = Sums(roots)
         return self._sums[group]
 
-    def ancestors(self, parent: str | None) -> list[Node]:
+    def ancestors(self, parent: str | None) -> list[LedgerNode]:
         """The open trees around a tree with that parent, innermost first."""
         found = []
         node = self.nodes.get(parent or "")
@@ -109,7 +109,7 @@ class Ledger:
             node = self.nodes.get(node.reservation.terms.parent or "")
         return found
 
-    def charge(self, ask: Ask, around: list[Node], group: str | None = None) -> Charge:
+    def charge(self, ask: Ask, around: list[LedgerNode], group: str | None = None) -> Charge:
         """What the ask adds to the totals of a group or of everything, ``around`` being its ancestors: only what
         no reservation around it covers, and no place if it is the only one nested in its parent."""
         charge, size, places = Charge(ask.need, 1), ask.need, 1
@@ -122,7 +122,7 @@ class Ledger:
         return charge
 
 
-def outermost_first(roots: list[Node]) -> list[Node]:
+def outermost_first(roots: list[LedgerNode]) -> list[LedgerNode]:
     """Every node under these, each before what is nested in it."""
     order = list(roots)
     for node in order:

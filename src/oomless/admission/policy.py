@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 
 from oomless.admission.events import Ask, Policy
-from oomless.admission.ledger import Ledger, Node
+from oomless.admission.ledger import Ledger, LedgerNode
 from oomless.admission.state import Block
 
 #: How far below the mark use must fall, as a share of the budget, until something may start again.
@@ -71,7 +71,7 @@ def excused(ledger: Ledger, ask: Ask, block: Block, waited_in: Set[str] | None) 
     return bool(own) and all(id in waited_in or id in own for id in members)
 
 
-def _groups(ask: Ask, around: list[Node]) -> Iterator[tuple[str, int | None, int | None]]:
+def _groups(ask: Ask, around: list[LedgerNode]) -> Iterator[tuple[str, int | None, int | None]]:
     """The ask's own group and those of the trees around it: what is nested in a batch's job is in the batch."""
     seen = set()
     for terms in (ask.terms, *(node.reservation.terms for node in around)):
@@ -80,7 +80,9 @@ def _groups(ask: Ask, around: list[Node]) -> Iterator[tuple[str, int | None, int
             yield terms.group, terms.group_budget, terms.group_parallel
 
 
-def _count(ledger: Ledger, ask: Ask, around: list[Node], group: str | None, places: int | None) -> Iterator[Block]:
+def _count(
+    ledger: Ledger, ask: Ask, around: list[LedgerNode], group: str | None, places: int | None
+) -> Iterator[Block]:
     if places is None:
         return
     sums, charge = ledger.sums(group), ledger.charge(ask, around, group)
@@ -97,7 +99,7 @@ def above_mark(ledger: Ledger, policy: Policy, was: bool) -> bool:
     return ledger.sums().used >= (policy.admit_mark - (HYSTERESIS if was else 0.0)) * policy.budget
 
 
-def _mark(ledger: Ledger, ask: Ask, around: list[Node], policy: Policy) -> Iterator[Block]:
+def _mark(ledger: Ledger, ask: Ask, around: list[LedgerNode], policy: Policy) -> Iterator[Block]:
     sums, charge = ledger.sums(), ledger.charge(ask, around)
     if policy.budget is not None and not _covered(around, charge.bytes):
         yield Block(
@@ -109,7 +111,9 @@ def _mark(ledger: Ledger, ask: Ask, around: list[Node], policy: Policy) -> Itera
         )
 
 
-def _budget(ledger: Ledger, ask: Ask, around: list[Node], group: str | None, budget: int | None) -> Iterator[Block]:
+def _budget(
+    ledger: Ledger, ask: Ask, around: list[LedgerNode], group: str | None, budget: int | None
+) -> Iterator[Block]:
     if budget is None:
         return
     sums, charge = ledger.sums(group), ledger.charge(ask, around, group)
@@ -124,7 +128,7 @@ def _budget(ledger: Ledger, ask: Ask, around: list[Node], group: str | None, bud
         )
 
 
-def _memory(ledger: Ledger, ask: Ask, around: list[Node], headroom: int, room: Room) -> Iterator[Block]:
+def _memory(ledger: Ledger, ask: Ask, around: list[LedgerNode], headroom: int, room: Room) -> Iterator[Block]:
     sums, charge = ledger.sums(), ledger.charge(ask, around)
     if _covered(around, charge.bytes):
         return
@@ -148,6 +152,6 @@ def _memory(ledger: Ledger, ask: Ask, around: list[Node], headroom: int, room: R
         )
 
 
-def _covered(around: list[Node], charge: int) -> bool:
+def _covered(around: list[LedgerNode], charge: int) -> bool:
     """A nested request inside a reservation that was granted reserves nothing new, however short memory is by now."""
     return bool(around) and charge == 0

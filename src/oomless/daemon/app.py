@@ -24,7 +24,7 @@ from oomless.daemon.sessions.idle import IdleTracker
 from oomless.daemon.sessions.programs import catalog_mistakes
 from oomless.daemon.sessions.sampling import ProcessSampler
 from oomless.daemon.status import StatusViews
-from oomless.daemon.trees.admission_gate import Gate
+from oomless.daemon.trees.admission_gate import AdmissionGate
 from oomless.daemon.trees.leases import Leases
 from oomless.daemon.trees.limits import LimitResolver
 from oomless.daemon.trees.registry import Registry
@@ -51,7 +51,7 @@ class App:
 
         # Trees, from the request to the end.
         self._registry = registry = Registry(paths, journal, platform, bus, log)
-        self._gate = gate = Gate(platform, settings, registry.usage)
+        self._gate = gate = AdmissionGate(platform, settings, registry.usage)
         limits = LimitResolver(settings, platform, log)
         self._leases = Leases(gate, registry, RungChooser(paths.install_id()), platform, settings, limits, bus)
 

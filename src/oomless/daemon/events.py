@@ -25,7 +25,7 @@ QUEUED = 256
 Verdict = Literal["admitted", "waiting", "refused", "withdrawn"]
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class DaemonEvent(msgspec.Struct, frozen=True, kw_only=True):
     """``at`` is seconds since the epoch. ``kind`` is how readers of ``/events`` know it."""
 
     kind: ClassVar[str]
@@ -37,13 +37,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         return self.reason
 
 
-class MemoryWarning(Event, frozen=True, kw_only=True):
+class MemoryWarning(DaemonEvent, frozen=True, kw_only=True):
     """The trees together use almost all that they may."""
 
     kind: ClassVar[str] = "pressure"
 
 
-class TreeEvent(Event, frozen=True, kw_only=True):
+class TreeEvent(DaemonEvent, frozen=True, kw_only=True):
     """``tree`` is the id of a tree, slot or subagent, or of a request for one."""
 
     tree: str
@@ -91,18 +91,18 @@ class TreeWithdrawn(TreeDecision, frozen=True, kw_only=True):
     verdict: ClassVar[Verdict] = "withdrawn"
 
 
-_E = TypeVar("_E", bound=Event)
+_E = TypeVar("_E", bound=DaemonEvent)
 
 
 class EventBus:
     def __init__(self) -> None:
-        self._handlers: list[tuple[type[Event], Callable[[Any], None]]] = []
+        self._handlers: list[tuple[type[DaemonEvent], Callable[[Any], None]]] = []
 
     def subscribe(self, kind: type[_E], handler: Callable[[_E], None]) -> None:
         """``handler`` is called with each event of that class or a subclass, in the order of the subscriptions."""
         self._handlers.append((kind, handler))
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: DaemonEvent) -> None:
         """Returns when all subscribers have been called."""
         for kind, handler in self._handlers:
             if isinstance(event, kind):
@@ -114,7 +114,7 @@ class EventStream:
 
     def __init__(self, bus: EventBus) -> None:
         self._queues: set[asyncio.Queue[EventView]] = set()
-        bus.subscribe(Event, self._send)
+        bus.subscribe(DaemonEvent, self._send)
 
     def open(self) -> asyncio.Queue[EventView]:
         queue: asyncio.Queue[EventView] = asyncio.Queue(QUEUED)
@@ -124,7 +124,7 @@ class EventStream:
     def close(self, queue: asyncio.Queue[EventView]) -> None:
         self._queues.discard(queue)
 
-    def _send(self, event: Event) -> None:
+    def _send(self, event: DaemonEvent) -> None:
         if not self._queues:
             return
         tree, name = (event.tree, event.name) if isinstance(event, TreeEvent) else ("", "")

@@ -1,8 +1,7 @@
-"""Ends the processes that somebody asks to have ended (``oomless reap --yes``), after looking at each once more.
+"""Kills the processes that ``oomless reap --yes`` names, after checking each once more.
 
-It refuses some, runs the rounds of the kill protocol (``processes/kill.py``) and writes the row in the journal. The
-client's verdicts are not trusted where the daemon knows better. What a registered session leaves is ended unasked:
-``sessions/cleanup.py``.
+Some are refused: the client's verdicts are not trusted where the daemon knows better. What was done is a row of the
+journal. Leftovers of a registered session are killed unasked, by ``sessions/cleanup.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 assert sys.platform == "linux"
 
@@ -27,7 +26,16 @@ from oomless.platform import proc
 from oomless.processes.ids import ProcessId
 from oomless.processes.kill import KillRounds
 from oomless.processes.kill_times import KillTimes
-from oomless.protocol.reap_views import INCLUDABLE, PROVEN, Ended, Left, ReapAnswer, ReapItem, ReapRequest, Refusal
+from oomless.protocol.reap_views import (
+    INCLUDABLE,
+    PROVEN,
+    ReapAnswer,
+    ReapedProcess,
+    ReapItem,
+    ReapRequest,
+    RefusedProcess,
+    SurvivingProcess,
+)
 from oomless.redact import command_line
 
 _COMMAND_KEPT = 200
@@ -48,138 +56,139 @@ class Reaper:
         self._one_at_a_time = asyncio.Lock()
         self._tasks = TaskSet(log, "reap failed")
 
-    async def reap(self, asked: ReapRequest) -> ReapAnswer:
-        """Goes on to its end, and into the journal, though whoever asked hangs up."""
-        return await asyncio.shield(self._tasks.start(self._run(asked)))
+    async def reap(self, request: ReapRequest) -> ReapAnswer:
+        """Runs to its end, and into the journal, also if the client hangs up."""
+        return await asyncio.shield(self._tasks.start(self._run(request)))
 
     async def stop(self) -> None:
         await self._tasks.wait(_TIMES.give_up_after + _TIMES.grace)
 
-    async def _run(self, asked: ReapRequest) -> ReapAnswer:
+    async def _run(self, request: ReapRequest) -> ReapAnswer:
         async with self._one_at_a_time:
-            items = {ProcessId(one.pid, one.start): one for one in asked.processes}
-            verdicts = {who: self._refusal(one, asked.include) for who, one in items.items()}
-            named = {who: _command(who[0]) for who, why in verdicts.items() if not why}
-            reap = KillRounds(named, self._is_spared, _TIMES)
-            await _rounds(reap)
-            answer = _account(reap, named, verdicts)
-            self._record(asked, items, answer)
+            items = {ProcessId.of(item): item for item in request.processes}
+            refusals = {process: self._refusal(item, request.include) for process, item in items.items()}
+            commands = {process: _read_command(process.pid) for process, refusal in refusals.items() if not refusal}
+            rounds = KillRounds(commands, self._is_spared, _TIMES)
+            await _run_rounds(rounds)
+            answer = _make_answer(rounds, commands, refusals)
+            self._record(request, items, answer)
             return answer
 
-    # -- who is refused ------------------------------------------------------------------------------------
+    # -- refusals ------------------------------------------------------------------------------------------
 
-    def _refusal(self, one: ReapItem, include: tuple[str, ...]) -> str:
-        """Why it is not signalled, or ""."""
-        who = ProcessId(one.pid, one.start)
-        asked_for = [verdict for verdict in include if verdict in INCLUDABLE]
-        if one.verdict not in (*PROVEN, *asked_for):
-            return f"the verdict {one.verdict} is not one to end it for"
-        if one.pid <= 1 or one.pid == os.getpid():
-            return "it is the daemon itself" if one.pid == os.getpid() else "it is the system's first process"
-        start = proc.start_of(one.pid)
-        if start is not None and start != one.start:
-            return f"the pid {one.pid} is another process by now, which started later"
+    def _refusal(self, item: ReapItem, include: tuple[str, ...]) -> str:
+        """Why the process is not signalled, or ""."""
+        process = ProcessId.of(item)
+        included = [verdict for verdict in include if verdict in INCLUDABLE]
+        if item.verdict not in (*PROVEN, *included):
+            return f"a process with the verdict {item.verdict} is not killed"
+        if process.pid <= 1 or process.pid == os.getpid():
+            return "it is the daemon itself" if process.pid == os.getpid() else "it is the system's first process"
+        start = proc.start_of(process.pid)
+        if start is not None and start != process.start:
+            return f"the pid {process.pid} is another process by now, which started later"
         if start is None:
             return ""
-        return self._by_owner(who) or self._by_knowledge(who, asked_for)
+        return self._refusal_by_owner(process) or self._refusal_by_daemon(process, included)
 
-    def _by_owner(self, who: ProcessId) -> str:
-        uid = proc.real_uid(who[0])
+    def _refusal_by_owner(self, process: ProcessId) -> str:
+        uid = proc.real_uid(process.pid)
         if uid is not None and uid != os.getuid():
             return f"it belongs to another user (uid {uid})"
-        title = _protected(who[0])
-        return f"{title} is never ended" if title else ""
+        title = _protected_title(process.pid)
+        return f"{title} is never killed" if title else ""
 
-    def _by_knowledge(self, who: ProcessId, asked_for: list[str]) -> str:
-        if who in self._trees.roots() or self._trees.holds(who.pid):
+    def _refusal_by_daemon(self, process: ProcessId, included: list[str]) -> str:
+        if process in self._trees.roots() or self._trees.holds(process.pid):
             return "it is in a governed tree, which ends by itself"
-        if who in self._sessions.living():
+        if process in self._sessions.living():
             return "it is the process of a session that lives"
-        why = self._sessions.detach_reasons().get(who)
-        return f"it is detached: {why}" if why and "detached" not in asked_for else ""
+        reason = self._sessions.detach_reasons().get(process)
+        return f"it is detached: {reason}" if reason and "detached" not in included else ""
 
     def _is_spared(self, stat: proc.Stat) -> bool:
-        """ProcessId was started by somebody that is being ended."""
-        who = ProcessId.of(stat)
-        return bool(self._by_owner(who) or self._by_knowledge(who, []))
+        """Of a process that was started by one that is being killed."""
+        process = ProcessId.of(stat)
+        return bool(self._refusal_by_owner(process) or self._refusal_by_daemon(process, []))
 
     # -- the record ----------------------------------------------------------------------------------------
 
-    def _record(self, asked: ReapRequest, items: dict[ProcessId, ReapItem], answer: ReapAnswer) -> None:
-        def why(pid: int, start: int, how: str) -> str:
-            one = items.get(ProcessId(pid, start))
-            if one is None:
-                return f"started by one that was being ended: {how}"
-            return f"{one.verdict} ({'; '.join(one.evidence)}): {how}"
+    def _record(self, request: ReapRequest, items: Mapping[ProcessId, ReapItem], answer: ReapAnswer) -> None:
+        def survivor(
+            process: ReapedProcess | SurvivingProcess | RefusedProcess, command: str, result: str
+        ) -> Survivor:
+            item = items.get(ProcessId.of(process))
+            evidence = (
+                f"{item.verdict} ({'; '.join(item.evidence)})" if item else "started by one that was being killed"
+            )
+            return Survivor(pid=process.pid, start=process.start, command=command, why=f"{evidence}: {result}")
 
         row = ReapRow(
             host="",
             session="",
             process=Identity(boot_id=self._boot_id, pid=os.getpid(), start=proc.start_of(os.getpid()) or 0),
             at=time.time(),
-            ended=tuple(_survivor(one, why(one.pid, one.start, one.how)) for one in answer.ended),
-            left=tuple(_survivor(one, why(one.pid, one.start, one.why)) for one in answer.left),
-            refused=tuple(
-                Survivor(pid=one.pid, start=one.start, command="", why=why(one.pid, one.start, one.why))
-                for one in answer.refused
-            ),
+            ended=tuple(survivor(process, process.command, process.how) for process in answer.ended),
+            left=tuple(survivor(process, process.command, process.why) for process in answer.left),
+            refused=tuple(survivor(process, "", process.why) for process in answer.refused),
             bytes_freed=answer.bytes_freed,
             bytes_source=answer.bytes_source,
-            why=asked.why,
+            why=request.why,
         )
         try:
             self._write(row)
-        except JournalError as error:  # they have ended; only the history is lost
+        except JournalError as error:  # they are dead; only the history is lost
             self._log.error(error.line())
-        self._log.info(f"{len(answer.ended)} processes ended: {asked.why}", bytes_freed=answer.bytes_freed)
+        self._log.info(f"{len(answer.ended)} processes killed: {request.why}", bytes_freed=answer.bytes_freed)
 
 
-async def _rounds(reap: KillRounds) -> None:
-    began = time.monotonic()
-    times = reap.times
-    while not reap.step(hard=time.monotonic() - began >= times.grace):
+async def _run_rounds(rounds: KillRounds) -> None:
+    began, times = time.monotonic(), rounds.times
+    while not rounds.step(hard=time.monotonic() - began >= times.grace):
         if time.monotonic() - began >= times.give_up_after:
             break
         await asyncio.sleep(times.round_every)
 
 
-def _account(reap: KillRounds, commands: dict[ProcessId, str], verdicts: dict[ProcessId, str]) -> ReapAnswer:
+def _make_answer(
+    rounds: KillRounds, commands: Mapping[ProcessId, str], refusals: Mapping[ProcessId, str]
+) -> ReapAnswer:
     return ReapAnswer(
         ended=tuple(
-            Ended(
-                pid=who[0],
-                start=who[1],
-                command=commands.get(who, ""),
+            ReapedProcess(
+                pid=process.pid,
+                start=process.start,
+                command=commands.get(process, ""),
                 how=how,
-                bytes=reap.bytes_before.get(who, 0),
+                bytes=rounds.bytes_before.get(process, 0),
             )
-            for who, how in reap.ended().items()
+            for process, how in rounds.ended().items()
         ),
         left=tuple(
-            Left(
+            SurvivingProcess(
                 pid=stat.pid,
                 start=stat.start,
                 command=commands.get(ProcessId.of(stat), "") or stat.comm,
                 why="uninterruptible" if stat.state == "D" else "may not be signalled",
             )
-            for stat in reap.left()
+            for stat in rounds.left()
         ),
-        refused=tuple(Refusal(pid=who[0], start=who[1], why=why) for who, why in verdicts.items() if why),
-        bytes_freed=reap.bytes_freed(),
-        bytes_source=reap.source,
+        refused=tuple(
+            RefusedProcess(pid=process.pid, start=process.start, why=refusal)
+            for process, refusal in refusals.items()
+            if refusal
+        ),
+        bytes_freed=rounds.bytes_freed(),
+        bytes_source=rounds.source,
     )
 
 
-def _survivor(one: Ended | Left, why: str) -> Survivor:
-    return Survivor(pid=one.pid, start=one.start, command=one.command, why=why)
-
-
-def _command(pid: int) -> str:
+def _read_command(pid: int) -> str:
     return command_line(tuple(proc.cmdline(pid)))[:_COMMAND_KEPT]
 
 
-def _protected(pid: int) -> str:
-    """The title of the editor, extension host or terminal that it is, or ""."""
+def _protected_title(pid: int) -> str:
+    """The title of the editor, extension host or terminal that the process runs, or ""."""
     from oomless import catalog
 
     argv = tuple(proc.cmdline(pid))

@@ -30,7 +30,7 @@ BACKLOG = 1024
 LEASE_LINE_BYTES = 8 * 2**20
 
 
-class Door(asyncio.Protocol):
+class ProtocolSniffer(asyncio.Protocol):
     """A connection on the Unix socket until its first byte: ``{`` opens a lease, anything else is HTTP."""
 
     def __init__(self, backend: Backend, control: Control, log: Log, leases: set[asyncio.Task[None]]) -> None:
@@ -152,8 +152,8 @@ class Server:
         self._unix = await loop.create_unix_server(self._door, sock=listener, backlog=BACKLOG)
         self.path, self._inode = path, (found.st_dev, found.st_ino)
 
-    def _door(self) -> Door:
-        return Door(self._backend, self._control, self._log, self._leases)
+    def _door(self) -> ProtocolSniffer:
+        return ProtocolSniffer(self._backend, self._control, self._log, self._leases)
 
     async def reopen_if_lost(self) -> bool:
         """Listens anew if the socket's file is gone or is not ours any more; leases that are open go on."""

@@ -15,7 +15,7 @@ from oomless.daemon.sessions.hook_gate import HookGate
 from oomless.daemon.sessions.idle import IdleTracker
 from oomless.daemon.sessions.leftovers import Leftovers
 from oomless.daemon.sessions.sampling import ProcessSampler
-from oomless.daemon.trees.admission_gate import Gate
+from oomless.daemon.trees.admission_gate import AdmissionGate
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.tree import shown_name
 from oomless.daemon.trees.victims import MemoryPressure
@@ -33,7 +33,7 @@ class StatusViews:
         settings: LiveSettings,
         journal: Journal,
         registry: Registry,
-        gate: Gate,
+        gate: AdmissionGate,
         pressure: MemoryPressure,
         hooks: HookGate,
         sessions: AllSessions,

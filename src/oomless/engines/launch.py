@@ -23,7 +23,7 @@ from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.processes.ids import ProcessId
 from oomless.protocol import wire
-from oomless.protocol.async_lease import Lease
+from oomless.protocol.async_lease import GrantedLease
 from oomless.protocol.client import Client
 from oomless.protocol.views import TreeView
 
@@ -54,8 +54,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         return self.terms.name
 
-    def make_request(self) -> wire.Lease:
-        return wire.Lease(
+    def make_request(self) -> wire.LeaseRequest:
+        return wire.LeaseRequest(
             **msgspec.structs.asdict(self.terms),
             v=wire.VERSION,
             argv=self.command,
@@ -129,7 +129,9 @@ def check_folder(cwd: str) -> None:
         raise NotRunnable(f"the working folder {cwd} cannot be entered", "", "correct cwd")
 
 
-def spawn_shim(state: str, lease: Lease, order: Order, stdio: StandardFds, lifeline: int | None = None) -> ShimHandle:
+def spawn_shim(
+    state: str, lease: GrantedLease, order: Order, stdio: StandardFds, lifeline: int | None = None
+) -> ShimHandle:
     """Starts the shim and hands it the lease; ours is closed in any case. ``lifeline``: the read end of a pipe, which
     the shim inherits. Raises CommandNotFound, NotRunnable or ContainmentError."""
     spec = ShimSpec(

@@ -30,7 +30,7 @@ from oomless.errors import ContainmentError, OomlessError, StateUnwritable
 from oomless.model import Terms
 from oomless.paths import Paths
 from oomless.platform import proc
-from oomless.protocol.async_lease import FOREVER, Door, Lease
+from oomless.protocol.async_lease import FOREVER, AsyncLeaseClient, GrantedLease
 
 #: Requests that wait at the daemon at once: enough to choose from for backfill, and a batch of thousands does
 #: not hold thousands of sockets.
@@ -45,9 +45,9 @@ class LocalEngine:
 
     def __init__(self, paths: Paths, plan: BatchPlan, folder: BatchFolder, on_event: OnEvent, cwd: str) -> None:
         self._paths, self._plan, self._folder, self._on_event, self._cwd = paths, plan, folder, on_event, cwd
-        self._door = Door(paths)
+        self._door = AsyncLeaseClient(paths)
         self._request_slots = asyncio.Semaphore(REQUESTS)
-        self._requests: set[asyncio.Task[Lease]] = set()
+        self._requests: set[asyncio.Task[GrantedLease]] = set()
         self._running: set[ShimHandle] = set()
         self._ended_by_us: set[str] = set()  # trees
         self._interrupted = False
@@ -136,7 +136,7 @@ class LocalEngine:
             extra={"attempts": attempt, "stdout": path(seq, "out"), "stderr": path(seq, "err")},
         )
 
-    async def _request(self, seq: int, order: Order) -> Lease | None:
+    async def _request(self, seq: int, order: Order) -> GrantedLease | None:
         """None if the batch was interrupted meanwhile."""
         async with self._request_slots:
             if self._interrupted:
@@ -161,7 +161,7 @@ class LocalEngine:
             return None
         return lease
 
-    def _spawn(self, seq: int, attempt: int, lease: Lease, order: Order) -> ShimHandle:
+    def _spawn(self, seq: int, attempt: int, lease: GrantedLease, order: Order) -> ShimHandle:
         """The intent is written first: ``--resume`` would start an unknown shim's job twice."""
         intent = JobIntent(tree=lease.granted.tree, attempt=attempt)
         files: list[int] = []

@@ -26,30 +26,30 @@ DAEMONS = 5
 #: Longer than any queue; the settings' own ``wait`` is meant for a single command.
 FOREVER = 365 * 86400.0
 
-Waiting = Callable[[wire.Waiting], None]
+Waiting = Callable[[wire.WaitNotice], None]
 
 
-class Lease:
+class GrantedLease:
     """A granted lease: ``message`` is the daemon's own, ``granted`` the same with types. Closing it gives the
     reservation back, unless a shim holds the connection as well."""
 
     def __init__(self, connection: socket.socket, line: bytes) -> None:
         self.connection = connection
         self.message: dict[str, object] = msgspec.json.decode(line)
-        self.granted = msgspec.convert({**self.message}, wire.Granted)
+        self.granted = msgspec.convert({**self.message}, wire.Grant)
 
     def close(self) -> None:
         self.connection.close()
 
 
-class Door:
+class AsyncLeaseClient:
     """Where one batch or ``Governor`` asks; requests arrive at the daemon in the order of the calls."""
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
         self._turn = asyncio.Lock()
 
-    async def ask(self, request: wire.Lease, on_waiting: Waiting) -> Lease:
+    async def ask(self, request: wire.LeaseRequest, on_waiting: Waiting) -> GrantedLease:
         """Returns once the lease is granted; raises what the daemon refuses with, or DaemonError when one daemon
         after the other dies. Cancelling it withdraws the request."""
         request = msgspec.structs.replace(request, parent=request.parent or parent_tree())
@@ -82,7 +82,7 @@ class _Lost(Exception):
     """The connection ended without an answer."""
 
 
-async def _converse(connection: socket.socket, on_waiting: Waiting) -> Lease:
+async def _converse(connection: socket.socket, on_waiting: Waiting) -> GrantedLease:
     loop = asyncio.get_running_loop()
     try:
         buffer = b""
@@ -94,7 +94,7 @@ async def _converse(connection: socket.socket, on_waiting: Waiting) -> Lease:
                 buffer += part
             line, _, buffer = buffer.partition(b"\n")
             if _granted(line, on_waiting):
-                return Lease(connection, line)
+                return GrantedLease(connection, line)
     except BaseException:
         connection.close()
         raise
@@ -106,8 +106,8 @@ def _granted(line: bytes, on_waiting: Waiting) -> bool:
         message = wire.decode_from_daemon(line)
     except msgspec.DecodeError as error:
         raise DaemonError("the daemon answered with something that is no message", str(error), "restart it") from None
-    if isinstance(message, wire.Refused):
+    if isinstance(message, wire.RefusalNotice):
         raise failure({"error": message.error, "hint": message.hint, "code": message.code})
-    if isinstance(message, wire.Waiting):
+    if isinstance(message, wire.WaitNotice):
         on_waiting(message)
-    return isinstance(message, wire.Granted)
+    return isinstance(message, wire.Grant)

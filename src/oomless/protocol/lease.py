@@ -28,7 +28,7 @@ def parent_tree() -> str | None:
 
 
 def request(**fields: object) -> bytes:
-    """The opening line of a new lease; see ``wire.Lease`` for the fields."""
+    """The opening line of a new lease; see ``wire.LeaseRequest`` for the fields."""
     fields.setdefault("parent", parent_tree())
     given = {name: value for name, value in fields.items() if value is not None}
     return dumps({"op": "lease", "v": VERSION, **given}).encode() + b"\n"

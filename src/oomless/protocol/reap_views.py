@@ -1,17 +1,16 @@
-"""What ``POST /v1/reap`` is asked and answers, as frozen structs that go to JSON as they are. Who is ended and how:
-``reaping.py``."""
+"""Request and answer of ``POST /v1/reap``, as frozen structs that go to JSON as they are."""
 
 from __future__ import annotations
 
 import msgspec
 
-#: What is ended without being asked for by name, and what may be asked for.
+#: Verdicts on what is killed without being included, and verdicts that may be included.
 PROVEN = ("orphan", "superseded")
 INCLUDABLE = ("detached", "duplicate")
 
 
 class ReapItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One process, the verdict on it and why. ``start`` makes the pid an identity."""
+    """One process with its verdict."""
 
     pid: int
     start: int
@@ -20,14 +19,14 @@ class ReapItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReapRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """``why`` goes to the record; ``include``: verdicts to be ended besides the proven ones."""
+    """``why`` goes to the journal; ``include``: verdicts to be killed besides the proven ones."""
 
     processes: tuple[ReapItem, ...]
     why: str
     include: tuple[str, ...] = ()
 
 
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
+class ReapedProcess(msgspec.Struct, frozen=True, kw_only=True):
     """``how``: by SIGTERM, by SIGKILL, or by itself before. ``bytes`` is what it used before, 0 if it was gone."""
 
     pid: int
@@ -37,8 +36,8 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int = 0
 
 
-class Left(msgspec.Struct, frozen=True, kw_only=True):
-    """Could not be ended."""
+class SurvivingProcess(msgspec.Struct, frozen=True, kw_only=True):
+    """Could not be killed."""
 
     pid: int
     start: int
@@ -46,7 +45,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+class RefusedProcess(msgspec.Struct, frozen=True, kw_only=True):
     """Was not signalled."""
 
     pid: int
@@ -55,10 +54,10 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReapAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """``bytes_freed``: what those used that were ended, read before; ``bytes_source`` where the figure is from."""
+    """``bytes_freed``: what the killed processes used, measured before; ``bytes_source``: its source."""
 
-    ended: tuple[Ended, ...] = ()
-    left: tuple[Left, ...] = ()
-    refused: tuple[Refusal, ...] = ()
+    ended: tuple[ReapedProcess, ...] = ()
+    left: tuple[SurvivingProcess, ...] = ()
+    refused: tuple[RefusedProcess, ...] = ()
     bytes_freed: int = 0
     bytes_source: str = "pss"

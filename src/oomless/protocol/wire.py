@@ -36,7 +36,7 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="op"):
     pass
 
 
-class Lease(Terms, frozen=True, kw_only=True, tag_field="op", tag="lease"):
+class LeaseRequest(Terms, frozen=True, kw_only=True, tag_field="op", tag="lease"):
     """A request. ``wait``: how many seconds it may be kept waiting, 0 fails fast, None takes the settings' word.
     ``owner``: ``run``, ``batch:<id>`` or ``governor``. ``parent`` is checked against the process table. A tree of the
     kind ``shell`` or ``server`` is never kept waiting; ``session``, ``session_pid`` and ``session_start`` name the
@@ -59,7 +59,7 @@ class Lease(Terms, frozen=True, kw_only=True, tag_field="op", tag="lease"):
         return Terms(**{name: getattr(self, name) for name in Terms.__struct_fields__})
 
 
-class Adopt(_Message, frozen=True, kw_only=True, tag="adopt"):
+class AdoptRequest(_Message, frozen=True, kw_only=True, tag="adopt"):
     v: int
     tree: str
     shim_pid: int
@@ -68,7 +68,7 @@ class Adopt(_Message, frozen=True, kw_only=True, tag="adopt"):
     root_start: int
 
 
-class Started(_Message, frozen=True, kw_only=True, tag="started"):
+class StartReport(_Message, frozen=True, kw_only=True, tag="started"):
     """``rung`` is what really contains it (the shim may have fallen through, ``why_rung`` says why)."""
 
     shim_pid: int
@@ -79,7 +79,7 @@ class Started(_Message, frozen=True, kw_only=True, tag="started"):
     why_rung: str = ""
 
 
-class Usage(_Message, frozen=True, kw_only=True, tag="usage"):
+class UsageReport(_Message, frozen=True, kw_only=True, tag="usage"):
     """``members``: pid and start of each that the daemon cannot find itself, so that it can end them if the shim is
     killed. ``escaped``: those of them who have moved out of the tree's cgroups."""
 
@@ -88,30 +88,30 @@ class Usage(_Message, frozen=True, kw_only=True, tag="usage"):
     escaped: tuple[EscapedProcess, ...] = ()
 
 
-class Ended(_Message, frozen=True, kw_only=True, tag="ended"):
+class EndReport(_Message, frozen=True, kw_only=True, tag="ended"):
     record: ExitRecord
 
 
-class Holder(msgspec.Struct, frozen=True, kw_only=True):
+class ReservationHolder(msgspec.Struct, frozen=True, kw_only=True):
     tree: str
     name: str
     bytes: int
     pid: int | None = None
 
 
-class Waiting(_Message, frozen=True, kw_only=True, tag="waiting"):
+class WaitNotice(_Message, frozen=True, kw_only=True, tag="waiting"):
     reason: str
     ahead: int = 0
-    holders: tuple[Holder, ...] = ()
+    holders: tuple[ReservationHolder, ...] = ()
 
 
-class Refused(_Message, frozen=True, kw_only=True, tag="refused"):
+class RefusalNotice(_Message, frozen=True, kw_only=True, tag="refused"):
     code: int
     error: str
     hint: str = ""
 
 
-class Granted(_Message, frozen=True, kw_only=True, tag="granted"):
+class Grant(_Message, frozen=True, kw_only=True, tag="granted"):
     """``cgroups``: directories to make and use, by controller (``""``: the v2 tree); empty on rungs without.
     ``marker``: the value of ``OOMLESS_TREE`` for everything in the tree. ``limit`` and ``processes`` as settled
     by the settings. ``exits``: the folder for the exit record."""
@@ -128,23 +128,23 @@ class Granted(_Message, frozen=True, kw_only=True, tag="granted"):
     reason: str = ""
 
 
-class End(_Message, frozen=True, kw_only=True, tag="end"):
+class EndOrder(_Message, frozen=True, kw_only=True, tag="end"):
     """``victim``: for a budget shared with others."""
 
     reason: str
     victim: bool = False
 
 
-class Adopted(_Message, frozen=True, kw_only=True, tag="adopted"):
+class AdoptConfirmed(_Message, frozen=True, kw_only=True, tag="adopted"):
     pass
 
 
-class Unknown(_Message, frozen=True, kw_only=True, tag="unknown"):
+class UnknownTree(_Message, frozen=True, kw_only=True, tag="unknown"):
     pass
 
 
-FromClient = Lease | Adopt | Started | Usage | Ended
-FromDaemon = Waiting | Refused | Granted | End | Adopted | Unknown
+FromClient = LeaseRequest | AdoptRequest | StartReport | UsageReport | EndReport
+FromDaemon = WaitNotice | RefusalNotice | Grant | EndOrder | AdoptConfirmed | UnknownTree
 
 decode_from_client = msgspec.json.Decoder(FromClient).decode
 decode_from_daemon = msgspec.json.Decoder(FromDaemon).decode

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from oomless.census.attribution import Attributed
-from oomless.protocol.reap_views import PROVEN, Ended, Left, ReapAnswer, ReapItem, ReapRequest, Refusal
+from oomless.protocol.reap_views import (
+    PROVEN,
+    ReapAnswer,
+    ReapedProcess,
+    ReapItem,
+    ReapRequest,
+    RefusedProcess,
+    SurvivingProcess,
+)
 from oomless.reports.scan import ProcessRow
 
 if TYPE_CHECKING:
@@ -41,9 +49,9 @@ class ReapReport(msgspec.Struct, frozen=True, kw_only=True):
     proposed: tuple[ProcessRow, ...]
     held_back: tuple[HeldBack, ...] = ()
     bytes_recoverable: int | None
-    ended: tuple[Ended, ...] = ()
-    left: tuple[Left, ...] = ()
-    refused: tuple[Refusal, ...] = ()
+    ended: tuple[ReapedProcess, ...] = ()
+    left: tuple[SurvivingProcess, ...] = ()
+    refused: tuple[RefusedProcess, ...] = ()
     bytes_freed: int = 0
     bytes_source: str = "pss"
     notes: tuple[str, ...] = ()

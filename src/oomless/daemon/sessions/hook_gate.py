@@ -65,7 +65,7 @@ class HookGate:
     def __init__(
         self,
         mappings: Iterable[HookMapping],
-        admission: admission_gate.Gate,
+        admission: admission_gate.AdmissionGate,
         sessions: RegisteredSessions,
         trees: GovernedTrees,
         settings: LiveSettings,

@@ -38,7 +38,7 @@ class PendingRequest:
         self.answer: asyncio.Future[events.Admit | events.Refuse] = asyncio.get_running_loop().create_future()
 
 
-class Gate:
+class AdmissionGate:
     """``read_usage`` returns (id, bytes) of everything admitted, parents before what is nested in them."""
 
     def __init__(

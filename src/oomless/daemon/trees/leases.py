@@ -18,7 +18,7 @@ from oomless.config import LiveSettings
 from oomless.contain.rungs.base import PID_NAMESPACE
 from oomless.contain.rungs.choose import Offer, RungChooser
 from oomless.daemon.events import EventBus, TreeAdmitted, TreeRefused, TreeWaiting, TreeWithdrawn
-from oomless.daemon.trees.admission_gate import Gate
+from oomless.daemon.trees.admission_gate import AdmissionGate
 from oomless.daemon.trees.limits import PRIOR, EffectiveLimits, LimitResolver
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.tree import Tree, cgroup_name, shown_name
@@ -33,7 +33,7 @@ from oomless.protocol import wire
 class _Asker(NamedTuple):
     """Who asks for a lease, and for what: ``parent`` is the governed tree that ``peer`` runs in."""
 
-    lease: wire.Lease
+    lease: wire.LeaseRequest
     limits: EffectiveLimits
     peer: Identity
     parent: Tree | None
@@ -43,7 +43,7 @@ class _Asker(NamedTuple):
 class Leases:
     def __init__(
         self,
-        gate: Gate,
+        gate: AdmissionGate,
         registry: Registry,
         ladder: RungChooser,
         platform: Linux,
@@ -68,14 +68,14 @@ class Leases:
         except (msgspec.MsgspecError, ValueError) as error:
             self._refuse(writer, 125, f"not a lease request: {error}", "use one version of oomless on both sides")
             return
-        if isinstance(opening, wire.Lease | wire.Adopt) and opening.v != wire.VERSION:
+        if isinstance(opening, wire.LeaseRequest | wire.AdoptRequest) and opening.v != wire.VERSION:
             why = f"it speaks version {opening.v} and this daemon {wire.VERSION}"
             self._refuse(
                 writer, 125, f"the lease protocol does not match: {why}", "run oomless daemon stop, then try again"
             )
-        elif isinstance(opening, wire.Lease):
+        elif isinstance(opening, wire.LeaseRequest):
             await self._new(opening, reader, writer, peer_pid)
-        elif isinstance(opening, wire.Adopt):
+        elif isinstance(opening, wire.AdoptRequest):
             await self._adopt(opening, reader, writer, peer_pid)
         else:
             self._refuse(writer, 125, "a lease opens with lease or adopt")
@@ -83,7 +83,7 @@ class Leases:
     # -- a new lease ---------------------------------------------------------------------------------------
 
     async def _new(
-        self, lease: wire.Lease, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer_pid: int
+        self, lease: wire.LeaseRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer_pid: int
     ) -> None:
         id = "t" + os.urandom(4).hex()
         peer = self._platform.identity(peer_pid)
@@ -145,11 +145,13 @@ class Leases:
     def _tell_wait(self, id: str, asker: _Asker, wait: Wait) -> None:
         self._bus.publish(TreeWaiting(tree=id, name=asker.lease.name, reason=wait.reason))
         holders = tuple(self._holder(h.id, h.name, h.bytes) for h in wait.holders)
-        self._send(asker.writer, wire.Waiting(reason=wait.reason, ahead=wait.ahead, holders=holders))
+        self._send(asker.writer, wire.WaitNotice(reason=wait.reason, ahead=wait.ahead, holders=holders))
 
-    def _holder(self, id: str, name: str, size: int) -> wire.Holder:
+    def _holder(self, id: str, name: str, size: int) -> wire.ReservationHolder:
         tree = self._registry.trees.get(id)
-        return wire.Holder(tree=id, name=name, bytes=size, pid=tree.root.pid if tree and tree.root else None)
+        return wire.ReservationHolder(
+            tree=id, name=name, bytes=size, pid=tree.root.pid if tree and tree.root else None
+        )
 
     def _grant(self, admit: Admit, asker: _Asker, session: TreeSession | None = None) -> Tree | None:
         """The intent goes to the journal before the answer goes out: whatever dies after that is found again."""
@@ -169,7 +171,7 @@ class Leases:
             return None
         if session is None:  # a tool shell is not a decision
             self._bus.publish(TreeAdmitted(tree=admit.id, name=lease.name, reason=admit.reason))
-        granted = wire.Granted(
+        granted = wire.Grant(
             tree=intent.tree,
             reserved=intent.reserved,
             limit=intent.terms.limit,
@@ -207,15 +209,15 @@ class Leases:
     # -- a lease that goes on ------------------------------------------------------------------------------
 
     async def _adopt(
-        self, adopt: wire.Adopt, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer_pid: int
+        self, adopt: wire.AdoptRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer_pid: int
     ) -> None:
         tree = self._registry.trees.get(adopt.tree)
         shim = self._platform.identity(peer_pid)
         if tree is None or shim is None or (shim.pid, shim.start) != (adopt.shim_pid, adopt.shim_start):
-            self._send(writer, wire.Unknown())
+            self._send(writer, wire.UnknownTree())
             return
         tree.writer = writer
-        self._send(writer, wire.Adopted())
+        self._send(writer, wire.AdoptConfirmed())
         await self._converse(tree, asyncio.ensure_future(reader.readline()), reader)
 
     async def _converse(self, tree: Tree, line: asyncio.Future[bytes], reader: asyncio.StreamReader) -> None:
@@ -232,19 +234,19 @@ class Leases:
                 self._registry.lease_lost(tree)
 
     def _take(self, tree: Tree, message: wire.FromClient) -> None:
-        if isinstance(message, wire.Started):
+        if isinstance(message, wire.StartReport):
             shim = Identity(boot_id=self._boot, pid=message.shim_pid, start=message.shim_start)
             root = Identity(boot_id=self._boot, pid=message.root_pid, start=message.root_start)
             self._registry.started(tree, shim, root, message.rung, message.why_rung)
-        elif isinstance(message, wire.Usage):
+        elif isinstance(message, wire.UsageReport):
             tree.used, tree.members, tree.escaped = message.used, set(message.members), message.escaped
-        elif isinstance(message, wire.Ended):
+        elif isinstance(message, wire.EndReport):
             self._registry.ended(tree, message.record)
 
     def end(self, tree: Tree, reason: str, victim: bool = False) -> bool:
         if tree.writer is None:
             return False
-        self._send(tree.writer, wire.End(reason=reason, victim=victim))
+        self._send(tree.writer, wire.EndOrder(reason=reason, victim=victim))
         return True
 
     def restore(self, tree: Tree) -> None:
@@ -253,7 +255,7 @@ class Leases:
     # -- out -----------------------------------------------------------------------------------------------
 
     def _refuse(self, writer: asyncio.StreamWriter, code: int, error: str, hint: str = "") -> None:
-        self._send(writer, wire.Refused(code=code, error=error, hint=hint))
+        self._send(writer, wire.RefusalNotice(code=code, error=error, hint=hint))
 
     @staticmethod
     def _send(writer: asyncio.StreamWriter, message: wire.FromDaemon) -> None:
@@ -261,7 +263,7 @@ class Leases:
             writer.write(wire.line(message))
 
 
-def session_of(lease: wire.Lease, boot_id: str, peer: int) -> TreeSession | None:
+def session_of(lease: wire.LeaseRequest, boot_id: str, peer: int) -> TreeSession | None:
     """The session that a tool shell or server says it is of, if that process really is above it."""
     if lease.session_pid is None or lease.session_start is None:
         return None

@@ -28,7 +28,7 @@ from oomless.daemon.events import EventBus, MemoryWarning, VictimChosen
 from oomless.daemon.logs import Log
 from oomless.daemon.sessions.all_sessions import AllSessions
 from oomless.daemon.sessions.sampling import ProcessSampler
-from oomless.daemon.trees.admission_gate import Gate
+from oomless.daemon.trees.admission_gate import AdmissionGate
 from oomless.daemon.trees.leases import Leases
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.tree import Tree
@@ -44,7 +44,7 @@ class MemoryPressure:
     def __init__(
         self,
         registry: Registry,
-        gate: Gate,
+        gate: AdmissionGate,
         settings: LiveSettings,
         sessions: AllSessions,
         sampler: ProcessSampler,
