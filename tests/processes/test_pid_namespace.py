@@ -16,12 +16,12 @@ import pytest
 import trees
 from contained import OFFERS, PYTHON, TREE, Run, inner_pid, read_roster
 from helpers import alive, is_error_report, run_oomless, wait_for, wait_gone
-from oomless.cli.doctor import gaps
 from oomless.contain.rungs.base import PID_NAMESPACE, SUBREAPER_GAP
 from oomless.contain.rungs.choose import Offer, RungChooser
 from oomless.paths import Paths
 from oomless.platform import namespaces, proc
 from oomless.protocol.client import Client
+from oomless.reports.doctor import list_gaps
 from running import RUN, gone, kill, kill_daemon, on_a_terminal, open_rows, open_trees, running, start, use_rung
 
 OFFER = next((offer for offer in OFFERS if offer.name == PID_NAMESPACE), Offer(PID_NAMESPACE, False, ""))
@@ -301,4 +301,4 @@ class TestWithTheDaemon:
         offers = RungChooser("test").offers({}, PID_NAMESPACE)
         chosen = next(offer for offer in offers if offer.name == "subreaper")
         chosen.why = f"pid-namespace is wanted by the settings and not to be had (refused; off); {chosen.why}"
-        assert SUBREAPER_GAP in gaps(chosen, offers)
+        assert SUBREAPER_GAP in list_gaps(chosen, offers)
