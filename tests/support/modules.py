@@ -54,3 +54,54 @@ def imported(src: Path, path: Path, *, deep: bool) -> set[str]:
         found.add(base)
         found |= {f"{base}.{a.name}" for a in node.names if module_file(src, f"{base}.{a.name}")}
     return found
+
+
+def dependencies(src: Path, path: Path) -> set[str]:
+    """The modules of ours that a file needs, also for types and within functions. ``from package import module``
+    needs that module, and the package only if the name is the package's own."""
+    me = module_name(src, path)
+    needed = set()
+    for name in imported(src, path, deep=True):
+        file = module_file(src, name) if name.split(".")[0] == "oomless" else None
+        if file is not None and (file.name != "__init__.py" or _names_of(src, path, name)):
+            needed.add(name)
+    return needed - {me}
+
+
+def _names_of(src: Path, path: Path, package: str) -> set[str]:
+    """What a file takes from a package itself, not from its modules."""
+    taken: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            taken |= {alias.name for alias in node.names if alias.name == package}
+        elif isinstance(node, ast.ImportFrom) and node.module == package:
+            taken |= {alias.name for alias in node.names if not module_file(src, f"{package}.{alias.name}")}
+    return taken
+
+
+def circles(src: Path) -> list[list[str]]:
+    """Modules that need each other, directly or through others (Tarjan's strongly connected components)."""
+    needs = {module_name(src, path): dependencies(src, path) for path in sorted((src / "oomless").rglob("*.py"))}
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    path: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        order[module] = lowest[module] = len(order)
+        path.append(module)
+        for other in sorted(needs[module] & needs.keys()):
+            if other not in order:
+                visit(other)
+            if other in path:
+                lowest[module] = min(lowest[module], lowest[other])
+        if lowest[module] == order[module]:
+            at = path.index(module)
+            circle, path[at:] = path[at:], []
+            if len(circle) > 1:
+                found.append(sorted(circle))
+
+    for module in needs:
+        if module not in order:
+            visit(module)
+    return found

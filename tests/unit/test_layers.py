@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modules import imported, module_file, module_name
+from modules import circles, imported, module_file, module_name
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -104,6 +104,24 @@ def test_rooms_import_downward() -> None:
     assert upward(SRC) == []
 
 
+def test_modules_import_in_no_circle() -> None:
+    assert circles(SRC) == []
+
+
+CLIENTS = ("cli", "demo", "engines", "reports", "governor")
+
+
+def test_clients_speak_the_protocol_and_know_nothing_of_the_daemon() -> None:
+    reaching = [
+        f"{module_name(SRC, path)} imports {name}"
+        for path in sorted((SRC / "oomless").rglob("*.py"))
+        if module_name(SRC, path).split(".")[1:2] and module_name(SRC, path).split(".")[1] in CLIENTS
+        for name in sorted(imported(SRC, path, deep=True))
+        if name == "oomless.daemon" or name.startswith("oomless.daemon.")
+    ]
+    assert reaching == []
+
+
 @pytest.mark.parametrize("module", standard_only())
 def test_standard_library_only(module: str) -> None:
     assert foreign(SRC, module) == []
@@ -135,6 +153,20 @@ def test_an_import_that_points_up_is_found(tmp_path: Path) -> None:
         "oomless.census.who imports oomless.daemon.client",
         "oomless.platform.proc imports oomless.census.who",
     ]
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    src = make(
+        tmp_path,
+        {
+            "__init__.py": "",
+            "a/__init__.py": "from oomless.a.x import f\n",
+            "a/x.py": "def f():\n    from oomless import b\n",
+            "a/y.py": "from oomless.a import x\n",
+            "b.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from oomless.a import f\n",
+        },
+    )
+    assert circles(src) == [["oomless.a", "oomless.a.x", "oomless.b"]]
 
 
 def test_a_foreign_import_is_found_through_others(tmp_path: Path) -> None:
