@@ -25,18 +25,8 @@ from oomless.census import governed
 from oomless.census.attribution import attribute
 from oomless.census.findings import Finding
 from oomless.census.snapshot import Marks, Snapshot
-from oomless.cli.watch import LiveTable, Looks
-from oomless.cli.watch_view import (
-    LEFTOVER,
-    OTHER,
-    WatchRow,
-    WatchSection,
-    fitted,
-    footprints,
-    height,
-    sections,
-    totals,
-)
+from oomless.cli.watch import LiveTable
+from oomless.cli.watch_view import fitted, height
 from oomless.demo.model import Call, ModelProcess, Rule, Script, Turn
 from oomless.errors import DaemonError
 from oomless.model import DetachedProcess, Footprint, LiveSession, MachineMemory
@@ -45,8 +35,9 @@ from oomless.platform import proc
 from oomless.platform.linux import Linux
 from oomless.protocol.client import Client
 from oomless.protocol.views import StatusView, TreeView
-from oomless.reports.look import Scan, Scanner, daemon_facts
+from oomless.reports.look import Looks, Scan, Scanner, daemon_facts
 from oomless.reports.scan import build
+from oomless.reports.watch import LEFTOVER, OTHER, WatchRow, WatchSection, footprints, sections, totals
 from puppets import PUPPET, Stage, plan, run, session
 from realparts import claude_environment, mcp_config, real_parts, real_server
 from snapshots import KNOWN, NPX, ROOMY, SERVER_MARKS, SHIM, TOOL_MARKS, row, snapshot
@@ -134,7 +125,7 @@ class TestSections:
     def test_what_is_governed_and_what_was_left_running(self) -> None:
         seen = snapshot(
             row(1, 0, "init"), row(9, 1, SHIM), row(10, 9, "job"), row(50, 1, "npm run dev"), row(60, 1, "stray"),
-            row(100, 1, "claude"), row(201, 100, ("python3", "/o/cli/boot_prefix.py", "shell", "line")),
+            row(100, 1, "claude"), row(201, 100, ("python3", "/o/oomless/cli/boot_prefix.py", "shell", "line")),
             row(204, 201, ("bash", "-c", "x")), row(205, 1, "y"),
             p60=Marks(trees="a1b2c3d4:t1"), p205=Marks(trees="a1b2c3d4:b1"),
         )  # fmt: skip

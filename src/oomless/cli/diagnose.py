@@ -1,8 +1,5 @@
-"""``oomless diagnose``: the root-cause report, of this machine and its journal or of a saved text.
-
-Covers options and printing; the text is read as ``scan --from`` reads it (``listed.py``). What is in the report is
-``reports/diagnose/``'s business; a live look is ``scanner.py``'s. It signals nobody and starts no daemon.
-"""
+"""``oomless diagnose``: the root-cause report, of this machine and its journal or of a saved text. Options and
+printing; it signals no process and starts no daemon."""
 
 from __future__ import annotations
 
@@ -17,11 +14,8 @@ from oomless.catalog import Catalog
 from oomless.cli.output import guard, print_json
 from oomless.errors import UsageError
 from oomless.paths import Paths
-from oomless.platform import current
 from oomless.reports.diagnose import html, live, markdown, report, text
-from oomless.reports.diagnose.facts import Case, Inside
 from oomless.reports.listing import read_text, source_name
-from oomless.reports.look import Scanner, inside, owner_of
 from oomless.units import parse_duration
 
 SINCE = "24h"
@@ -51,7 +45,8 @@ def command(
     programs = Catalog(catalog.load(paths.catalog_file).programs)
     if source is None:
         built = report.build(
-            _live(paths, programs, back), f"this machine, and its journal of the last {since or SINCE}"
+            live.look(paths, programs, time.time() - back),
+            f"this machine, and its journal of the last {since or SINCE}",
         )
     else:
         said = read_text(source)
@@ -61,16 +56,3 @@ def command(
     else:
         rendered = html.render(built) if format == "html" else markdown.render(built)
         sys.stdout.write(rendered)
-
-
-def _live(paths: Paths, programs: Catalog, back: float) -> Case:
-    scanner = Scanner(current(), paths)
-    scan = scanner.scan(scanner.status())
-    counts: dict[str, int] = {}
-    for tree in inside(scan.status):
-        if tree.state == "running":
-            session = owner_of(tree)[1]
-            counts[session] = counts.get(session, 0) + 1
-    since = time.time() - back
-    within = [Inside(session=session, number=number) for session, number in counts.items()]
-    return live.build(scan.report, within, live.read(paths.journal, since), programs, since)

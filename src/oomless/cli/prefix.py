@@ -15,10 +15,10 @@ import time
 
 assert sys.platform == "linux"
 
-from oomless.cli.naming import short_name
 from oomless.contain.launch import ShimSpec
 from oomless.errors import OomlessError
 from oomless.hosts.claude_code.facts import FACTS, SHELL_VARIABLE, ZSH_SNAPSHOT
+from oomless.hosts.naming import short_name
 from oomless.lean import signal
 from oomless.paths import Paths
 from oomless.platform import proc

@@ -13,9 +13,9 @@ from typing import Literal
 
 from oomless.census.findings import at_least
 from oomless.cli.finding_view import show_findings
-from oomless.cli.naming import short_name
 from oomless.cli.output import guard, print_json, print_line, printable
 from oomless.cli.plain_table import SECTION, Column, print_table
+from oomless.hosts.naming import short_name
 from oomless.paths import Paths
 from oomless.platform import current
 from oomless.reports.look import Scanner

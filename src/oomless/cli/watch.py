@@ -1,15 +1,13 @@
-"""``oomless scan --watch``: the same look again and again, as a live table, or as JSON lines where nobody watches.
+"""``oomless scan --watch``: one look after another, as a live table, or as JSON lines without a terminal.
 
 On a terminal it takes the whole screen, as ``htop`` does, and gives it back at the end, however that comes, with the
-last table on it. Covers the loop and the drawing; what is in the table is ``watch_view.py``, the looking
-``scanner.py``.
+last table on it.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,14 +16,12 @@ from typing import TYPE_CHECKING, Literal
 from oomless.census.findings import Finding, at_least
 from oomless.cli.output import console, print_json, printable
 from oomless.cli.status_view import headline
-from oomless.cli.watch_view import LEFTOVER, WatchRow, WatchSection, fitted, footprints, sections, several, totals
-from oomless.errors import DaemonError
+from oomless.cli.watch_view import fitted
 from oomless.model import MachineMemory
 from oomless.paths import Paths
 from oomless.platform import current
-from oomless.platform.base import Platform
-from oomless.protocol.views import StatusView
-from oomless.reports.look import Scan, Scanner
+from oomless.reports.look import Looks, Scan
+from oomless.reports.watch import LEFTOVER, WatchRow, WatchSection, count_kind, footprints, sections, totals
 from oomless.units import format_size
 
 if TYPE_CHECKING:
@@ -58,31 +54,6 @@ def run(json: bool, interval: float, count: int | None, fail_on: Severity | None
             show(scan)
             failed = failed or (fail_on is not None and at_least(scan.report.findings, fail_on))
     return failed
-
-
-class Looks:
-    """The looks themselves, one every ``interval`` seconds; a look that takes longer is followed by the next at once.
-    A daemon that goes away meanwhile is none."""
-
-    def __init__(self, platform: Platform, paths: Paths, interval: float, count: int | None) -> None:
-        self._platform, self._scanner = platform, Scanner(platform, paths)
-        self._interval, self._count = interval, count
-
-    def __iter__(self) -> Iterator[Scan]:
-        number, due = 0, time.monotonic()
-        while True:
-            yield self._scanner.scan(self._status())
-            number += 1
-            if number == self._count:
-                return
-            due = max(due + self._interval, time.monotonic())
-            time.sleep(max(0.0, due - time.monotonic()))
-
-    def _status(self) -> StatusView:
-        try:
-            return self._scanner.status()
-        except DaemonError as error:
-            return StatusView(pid=None, memory=self._platform.memory(), problem=error.line())
 
 
 @contextmanager
@@ -214,7 +185,7 @@ def _cells(title: str, row: WatchRow) -> list[Text]:
 
     texts = [
         title,
-        row.kind if row.count == 1 else several(row.kind, row.count),
+        row.kind if row.count == 1 else count_kind(row.kind, row.count),
         row.name,
         str(row.processes or "-"),
         "-" if row.footprint is None else format_size(row.footprint),

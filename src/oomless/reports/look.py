@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -19,6 +19,7 @@ from oomless.census import attribution, governed, snapshot, verdicts
 from oomless.census.attribution import Attributed
 from oomless.census.daemon_facts import DaemonFacts, OpenTree, Role
 from oomless.census.footprints import FootprintCache
+from oomless.errors import DaemonError
 from oomless.hosts import mcp_configs
 from oomless.model import Footprint
 from oomless.paths import Paths
@@ -76,6 +77,31 @@ class Scanner:
         )
         alive = {row.process.pid: row for row in attributed if row.process.pid in footprints}
         return Scan(report, alive, footprints, status)
+
+
+class Looks:
+    """The looks themselves, one every ``interval`` seconds; a look that takes longer is followed by the next at once.
+    A daemon that goes away meanwhile is none."""
+
+    def __init__(self, platform: Platform, paths: Paths, interval: float, count: int | None) -> None:
+        self._platform, self._scanner = platform, Scanner(platform, paths)
+        self._interval, self._count = interval, count
+
+    def __iter__(self) -> Iterator[Scan]:
+        number, due = 0, time.monotonic()
+        while True:
+            yield self._scanner.scan(self._status())
+            number += 1
+            if number == self._count:
+                return
+            due = max(due + self._interval, time.monotonic())
+            time.sleep(max(0.0, due - time.monotonic()))
+
+    def _status(self) -> StatusView:
+        try:
+            return self._scanner.status()
+        except DaemonError as error:
+            return StatusView(pid=None, memory=self._platform.memory(), problem=error.line())
 
 
 def daemon_facts(status: StatusView) -> DaemonFacts:

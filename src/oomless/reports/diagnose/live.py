@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -20,8 +21,11 @@ from oomless.journal.journal import Journal
 from oomless.journal.schema import VERSION
 from oomless.journal.sessions import ReapRow
 from oomless.journal.trees import TreeRow
+from oomless.paths import Paths
+from oomless.platform import current
 from oomless.redact import command_line
 from oomless.reports.diagnose.facts import Case, CaseEvent, CaseProcess, Copies, EndedAgent, Inside, case_process
+from oomless.reports.look import Scanner, inside, owner_of
 from oomless.reports.scan import ProcessRow, ScanReport
 from oomless.units import format_size
 
@@ -37,6 +41,15 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     decisions: tuple[Decision, ...] = ()
     reaps: tuple[ReapRow, ...] = ()
     problem: str = ""
+
+
+def look(paths: Paths, programs: Catalog, since: float) -> Case:
+    """The case of this moment, with the journal from the time ``since`` on. Raises DaemonError and JournalError."""
+    scanner = Scanner(current(), paths)
+    scan = scanner.scan(scanner.status())
+    running = Counter(owner_of(tree)[1] for tree in inside(scan.status) if tree.state == "running")
+    within = [Inside(session=session, number=number) for session, number in running.items()]
+    return build(scan.report, within, read(paths.journal, since), programs, since)
 
 
 def read(path: str, since: float) -> History:
