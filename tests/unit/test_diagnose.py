@@ -351,7 +351,7 @@ def test_the_tree_list_reads_only_the_catalogs_hosts(tmp_path: Path) -> None:
     filled(tmp_path / "journal.db", 10_000.0)
     history = live.read(str(tmp_path / "journal.db"), 9_000.0)
     assert {row.intent.tree for row in history.trees} == {"agent1", "other1"}
-    assert [one.tree for one in live._ended(history.trees, CATALOG)] == ["agent1"]
+    assert [one.tree for one in live._ended_agents(history.trees, CATALOG)] == ["agent1"]
 
 
 def test_standard_input_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

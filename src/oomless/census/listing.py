@@ -105,7 +105,7 @@ def attribute_listing(listing: Listing, catalog: Catalog) -> ListingCensus:
 
 def _as_snapshot(rows: _Rows, catalog: Catalog) -> tuple[Snapshot, bool]:
     """The process table as far as it is printed; and whether its start times count."""
-    starts, rough = _starts([row.listed for row in rows.values()])
+    starts, rough = _start_times([row.listed for row in rows.values()])
     names = tuple({name for program in catalog.programs for name in program.executables})
     processes = tuple(_as_process(rows[pid], starts.get(pid, 0), names) for pid in sorted(rows))
     marks = tuple(Marks() for _ in processes)
@@ -143,7 +143,7 @@ def _whole_argv(row: MergedRow, names: tuple[str, ...]) -> tuple[str, ...]:
     return (command, "") if " " in command else (command,)
 
 
-def _starts(rows: list[Listed]) -> tuple[dict[int, int], float]:
+def _start_times(rows: list[Listed]) -> tuple[dict[int, int], float]:
     """Start times in hundredths of a second on some clock, if the listing says that of all; else none. And by how
     many seconds the difference of two may be too large."""
     ages = {row.pid: row.elapsed_seconds for row in rows}
@@ -199,10 +199,14 @@ def _by_terminal(attributed: tuple[Attributed, ...], snapshot: Snapshot, rows: _
     for process in attributed:
         if process.kind == "session":
             hosts.setdefault(rows[process.process.pid].listed.tty, []).append(process)
-    return tuple(_place(process, rows[process.process.pid].listed, hosts, snapshot) for process in attributed)
+    return tuple(
+        _place_by_terminal(process, rows[process.process.pid].listed, hosts, snapshot) for process in attributed
+    )
 
 
-def _place(server: Attributed, row: Listed, hosts: Mapping[str, list[Attributed]], snapshot: Snapshot) -> Attributed:
+def _place_by_terminal(
+    server: Attributed, row: Listed, hosts: Mapping[str, list[Attributed]], snapshot: Snapshot
+) -> Attributed:
     if server.server is None or server.host is not None or row.ppid is not None or not row.tty:
         return server
     on_terminal = hosts.get(row.tty, [])
@@ -252,10 +256,10 @@ def _with_likely_orphans(
     language = {member.process.pid for member in attributed if member.kind == "language-server"}
     instances: dict[int, list[Attributed]] = {}
     for process in attributed:
-        root = process.instance or _topmost(process.process.pid, language, snapshot)
+        root = process.instance or _topmost_of(process.process.pid, language, snapshot)
         if root is not None:
             instances.setdefault(root, []).append(process)
-    clients = _clients(snapshot, {member.process.pid for members in instances.values() for member in members})
+    clients = _oldest_clients(snapshot, {member.process.pid for members in instances.values() for member in members})
     changed: dict[int, Attributed] = {}
     for root, members in instances.items():
         row = rows[root].listed
@@ -268,12 +272,12 @@ def _with_likely_orphans(
     return tuple(changed.get(member.process.pid, member) for member in attributed)
 
 
-def _topmost(pid: int, language: Container[int], snapshot: Snapshot) -> int | None:
+def _topmost_of(pid: int, language: Container[int], snapshot: Snapshot) -> int | None:
     """The topmost of language servers that start each other."""
     return snapshot.ancestry.topmost(pid, language) if pid in language else None
 
 
-def _clients(snapshot: Snapshot, servers: Container[int]) -> dict[str, int]:
+def _oldest_clients(snapshot: Snapshot, servers: Container[int]) -> dict[str, int]:
     """By terminal, the lowest pid of a process that may be a client of a younger one. Pids grow, and go round."""
     lowest: dict[str, int] = {}
     for process in reversed(snapshot.processes):

@@ -41,7 +41,7 @@ def show_listing(report: ListingReport) -> None:
 
 def show_unreadable(lines: tuple[Unreadable, ...]) -> None:
     for line in lines[:_UNREADABLE_SHOWN]:
-        print_line(f"line {line.line}: {_short(printable(line.text), _WIDEST)}")
+        print_line(f"line {line.line}: {_cut_text(printable(line.text), _WIDEST)}")
     if len(lines) > _UNREADABLE_SHOWN:
         print_line(f"and {len(lines) - _UNREADABLE_SHOWN} more lines (--json has all)")
 
@@ -49,17 +49,17 @@ def show_unreadable(lines: tuple[Unreadable, ...]) -> None:
 def _print_rows(rows: Iterable[ProcessRow]) -> None:
     width = max(_NARROWEST, min(_WIDEST, screen()[0] - _OTHERS_WIDTH))
     cells = []
-    for row in sorted(rows, key=_order):
+    for row in sorted(rows, key=_sort_key):
         owner = printable(f"{row.host} {(row.session or '')[:8]}") if row.host else "-"
-        what = _short(printable(f"{row.server}: {row.command}" if row.server else row.command), width)
+        what = _cut_text(printable(f"{row.server}: {row.command}" if row.server else row.command), width)
         size = "?" if row.footprint_bytes is None else format_size(row.footprint_bytes)
         cells.append((str(row.pid), row.kind, what, row.tty or "-", owner, size, row.verdict))
     print_table(_COLUMNS, cells)
 
 
-def _order(row: ProcessRow) -> tuple[str, str, str, bool]:
+def _sort_key(row: ProcessRow) -> tuple[str, str, str, bool]:
     return row.host or "~", row.session or "~", row.tty or "", row.kind != "session"
 
 
-def _short(text: str, width: int) -> str:
+def _cut_text(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -32,9 +32,9 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Propose leftover processes to kill; with --yes, kill them."""
-    verdicts = _verdicts(include)
+    verdicts = _parse_verdicts(include)
     if source is not None:
-        _from(source, yes, verdicts, json)
+        _reap_listing(source, yes, verdicts, json)
         return
     platform = current()
     if yes and platform.name != "linux":
@@ -42,7 +42,7 @@ def command(
         raise UnsupportedPlatform("reap cannot kill anything here", why, "leave --yes out")
     scanner = Scanner(platform, Paths())
     proposal = reap.propose(scanner.scan(scanner.status()), (*PROVEN, *verdicts))
-    answer = _kill(proposal, verdicts) if yes else None
+    answer = _request_kill(proposal, verdicts) if yes else None
     report = reap.build(proposal, answer, () if platform.name == "linux" else (_NOT_READ,))
     if json:
         print_json(report)
@@ -54,7 +54,7 @@ def command(
         raise typer.Exit(1)
 
 
-def _from(source: str, yes: bool, verdicts: tuple[str, ...], json: bool) -> None:
+def _reap_listing(source: str, yes: bool, verdicts: tuple[str, ...], json: bool) -> None:
     if yes:
         why = "its processes are of another time or machine"
         raise UsageError("--yes cannot kill what a listing names", why, "leave --yes out, or --from")
@@ -73,12 +73,12 @@ def _from(source: str, yes: bool, verdicts: tuple[str, ...], json: bool) -> None
     show_unreadable(report.unreadable)
 
 
-def _kill(proposal: reap.Proposal, include: tuple[str, ...]) -> ReapAnswer:
+def _request_kill(proposal: reap.Proposal, include: tuple[str, ...]) -> ReapAnswer:
     proposed, _ = proposal
     return Client(Paths(), start=True).reap(reap.request(proposed, include)) if proposed else ReapAnswer()
 
 
-def _verdicts(text: str | None) -> tuple[str, ...]:
+def _parse_verdicts(text: str | None) -> tuple[str, ...]:
     verdicts = tuple(dict.fromkeys(word.strip() for word in (text or "").split(",") if word.strip()))
     for word in verdicts:
         if word not in INCLUDABLE:

@@ -21,18 +21,18 @@ def show_reap(report: ReapReport, next_step: str) -> None:
         print_line("No leftover processes found.")
     elif report.dry_run:
         _print_rows(report.proposed, None)
-        print_line(f"{_count(len(report.proposed))} to kill, {_frees(report)}; {next_step}")
+        print_line(f"{_count_processes(len(report.proposed))} to kill, {_format_freed(report)}; {next_step}")
     else:
         _show_results(report)
     for note in report.notes:
         print_line(f"note: {printable(note)}")
 
 
-def _count(number: int) -> str:
+def _count_processes(number: int) -> str:
     return "1 process" if number == 1 else f"{number} processes"
 
 
-def _frees(report: ReapReport) -> str:
+def _format_freed(report: ReapReport) -> str:
     size = report.bytes_recoverable
     return "frees an unknown amount" if size is None else f"frees at least {format_size(size)}"
 
@@ -48,7 +48,7 @@ def _show_results(report: ReapReport) -> None:
             print_line(f"{process.pid}, started meanwhile by one of these: {process.how}")
     survived = len(report.left) + len(report.refused)
     freed = f"{format_size(report.bytes_freed)} freed ({report.bytes_source}, read before)"
-    print_line(f"{_count(len(report.ended))} killed, {survived} not; {freed}")
+    print_line(f"{_count_processes(len(report.ended))} killed, {survived} not; {freed}")
 
 
 def _print_rows(rows: Iterable[ProcessRow], results: Mapping[tuple[int, int], str] | None) -> None:
@@ -70,10 +70,10 @@ def _print_rows(rows: Iterable[ProcessRow], results: Mapping[tuple[int, int], st
         if results is not None and row.start is not None:
             evidence = f"{evidence}; {results.get((row.pid, row.start), 'no result')}"
         frees = "?" if row.bytes_recoverable is None else format_size(row.bytes_recoverable)
-        cells.append((str(row.pid), _what(row), row.verdict, frees, printable(evidence)))
+        cells.append((str(row.pid), _format_what(row), row.verdict, frees, printable(evidence)))
     print_table(columns, cells)
 
 
-def _what(row: ProcessRow) -> str:
+def _format_what(row: ProcessRow) -> str:
     text = printable(f"{row.server}: {row.command}" if row.server else row.command)
     return text if len(text) <= _WHAT_WIDTH else f"{text[: _WHAT_WIDTH - 1]}…"

@@ -43,7 +43,7 @@ def command(
     elif watch:
         from oomless.cli.watch import run
 
-        failed = run(json, _seconds(interval or "1s"), count, fail_on)
+        failed = run(json, _parse_interval(interval or "1s"), count, fail_on)
     else:
         print_scan(json, fail_on)
         failed = False
@@ -66,7 +66,7 @@ def _scan_listing(source: str, json: bool, fail_on: Literal["warning", "critical
     return fail_on is not None and at_least(report.findings, fail_on)
 
 
-def _seconds(text: str) -> float:
+def _parse_interval(text: str) -> float:
     seconds = parse_duration(text, "the interval")
     if seconds < SHORTEST_INTERVAL:
         raise UsageError(f"the interval {text!r} is too short", "", f"{SHORTEST_INTERVAL:.0g}s is the least")

@@ -51,7 +51,7 @@ def print_scan(json: bool, fail_on: Severity | None) -> None:
         print_json(scan.report)
     else:
         trees = {pid: row.tree for pid, row in scan.attributed.items() if row.tree is not None and row.role == "tree"}
-        _show(scan.report, trees)
+        _show_report(scan.report, trees)
     if fail_on is not None and at_least(scan.report.findings, fail_on):
         sys.exit(1)
 
@@ -70,10 +70,10 @@ class Announcement:
             self._shown = True
 
 
-def _show(report: ScanReport, trees: Mapping[int, str]) -> None:
+def _show_report(report: ScanReport, trees: Mapping[int, str]) -> None:
     if report.processes:
         _print_rows(report.processes, trees)
-        print_line(_totals(report))
+        print_line(_format_totals(report))
     else:
         print_line("No sessions, servers or governed trees found.")
     if (memory := report.memory) is not None:
@@ -88,15 +88,17 @@ def _show(report: ScanReport, trees: Mapping[int, str]) -> None:
 def _print_rows(rows: Iterable[ProcessRow], trees: Mapping[int, str]) -> None:
     """One section a session, its own processes first, then server by server; the largest session first."""
     cells: list[tuple[str, ...]] = []
-    for section in _sections(rows):
+    for section in _group_by_session(rows):
         cells += [SECTION] if cells else []
         for row in section:
             footprint = f"{format_size(row.footprint_bytes or 0)} {row.footprint_source}"
-            cells.append((str(row.pid), row.kind, _what(row), _owner(row, trees), footprint, row.verdict))
+            cells.append(
+                (str(row.pid), row.kind, _format_what(row), _format_owner(row, trees), footprint, row.verdict)
+            )
     print_table(_COLUMNS, cells)
 
 
-def _sections(rows: Iterable[ProcessRow]) -> list[list[ProcessRow]]:
+def _group_by_session(rows: Iterable[ProcessRow]) -> list[list[ProcessRow]]:
     sections: dict[tuple[str, str], list[ProcessRow]] = {}
     for row in rows:
         sections.setdefault((row.host or "", row.session or ""), []).append(row)
@@ -105,7 +107,7 @@ def _sections(rows: Iterable[ProcessRow]) -> list[list[ProcessRow]]:
     return sorted(sections.values(), key=lambda section: -sum(row.footprint_bytes or 0 for row in section))
 
 
-def _what(row: ProcessRow) -> str:
+def _format_what(row: ProcessRow) -> str:
     """The server's name where there is one, then the command, cut; of a tool shell what it was told to run."""
     name = short_name("shell", row.command) if row.kind == "tool-shell" else ""
     text = printable(name if name and name != "tool shell" else row.command)
@@ -113,14 +115,14 @@ def _what(row: ProcessRow) -> str:
     return text if len(text) <= _WHAT_WIDTH else f"{text[: _WHAT_WIDTH - 1]}…"
 
 
-def _owner(row: ProcessRow, trees: Mapping[int, str]) -> str:
+def _format_owner(row: ProcessRow, trees: Mapping[int, str]) -> str:
     """The host and its session, an id cut as git cuts its own; then the governed tree."""
     host = f"{row.host} {(row.session or '').partition(':')[0][:8]}" if row.host else ""
     tree = f"tree {trees[row.pid]}" if row.pid in trees else ""
     return printable(", ".join(part for part in (host, tree) if part)) or "-"
 
 
-def _totals(report: ScanReport) -> str:
+def _format_totals(report: ScanReport) -> str:
     rows = report.processes
     total = format_size(sum(row.footprint_bytes or 0 for row in rows))
     sources = ", ".join(sorted({row.footprint_source or "" for row in rows}))
@@ -128,10 +130,10 @@ def _totals(report: ScanReport) -> str:
     servers = [group for group in report.groups if group.kind == "server"]
     copies = sum(group.instances for group in servers)
     return (
-        f"{_count(len(rows), 'process', 'processes')}, {total} ({sources}): {_count(sessions, 'session')},"
-        f" {_count(copies, 'server instance')} of {_count(len(servers), 'server')}"
+        f"{_count_noun(len(rows), 'process', 'processes')}, {total} ({sources}): {_count_noun(sessions, 'session')},"
+        f" {_count_noun(copies, 'server instance')} of {_count_noun(len(servers), 'server')}"
     )
 
 
-def _count(number: int, singular: str, plural: str = "") -> str:
+def _count_noun(number: int, singular: str, plural: str = "") -> str:
     return f"{number} {singular if number == 1 else plural or f'{singular}s'}"

@@ -49,7 +49,7 @@ def run(json: bool, interval: float, count: int | None, fail_on: Severity | None
     looks = Looks(current(), Paths(), interval, count)
     out = console()
     failed = False
-    with _screen(out, json) as show:
+    with _open_screen(out, json) as show:
         for scan in looks:
             show(scan)
             failed = failed or (fail_on is not None and at_least(scan.report.findings, fail_on))
@@ -57,7 +57,7 @@ def run(json: bool, interval: float, count: int | None, fail_on: Severity | None
 
 
 @contextmanager
-def _screen(out: Console, json: bool) -> Iterator[Callable[[Scan], None]]:
+def _open_screen(out: Console, json: bool) -> Iterator[Callable[[Scan], None]]:
     """What to do with each look."""
     if json or not out.is_terminal:
         yield _print_line
@@ -109,16 +109,16 @@ class LiveTable:
 
         current = sections(scan, self._before)
         self._before = footprints(current)
-        parts = [*_memory(scan.report.memory), *_lines(scan, current)]
-        parts += _findings(scan.report.findings, self._out.size.height - len(parts) - _AROUND - 1)
+        parts = [*_draw_memory(scan.report.memory), *_draw_totals(scan, current)]
+        parts += _draw_findings(scan.report.findings, self._out.size.height - len(parts) - _AROUND - 1)
         shown, more = fitted(current, self._out.size.height - len(parts) - _AROUND)
-        parts += [_table(shown)] if shown else ["No sessions, servers or governed trees found."]
+        parts += [_draw_table(shown)] if shown else ["No sessions, servers or governed trees found."]
         parts += [f"and {more} more"] if more else []
         self.last = Group(*parts)
         return self.last
 
 
-def _memory(memory: MachineMemory | None) -> list[RenderableType]:
+def _draw_memory(memory: MachineMemory | None) -> list[RenderableType]:
     if memory is None:
         return []
     from rich.progress_bar import ProgressBar
@@ -134,7 +134,7 @@ def _memory(memory: MachineMemory | None) -> list[RenderableType]:
     return [line]
 
 
-def _lines(scan: Scan, shown: tuple[WatchSection, ...]) -> list[RenderableType]:
+def _draw_totals(scan: Scan, shown: tuple[WatchSection, ...]) -> list[RenderableType]:
     rows = scan.report.processes
     runs, left = totals(shown)
     sources = ", ".join(sorted({row.footprint_source or "" for row in rows}))
@@ -146,23 +146,23 @@ def _lines(scan: Scan, shown: tuple[WatchSection, ...]) -> list[RenderableType]:
         lines.append(f"governed: {headline(scan.status)}")
     if scan.status.problem:
         lines.append(scan.status.problem)
-    return [_line(line) for line in lines]
+    return [_draw_line(line) for line in lines]
 
 
-def _findings(findings: tuple[Finding, ...], lines: int) -> list[RenderableType]:
+def _draw_findings(findings: tuple[Finding, ...], lines: int) -> list[RenderableType]:
     """The most severe come first; what a low screen has no line for is counted."""
     shown = findings if len(findings) <= lines else findings[: max(0, lines - 1)]
     more = [f"and {len(findings) - len(shown)} more findings"] if len(shown) < len(findings) else []
-    return [_line(line) for line in (*(f"{finding.severity}: {finding.title}" for finding in shown), *more)]
+    return [_draw_line(line) for line in (*(f"{finding.severity}: {finding.title}" for finding in shown), *more)]
 
 
-def _line(text: str) -> Text:
+def _draw_line(text: str) -> Text:
     from rich.text import Text
 
     return Text(printable(text), no_wrap=True, overflow="ellipsis")
 
 
-def _table(shown: tuple[WatchSection, ...]) -> Table:
+def _draw_table(shown: tuple[WatchSection, ...]) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -175,12 +175,12 @@ def _table(shown: tuple[WatchSection, ...]) -> Table:
     table.add_column("STATE", no_wrap=True)
     for section in shown:
         for at, row in enumerate(section.rows):
-            table.add_row(*_cells(section.title if at == 0 else "", row))
+            table.add_row(*_draw_cells(section.title if at == 0 else "", row))
         table.add_section()
     return table
 
 
-def _cells(title: str, row: WatchRow) -> list[Text]:
+def _draw_cells(title: str, row: WatchRow) -> list[Text]:
     from rich.text import Text
 
     texts = [
@@ -189,14 +189,14 @@ def _cells(title: str, row: WatchRow) -> list[Text]:
         row.name,
         str(row.processes or "-"),
         "-" if row.footprint is None else format_size(row.footprint),
-        _change(row.change),
+        _format_change(row.change),
     ]
     state = Text(row.state, style=_STATES.get(row.state, ""))
     style = "bold" if row.kind == "session" else "red" if title == LEFTOVER else ""
     return [*(Text(printable(text), style=style) for text in texts), state]
 
 
-def _change(change: int | None) -> str:
+def _format_change(change: int | None) -> str:
     if change is None:
         return ""
     return "=" if abs(change) < WORTH_BYTES else f"{'+' if change > 0 else '-'}{format_size(abs(change))}"

@@ -10,7 +10,7 @@ from oomless.reports.watch import WatchRow, WatchSection, count_kinds
 def fitted(shown: tuple[WatchSection, ...], lines: int) -> tuple[tuple[WatchSection, ...], int]:
     """As much as ``lines`` hold, a line for each row and one between sections: everything, else one row a kind, else
     one a section. Returned with the number of sections that are left out even so."""
-    for detail in (_all, _by_kind, _whole):
+    for detail in (_keep_rows, _by_kind, _by_section):
         fitting = tuple(detail(section) for section in shown)
         if height(fitting) <= lines:
             return fitting, 0
@@ -22,27 +22,27 @@ def height(shown: Iterable[WatchSection]) -> int:
     return sum(len(section.rows) + 1 for section in shown) - 1
 
 
-def _all(section: WatchSection) -> WatchSection:
+def _keep_rows(section: WatchSection) -> WatchSection:
     return section
 
 
 def _by_kind(section: WatchSection) -> WatchSection:
-    return _merged(section, lambda row: row.kind)
+    return _merge_rows(section, lambda row: row.kind)
 
 
-def _whole(section: WatchSection) -> WatchSection:
-    return _merged(section, lambda row: "")
+def _by_section(section: WatchSection) -> WatchSection:
+    return _merge_rows(section, lambda row: "")
 
 
-def _merged(section: WatchSection, by: Callable[[WatchRow], str]) -> WatchSection:
+def _merge_rows(section: WatchSection, by: Callable[[WatchRow], str]) -> WatchSection:
     groups: dict[str, list[WatchRow]] = {}
     for row in section.rows:
         groups.setdefault(by(row), []).append(row)
-    rows = tuple(rows[0] if len(rows) == 1 else _sum(rows) for rows in groups.values())
+    rows = tuple(rows[0] if len(rows) == 1 else _sum_rows(rows) for rows in groups.values())
     return WatchSection(title=section.title, rows=rows)
 
 
-def _sum(rows: list[WatchRow]) -> WatchRow:
+def _sum_rows(rows: list[WatchRow]) -> WatchRow:
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.kind] = counts.get(row.kind, 0) + row.count

@@ -71,7 +71,7 @@ def _merge_rows(rows: list[_FormRow]) -> MergedRow:
     is_command = form != "pid list"
     same, other = [rows[0]], []
     for form, row in rows[1:]:
-        if form != "pid list" and is_command and not _agree(merged, row):
+        if form != "pid list" and is_command and not _may_be_same(merged, row):
             other += same
             merged, same = row, [(form, row)]
             continue
@@ -90,7 +90,12 @@ def _merge_rows(rows: list[_FormRow]) -> MergedRow:
         lines=tuple(sorted({row.line for form, row in same if form != "pid list"})),
         rss_line=sized[-1][1] if sized else None,
         rss_printed=bool(sized) and sized[-1][0] not in _MENTIONS,
-        evidence=(_lines(kept), *_sizes(merged, kept), *_labels(merged, same), *_others(other)),
+        evidence=(
+            _format_lines(kept),
+            *_other_sizes(merged, kept),
+            *_other_labels(merged, same),
+            *_other_commands(other),
+        ),
     )
 
 
@@ -114,7 +119,7 @@ def _fill_row(row: Listed, before: Listed, command: str) -> Listed:
     return msgspec.structs.replace(row, **{**missing, "command": command})
 
 
-def _agree(row: Listed, other: Listed) -> bool:
+def _may_be_same(row: Listed, other: Listed) -> bool:
     """Whether two commands may be of one process: a cut one, or a bare name, of the other."""
     short, long = sorted((row.command.rstrip("+"), other.command.rstrip("+")), key=len)
     if long.startswith(short):
@@ -123,24 +128,24 @@ def _agree(row: Listed, other: Listed) -> bool:
     return row.name_only != other.name_only and (name.startswith(short) or f"/{short}" in long)
 
 
-def _lines(rows: list[Listed]) -> str:
+def _format_lines(rows: list[Listed]) -> str:
     numbers = sorted({row.line for row in rows})
     more = f" and {len(numbers) - _MOST_LINES} more" if len(numbers) > _MOST_LINES else ""
     shown = ", ".join(map(str, numbers[:_MOST_LINES]))
     return f"listing: line{'s' if len(numbers) > 1 else ''} {shown}{more}"
 
 
-def _sizes(merged: Listed, rows: list[Listed]) -> list[str]:
+def _other_sizes(merged: Listed, rows: list[Listed]) -> list[str]:
     """Other figures for its memory."""
     other = {row.rss_bytes: row.line for row in rows if row.rss_bytes not in (None, merged.rss_bytes)}
     return [f"line {line} says {format_size(size)}" for size, line in other.items() if size is not None]
 
 
-def _labels(merged: Listed, rows: list[_FormRow]) -> list[str]:
+def _other_labels(merged: Listed, rows: list[_FormRow]) -> list[str]:
     labels = {row.command: row.line for form, row in rows if form == "pid list" and row.command}
     return [f"line {line} calls it {label!r}" for label, line in labels.items() if label != merged.command]
 
 
-def _others(rows: list[_FormRow]) -> list[str]:
+def _other_commands(rows: list[_FormRow]) -> list[str]:
     lines = sorted({row.line for _, row in rows})
     return [f"line {lines[0]} has another command under this number"] if lines else []

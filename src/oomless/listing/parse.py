@@ -63,7 +63,7 @@ class _SectionDraft:
 
     def section(self) -> ListingSection:
         rows = tuple(self.rows)
-        return ListingSection(line=self.line, form=self.form, system=self.system or _system(rows), rows=rows)
+        return ListingSection(line=self.line, form=self.form, system=self.system or _guess_system(rows), rows=rows)
 
 
 class _Reader:
@@ -167,7 +167,7 @@ class _Reader:
             self.sections.append(_SectionDraft(rows[0].line, self._form, "", rows))
 
 
-def _system(rows: tuple[Listed, ...]) -> System:
+def _guess_system(rows: tuple[Listed, ...]) -> System:
     """By what only one of them prints: names of terminals, and where programs lie."""
     if any(row.tty.startswith("pts/") for row in rows):
         return "linux"
@@ -203,10 +203,10 @@ def read_mention(line: int, text: str) -> Listed | None:
     """The process that a line of a list or of prose names with its memory."""
     if "PID" not in text:
         return None
-    return _item(line, text) or _behind(line, text)
+    return _read_list_item(line, text) or _read_amount_before(line, text)
 
 
-def _item(line: int, text: str) -> Listed | None:
+def _read_list_item(line: int, text: str) -> Listed | None:
     match = _ITEM.match(text)
     size = spoken_size(text[match.end() :]) if match else None
     if match is None or size is None or not int(match[1]):
@@ -215,7 +215,7 @@ def _item(line: int, text: str) -> Listed | None:
     return Listed(line=line, pid=int(match[1]), rss_bytes=size[0], command=match[2] or (label[1] if label else ""))
 
 
-def _behind(line: int, text: str) -> Listed | None:
+def _read_amount_before(line: int, text: str) -> Listed | None:
     """``~635 MB (VSCode Plugin Helper - PID 19284)``, if there is only one amount before it."""
     match = _BEHIND.search(text)
     if match is None or not int(match[2]) or len(re.findall(_PID, text)) > 1:

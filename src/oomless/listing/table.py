@@ -113,7 +113,7 @@ def read_header(line: str) -> Columns | None:
     commands = sum(not _KNOWN[word][1] for word in known)
     if words.count("PID") != 1 or commands not in (1, 2):
         return None
-    return _columns(matches) if 2 * len(known) >= len(words) or "#TH" in words else None
+    return _make_columns(matches) if 2 * len(known) >= len(words) or "#TH" in words else None
 
 
 def read_broken_header(line: str, following: str) -> Columns | None:
@@ -125,13 +125,13 @@ def read_broken_header(line: str, following: str) -> Columns | None:
     return columns if last is not None and not last.cell and last.end > len(line) else None
 
 
-def _columns(matches: list[re.Match[str]]) -> Columns:
+def _make_columns(matches: list[re.Match[str]]) -> Columns:
     words = [match[0] for match in matches]
-    form, system = _form(words)
+    form, system = _guess_form(words)
     taken: set[Field] = set()
     columns = []
     for match in matches:
-        field, cell = _kind(match[0], form)
+        field, cell = _column_kind(match[0], form)
         if cell and (field in taken or (match[0] == "UID" and "USER" in words)):
             field = ""  # the first one counts, and a name more than a number
         taken.add(field)
@@ -139,14 +139,14 @@ def _columns(matches: list[re.Match[str]]) -> Columns:
     return Columns(form=form, system=system, columns=tuple(columns), name_only=_name_only(form, words))
 
 
-def _kind(heading: str, form: Form) -> tuple[Field, str]:
+def _column_kind(heading: str, form: Form) -> tuple[Field, str]:
     field, cell = _KNOWN.get(heading, ("", ANY))
     if form == "top -l" and heading in ("PID", "STATE", "VSIZE"):
         return ("pid", _MARKED_PID) if heading == "PID" else ("state" if heading == "STATE" else "", ANY)
     return field, cell
 
 
-def _form(words: list[str]) -> tuple[Form, System]:
+def _guess_form(words: list[str]) -> tuple[Form, System]:
     if "TIME+" in words or ("VIRT" in words and "RES" in words):
         return "top -b", "linux"
     if "#TH" in words or ("MEM" in words and "RSS" not in words):
@@ -199,8 +199,8 @@ class PrintedRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_row(columns: Columns, line: int, text: str) -> PrintedRow | None:
-    match = _pattern(columns).match(text)
-    if match is None or not _aligned(columns, match):
+    match = _row_pattern(columns).match(text)
+    if match is None or not _is_aligned(columns, match):
         return None
     cells: dict[str, str] = {}
     for at, column in enumerate(columns.columns):
@@ -208,20 +208,20 @@ def read_row(columns: Columns, line: int, text: str) -> PrintedRow | None:
     command = columns.commands[-1]
     start, printed = match.start(command + 1), match[command + 1].rstrip(" \t")
     branch = _BRANCH.match(printed)
-    listed = _listed(columns, line, cells, printed[branch.end() :] if branch else printed)
+    listed = _make_listed(columns, line, cells, printed[branch.end() :] if branch else printed)
     # A branch begins with blanks: what is more than the one between two columns belongs to it.
     depth = start + branch.end() - (match.end(command) + 1 if command else 0) if branch else 0
     return PrintedRow(listed=listed, end=start + len(printed), depth=depth)
 
 
 @functools.lru_cache(maxsize=64)
-def _pattern(columns: Columns) -> re.Pattern[str]:
+def _row_pattern(columns: Columns) -> re.Pattern[str]:
     """A group a column. Of two commands side by side the first has the width of its heading's place."""
-    parts = [_part(columns, at) for at in range(len(columns.columns))]
+    parts = [_cell_pattern(columns, at) for at in range(len(columns.columns))]
     return re.compile(r"[ \t]*" + _BLANKS.join(parts) + r"[ \t]*\Z")
 
 
-def _part(columns: Columns, at: int) -> str:
+def _cell_pattern(columns: Columns, at: int) -> str:
     column = columns.columns[at]
     if column.cell:
         return f"({column.cell})"
@@ -231,12 +231,12 @@ def _part(columns: Columns, at: int) -> str:
     return r"([^ \t](?:.*?[^ \t])?)" if at + 1 < len(columns.columns) else r"([^ \t].*)"
 
 
-def _aligned(columns: Columns, match: re.Match[str]) -> bool:
+def _is_aligned(columns: Columns, match: re.Match[str]) -> bool:
     """Whether the first cell behind a command overlaps its heading: else words of the command may pass for it."""
-    return all(_below(columns, at, match) for at in columns.commands if at + 1 < len(columns.columns))
+    return all(_is_below_heading(columns, at, match) for at in columns.commands if at + 1 < len(columns.columns))
 
 
-def _below(columns: Columns, command: int, match: re.Match[str]) -> bool:
+def _is_below_heading(columns: Columns, command: int, match: re.Match[str]) -> bool:
     """Cells before the command may be wider than their columns, which moves the rest of the line."""
     behind: TableColumn = columns.columns[command + 1]
     moved = match.start(command + 1) - columns.columns[command].start
@@ -244,7 +244,7 @@ def _below(columns: Columns, command: int, match: re.Match[str]) -> bool:
     return start - moved < behind.end and end - moved > behind.start
 
 
-def _listed(columns: Columns, line: int, cells: dict[str, str], command: str) -> Listed:
+def _make_listed(columns: Columns, line: int, cells: dict[str, str], command: str) -> Listed:
     def number(field: str) -> int | None:
         return int(cells[field].rstrip("*+-")) if field in cells else None
 
@@ -269,12 +269,12 @@ def _listed(columns: Columns, line: int, cells: dict[str, str], command: str) ->
         memory_share=fraction(share.rstrip("%")) / 100 if share is not None else None,
         state=cells.get("state", ""),
         command=command,
-        cut=_cut(columns, command),
+        cut=_is_cut(columns, command),
         name_only=columns.name_only,
     )
 
 
-def _cut(columns: Columns, command: str) -> bool:
+def _is_cut(columns: Columns, command: str) -> bool:
     """What the line itself tells: top's sign for it, or a name as long as the kernel keeps them."""
     if columns.form == "top -b" and command.endswith("+"):
         return True
@@ -334,14 +334,16 @@ def read_block(columns: Columns, lines: list[Line], head: int = 0) -> TableRows:
     alone = [read_row(columns, *line) for line in lines]
     width = max((len(text) for _, text in lines), default=0)
     if _is_broken(lines, alone, width, head):
-        return _joined(columns, lines, alone, width)
+        return _join_broken_rows(columns, lines, alone, width)
     reads = [row for row in alone if row]
     rows = _with_cuts(columns, reads)
     missed = (line for line, row in zip(lines, alone, strict=True) if row is None)
-    return _block(rows, reads, [Unreadable(line=number, text=text) for number, text in missed])
+    return _make_table_rows(rows, reads, [Unreadable(line=number, text=text) for number, text in missed])
 
 
-def _block(rows: Iterable[Listed], reads: Iterable[PrintedRow], unreadable: Collection[Unreadable]) -> TableRows:
+def _make_table_rows(
+    rows: Iterable[Listed], reads: Iterable[PrintedRow], unreadable: Collection[Unreadable]
+) -> TableRows:
     """Below a line that could not be read may stand anybody."""
     complete = tuple(rows) if unreadable else add_parents([(r, o.depth) for r, o in zip(rows, reads, strict=True)])
     return TableRows(rows=complete, unreadable=tuple(unreadable))
@@ -357,12 +359,12 @@ def _is_broken(lines: list[Line], alone: list[PrintedRow | None], width: int, he
     return going_on >= 2 and going_on > len(full) - going_on
 
 
-def _joined(columns: Columns, lines: list[Line], alone: list[PrintedRow | None], width: int) -> TableRows:
+def _join_broken_rows(columns: Columns, lines: list[Line], alone: list[PrintedRow | None], width: int) -> TableRows:
     reads, unreadable = [], []
     at = 0
     while at < len(lines):
-        count = 1 + _pieces(lines, alone, at, width)
-        row = read_row(columns, lines[at][0], _join(lines[at : at + count], width)) if count > 1 else None
+        count = 1 + _count_pieces(lines, alone, at, width)
+        row = read_row(columns, lines[at][0], _join_lines(lines[at : at + count], width)) if count > 1 else None
         if row is None:
             count, row = 1, alone[at]
         if row is None:
@@ -370,10 +372,10 @@ def _joined(columns: Columns, lines: list[Line], alone: list[PrintedRow | None],
         else:
             reads.append(row)
         at += count
-    return _block([row.listed for row in reads], reads, unreadable)
+    return _make_table_rows([row.listed for row in reads], reads, unreadable)
 
 
-def _pieces(lines: list[Line], alone: list[PrintedRow | None], at: int, width: int) -> int:
+def _count_pieces(lines: list[Line], alone: list[PrintedRow | None], at: int, width: int) -> int:
     """How many lines behind that one are parts of it. At a blank the break may have swallowed it."""
     count = 0
     while at + count + 1 < len(lines) and count < _MOST_PIECES:
@@ -383,7 +385,7 @@ def _pieces(lines: list[Line], alone: list[PrintedRow | None], at: int, width: i
     return count
 
 
-def _join(pieces: list[Line], width: int) -> str:
+def _join_lines(pieces: list[Line], width: int) -> str:
     texts = [text if len(text) == width else f"{text} " for _, text in pieces[:-1]]
     return "".join((*texts, pieces[-1][1]))
 
@@ -393,12 +395,12 @@ def _with_cuts(columns: Columns, rows: list[PrintedRow]) -> tuple[Listed, ...]:
     those that differ in a number: only commands that are different in words count."""
     ends = Counter(row.end for row in {_DIGITS.sub("0", row.listed.command): row for row in rows}.values())
     edge = max((row.end for row in rows), default=0)
-    if ends[edge] < _CUT_ROWS or edge < _edge(columns):
+    if ends[edge] < _CUT_ROWS or edge < _least_edge(columns):
         return tuple(row.listed for row in rows)
     return tuple(msgspec.structs.replace(o.listed, cut=True) if o.end == edge else o.listed for o in rows)
 
 
-def _edge(columns: Columns) -> int:
+def _least_edge(columns: Columns) -> int:
     """A column for commands is no narrower than that; the last one ends with the terminal."""
     command = columns.commands[-1]
     last = command + 1 == len(columns.columns)

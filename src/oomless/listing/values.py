@@ -76,13 +76,13 @@ def rough_moments(texts: Sequence[str]) -> list[int] | None:
     The columns STIME, START and STARTED: procps prints the hour on the day itself, BSD within a day, and the weekday
     within a week (procps, src/ps/output.c; FreeBSD, bin/ps/print.c). These go round, so that the order of numbers
     must be that of the times, but for one turn."""
-    rough = [_rough(text) for text in texts]
+    rough = [_parse_rough(text) for text in texts]
     known = [moment for moment in rough if moment is not None]
     months = {number // _DAYS for kind, number in known if kind == _DATE}
     if len(known) < len(rough) or {1, 12} <= months:
         return None
     for kind, period in ((_WEEK, 7 * 24 * 60), (_ROUND, 24 * 60)):
-        known = _unrolled(known, kind, period)
+        known = _unroll_times(known, kind, period)
     return [min(kind, _DAY) * 10**7 + number for kind, number in known]
 
 
@@ -98,13 +98,13 @@ _BSD_DAY = re.compile(r"([A-Z][a-z]{2})([01][0-9])([AP])M")
 _BSD_DATE = re.compile(r"([0-3]?[0-9])([A-Z][a-z]{2})([0-9]{2})")
 
 
-def _rough(text: str) -> tuple[int, int] | None:
+def _parse_rough(text: str) -> tuple[int, int] | None:
     if match := _HOUR.fullmatch(text):
         return _DAY, int(match[1]) * 60 + int(match[2])
     if match := _BSD_HOUR.fullmatch(text):
-        return _ROUND, _hour(match[1], match[3]) * 60 + int(match[2])
+        return _ROUND, _hour_of_day(match[1], match[3]) * 60 + int(match[2])
     if (match := _BSD_DAY.fullmatch(text)) and match[1] in _WEEKDAYS:
-        return _WEEK, (_WEEKDAYS[match[1]] * 24 + _hour(match[2], match[3])) * 60
+        return _WEEK, (_WEEKDAYS[match[1]] * 24 + _hour_of_day(match[2], match[3])) * 60
     if (match := _OF_YEAR.fullmatch(text)) and match[1] in _MONTHS:
         return _DATE, _MONTHS[match[1]] * _DAYS + (int(match[2]) - 1) * 24 * 60
     if (match := _BSD_DATE.fullmatch(text)) and match[2] in _MONTHS:
@@ -112,11 +112,11 @@ def _rough(text: str) -> tuple[int, int] | None:
     return (_YEAR, 0) if re.fullmatch("[0-9]{4}", text) else None
 
 
-def _hour(text: str, half: str) -> int:
+def _hour_of_day(text: str, half: str) -> int:
     return int(text) % 12 + (12 if half == "P" else 0)
 
 
-def _unrolled(known: list[tuple[int, int]], kind: int, period: int) -> list[tuple[int, int]]:
+def _unroll_times(known: list[tuple[int, int]], kind: int, period: int) -> list[tuple[int, int]]:
     """Times that go round, one after another; all the same if their order is not that of the numbers."""
     times = [number for form, number in known if form == kind]
     turns = [at for at in range(1, len(times)) if times[at] < times[at - 1]]

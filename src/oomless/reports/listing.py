@@ -58,7 +58,7 @@ def read_listing(source: str) -> Listing:
 def read_text(source: str) -> str:
     """The text, of whatever bytes. Raises UsageError if there is none."""
     name = source_name(source)
-    content = _content(source, name)
+    content = _read_content(source, name)
     if b"\0" in content:
         raise UsageError(f"{name} holds no text", "there are zero bytes in it", _GIVE)
     if not content.strip():
@@ -77,13 +77,13 @@ def _why_none(listing: Listing) -> str:
     return f"none of the {len(listing.unreadable)} lines within tables could be read, the first is line {first}"
 
 
-def _content(source: str, name: str) -> bytes:
+def _read_content(source: str, name: str) -> bytes:
     try:
         if source == "-":
             content = _standard_input(name)
         else:
             with open(source, "rb") as file:
-                content = _read(file, name)
+                content = _read_file(file, name)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise UsageError(f"cannot read {name}", getattr(error, "strerror", None) or str(error), _GIVE) from None
     if len(content) > MOST_BYTES:
@@ -97,7 +97,7 @@ def _standard_input(name: str) -> bytes:
     return sys.stdin.buffer.read(MOST_BYTES + 1)
 
 
-def _read(file: BinaryIO, name: str) -> bytes:
+def _read_file(file: BinaryIO, name: str) -> bytes:
     """Of what is no file, a pipe is read (``<(ps aux)``) and a device is not."""
     mode = os.fstat(file.fileno()).st_mode
     if stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and not file.isatty()):

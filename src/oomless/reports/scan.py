@@ -134,7 +134,7 @@ def group_rows(
     members: dict[tuple[Kind, str], list[Attributed]] = {}
     for process in processes:
         members.setdefault(group_of(process), []).append(process)
-    rows = [_group(kind, name, group, footprints) for (kind, name), group in members.items()]
+    rows = [_group_row(kind, name, group, footprints) for (kind, name), group in members.items()]
     rows += [
         GroupRow(kind="subagent", name=name, instances=count, processes=0, footprint_bytes=0)
         for name, count in subagents.items()
@@ -142,7 +142,7 @@ def group_rows(
     return tuple(sorted(rows, key=lambda row: (-(row.footprint_bytes or 0), row.kind, row.name)))
 
 
-def _group(kind: Kind, name: str, group: list[Attributed], footprints: Mapping[int, Footprint]) -> GroupRow:
+def _group_row(kind: Kind, name: str, group: list[Attributed], footprints: Mapping[int, Footprint]) -> GroupRow:
     sizes = [footprint.bytes for member in group if (footprint := footprints.get(member.process.pid)) is not None]
     return GroupRow(
         kind=kind,

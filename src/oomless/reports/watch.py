@@ -53,12 +53,15 @@ def sections(scan: Scan, before: Mapping[str, int]) -> tuple[WatchSection, ...]:
     footprints of the look before, by key; empty at the first."""
     homes: dict[tuple[str, str], list[Attributed]] = {}
     for row in sorted(scan.attributed.values(), key=lambda row: (row.process.start, row.process.pid)):
-        homes.setdefault(_home(row), []).append(row)
-    subagents = _subagents(scan.status)
+        homes.setdefault(_home_of(row), []).append(row)
+    subagents = _subagent_rows(scan.status)
     for home in subagents:
         homes.setdefault(home, [])
     unordered = [
-        WatchSection(title=_title(home), rows=_ordered([*_rows(members, scan, before), *subagents.get(home, ())]))
+        WatchSection(
+            title=_section_title(home),
+            rows=_sort_rows([*_make_rows(members, scan, before), *subagents.get(home, ())]),
+        )
         for home, members in homes.items()
     ]
     return tuple(sorted(unordered, key=lambda section: (section.title == LEFTOVER, section.title == OTHER)))
@@ -68,7 +71,7 @@ def footprints(shown: Iterable[WatchSection]) -> dict[str, int]:
     return {row.key: row.footprint for section in shown for row in section.rows if row.footprint is not None}
 
 
-def _home(attributed: Attributed) -> tuple[str, str]:
+def _home_of(attributed: Attributed) -> tuple[str, str]:
     """Host and session; an empty host for what is in no session that runs."""
     if attributed.host is not None and attributed.session is not None and attributed.session_root is not None:
         return attributed.host, attributed.session
@@ -76,37 +79,39 @@ def _home(attributed: Attributed) -> tuple[str, str]:
     return "", LEFTOVER if gone else OTHER
 
 
-def _title(home: tuple[str, str]) -> str:
+def _section_title(home: tuple[str, str]) -> str:
     host, session = home
     return f"{host} {session.partition(':')[0][:8]}" if host else session
 
 
-def _rows(members: Iterable[Attributed], scan: Scan, before: Mapping[str, int]) -> list[WatchRow]:
+def _make_rows(members: Iterable[Attributed], scan: Scan, before: Mapping[str, int]) -> list[WatchRow]:
     copies: dict[str, list[Attributed]] = {}
     for member in members:
-        copies.setdefault(_key(member), []).append(member)
-    return [_row(key, copy, scan, before) for key, copy in copies.items()]
+        copies.setdefault(_row_key(member), []).append(member)
+    return [_make_row(key, copy, scan, before) for key, copy in copies.items()]
 
 
-def _key(attributed: Attributed) -> str:
+def _row_key(attributed: Attributed) -> str:
     kind, _ = group_of(attributed)
     return f"{kind} {instance_of(attributed)} {attributed.session}"
 
 
-def _row(key: str, copy: list[Attributed], scan: Scan, before: Mapping[str, int]) -> WatchRow:
+def _make_row(key: str, copy: list[Attributed], scan: Scan, before: Mapping[str, int]) -> WatchRow:
     footprint = sum(scan.footprints[member.process.pid].bytes for member in copy)
     return WatchRow(
         key=key,
         kind=group_of(copy[0])[0],
-        name=_name(copy) if _home(copy[0])[1] != LEFTOVER else f"{(copy[0].session or '')[:8]}: {_name(copy)}",
+        name=_name_copy(copy)
+        if _home_of(copy[0])[1] != LEFTOVER
+        else f"{(copy[0].session or '')[:8]}: {_name_copy(copy)}",
         processes=len(copy),
         footprint=footprint,
         change=footprint - before[key] if key in before else None,
-        state=_state(copy, is_new=bool(before) and key not in before),
+        state=_describe_state(copy, is_new=bool(before) and key not in before),
     )
 
 
-def _name(copy: list[Attributed]) -> str:
+def _name_copy(copy: list[Attributed]) -> str:
     """A server's or tree's name; of a tool shell what it was told to run, of all others what runs."""
     kind, name = group_of(copy[0])
     if kind == "tool-shell":
@@ -115,10 +120,10 @@ def _name(copy: list[Attributed]) -> str:
         return name
     if kind == "session":
         return f"{name}, pid {copy[0].process.pid}"
-    return _command(copy[0])
+    return _format_command(copy[0])
 
 
-def _command(attributed: Attributed) -> str:
+def _format_command(attributed: Attributed) -> str:
     """Without the folder of its program."""
     first, *rest = attributed.process.command
     return shown((base_name(first), *rest))
@@ -129,10 +134,10 @@ def _shell_name(copy: list[Attributed]) -> str:
     name = next((name for name in named if name != "tool shell"), "")
     tree = next((member.tree for member in copy if member.tree and member.role == "tool-shell"), "")
     work = next((member for member in copy if member.kind not in ("launcher", "tool-shell")), copy[0])
-    return name or (shown((tree,)) if tree else _command(work))
+    return name or (shown((tree,)) if tree else _format_command(work))
 
 
-def _state(copy: list[Attributed], *, is_new: bool) -> str:
+def _describe_state(copy: list[Attributed], *, is_new: bool) -> str:
     """The most telling word first."""
     verdicts = {member.verdict for member in copy}
     if "detached" in verdicts:
@@ -150,21 +155,21 @@ def _state(copy: list[Attributed], *, is_new: bool) -> str:
     return "reparented" if all(member.chain_broken for member in copy) else "running"
 
 
-def _subagents(status: StatusView) -> dict[tuple[str, str], list[WatchRow]]:
+def _subagent_rows(status: StatusView) -> dict[tuple[str, str], list[WatchRow]]:
     """Those inside hosts' processes, under the newest id of their session."""
     newest = {old: session.sessions[-1] for session in status.sessions for old in session.sessions}
     by_session: dict[tuple[str, str], list[WatchRow]] = {}
     for tree in inside(status):
         host, session = owner_of(tree)
-        by_session.setdefault((host, newest.get(session, session)), []).append(_subagent(tree))
+        by_session.setdefault((host, newest.get(session, session)), []).append(_subagent_row(tree))
     return by_session
 
 
-def _subagent(tree: TreeView) -> WatchRow:
+def _subagent_row(tree: TreeView) -> WatchRow:
     return WatchRow(key=tree.tree, kind="subagent", name=tree.name, state=tree.state)
 
 
-def _ordered(rows: list[WatchRow]) -> tuple[WatchRow, ...]:
+def _sort_rows(rows: list[WatchRow]) -> tuple[WatchRow, ...]:
     order = {kind: at for at, kind in enumerate(_ORDER)}
     return tuple(sorted(rows, key=lambda row: order.get(row.kind, len(order))))
 

@@ -31,10 +31,10 @@ class AmountInText(NamedTuple):
 
 
 def amounts(text: str) -> list[AmountInText]:
-    return [_found(match, text) for match in _AMOUNT.finditer(text)]
+    return [_read_amount(match, text) for match in _AMOUNT.finditer(text)]
 
 
-def _found(match: re.Match[str], text: str) -> AmountInText:
+def _read_amount(match: re.Match[str], text: str) -> AmountInText:
     factor = _FACTORS[match["unit"][:-1].lower()]
     low = int(float(match["low"].replace(",", "")) * factor)
     high = int(float(match["high"].replace(",", "")) * factor) if match["high"] else low

@@ -40,7 +40,7 @@ _SUBAGENTS = re.compile(r"\b(?:sub-?agents?|tasks?)\b", re.IGNORECASE)
 def each_subagent_is_a_process(case: Case) -> Claim:
     text = "each subagent is a process"
     called = _pids_called(case, "subagent")
-    hosts = [host for host in _helpers(case) if host.pid in called]
+    hosts = [host for host in _find_helpers(case) if host.pid in called]
     if any(session.number for session in case.inside):
         seen = tuple(f"session {each.session}: {each.number} run within its process" for each in case.inside)
         return Claim(text=text, verdict="refuted", evidence=(*seen, _IN_PROCESS))
@@ -51,18 +51,18 @@ def each_subagent_is_a_process(case: Case) -> Claim:
         others = (f"{left} other pids are called subagents as well, and not known",) if left else ()
         return Claim(text=text, verdict="unknown" if left else "refuted", evidence=(*seen, *others, _IN_PROCESS))
     absent = "no subagent is seen or named with a pid here" if case.origin == "text" else "none runs here now"
-    missing = absent if not called else f"PIDs {_some(called)} are not known"
+    missing = absent if not called else f"PIDs {_format_pids(called)} are not known"
     return Claim(text=text, verdict="unknown", evidence=(missing, _IN_PROCESS))
 
 
 def helpers_are_subagents(case: Case) -> Claim:
     text = "the helpers are subagents"
-    helpers = _helpers(case)
+    helpers = _find_helpers(case)
     if not helpers:
         missing = f"no helper of an editor {_seen_here(case)}"
         return Claim(text=text, verdict="unknown", evidence=(missing,))
     first = max(helpers, key=lambda helper: len(_kind_evidence(helper)))
-    pids = _some([helper.pid for helper in helpers])
+    pids = _format_pids([helper.pid for helper in helpers])
     evidence = [
         f"PIDs {pids} are extension hosts: one a window, started and ended with it",
         *(f"PID {first.pid}: {line}" for line in _kind_evidence(first)),
@@ -97,25 +97,25 @@ def servers_are_duplicated(case: Case) -> Claim:
         return Claim(text=text, verdict="unknown", evidence=(f"no known server {_seen_here(case)}",))
     several = [copies for copies in case.copies if copies.number > 1]
     if not several:
-        single = tuple(f"{copies.name}: once ({_seen(copies)})" for copies in case.copies)
+        single = tuple(f"{copies.name}: once ({_format_seen(copies)})" for copies in case.copies)
         return Claim(text=text, verdict="refuted", evidence=single)
     # Places first: that the same server is there for two terminals is what makes it a copy.
     several.sort(key=lambda copies: (len(copies.places) < 2, copies.name))
     at = "on" if case.origin == "text" else "in"
-    return Claim(text=text, verdict="supported", evidence=tuple(_copies(copies, at) for copies in several))
+    return Claim(text=text, verdict="supported", evidence=tuple(_format_copies(copies, at) for copies in several))
 
 
-def _copies(copies: Copies, preposition: str) -> str:
+def _format_copies(copies: Copies, preposition: str) -> str:
     at = f" {preposition} {' and '.join(copies.places)}" if copies.places else ""
-    return f"{copies.name}: {copies.number} instances{at} ({_seen(copies)})"
+    return f"{copies.name}: {copies.number} instances{at} ({_format_seen(copies)})"
 
 
-def _seen(copies: Copies) -> str:
-    pids = f"PIDs {_some(list(copies.pids))}" if copies.pids else ""
+def _format_seen(copies: Copies) -> str:
+    pids = f"PIDs {_format_pids(list(copies.pids))}" if copies.pids else ""
     return ", ".join(part for part in (format_lines(copies.lines) if copies.lines else "", pids) if part)
 
 
-def _helpers(case: Case) -> list[CaseProcess]:
+def _find_helpers(case: Case) -> list[CaseProcess]:
     return [process for process in case.processes if process.kind == "extension-host"]
 
 
@@ -127,7 +127,7 @@ def _lines_called(case: Case, pid: int) -> list[int]:
     return [mention.line for mention in case.mentions if mention.pid == pid and "subagent" in mention.roles]
 
 
-def _some(pids: list[int]) -> str:
+def _format_pids(pids: list[int]) -> str:
     more = f" and {len(pids) - _NAMED} more" if len(pids) > _NAMED else ""
     return ", ".join(str(pid) for pid in pids[:_NAMED]) + more
 
@@ -169,7 +169,7 @@ def claude_flow_is_to_blame(case: Case) -> Claim:
     text = f"{_ACCUSED} is to blame"
     (_, most), evidence = _accused_footprint(case)
     others = [process for process in case.processes if process.server != _ACCUSED]
-    accounted = sum(_size(process) for process in others) + most
+    accounted = sum(_footprint(process) for process in others) + most
     if not most:
         missing = f"no footprint of {_ACCUSED} is given here" if case.origin == "text" else "it does not run here now"
         return Claim(text=text, verdict="unknown", evidence=(*evidence, missing))
@@ -177,24 +177,24 @@ def claude_flow_is_to_blame(case: Case) -> Claim:
         missing = "no footprint of any other process is given here"
         return Claim(text=text, verdict="unknown", evidence=(*evidence, missing))
     share = most / accounted
-    largest = sorted(filter(_size, others), key=_size)[-3:]
+    largest = sorted(filter(_footprint, others), key=_footprint)[-3:]
     return Claim(
         text=text,
         verdict="refuted" if share < INNOCENT else "supported" if share > GUILTY else "unknown",
         evidence=(
             *evidence,
             f"at most {format_size(most)} of the {format_size(accounted)} that is accounted for, {share:.0%}",
-            f"the largest others: {', '.join(map(_figure, reversed(largest)))}",
+            f"the largest others: {', '.join(map(_format_figure, reversed(largest)))}",
         ),
     )
 
 
-def _size(process: CaseProcess) -> int:
+def _footprint(process: CaseProcess) -> int:
     return process.footprint_bytes or 0
 
 
-def _figure(process: CaseProcess) -> str:
-    return f"PID {process.pid} {format_size(_size(process))} ({process.source})"
+def _format_figure(process: CaseProcess) -> str:
+    return f"PID {process.pid} {format_size(_footprint(process))} ({process.source})"
 
 
 def _accused_footprint(case: Case) -> tuple[tuple[int, int], tuple[str, ...]]:
@@ -203,7 +203,7 @@ def _accused_footprint(case: Case) -> tuple[tuple[int, int], tuple[str, ...]]:
     accused = [process for process in case.processes if process.server == _ACCUSED]
     seen = [process for process in accused if process.footprint_bytes is not None]
     if seen:
-        size, figures = sum(map(_size, seen)), ", ".join(map(_figure, seen[:8]))
+        size, figures = sum(map(_footprint, seen)), ", ".join(map(_format_figure, seen[:8]))
         return (size, size), (f"{_ACCUSED}: {format_size(size)} in {len(seen)} processes: {figures}",)
     stated = [figure for figure in case.figures if _ACCUSED in figure.name]
     if not stated:
@@ -213,13 +213,13 @@ def _accused_footprint(case: Case) -> tuple[tuple[int, int], tuple[str, ...]]:
     low, high = min(amount.low for amount in amounts), max(amount.high for amount in amounts)
     each = max((figure.amount.high for figure in stated if figure.each), default=0)
     at, said = format_lines(figure.line for figure in stated), ", ".join(values(amounts))
-    evidence = [f"{at}: its footprint is {_range(low, high)} ({said})"]
+    evidence = [f"{at}: its footprint is {_format_range(low, high)} ({said})"]
     if number > 1 and each:
         evidence.append(f"{number} instances of {format_size(each)} each would be {format_size(number * each)}")
     return (low, max(high, number * each)), tuple(evidence)
 
 
-def _range(low: int, high: int) -> str:
+def _format_range(low: int, high: int) -> str:
     return format_size(low) if low == high else f"{format_size(low)} to {format_size(high)}"
 
 
@@ -246,14 +246,14 @@ def _runs_model(process: CaseProcess) -> bool:
 def stated_totals(case: Case) -> tuple[Claim, ...]:
     """That its parts give a total says nothing for it where the text has others for the same."""
     disputed = [dispute for rule in (several_totals, two_amounts) for dispute in rule(case)]
-    return tuple(_stated(total, _others(total, disputed)) for total in case.totals)
+    return tuple(_judge_total(total, _find_dispute(total, disputed)) for total in case.totals)
 
 
-def _others(total: Total, disputed: list[Contradiction]) -> Contradiction | None:
+def _find_dispute(total: Total, disputed: list[Contradiction]) -> Contradiction | None:
     return next((dispute for dispute in disputed if total.line in dispute.lines), None)
 
 
-def _stated(total: Total, against: Contradiction | None) -> Claim:
+def _judge_total(total: Total, against: Contradiction | None) -> Claim:
     of = f" of {total.of}" if total.of else ""
     text = f"the total{of} is {total.amount.text}"
     at = f"line {total.line}"
@@ -261,7 +261,7 @@ def _stated(total: Total, against: Contradiction | None) -> Claim:
         missing = f"{at}: not all of its parts are given with a figure"
         return Claim(text=text, verdict="unknown", evidence=(missing,), about="total")
     low, high = span(total)
-    evidence = f"{at}: its parts {' + '.join(part.text for part in total.parts[:12])} give {_range(low, high)}"
+    evidence = f"{at}: its parts {' + '.join(part.text for part in total.parts[:12])} give {_format_range(low, high)}"
     if adds_up(total) and against is not None:
         others = f"{format_lines(against.lines)}: the text has several for it: {', '.join(against.values)}"
         return Claim(text=text, verdict="unknown", evidence=(evidence, others), about="total")

@@ -226,8 +226,8 @@ def two_amounts(case: Case) -> Iterator[Contradiction]:
         if not _is_total(figure, case.totals):
             by_name.setdefault((figure.name, figure.each), []).append(figure)
     for (name, each), group in by_name.items():
-        reckonings = _reckonings(group)
-        against = [figure for figure in reckonings if any(_against(figure, second) for second in reckonings)]
+        reckonings = _join_numbered(group)
+        against = [figure for figure in reckonings if any(_are_opposed(figure, second) for second in reckonings)]
         if against:
             yield Contradiction(
                 rule="two-amounts",
@@ -241,7 +241,7 @@ def _is_total(figure: Figure, totals: Iterable[Total]) -> bool:
     return not figure.each and any(total.line == figure.line and not total.of for total in totals)
 
 
-def _reckonings(group: list[Figure]) -> list[Figure]:
+def _join_numbered(group: list[Figure]) -> list[Figure]:
     """Numbered figures of one block are one, from the least to the most."""
     reckonings = [figure for figure in group if not figure.numbered]
     blocks: dict[int, list[Figure]] = {}
@@ -267,7 +267,7 @@ def _reckonings(group: list[Figure]) -> list[Figure]:
     return sorted(reckonings, key=lambda figure: figure.line)
 
 
-def _against(figure: Figure, other: Figure) -> bool:
+def _are_opposed(figure: Figure, other: Figure) -> bool:
     return figure.line != other.line and figure.moment == other.moment and differ(figure.amount, other.amount)
 
 
@@ -275,8 +275,8 @@ def several_totals(case: Case) -> Iterator[Contradiction]:
     """Totals of everything for the same number of the same things; or without any, where no parts are given."""
     grand = [total for total in case.totals if not total.of][:_MOST_AMOUNTS]
     reported: set[frozenset[int]] = set()
-    for about, group in _scenes(grand):
-        against = _disagreeing(group)
+    for about, group in _group_by_scene(grand):
+        against = _find_disagreeing(group)
         lines = frozenset(total.line for total in against)
         if against and not any(lines <= before for before in reported):
             reported.add(lines)
@@ -289,7 +289,7 @@ def several_totals(case: Case) -> Iterator[Contradiction]:
             )
 
 
-def _scenes(grand: list[Total]) -> list[tuple[str, list[Total]]]:
+def _group_by_scene(grand: list[Total]) -> list[tuple[str, list[Total]]]:
     """The larger groups first: one scene has several names (``5 subagents``, ``5 tasks``)."""
     by_scene: dict[tuple[int, str], list[Total]] = {}
     for total in grand:
@@ -300,7 +300,7 @@ def _scenes(grand: list[Total]) -> list[tuple[str, list[Total]]]:
     return [*scenes, ("", [total for total in grand if not total.scene and not total.parts])]
 
 
-def _disagreeing(group: list[Total]) -> list[Total]:
+def _find_disagreeing(group: list[Total]) -> list[Total]:
     pairs = [
         pair
         for pair in combinations(group, 2)

@@ -54,7 +54,7 @@ def lines(text: str, tables: frozenset[int]) -> tuple[TextLine, ...]:
             continue
         item = _ITEM.match(raw)
         plain = _MARKUP.sub("", raw[item.end() :] if item else raw).strip()
-        level = _level(raw) if not fenced else 0
+        level = _heading_level(raw) if not fenced else 0
         if level:
             heading, under = plain, number
         block = number if level or not block else block
@@ -67,7 +67,7 @@ def lines(text: str, tables: frozenset[int]) -> tuple[TextLine, ...]:
     return tuple(document)
 
 
-def _level(raw: str) -> int:
+def _heading_level(raw: str) -> int:
     rest = raw.lstrip("#")
     return len(raw) - len(rest) if rest.startswith(" ") else 0
 

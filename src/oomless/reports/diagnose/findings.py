@@ -27,13 +27,13 @@ def findings(case: Case) -> tuple[Finding, ...]:
         return case.findings
     said = any(copies.only_said for copies in case.copies)
     by_rule = {finding.rule: finding for finding in case.findings}
-    for finding in (*_subagents(case), *_copies(case), *_many(case), *_helpers(case)):
+    for finding in (*_many_subagents(case), *_duplicate_servers(case), *_many_servers(case), *_extension_hosts(case)):
         if said or finding.rule not in by_rule:
             by_rule[finding.rule] = finding
     return tuple(sorted(by_rule.values(), key=lambda finding: SEVERITY_RANK[finding.severity]))
 
 
-def _subagents(case: Case) -> Iterator[Finding]:
+def _many_subagents(case: Case) -> Iterator[Finding]:
     """As many as the text says that were started in parallel, above a list of them."""
     for listed in case.enumerations:
         count = listed.count
@@ -50,7 +50,7 @@ def _subagents(case: Case) -> Iterator[Finding]:
             return
 
 
-def _copies(case: Case) -> Iterator[Finding]:
+def _duplicate_servers(case: Case) -> Iterator[Finding]:
     several = [copies for copies in case.copies if copies.number > 1]
     if not several:
         return
@@ -61,16 +61,18 @@ def _copies(case: Case) -> Iterator[Finding]:
         severity="warning",
         title=f"{count_noun(len(several), 'MCP server runs', 'MCP servers run')} more than once",
         pids=tuple(sorted({pid for copies in several for pid in copies.pids})),
-        evidence=tuple(f"{c.name}: {c.number}{_at(c.places)} ({format_lines(c.lines)})" for c in several[:_NAMED]),
+        evidence=tuple(
+            f"{c.name}: {c.number}{_format_places(c.places)} ({format_lines(c.lines)})" for c in several[:_NAMED]
+        ),
         action=f"{action}; or disable these servers where they are not used",
     )
 
 
-def _at(places: tuple[str, ...]) -> str:
+def _format_places(places: tuple[str, ...]) -> str:
     return f" on {', '.join(places)}" if places else ""
 
 
-def _many(case: Case) -> Iterator[Finding]:
+def _many_servers(case: Case) -> Iterator[Finding]:
     instances = sum(copies.number for copies in case.copies)
     seen = sum(1 for copies in case.processes if copies.server)
     if max(instances, seen) > SERVER_PROCESSES:
@@ -87,7 +89,7 @@ def _many(case: Case) -> Iterator[Finding]:
         )
 
 
-def _helpers(case: Case) -> Iterator[Finding]:
+def _extension_hosts(case: Case) -> Iterator[Finding]:
     """The memory of extensions is that of the editor, whatever the text calls them."""
     hosts = [host for host in case.processes if host.kind == "extension-host"]
     if not hosts:
@@ -99,12 +101,12 @@ def _helpers(case: Case) -> Iterator[Finding]:
         severity="warning",
         title=count_noun(len(hosts), "extension host of an editor runs", "extension hosts of an editor run") + total,
         pids=tuple(host.pid for host in hosts),
-        evidence=tuple(_host(host) for host in hosts[:_NAMED]),
+        evidence=tuple(_format_host(host) for host in hosts[:_NAMED]),
         action="close editor windows that are not needed, and look in the editor at which extension takes the memory"
         ' (VS Code: "Developer: Show Running Extensions")',
     )
 
 
-def _host(process: CaseProcess) -> str:
+def _format_host(process: CaseProcess) -> str:
     size = format_size(process.footprint_bytes) if process.footprint_bytes is not None else "no figure"
     return f"PID {process.pid}: {size} ({process.source or format_lines(process.lines)})"

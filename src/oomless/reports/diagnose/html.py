@@ -24,7 +24,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def render(report: DiagnosisReport) -> str:
-    return "\n".join(_page(report)) + "\n"
+    return "\n".join(_page_lines(report)) + "\n"
 
 
 def escape(text: str) -> str:
@@ -35,62 +35,62 @@ def escape(text: str) -> str:
     return _escape("".join(plain), quote=True)
 
 
-def _page(report: DiagnosisReport) -> Iterator[str]:
+def _page_lines(report: DiagnosisReport) -> Iterator[str]:
     yield "<!doctype html>"
     yield '<html lang="en"><head><meta charset="utf-8">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
     yield '<meta name="viewport" content="width=device-width">'
     yield f"<title>Diagnosis</title><style>{_STYLE}</style></head><body>"
     yield f"<h1>Diagnosis</h1><p>Source: {escape(report.source)}.</p>"
-    yield from _list("Summary", report.summary)
-    yield from _table(
+    yield from _format_list("Summary", report.summary)
+    yield from _format_table(
         "Timeline", ("when", "what", "source"), ((row.when, row.text, row.source) for row in report.timeline)
     )
-    yield from _tree(report)
-    yield from _table(
+    yield from _format_tree(report)
+    yield from _format_table(
         "Groups",
         ("kind", "name", "processes", "memory", "source"),
         ((row.kind, row.name, str(row.processes), size(row.footprint_bytes), row.source) for row in report.groups),
     )
-    yield from _findings(report)
+    yield from _format_findings(report)
     for title, group in claims(report):
-        yield from _section(title, "ul", (_claim(row.verdict, row.text, row.evidence) for row in group))
-    yield from _table(
+        yield from _format_section(title, "ul", (_format_claim(row.verdict, row.text, row.evidence) for row in group))
+    yield from _format_table(
         "Contradictions",
         ("about", "values", "lines"),
         ((row.about, " / ".join(row.values), ", ".join(map(str, row.lines))) for row in report.contradictions),
     )
-    yield from _list("What to do now", report.now)
-    yield from _list("What to do for good", report.for_good)
-    yield from _table(
+    yield from _format_list("What to do now", report.now)
+    yield from _format_list("What to do for good", report.for_good)
+    yield from _format_table(
         "Metrics", ("what", "value", "source"), ((row.name, value(row), row.source) for row in report.metrics)
     )
-    yield from _list("Not read", report.unreadable)
+    yield from _format_list("Not read", report.unreadable)
     yield "</body></html>"
 
 
-def _section(title: str, tag: str, parts: Iterable[str]) -> Iterator[str]:
+def _format_section(title: str, tag: str, parts: Iterable[str]) -> Iterator[str]:
     lines = list(parts)
     if lines:
         yield from (f"<h2>{title}</h2>", f"<{tag}>", *lines, f"</{tag}>")
 
 
-def _list(title: str, texts: Iterable[str]) -> Iterator[str]:
-    yield from _section(title, "ul", (f"<li>{escape(text)}</li>" for text in texts))
+def _format_list(title: str, texts: Iterable[str]) -> Iterator[str]:
+    yield from _format_section(title, "ul", (f"<li>{escape(text)}</li>" for text in texts))
 
 
-def _table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+def _format_table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     body = ["".join(("<tr>", *(f"<td>{escape(cell)}</td>" for cell in row), "</tr>")) for row in rows]
     if body:
         first = "".join(("<tr>", *(f"<th>{name}</th>" for name in head), "</tr>"))
-        yield from _section(title, "table", (first, *body))
+        yield from _format_section(title, "table", (first, *body))
 
 
-def _tree(report: DiagnosisReport) -> Iterator[str]:
-    yield from _section("Process tree", "pre", (_node(node, of_place(report)) for node in report.tree))
+def _format_tree(report: DiagnosisReport) -> Iterator[str]:
+    yield from _format_section("Process tree", "pre", (_format_node(node, of_place(report)) for node in report.tree))
 
 
-def _node(node: TreeNode, at: str) -> str:
+def _format_node(node: TreeNode, at: str) -> str:
     known = f" {format_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
     source = f' <span class="source">({escape(node.source)})</span>' if node.source else ""
     place = f" {at} {escape(node.place)}" if node.place else ""
@@ -98,14 +98,14 @@ def _node(node: TreeNode, at: str) -> str:
     return f"{'  ' * node.depth}{node.pid} {escape(node.kind)}{place}{what}"
 
 
-def _findings(report: DiagnosisReport) -> Iterator[str]:
-    yield from _section(
+def _format_findings(report: DiagnosisReport) -> Iterator[str]:
+    yield from _format_section(
         "Findings",
         "ul",
-        (_claim(f.severity, f.title, (*f.evidence, f"what to do: {f.action}")) for f in report.findings),
+        (_format_claim(f.severity, f.title, (*f.evidence, f"what to do: {f.action}")) for f in report.findings),
     )
 
 
-def _claim(verdict: str, text: str, evidence: Iterable[str]) -> str:
+def _format_claim(verdict: str, text: str, evidence: Iterable[str]) -> str:
     inner = "".join(f"<li>{escape(line)}</li>" for line in evidence)
     return f'<li><b class="{escape(verdict)}">{escape(verdict)}</b>: {escape(text)}<ul>{inner}</ul></li>'

@@ -65,7 +65,7 @@ def read(path: str, since: float) -> History:
                 problem=f"the journal has schema {version}, not {VERSION}: start the daemon, which updates it"
             )
         return History(
-            trees=tuple(row for row in journal.trees.recent(MOST_ROWS) if _last(row) >= since),
+            trees=tuple(row for row in journal.trees.recent(MOST_ROWS) if _last_moment(row) >= since),
             decisions=tuple(row for row in journal.decisions.recent(MOST_ROWS) if row.at >= since),
             reaps=tuple(row for row in journal.sessions.reaps(MOST_ROWS) if row.at >= since),
         )
@@ -73,54 +73,54 @@ def read(path: str, since: float) -> History:
         journal.close()
 
 
-def _last(row: TreeRow) -> float:
+def _last_moment(row: TreeRow) -> float:
     return row.ended_at or row.started_at or row.intent.intended_at
 
 
 def build(report: ScanReport, inside: Iterable[Inside], history: History, catalog: Catalog, since: float) -> Case:
-    events = sorted(_events(history), key=lambda pair: pair[0])
+    events = sorted(_read_events(history), key=lambda pair: pair[0])
     newest = [event for at, event in events if at >= since][-MOST_EVENTS:]
     return Case(
         origin="live",
         memory=report.memory,
-        processes=tuple(_process(row) for row in report.processes),
-        copies=_copies(report.processes),
+        processes=tuple(_make_process(row) for row in report.processes),
+        copies=_count_copies(report.processes),
         events=tuple(newest),
         inside=tuple(session for session in inside if session.number),
-        ended=tuple(_ended(history.trees, catalog)),
+        ended=tuple(_ended_agents(history.trees, catalog)),
         findings=report.findings,
         unreadable=(history.problem,) if history.problem else (),
     )
 
 
-def _process(row: ProcessRow) -> CaseProcess:
-    return case_process(row, place=_place(row), program=row.host or "", source=row.footprint_source or "")
+def _make_process(row: ProcessRow) -> CaseProcess:
+    return case_process(row, place=_session_name(row), program=row.host or "", source=row.footprint_source or "")
 
 
-def _place(row: ProcessRow) -> str:
+def _session_name(row: ProcessRow) -> str:
     return f"{row.host or 'session'} {row.session.partition(':')[0][:8]}" if row.session else ""
 
 
-def _copies(rows: Iterable[ProcessRow]) -> tuple[Copies, ...]:
+def _count_copies(rows: Iterable[ProcessRow]) -> tuple[Copies, ...]:
     """An instance is a process of a server with none of the same server above it."""
     by_server: dict[str, list[ProcessRow]] = {}
     for row in rows:
         if row.server:
             by_server.setdefault(row.server, []).append(row)
-    return tuple(_seen(name, group) for name, group in sorted(by_server.items()))
+    return tuple(_make_copies(name, group) for name, group in sorted(by_server.items()))
 
 
-def _seen(name: str, group: list[ProcessRow]) -> Copies:
+def _make_copies(name: str, group: list[ProcessRow]) -> Copies:
     pids = {row.pid for row in group}
     return Copies(
         name=name,
         number=sum(row.ppid not in pids for row in group),
-        places=tuple(sorted({place for row in group if (place := _place(row))})),
+        places=tuple(sorted({place for row in group if (place := _session_name(row))})),
         pids=tuple(sorted(pids)),
     )
 
 
-def _ended(trees: Iterable[TreeRow], catalog: Catalog) -> Iterator[EndedAgent]:
+def _ended_agents(trees: Iterable[TreeRow], catalog: Catalog) -> Iterator[EndedAgent]:
     """Only those that ran a known host: what a governed command does says nothing of agents."""
     for row in trees:
         known = catalog.recognise(row.intent.argv) if row.intent.argv else None
@@ -129,24 +129,24 @@ def _ended(trees: Iterable[TreeRow], catalog: Catalog) -> Iterator[EndedAgent]:
             yield EndedAgent(tree=record.tree, survivors=record.survivors, peak_bytes=record.peak_bytes)
 
 
-def _events(history: History) -> Iterator[tuple[float, CaseEvent]]:
+def _read_events(history: History) -> Iterator[tuple[float, CaseEvent]]:
     for row in history.trees:
-        yield from _of_tree(row)
+        yield from _tree_events(row)
     for decision in history.decisions:
         # What was admitted at once is told by its start.
         if decision.verdict != "admitted":
-            text = f"{_shown(decision.name)} {decision.verdict}: {decision.reason}"
-            yield decision.at, _event(decision.at, text, "decisions")
+            text = f"{_short_name(decision.name)} {decision.verdict}: {decision.reason}"
+            yield decision.at, _make_event(decision.at, text, "decisions")
     for reap in history.reaps:
         of = f"session {reap.host} {reap.session[:8]} ended" if reap.session else f"reap ({reap.why})"
         counts = f"{len(reap.ended)} ended, {len(reap.left)} could not be, {len(reap.left_running)} left running"
-        yield reap.at, _event(reap.at, f"{of}: {counts}", "reaps")
+        yield reap.at, _make_event(reap.at, f"{of}: {counts}", "reaps")
 
 
-def _of_tree(row: TreeRow) -> Iterator[tuple[float, CaseEvent]]:
-    name = f"{_shown(row.intent.terms.name)} ({row.intent.tree})"
+def _tree_events(row: TreeRow) -> Iterator[tuple[float, CaseEvent]]:
+    name = f"{_short_name(row.intent.terms.name)} ({row.intent.tree})"
     if row.started_at is not None:
-        yield row.started_at, _event(row.started_at, f"{name} started", "trees")
+        yield row.started_at, _make_event(row.started_at, f"{name} started", "trees")
     if row.ended_at is None:
         return
     if row.record is not None:
@@ -157,14 +157,14 @@ def _of_tree(row: TreeRow) -> Iterator[tuple[float, CaseEvent]]:
         end = f"swept, {row.sweep.ended} ended, {len(row.sweep.left)} left"
     else:
         end = "no record"
-    yield row.ended_at, _event(row.ended_at, f"{name} ended: {end}", "trees")
+    yield row.ended_at, _make_event(row.ended_at, f"{name} ended: {end}", "trees")
 
 
-def _shown(name: str) -> str:
+def _short_name(name: str) -> str:
     text = command_line((name,))
     return text if len(text) <= _CUT else f"{text[: _CUT - 1]}…"
 
 
-def _event(at: float, text: str, table: str) -> CaseEvent:
+def _make_event(at: float, text: str, table: str) -> CaseEvent:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
     return CaseEvent(when=when, text=text, source=f"journal: {table}")

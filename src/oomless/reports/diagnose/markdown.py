@@ -19,12 +19,12 @@ _BLANK = re.compile(r"\s+")
 
 
 def render(report: DiagnosisReport) -> str:
-    return "\n".join(_lines(report)) + "\n"
+    return "\n".join(_report_lines(report)) + "\n"
 
 
 def escape(text: str) -> str:
     """One line in which nothing has a meaning; what cannot be printed is shown as its code."""
-    plain = "".join(_shown(c) for c in text)
+    plain = "".join(_printable_character(c) for c in text)
     escaped = _SPECIAL.sub(r"\\\1", _BLANK.sub(" ", plain).strip())
     first = _FIRST.match(escaped)
     if first is not None:
@@ -33,20 +33,20 @@ def escape(text: str) -> str:
     return _ADDRESS.sub("\\1\u200b", escaped)
 
 
-def _shown(c: str) -> str:
+def _printable_character(c: str) -> str:
     if c.isprintable():
         return c
     return " " if c.isspace() else c.encode("unicode_escape", "surrogatepass").decode()
 
 
-def _lines(report: DiagnosisReport) -> Iterator[str]:
+def _report_lines(report: DiagnosisReport) -> Iterator[str]:
     yield "# Diagnosis"
     yield ""
     yield f"Source: {escape(report.source)}."
-    yield from _list("Summary", report.summary)
-    yield from _section("Timeline", (_timed(row.when, row.text, row.source) for row in report.timeline))
-    yield from _section("Process tree", (_node(node, of_place(report)) for node in report.tree))
-    yield from _table(
+    yield from _format_list("Summary", report.summary)
+    yield from _format_section("Timeline", (_format_event(row.when, row.text, row.source) for row in report.timeline))
+    yield from _format_section("Process tree", (_format_node(node, of_place(report)) for node in report.tree))
+    yield from _format_table(
         "Groups",
         ("kind", "name", "processes", "memory", "source"),
         ((row.kind, row.name, str(row.processes), size(row.footprint_bytes), row.source) for row in report.groups),
@@ -55,33 +55,33 @@ def _lines(report: DiagnosisReport) -> Iterator[str]:
         ("Findings", [(f"{row.severity}: {row.title}", row.evidence, row.action) for row in report.findings]),
         *((title, [(f"{c.verdict}: {c.text}", c.evidence, "") for c in group]) for title, group in claims(report)),
     ):
-        yield from _nested(title, rows)
-    yield from _section(
+        yield from _format_nested(title, rows)
+    yield from _format_section(
         "Contradictions",
         (
             f"- {escape(row.about)}: {escape(' / '.join(row.values))} (lines {', '.join(map(str, row.lines))})"
             for row in report.contradictions
         ),
     )
-    yield from _list("What to do now", report.now)
-    yield from _list("What to do for good", report.for_good)
-    yield from _table(
+    yield from _format_list("What to do now", report.now)
+    yield from _format_list("What to do for good", report.for_good)
+    yield from _format_table(
         "Metrics", ("what", "value", "source"), ((row.name, value(row), row.source) for row in report.metrics)
     )
-    yield from _list("Not read", report.unreadable)
+    yield from _format_list("Not read", report.unreadable)
 
 
-def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+def _format_section(title: str, lines: Iterable[str]) -> Iterator[str]:
     body = list(lines)
     if body:
         yield from ("", f"## {title}", "", *body)
 
 
-def _list(title: str, texts: Iterable[str]) -> Iterator[str]:
-    yield from _section(title, (f"- {escape(text)}" for text in texts))
+def _format_list(title: str, texts: Iterable[str]) -> Iterator[str]:
+    yield from _format_section(title, (f"- {escape(text)}" for text in texts))
 
 
-def _nested(title: str, rows: Iterable[tuple[str, tuple[str, ...], str]]) -> Iterator[str]:
+def _format_nested(title: str, rows: Iterable[tuple[str, tuple[str, ...], str]]) -> Iterator[str]:
     def lines() -> Iterator[str]:
         for head, evidence, action in rows:
             yield f"- {escape(head)}"
@@ -89,20 +89,20 @@ def _nested(title: str, rows: Iterable[tuple[str, tuple[str, ...], str]]) -> Ite
             if action:
                 yield f"  - what to do: {escape(action)}"
 
-    yield from _section(title, lines())
+    yield from _format_section(title, lines())
 
 
-def _table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+def _format_table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     body = [f"| {' | '.join(escape(cell) for cell in row)} |" for row in rows]
     if body:
-        yield from _section(title, (f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *body))
+        yield from _format_section(title, (f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *body))
 
 
-def _timed(when: str, text: str, source: str) -> str:
+def _format_event(when: str, text: str, source: str) -> str:
     return f"- {escape(when)}{': ' if when else ''}{escape(text)} ({escape(source)})"
 
 
-def _node(node: TreeNode, at: str) -> str:
+def _format_node(node: TreeNode, at: str) -> str:
     known = f", {format_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
     source = f" ({escape(node.source)})" if node.source else ""
     place = f" {at} {escape(node.place)}" if node.place else ""

@@ -76,19 +76,19 @@ _SHORT = 4
 def mentions(document: tuple[TextLine, ...]) -> tuple[Mention, ...]:
     """Each pid that a line names, with the words and the amount that stand by it."""
     above = {item.number: leads for items, leads in lists(document) for item in items}
-    return tuple(mention for line in document for mention in _mentions(line, above.get(line.number, ())))
+    return tuple(mention for line in document for mention in _mentions_of_line(line, above.get(line.number, ())))
 
 
-def _mentions(line: TextLine, leads: tuple[TextLine, ...]) -> Iterator[Mention]:
+def _mentions_of_line(line: TextLine, leads: tuple[TextLine, ...]) -> Iterator[Mention]:
     matches = list(_PIDS.finditer(line.text))
-    parent = next((pids[0] for lead in leads if (pids := _parents(lead))), None)
+    parent = next((pids[0] for lead in leads if (pids := _named_parents(lead))), None)
     when = moment(line.text, line.heading, *(lead.text for lead in leads))
     for at, match in enumerate(matches):
         start = 0 if at == 0 else match.start()
         end = matches[at + 1].start() if at + 1 < len(matches) else len(line.text)
         clause = line.text[start:end]
         pids = [int(number) for number in _NUMBER.findall(match[1])]
-        amount = _amount(clause, match.end() - start) if len(pids) == 1 else None
+        amount = _nearest_amount(clause, match.end() - start) if len(pids) == 1 else None
         for pid in pids:
             yield Mention(
                 line=line.number,
@@ -102,12 +102,12 @@ def _mentions(line: TextLine, leads: tuple[TextLine, ...]) -> Iterator[Mention]:
             )
 
 
-def _parents(lead: TextLine) -> list[int]:
+def _named_parents(lead: TextLine) -> list[int]:
     pids = [int(number) for match in _PIDS.finditer(lead.text) for number in _NUMBER.findall(match[1])]
     return pids if len(pids) == 1 and _PARENT.search(lead.text) else []
 
 
-def _amount(clause: str, after: int) -> Amount | None:
+def _nearest_amount(clause: str, after: int) -> Amount | None:
     """The first amount behind the pid, else the one before it. Where there are two, it is said how it changed."""
     stated_amounts = [stated for stated in amounts(clause) if not stated.denied]
     behind = [stated for stated in stated_amounts if stated.start >= after]
@@ -136,13 +136,13 @@ def _lead_roles(lead: TextLine) -> tuple[str, ...]:
 
 
 def enumerations(document: tuple[TextLine, ...]) -> tuple[Enumeration, ...]:
-    made = (_enumeration(items, leads) for items, leads in lists(document))
+    made = (_make_enumeration(items, leads) for items, leads in lists(document))
     return tuple(enumeration for enumeration in made if enumeration is not None)
 
 
-def _enumeration(lines: tuple[TextLine, ...], leads: tuple[TextLine, ...]) -> Enumeration | None:
+def _make_enumeration(lines: tuple[TextLine, ...], leads: tuple[TextLine, ...]) -> Enumeration | None:
     """None for sentences, and for the parts of a sum: their number is not that of anything."""
-    items = tuple(_item(line) for line in lines)
+    items = tuple(_make_item(line) for line in lines)
     named = sum(bool(item.pids or item.instances) for item in items)
     if any(_TOTAL.match(item.text) for item in items):
         return None
@@ -158,7 +158,7 @@ def _enumeration(lines: tuple[TextLine, ...], leads: tuple[TextLine, ...]) -> En
     )
 
 
-def _item(line: TextLine) -> ListItem:
+def _make_item(line: TextLine) -> ListItem:
     match = _INSTANCES.search(line.text)
     pids = tuple(int(number) for match in _PIDS.finditer(line.text) for number in _NUMBER.findall(match[1]))
     instances = int(next(group for group in match.groups() if group)) if match else None
@@ -175,10 +175,10 @@ def count_in(line: TextLine) -> Count | None:
     matches = [match for match in _COUNT.finditer(line.text) if not _UNCOUNTED.search(match["what"])]
     if len(matches) != 1 or _HEDGED.search(line.text[: matches[0].start()][-30:]):
         return None
-    return Count(line=line.number, number=_value(matches[0]["number"]), what=matches[0]["what"])
+    return Count(line=line.number, number=_parse_number(matches[0]["number"]), what=matches[0]["what"])
 
 
-def _value(text: str) -> int:
+def _parse_number(text: str) -> int:
     return _WORDS.get(text.lower()) or int(text)
 
 
@@ -187,7 +187,7 @@ def copies(document: tuple[TextLine, ...]) -> tuple[Copies, ...]:
     return tuple(
         Copies(
             name=match[2].rstrip(".,"),
-            number=_value(match[1]),
+            number=_parse_number(match[1]),
             places=tuple(
                 dict.fromkeys(
                     place.removeprefix("tty") if "ttys" in place else place
@@ -230,17 +230,17 @@ def events(document: tuple[TextLine, ...]) -> tuple[CaseEvent, ...]:
             level = line.level if _TIMELINE.search(line.text) else (level if inside else 0)
             chapter = line.text if inside else ""
             if inside:
-                events.append(_event("", line.text, line))
+                events.append(_make_event("", line.text, line))
             continue
         timed, outcome = _TIME.match(line.text), _OUTCOME.match(line.text) if chapter else None
         if timed is not None:
-            events.append(_event(timed["when"], timed["text"], line))
+            events.append(_make_event(timed["when"], timed["text"], line))
         elif outcome is not None and outcome["text"]:
-            events.append(_event(chapter, outcome["text"], line))
+            events.append(_make_event(chapter, outcome["text"], line))
     return tuple(events)
 
 
-def _event(when: str, text: str, line: TextLine) -> CaseEvent:
+def _make_event(when: str, text: str, line: TextLine) -> CaseEvent:
     shown = command_line((text,))
     shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
     return CaseEvent(when=when, text=shown, source=f"line {line.number}")

@@ -58,33 +58,35 @@ _WORDS_OF_LABEL = 6
 
 def figures(document: tuple[TextLine, ...]) -> tuple[Figure, ...]:
     above = openings(document)
-    return tuple(figure for line in document for figure in _figures(line, above[line.block]))
+    return tuple(figure for line in document for figure in _figures_of_line(line, above[line.block]))
 
 
-def _figures(line: TextLine, opening: TextLine) -> Iterator[Figure]:
+def _figures_of_line(line: TextLine, opening: TextLine) -> Iterator[Figure]:
     stated_amounts = [stated for stated in amounts(line.text) if not stated.denied]
     if not stated_amounts:
         return
     when = moment(line.text, line.heading, opening.text)
-    label = _labelled(line.text, stated_amounts)
+    label = _read_label(line.text, stated_amounts)
     if label is not None:
         name, numbered, each, amount = label
-        yield _figure(line, name, each or numbered, numbered, amount, when)
+        yield _make_figure(line, name, each or numbered, numbered, amount, when)
     for stated in stated_amounts:
         before = _EACH.search(line.text[: stated.start][-80:])
         behind = _BEHIND.match(line.text[stated.end :])
         for match in (before, behind):
-            if match is not None and (name := _name(match["name"], True)):
-                yield _figure(line, name, True, False, stated.amount, when)
+            if match is not None and (name := _plain_name(match["name"], True)):
+                yield _make_figure(line, name, True, False, stated.amount, when)
 
 
-def _figure(line: TextLine, name: str, each: bool, numbered: bool, amount: Amount, when: frozenset[str]) -> Figure:
+def _make_figure(
+    line: TextLine, name: str, each: bool, numbered: bool, amount: Amount, when: frozenset[str]
+) -> Figure:
     return Figure(
         line=line.number, name=name, each=each, numbered=numbered, amount=amount, block=line.block, moment=when
     )
 
 
-def _labelled(text: str, stated_amounts: list[AmountInText]) -> tuple[str, bool, bool, Amount] | None:
+def _read_label(text: str, stated_amounts: list[AmountInText]) -> tuple[str, bool, bool, Amount] | None:
     """Name, whether it is numbered, whether it is of one of several, and the amount of ``NAME: 5 MB``."""
     match = _LABEL.match(text)
     if match is None or match["label"].lstrip('"').lower().startswith("pid") or amounts(match["label"]):
@@ -99,7 +101,7 @@ def _labelled(text: str, stated_amounts: list[AmountInText]) -> tuple[str, bool,
     numbered = _NUMBERED.search(plain) is not None
     each = re.search(r"\b(?:each|every|per)\b", label, re.IGNORECASE) is not None
     each = each or re.match(r"\s*(?:each|apiece)\b", text[first.end :], re.IGNORECASE) is not None
-    name = _name(_NUMBERED.sub("", plain), each or numbered)
+    name = _plain_name(_NUMBERED.sub("", plain), each or numbered)
     return (name, numbered, each, first.amount) if name else None
 
 
@@ -108,7 +110,7 @@ def _comes_first(between: str) -> bool:
     return between.strip("+ ") == "" or between.rstrip("+ ").endswith("=")
 
 
-def _name(text: str, single: bool) -> str:
+def _plain_name(text: str, single: bool) -> str:
     text = re.sub(r"\b(?:per|each)-", "", text.lower()).replace("sub-agent", "subagent")
     words = [word.strip("\"'.,-") for word in text.split()]
     words = [word for word in words if word and word not in _ARTICLES]
@@ -120,57 +122,65 @@ def _name(text: str, single: bool) -> str:
 
 
 def totals(document: tuple[TextLine, ...]) -> tuple[Total, ...]:
-    above, blocks = openings(document), _blocks(document)
+    above, blocks = openings(document), _group_by_block(document)
     starts = sorted(blocks)
-    stated = [total for line in document if (total := _total(line, above[line.block], blocks, starts)) is not None]
+    stated = [
+        total for line in document if (total := _read_total(line, above[line.block], blocks, starts)) is not None
+    ]
     return tuple(_last_of_running(stated, document))
 
 
-def _total(line: TextLine, opening: TextLine, blocks: dict[int, list[TextLine]], starts: list[int]) -> Total | None:
+def _read_total(
+    line: TextLine, opening: TextLine, blocks: dict[int, list[TextLine]], starts: list[int]
+) -> Total | None:
     for stated in amounts(line.text):
         before, behind = line.text[: stated.start], line.text[stated.end :]
-        if stated.denied or not (_TOTAL_BEFORE.search(before[-60:]) or _TOTAL_BEHIND.match(behind) or _named(before)):
+        if stated.denied or not (
+            _TOTAL_BEFORE.search(before[-60:]) or _TOTAL_BEHIND.match(behind) or _is_named_total(before)
+        ):
             continue
-        around, of = f"{opening.text} {line.text}", _of(before, behind)
+        around, of = f"{opening.text} {line.text}", _subject_of_total(before, behind)
         sums = _SUM.match(line.text) is not None or _ADDED.match(line.text) is not None
         return Total(
             line=line.number,
             amount=stated.amount,
             of=of,
-            parts=tuple(_parts(line, of, blocks, starts)) if sums else (),
-            scene=frozenset(_scene(opening.text) | _scene(_labels(line.text))),
+            parts=tuple(_find_parts(line, of, blocks, starts)) if sums else (),
+            scene=frozenset(_read_scene(opening.text) | _read_scene(_number_first(line.text))),
             words=frozenset(match[0].lower() for match in _APART.finditer(around)),
         )
     return None
 
 
-def _named(before: str) -> bool:
+def _is_named_total(before: str) -> bool:
     """``TOTAL VSCode helpers: ``."""
     return re.fullmatch(r"total\s+[^:=]{2,60}[:=]\s*[+~≈]?\s*", before, re.IGNORECASE) is not None
 
 
-def _of(before: str, behind: str) -> str:
+def _subject_of_total(before: str, behind: str) -> str:
     """What the total is of: empty for all."""
     label = _IN_BRACKETS.sub("", re.split(r"[:=]", before)[0]).strip()
-    if _named(before):
+    if _is_named_total(before):
         rest = re.sub(r"^total\s+", "", label, flags=re.IGNORECASE)
-        return "" if _ONLY_TOTAL.fullmatch(label) or re.match(r"(?:with|for|of) \d", rest) else _name(rest, False)
+        return (
+            "" if _ONLY_TOTAL.fullmatch(label) or re.match(r"(?:with|for|of) \d", rest) else _plain_name(rest, False)
+        )
     if _TOTAL_BEFORE.search(before[-60:]):
         scope = _SCOPE.match(behind)
         return scope[1].lower() if scope else ""
     if _ADDED.match(before) or _NUMBERED.search(label) or _ONLY_TOTAL.fullmatch(label):
         return ""
-    return _name(label, False)
+    return _plain_name(label, False)
 
 
-def _labels(text: str) -> str:
+def _number_first(text: str) -> str:
     """``Subagent 5: ...`` as ``5 Subagent``."""
     label = _IN_BRACKETS.sub("", re.split(r"[:=]", text)[0]).strip()
     number = re.search(r"\b(\d{1,3})$", label)
     return f"{number[1]} {_NUMBERED.sub('', label)}" if number else text
 
 
-def _scene(text: str) -> set[tuple[int, str]]:
+def _read_scene(text: str) -> set[tuple[int, str]]:
     """Numbers of things: ``5 parallel subagents`` -> (5, subagent)."""
     things = set()
     for match in _THINGS.finditer(text):
@@ -183,14 +193,14 @@ def _scene(text: str) -> set[tuple[int, str]]:
     return things
 
 
-def _blocks(document: tuple[TextLine, ...]) -> dict[int, list[TextLine]]:
+def _group_by_block(document: tuple[TextLine, ...]) -> dict[int, list[TextLine]]:
     blocks: dict[int, list[TextLine]] = {}
     for line in document:
         blocks.setdefault(line.block, []).append(line)
     return blocks
 
 
-def _parts(total: TextLine, of: str, blocks: dict[int, list[TextLine]], starts: list[int]) -> Iterator[Amount]:
+def _find_parts(total: TextLine, of: str, blocks: dict[int, list[TextLine]], starts: list[int]) -> Iterator[Amount]:
     """The amounts above a total: in its block, or, where it stands alone, in the block before, if that is of the same
     things. Nothing if one of them has no figure."""
     above = [line for line in blocks[total.block] if line.number < total.number]
@@ -204,20 +214,20 @@ def _parts(total: TextLine, of: str, blocks: dict[int, list[TextLine]], starts: 
     if any(_NO_USE.search(line.text) or not amounts(line.text) for line in (total, *rows)):
         return
     if _ADDED.match(total.text):
-        yield from _added(total, rows)
+        yield from _add_own(total, rows)
     elif all(line.depth is not None or _LABEL.match(line.text) or "=" in line.text for line in rows):
-        yield from (amount for line in rows if (amount := _part(line)) is not None)
+        yield from (amount for line in rows if (amount := _read_part(line)) is not None)
 
 
-def _added(total: TextLine, rows: Iterable[TextLine]) -> Iterator[Amount]:
+def _add_own(total: TextLine, rows: Iterable[TextLine]) -> Iterator[Amount]:
     """``+ base (1,000 MB) = 3,500 MB total``."""
     own = amounts(total.text.partition("=")[0])
     if own:
-        yield from (amount for line in rows if (amount := _part(line)) is not None)
+        yield from (amount for line in rows if (amount := _read_part(line)) is not None)
         yield own[0].amount
 
 
-def _part(line: TextLine) -> Amount | None:
+def _read_part(line: TextLine) -> Amount | None:
     """What a line adds: the result of a product, the first amount of others."""
     left, equals, right = line.text.partition("=")
     product = equals and re.search(r"\d\s*[x×*]\s*\d", left)
@@ -238,7 +248,7 @@ def _last_of_running(stated: list[Total], document: tuple[TextLine, ...]) -> Ite
             yield total
         elif after is None or after.line not in running or not _same_block(by_number, total, after):
             before = stated[at - 1] if at and _same_block(by_number, stated[at - 1], total) else None
-            yield _ran(total, before, by_number)
+            yield _make_running_total(total, before, by_number)
 
 
 def _is_numbered(line: TextLine) -> bool:
@@ -249,7 +259,7 @@ def _same_block(by_number: dict[int, TextLine], total: Total, other: Total) -> b
     return by_number[total.line].block == by_number[other.line].block
 
 
-def _ran(last: Total, before: Total | None, by_number: dict[int, TextLine]) -> Total:
+def _make_running_total(last: Total, before: Total | None, by_number: dict[int, TextLine]) -> Total:
     own = amounts(by_number[last.line].text.partition("=")[0])
     parts = (before.amount, own[0].amount) if before is not None and own else ()
     return Total(line=last.line, amount=last.amount, of=last.of, parts=parts, scene=last.scene, words=last.words)

@@ -74,26 +74,26 @@ class DiagnosisReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def build(case: Case, source: str) -> DiagnosisReport:
     problems, judged, disagreements = findings(case), claims(case), contradictions(case)
-    groups = tuple(_groups(case.processes))
+    groups = tuple(_group_processes(case.processes))
     return DiagnosisReport(
         origin=case.origin,
         source=source,
-        summary=tuple(_summary(case, problems, judged, disagreements, groups)),
+        summary=tuple(_summarize(case, problems, judged, disagreements, groups)),
         memory=case.memory,
         timeline=case.events,
-        tree=tuple(_tree(case.processes)),
+        tree=tuple(_make_tree(case.processes)),
         groups=groups,
         findings=problems,
         claims=judged,
         contradictions=disagreements,
         now=tuple(dict.fromkeys(finding.action for finding in problems if finding.severity != "info")),
         for_good=tuple(_for_good(problems, judged)),
-        metrics=tuple(_metrics(case)),
+        metrics=tuple(_make_metrics(case)),
         unreadable=case.unreadable,
     )
 
 
-def _summary(
+def _summarize(
     case: Case,
     problems: tuple[Finding, ...],
     judged: tuple[Claim, ...],
@@ -111,7 +111,7 @@ def _summary(
         yield f"{format_size(used)} of the machine's {format_size(whole)} of memory are in use."
     refuted = {item.text for item in judged if item.verdict == "refuted"}
     given = "is given by process" if case.origin == "text" else "is held by what is listed here"
-    yield from _largest(groups, given, "the helpers are subagents" in refuted)
+    yield from _describe_largest(groups, given, "the helpers are subagents" in refuted)
     yield from (f"{item.title}." for item in problems if item.severity != "info")
     for verdict, words in _JUDGED:
         texts = [
@@ -132,7 +132,7 @@ def _is_raised(claim: Claim) -> bool:
     return claim.verdict != "unknown" or any(line.startswith("line") for line in claim.evidence)
 
 
-def _largest(groups: tuple[Group, ...], given: str, no_subagents: bool) -> Iterator[str]:
+def _describe_largest(groups: tuple[Group, ...], given: str, no_subagents: bool) -> Iterator[str]:
     """Who has the most of what is given by process, and, if that is an editor's, that it is."""
     whole = sum(group.footprint_bytes or 0 for group in groups)
     if not whole:
@@ -140,19 +140,19 @@ def _largest(groups: tuple[Group, ...], given: str, no_subagents: bool) -> Itera
     first = groups[0]
     size = first.footprint_bytes or 0
     part = "All" if size == whole else f"{format_size(size)} ({size / whole:.0%})"
-    yield f"{part} of the {format_size(whole)} that {given} is in {_things(first)} ({first.source})."
+    yield f"{part} of the {format_size(whole)} that {given} is in {_name_group(first)} ({first.source})."
     if first.kind == "extension-host" and no_subagents and size > whole / 2:
         yield "So it is the editor's memory, for its extensions; no subagent is among these processes."
 
 
-def _things(group: Group) -> str:
+def _name_group(group: Group) -> str:
     plural = "" if group.processes == 1 else "s"
     if group.kind == "server" or group.kind == "other":
         return f"{group.processes} process{plural and 'es'} of {group.name}"
     return f"{group.processes} {group.kind.replace('-', ' ')}{plural} of {group.name}"
 
 
-def _tree(processes: Iterable[CaseProcess]) -> Iterator[TreeNode]:
+def _make_tree(processes: Iterable[CaseProcess]) -> Iterator[TreeNode]:
     """Parents before children; who has no known parent here, and what is in a ring, is at the top."""
     by_pid = {process.pid: process for process in processes}
     children: dict[int, list[int]] = {}
@@ -168,11 +168,11 @@ def _tree(processes: Iterable[CaseProcess]) -> Iterator[TreeNode]:
             if pid in seen:
                 continue
             seen.add(pid)
-            yield _node(by_pid[pid], min(depth, _DEEPEST))
+            yield _make_node(by_pid[pid], min(depth, _DEEPEST))
             stack += [(child, depth + 1) for child in sorted(children.get(pid, ()), reverse=True)]
 
 
-def _node(process: CaseProcess, depth: int) -> TreeNode:
+def _make_node(process: CaseProcess, depth: int) -> TreeNode:
     return TreeNode(
         pid=process.pid,
         depth=depth,
@@ -186,7 +186,7 @@ def _node(process: CaseProcess, depth: int) -> TreeNode:
     )
 
 
-def _groups(processes: Iterable[CaseProcess]) -> list[Group]:
+def _group_processes(processes: Iterable[CaseProcess]) -> list[Group]:
     members: dict[tuple[str, str], list[CaseProcess]] = {}
     for process in processes:
         key = (
@@ -195,25 +195,25 @@ def _groups(processes: Iterable[CaseProcess]) -> list[Group]:
             else (process.kind, process.program or _NAMES.get(process.kind, "other programs"))
         )
         members.setdefault(key, []).append(process)
-    groups = [_group(kind, name, group) for (kind, name), group in members.items()]
+    groups = [_make_group(kind, name, group) for (kind, name), group in members.items()]
     return sorted(groups, key=lambda group: (-(group.footprint_bytes or 0), group.kind, group.name))
 
 
-def _group(kind: str, name: str, group: list[CaseProcess]) -> Group:
+def _make_group(kind: str, name: str, group: list[CaseProcess]) -> Group:
     sizes = [process.footprint_bytes for process in group if process.footprint_bytes is not None]
     return Group(
         kind=kind,
         name=name,
         processes=len(group),
         footprint_bytes=sum(sizes) if sizes else None,
-        source=_sources(group),
+        source=_format_sources(group),
     )
 
 
 _NAMES = {"extension-host": "an editor", "editor": "an editor"}
 
 
-def _sources(group: list[CaseProcess]) -> str:
+def _format_sources(group: list[CaseProcess]) -> str:
     """Where the figures are from, lines together; how many have none."""
     sized = [process for process in group if process.footprint_bytes is not None]
     lines = [process.figure_line for process in sized if process.figure_line is not None]
@@ -246,16 +246,16 @@ def _for_good(problems: Iterable[Finding], judged: Iterable[Claim]) -> Iterator[
         yield "Give agents a budget (oomless batch --budget, or budget in the settings), so that starts wait."
 
 
-def _metrics(case: Case) -> Iterator[Metric]:
+def _make_metrics(case: Case) -> Iterator[Metric]:
     sized = [process for process in case.processes if process.footprint_bytes is not None]
     origin = "the text" if case.origin == "text" else "scan"
     yield Metric(name="processes", value=len(case.processes), unit="count", source=origin)
     if sized:
         total = sum(process.footprint_bytes or 0 for process in sized)
-        yield Metric(name="accounted for", value=total, unit="bytes", source=_sources(sized))
+        yield Metric(name="accounted for", value=total, unit="bytes", source=_format_sources(sized))
     hosts = [process for process in case.processes if process.kind == "extension-host"]
     if hosts:
-        yield Metric(name="extension hosts", value=len(hosts), unit="count", source=_at(hosts))
+        yield Metric(name="extension hosts", value=len(hosts), unit="count", source=_format_source(hosts))
     if case.copies:
         number = sum(copies.number for copies in case.copies)
         lines = [line for copies in case.copies for line in copies.lines]
@@ -279,6 +279,6 @@ def _metrics(case: Case) -> Iterator[Metric]:
         )
 
 
-def _at(group: Iterable[CaseProcess]) -> str:
+def _format_source(group: Iterable[CaseProcess]) -> str:
     lines = [line for process in group for line in process.lines[:1]]
     return format_lines(lines) if lines else "scan"

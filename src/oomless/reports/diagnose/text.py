@@ -29,7 +29,7 @@ def build(text: str, listing: Listing, catalog: Catalog) -> Case:
     document = lines(text, listing.table_lines | printed)
     mentions = prose.mentions(document)
     census = attribute_listing(listing, catalog)
-    processes = _processes(census, mentions, document)
+    processes = _join_processes(census, mentions, document)
     lists = prose.enumerations(document)
     said = (*prose.copies(document), *_listed_copies(lists))
     return Case(
@@ -40,7 +40,7 @@ def build(text: str, listing: Listing, catalog: Catalog) -> Case:
         enumerations=lists,
         figures=reckoning.figures(document),
         totals=reckoning.totals(document),
-        copies=_copies(said, processes, catalog),
+        copies=_join_copies_by_server(said, processes, catalog),
         events=prose.events(document),
         small_model_failed=prose.small_model_failed(document),
         findings=census.findings,
@@ -48,7 +48,7 @@ def build(text: str, listing: Listing, catalog: Catalog) -> Case:
     )
 
 
-def _processes(
+def _join_processes(
     census: ListingCensus, mentions: tuple[Mention, ...], document: tuple[TextLine, ...]
 ) -> tuple[CaseProcess, ...]:
     attributed = {process.process.pid: listing_row(process, census) for process in census.processes}
@@ -58,7 +58,7 @@ def _processes(
         mentioned.setdefault(mention.pid, []).append(mention)
     named_in = _lines_naming_helper((line.number, line.text) for line in document)
     for pid, group in mentioned.items():
-        by_pid[pid] = _mentioned(by_pid.get(pid, CaseProcess(pid=pid)), group, bool(named_in))
+        by_pid[pid] = _add_mentions(by_pid.get(pid, CaseProcess(pid=pid)), group, bool(named_in))
     return tuple(_with_evidence(by_pid[pid], by_pid, named_in) for pid in sorted(by_pid))
 
 
@@ -90,12 +90,12 @@ def _of_row(pid: int, attributed: ProcessRow | None, census: ListingCensus) -> C
     )
 
 
-def _mentioned(process: CaseProcess, mentions: list[Mention], helper_named: bool) -> CaseProcess:
+def _add_mentions(process: CaseProcess, mentions: list[Mention], helper_named: bool) -> CaseProcess:
     """With what prose says of a process; what a table says of it stays."""
     first = next((mention for mention in mentions if mention.amount is not None), None)
     changes: dict[str, object] = {
         "lines": tuple(dict.fromkeys((*process.lines, *(mention.line for mention in mentions)))),
-        "called": tuple(dict.fromkeys(name for mention in mentions if (name := _name(mention)))),
+        "called": tuple(dict.fromkeys(name for mention in mentions if (name := _name_of_mention(mention)))),
     }
     if process.footprint_bytes is None and first is not None and first.amount is not None:
         changes |= {
@@ -114,7 +114,7 @@ def _mentioned(process: CaseProcess, mentions: list[Mention], helper_named: bool
     return msgspec.structs.replace(process, **changes)
 
 
-def _name(mention: Mention) -> str:
+def _name_of_mention(mention: Mention) -> str:
     """What stands in brackets by the pid, else the words above the list."""
     inner = _IN_BRACKETS.search(mention.said)
     text = inner[1] if inner else re.sub(r"\([^)]*\)|:$", "", mention.lead)
@@ -138,7 +138,9 @@ def _listed_copies(lists: Iterable[Enumeration]) -> tuple[Copies, ...]:
     )
 
 
-def _copies(said: Iterable[Copies], processes: Iterable[CaseProcess], catalog: Catalog) -> tuple[Copies, ...]:
+def _join_copies_by_server(
+    said: Iterable[Copies], processes: Iterable[CaseProcess], catalog: Catalog
+) -> tuple[Copies, ...]:
     """By server: what is said of it, and what the tables show."""
     names = {program.name for program in catalog.programs if program.kind == "server"}
     by_name: dict[str, list[Copies]] = {}
@@ -146,8 +148,8 @@ def _copies(said: Iterable[Copies], processes: Iterable[CaseProcess], catalog: C
         if copies.name in names or "mcp" in copies.name.lower():
             by_name.setdefault(copies.name, []).append(copies)
     for server, group in _by_server(processes).items():
-        by_name.setdefault(server, []).append(_seen(server, group))
-    return tuple(_joined(name, group) for name, group in sorted(by_name.items()))
+        by_name.setdefault(server, []).append(_copies_of_tables(server, group))
+    return tuple(_join_copies(name, group) for name, group in sorted(by_name.items()))
 
 
 def _by_server(processes: Iterable[CaseProcess]) -> dict[str, list[CaseProcess]]:
@@ -158,7 +160,7 @@ def _by_server(processes: Iterable[CaseProcess]) -> dict[str, list[CaseProcess]]
     return servers
 
 
-def _seen(server: str, group: list[CaseProcess]) -> Copies:
+def _copies_of_tables(server: str, group: list[CaseProcess]) -> Copies:
     """Its instances by the census; those of which neither parent nor terminal is printed may all be one."""
     roots = {process.instance for process in group if process.ppid is not None or process.place}
     return Copies(
@@ -170,7 +172,7 @@ def _seen(server: str, group: list[CaseProcess]) -> Copies:
     )
 
 
-def _joined(name: str, group: list[Copies]) -> Copies:
+def _join_copies(name: str, group: list[Copies]) -> Copies:
     number = max(copies.number for copies in group)
     return Copies(
         name=name,
@@ -218,7 +220,7 @@ def _helper_evidence(
     """Why a process is an extension host, beside its command."""
     lines: list[str] = []
     if process.called:
-        lines.append(f"{format_lines(process.lines)}: called {_called(process)}")
+        lines.append(f"{format_lines(process.lines)}: called {_quote_names(process)}")
     if named_in and not process.command:
         lines.append(
             f"{format_lines(named_in)}: the program is the editor's Helper (Plugin), which holds extensions (catalog:"
@@ -241,7 +243,7 @@ def _main_before(process: CaseProcess, others: Iterable[CaseProcess]) -> CasePro
     return max(before, key=lambda other: other.pid, default=None) if process.ppid is None else None
 
 
-def _called(process: CaseProcess) -> str:
+def _quote_names(process: CaseProcess) -> str:
     return ", ".join(f'"{name}"' for name in process.called[:2])
 
 
@@ -249,7 +251,7 @@ def _started_together(process: CaseProcess, parent: CaseProcess, others: Iterabl
     """Near the parent's number: started with the window, before any agent was."""
     hosts = (other.pid for other in others if other.kind == "extension-host")
     pids = sorted(pid for pid in hosts if 0 < pid - parent.pid <= _NEAR)
-    run = _run(pids, process.pid)
+    run = _find_run(pids, process.pid)
     if len(run) < 2:
         return []
     listed, after = ", ".join(str(pid) for pid in run), run[0] - parent.pid
@@ -257,7 +259,7 @@ def _started_together(process: CaseProcess, parent: CaseProcess, others: Iterabl
     return [f"PIDs {listed} follow each other, {after} after {main}, as of programs that start with it"]
 
 
-def _run(pids: list[int], pid: int) -> list[int]:
+def _find_run(pids: list[int], pid: int) -> list[int]:
     """The numbers around ``pid`` that are close to one another."""
     run: list[int] = []
     for number in pids:
