@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from oomless.listing import parse
+from oomless.listing import parse_listing
 from oomless.platform import proc
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -56,7 +56,7 @@ def child() -> Any:
 def test_the_real_ps_agrees_with_proc(options: list[str], child: subprocess.Popen[bytes]) -> None:
     environ = {**os.environ, "LC_ALL": "C", "COLUMNS": "5000"}
     text = subprocess.run(["ps", *options], env=environ, stdout=subprocess.PIPE, check=True).stdout.decode()
-    found = parse(text)
+    found = parse_listing(text)
     assert found.unreadable == ()
     assert len(found.rows) == text.count("\n") - 1
     row = next(row for row in found.rows if row.pid == child.pid)
@@ -75,7 +75,7 @@ def test_the_real_top_agrees_with_proc(child: subprocess.Popen[bytes]) -> None:
     text = subprocess.run(
         command, env={**os.environ, "LC_ALL": "C"}, stdout=subprocess.PIPE, check=True
     ).stdout.decode()
-    found = parse(text)
+    found = parse_listing(text)
     assert [(row.pid, row.rss_bytes) for row in found.rows] == [(child.pid, resident(child.pid))]
     assert found.memory is not None
     assert found.memory.total_bytes == pytest.approx(

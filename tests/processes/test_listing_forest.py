@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from oomless.listing import parse
+from oomless.listing import parse_listing
 
 
 def test_the_real_ps() -> None:
@@ -20,7 +20,7 @@ def test_the_real_ps() -> None:
         drawn = subprocess.run(["ps", "auxfww"], stdout=subprocess.PIPE, text=True, check=True).stdout
         printed = subprocess.run(["ps", "-eo", "pid,ppid"], stdout=subprocess.PIPE, text=True, check=True).stdout
         process.stdin.close()
-    told = {one.pid: one.ppid for one in parse(drawn).rows}
+    told = {one.pid: one.ppid for one in parse_listing(drawn).rows}
     real = {int(pid): int(ppid) for pid, ppid in (line.split() for line in printed.splitlines()[1:])}
     below = [pid for pid, parent in real.items() if parent == process.pid]
     assert len(below) == 1

@@ -20,7 +20,7 @@ def data(name: str) -> str:
 
 
 def case(said: str) -> Case:
-    return text.build(said, listing.parse(said), CATALOG)
+    return text.build(said, listing.parse_listing(said), CATALOG)
 
 
 def against(said: str, rule: str = "") -> list[Contradiction]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import listings
-from oomless.listing import Listed, Listing, parse
+from oomless.listing import Listed, Listing, parse_listing
 from oomless.model import MachineMemory
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -15,7 +15,7 @@ KIB, MIB, GIB = 2**10, 2**20, 2**30
 
 def only(text: str) -> dict[int, Listed]:
     """The rows of a text that has one section and nothing that cannot be read."""
-    found = parse(text)
+    found = parse_listing(text)
     assert found.unreadable == ()
     assert len(found.sections) == 1
     return {row.pid: row for row in found.rows}
@@ -44,7 +44,7 @@ FORMS = [
 @pytest.mark.parametrize(("name", "form", "system", "count"), FORMS, ids=[row[0] for row in FORMS])
 def test_each_form_is_read_whole(name: str, form: str, system: str, count: int) -> None:
     rows = only(listings.ALL[name])
-    section = parse(listings.ALL[name]).sections[0]
+    section = parse_listing(listings.ALL[name]).sections[0]
     assert (section.form, section.system, len(rows)) == (form, system, count)
 
 
@@ -145,9 +145,9 @@ def test_names_with_a_sign_for_more_are_cut() -> None:
 
 def test_the_machine_is_known_from_tops_header() -> None:
     expected = MachineMemory(total_bytes=round(15904.1 * MIB), available_bytes=round(2427.1 * MIB))
-    assert parse(listings.LINUX_TOP).memory == expected
+    assert parse_listing(listings.LINUX_TOP).memory == expected
     kib = "KiB Mem :  8010244 total,   300 free\nKiB Swap:  0 total,  0 free,  0 used.  2010244 avail Mem\n"
-    assert parse(kib).memory == MachineMemory(total_bytes=8010244 * KIB, available_bytes=2010244 * KIB)
+    assert parse_listing(kib).memory == MachineMemory(total_bytes=8010244 * KIB, available_bytes=2010244 * KIB)
 
 
 @pytest.mark.parametrize(
@@ -160,11 +160,11 @@ def test_the_machine_is_known_from_tops_header() -> None:
     ids=["macos", "older", "more than all"],
 )
 def test_what_is_free_is_not_taken_for_available(text: str) -> None:
-    assert parse(text).memory is None
+    assert parse_listing(text).memory is None
 
 
 def test_lists_of_pids() -> None:
-    found = parse(listings.LISTS)
+    found = parse_listing(listings.LISTS)
     rows = {row.pid: (row.line, row.rss_bytes, row.command) for row in found.rows}
     assert rows == {
         19284: (2, 635_000_000, ""),
@@ -190,11 +190,11 @@ def test_lists_of_pids() -> None:
     ],
 )
 def test_ways_to_write_an_entry(text: str) -> None:
-    assert [(row.pid, row.rss_bytes) for row in parse(text).rows] == [(12, 5_000_000)]
+    assert [(row.pid, row.rss_bytes) for row in parse_listing(text).rows] == [(12, 5_000_000)]
 
 
 def test_an_entry_of_a_list_that_cannot_be_read_is_named() -> None:
-    found = parse("- PID 12: 635 MB\n- PID 13: 400-600 MB\n- PID 14: 5 MB\n")
+    found = parse_listing("- PID 12: 635 MB\n- PID 13: 400-600 MB\n- PID 14: 5 MB\n")
     assert [row.pid for row in found.rows] == [12, 14]
     assert [(one.line, one.text) for one in found.unreadable] == [(2, "- PID 13: 400-600 MB")]
 
@@ -220,34 +220,36 @@ def test_an_entry_of_a_list_that_cannot_be_read_is_named() -> None:
     ],
 )
 def test_words_are_no_processes(text: str) -> None:
-    assert parse(text) == Listing()
+    assert parse_listing(text) == Listing()
 
 
 def test_pasted_rows_of_user_number_and_command() -> None:
     one, two = "sam   41909  node /Users/sam/a.js\n", "sam 41909 node /Users/sam/a.js\nsam 41910 /usr/bin/env b\n"
-    assert [(row.pid, row.user, row.command) for row in parse(one).rows] == [(41909, "sam", "node /Users/sam/a.js")]
-    assert [row.pid for row in parse(two).rows] == [41909, 41910]
-    assert parse(two.split("\n")[0]).rows == ()
+    assert [(row.pid, row.user, row.command) for row in parse_listing(one).rows] == [
+        (41909, "sam", "node /Users/sam/a.js")
+    ]
+    assert [row.pid for row in parse_listing(two).rows] == [41909, 41910]
+    assert parse_listing(two.split("\n")[0]).rows == ()
 
 
 def test_rows_without_a_header() -> None:
     text = "\n".join(listings.LINUX_AUX.split("\n")[3:6])
-    found = parse(f"This is what grep found:\n{text}\n\nand that was all.\n")
+    found = parse_listing(f"This is what grep found:\n{text}\n\nand that was all.\n")
     assert [(section.line, section.form) for section in found.sections] == [(2, "ps aux")]
     assert [row.pid for row in found.rows] == [3100, 3155, 3190]
-    assert parse(listings.MAC_AUX.partition("\n")[2]).sections[0].system == "macos"
+    assert parse_listing(listings.MAC_AUX.partition("\n")[2]).sections[0].system == "macos"
 
 
 def test_tables_with_text_between() -> None:
     text = f"Before:\n\n```\n{listings.LINUX_AUX}```\nAnd 5 minutes later:\n$ ps -ef\n{listings.LINUX_EF}\nThe end.\n"
-    found = parse(text)
+    found = parse_listing(text)
     assert [(section.form, len(section.rows)) for section in found.sections] == [("ps aux", 7), ("ps -ef", 4)]
     assert found.unreadable == ()
 
 
 def test_rows_go_on_behind_a_blank_line() -> None:
     first, _, rest = listings.LINUX_AUX.partition("sam         3155")
-    found = parse(f"{first}\nsome words\nsam         3155{rest}")
+    found = parse_listing(f"{first}\nsome words\nsam         3155{rest}")
     assert [len(section.rows) for section in found.sections] == [7]
     assert found.unreadable == ()
 
@@ -255,7 +257,7 @@ def test_rows_go_on_behind_a_blank_line() -> None:
 def test_a_line_within_a_table_that_does_not_fit_is_named() -> None:
     lines = listings.LINUX_AUX.split("\n")
     lines.insert(3, "sam         31xx  1.5  2.4 1203456")
-    found = parse("\n".join(lines))
+    found = parse_listing("\n".join(lines))
     assert [(one.line, one.text) for one in found.unreadable] == [(4, "sam         31xx  1.5  2.4 1203456")]
     assert len(found.rows) == 7
 
@@ -264,10 +266,13 @@ def test_quoted_and_coloured_lines() -> None:
     quoted = "\r\n".join(f"> {line}" for line in listings.LINUX_EF.split("\n")).replace(
         " sam", " \x1b[01;31msam\x1b[m"
     )
-    coloured = parse(quoted)
+    coloured = parse_listing(quoted)
     assert [row.pid for row in coloured.rows] == [1, 3100, 3155, 3190]
     assert coloured.unreadable == ()
-    assert parse("\ufeff" + listings.LINUX_EF.replace(" ", "\xa0")).sections == parse(listings.LINUX_EF).sections
+    assert (
+        parse_listing("\ufeff" + listings.LINUX_EF.replace(" ", "\xa0")).sections
+        == parse_listing(listings.LINUX_EF).sections
+    )
 
 
 @pytest.mark.parametrize("name", ["linux aux", "linux ef", "mac aux"])
@@ -275,14 +280,14 @@ def test_quoted_and_coloured_lines() -> None:
 def test_broken_lines_are_put_together(name: str, width: int) -> None:
     text = listings.ALL[name].replace("claude\n", f"claude --resume {'0123456789abcdef-' * 8}\n")
     text += text.partition("\n")[2].replace("sam  ", "tom  ")
-    found = parse(listings.broken(text, width))
+    found = parse_listing(listings.broken(text, width))
     assert found.unreadable == ()
-    assert [row.command for row in found.rows] == [row.command for row in parse(text).rows]
+    assert [row.command for row in found.rows] == [row.command for row in parse_listing(text).rows]
 
 
 def test_one_long_row_does_not_take_the_words_behind_it() -> None:
-    found = parse(listings.LINUX_EF + "and this is what I think of it\n")
-    assert [row.command for row in found.rows] == [row.command for row in parse(listings.LINUX_EF).rows]
+    found = parse_listing(listings.LINUX_EF + "and this is what I think of it\n")
+    assert [row.command for row in found.rows] == [row.command for row in parse_listing(listings.LINUX_EF).rows]
     assert [one.line for one in found.unreadable] == [6]
 
 
@@ -299,7 +304,7 @@ def test_copies_that_end_in_one_place_are_not_cut() -> None:
 
 def test_words_of_a_command_are_not_taken_for_columns_behind_it() -> None:
     table = "    PID COMMAND                       RSS\n   3100 node a.js 12 34"
-    found = parse(table)
+    found = parse_listing(table)
     assert found.rows == ()
     assert [one.line for one in found.unreadable] == [2]
 
@@ -307,7 +312,7 @@ def test_words_of_a_command_are_not_taken_for_columns_behind_it() -> None:
 def test_numbers_of_any_length_are_borne() -> None:
     huge = "9" * 6000
     text = f"    PID   RSS COMMAND\n{huge} 1 a\n1 {huge} b\nPID {huge}: 5 MB\n\nPID 5: {huge} MB\n"
-    found = parse(text)
+    found = parse_listing(text)
     assert found.rows == ()
     assert len(found.unreadable) == 3
 

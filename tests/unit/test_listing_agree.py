@@ -17,7 +17,7 @@ from diagnosing import CATALOG, DATA, case
 from oomless.catalog import programs
 from oomless.census import snapshot
 from oomless.cli.app import build
-from oomless.listing import merge, parse
+from oomless.listing import merge, parse_listing
 from oomless.processes import command, words
 
 SERVER = "node /home/sam/npx/.bin/chrome-devtools-mcp"
@@ -92,7 +92,7 @@ def test_what_reap_proposes_has_the_figure_of_scan() -> None:
 def test_scan_and_diagnose_agree_on_every_process(file: Path) -> None:
     """Kinds that only prose gives are those of processes that the census does not know."""
     text = file.read_text(encoding="utf-8")
-    report = listings.scanned(parse(text), CATALOG)
+    report = listings.scanned(parse_listing(text), CATALOG)
     diagnosed = {process.pid: process for process in case(text).processes}
     for row in report.processes:
         process = diagnosed[row.pid]
@@ -127,7 +127,7 @@ def test_each_command_line_is_split_and_parsed_once(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(module, "parse_command", counted("parse", command.parse_command))
     monkeypatch.setattr(merge, "words", SimpleNamespace(split_line=counted("split", words.split_line)))
     text = (DATA / "incident-ps.txt").read_text(encoding="utf-8")
-    rows = Counter(row.command for row in parse(text).rows)
+    rows = Counter(row.command for row in parse_listing(text).rows)
     assert case(text).findings
     assert calls["split"] == rows
     assert sum(calls["parse"].values()) == rows.total()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oomless.listing import parse
+from oomless.listing import parse_listing
 
 HEAD = "USER         PID %CPU %MEM    VSZ   RSS TTY      STAT START   TIME COMMAND\n"
 
@@ -26,12 +26,12 @@ PARENTS = {1: None, 10: 1, 20: 10, 21: 20, 30: 10, 31: 30, 40: 1}
 
 
 def parents(*lines: str, head: str = HEAD) -> dict[int, int | None]:
-    return {one.pid: one.ppid for one in parse(head + "".join(lines)).rows}
+    return {one.pid: one.ppid for one in parse_listing(head + "".join(lines)).rows}
 
 
 def test_whoever_stands_below_is_a_child() -> None:
     assert parents(*WHOLE) == PARENTS
-    assert [one.command for one in parse(HEAD + "".join(WHOLE)).rows][3] == "claude"
+    assert [one.command for one in parse_listing(HEAD + "".join(WHOLE)).rows][3] == "claude"
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_nothing_is_told_where_rows_may_be_missing(lines: tuple[str, ...]) -> No
 
 def test_printed_parents_stay() -> None:
     text = "PID PPID COMMAND\n1 0 init\n10 1 sshd\n20 7  \\_ bash\n"
-    assert {one.pid: one.ppid for one in parse(text).rows} == {1: 0, 10: 1, 20: 7}
+    assert {one.pid: one.ppid for one in parse_listing(text).rows} == {1: 0, 10: 1, 20: 7}

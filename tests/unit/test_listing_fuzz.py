@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import listings
 from oomless import catalog
-from oomless.listing import Listed, Listing, parse
-from oomless.listing.parse import cleaned
+from oomless.listing import Listed, Listing, parse_listing
+from oomless.listing.parse import clean_lines
 from oomless.listing.table import read_broken_header, read_header
 
 EXAMPLES = int(os.environ.get("OOMLESS_FUZZ", "300"))
@@ -126,8 +126,8 @@ DAMAGE = {
 )
 @given(damaged())
 def test_no_failure_and_nothing_invented(text: str) -> None:
-    found = parse(text)
-    printed = cleaned(text)
+    found = parse_listing(text)
+    printed = clean_lines(text)
     taken = accounted(found)
     for row in found.rows:
         assert_printed(row, _text(row, printed, taken))
@@ -222,7 +222,7 @@ def is_rest_of_header(printed: list[str], number: int) -> bool:
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=SAME)
 @given(st.text(max_size=400) | st.binary(max_size=400).map(lambda raw: raw.decode("utf-8", "replace")))
 def test_any_text_is_borne(text: str) -> None:
-    found = parse(text)
+    found = parse_listing(text)
     for row in found.rows:
         assert str(row.pid) in text
     listings.scanned(found, CATALOG)

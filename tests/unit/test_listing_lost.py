@@ -19,7 +19,7 @@ TOOL_SHELL = "/bin/bash -c source /home/u/.claude/shell-snapshots/snapshot-bash-
 
 
 def told(text: str) -> ListingReport:
-    return listings.scanned(listing.parse(text), CATALOG)
+    return listings.scanned(listing.parse_listing(text), CATALOG)
 
 
 def rows(text: str) -> dict[int, ProcessRow]:

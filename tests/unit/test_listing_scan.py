@@ -15,7 +15,7 @@ from helpers import is_error_report
 from listings import AUX, EO, SERVER, TWO_TERMINALS, aux, eo
 from oomless import catalog
 from oomless.cli import scan
-from oomless.listing import parse
+from oomless.listing import parse_listing
 from oomless.reports.listing import ListingReport
 from oomless.reports.scan import ProcessRow
 
@@ -23,7 +23,7 @@ CATALOG = catalog.load()
 
 
 def told(text: str) -> ListingReport:
-    return listings.scanned(parse(text), CATALOG)
+    return listings.scanned(parse_listing(text), CATALOG)
 
 
 def rows(text: str) -> dict[int, ProcessRow]:
@@ -375,13 +375,13 @@ def test_what_they_leave_open_stays_open(times: tuple[str, str]) -> None:
 
 
 def test_hours_of_bsd_go_round_once_and_are_left_open_if_more_often() -> None:
-    from oomless.listing.values import rough_moments
+    from oomless.listing.values import parse_rough_moments
 
-    once = rough_moments(["11:00PM", "11:59PM", "12:01AM", "9:00AM"])
+    once = parse_rough_moments(["11:00PM", "11:59PM", "12:01AM", "9:00AM"])
     assert once is not None
     assert once == sorted(set(once))
-    assert rough_moments(["11:00PM", "1:00AM", "10:00PM", "2:00AM"]) == [once[0] - 23 * 60] * 4
-    week = rough_moments(["Fri09AM", "Sun11PM", "Tue01AM", "8:00AM"])
+    assert parse_rough_moments(["11:00PM", "1:00AM", "10:00PM", "2:00AM"]) == [once[0] - 23 * 60] * 4
+    week = parse_rough_moments(["Fri09AM", "Sun11PM", "Tue01AM", "8:00AM"])
     assert week is not None
     assert week == sorted(set(week))
 

@@ -29,7 +29,7 @@ from oomless.census.snapshot import Marks, Snapshot
 from oomless.census.verdicts import decide
 from oomless.listing import Listed, Listing
 from oomless.listing.merge import MergedRow, merge_listing
-from oomless.listing.values import moment, rough_moments
+from oomless.listing.values import parse_moment, parse_rough_moments
 from oomless.model import Footprint, ProcessInfo
 from oomless.processes.command import SHELLS, base_name, is_relay, is_subreaper
 
@@ -147,12 +147,12 @@ def _start_times(rows: list[Listed]) -> tuple[dict[int, int], float]:
     """Start times in hundredths of a second on some clock, if the listing says that of all; else none. And by how
     many seconds the difference of two may be too large."""
     ages = {row.pid: row.elapsed_seconds for row in rows}
-    moments = {row.pid: moment(row.started) for row in rows}
+    moments = {row.pid: parse_moment(row.started) for row in rows}
     elapsed = {pid: -age for pid, age in ages.items() if age is not None}
     started = {pid: at for pid, at in moments.items() if at is not None}
     seconds = next((times for times in (elapsed, started) if len(times) == len(rows)), {})
     by_pid = sorted(rows, key=lambda row: row.pid)
-    if not seconds and (minutes := rough_moments([row.started for row in by_pid])):
+    if not seconds and (minutes := parse_rough_moments([row.started for row in by_pid])):
         seconds = {row.pid: at * _ROUGH for row, at in zip(by_pid, minutes, strict=True)}
         return {pid: round(at * _PER_SECOND) for pid, at in seconds.items()}, _ROUGH
     first = min(seconds.values(), default=0.0)

@@ -50,7 +50,7 @@ def command(
         )
     else:
         said = read_text(source)
-        built = report.build(text.build(said, listing.parse(said), programs), source_name(source))
+        built = report.build(text.build(said, listing.parse_listing(said), programs), source_name(source))
     if json or format == "json":
         print_json(built)
     else:

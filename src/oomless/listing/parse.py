@@ -12,7 +12,7 @@ import re
 
 from oomless.listing.facts import Form, Listed, Listing, ListingSection, System, Unreadable
 from oomless.listing.table import HEADERLESS, Columns, Line, read_block, read_broken_header, read_header, read_row
-from oomless.listing.values import read_machine_memory, read_total_memory, spoken_size
+from oomless.listing.values import parse_spoken_size, read_machine_memory, read_total_memory
 from oomless.model import MachineMemory
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,32}[A-Za-z]|\([A-Z0-9])")
@@ -25,10 +25,10 @@ _PICTURE = re.compile(r"top - [0-9]|Processes: [0-9]{1,6} total")
 _MAC_PATHS = ("/Applications/", "/Users/", "/System/Library/", "/Library/")
 
 
-def parse(text: str) -> Listing:
+def parse_listing(text: str) -> Listing:
     """Reads any text, and never fails."""
     reader = _Reader()
-    lines = cleaned(text)
+    lines = clean_lines(text)
     for at, line in enumerate(lines):
         reader.line(at + 1, line, "".join(lines[at + 1 : at + 2]))
     reader.flush()
@@ -40,7 +40,7 @@ def parse(text: str) -> Listing:
     )
 
 
-def cleaned(text: str) -> list[str]:
+def clean_lines(text: str) -> list[str]:
     """The lines without what terminals, mails and web pages put around and into them. A line that a terminal broke
     may begin with ``>`` too: a quotation has more than one line."""
     lines = text.removeprefix("\ufeff").split("\n")
@@ -208,7 +208,7 @@ def read_mention(line: int, text: str) -> Listed | None:
 
 def _read_list_item(line: int, text: str) -> Listed | None:
     match = _ITEM.match(text)
-    size = spoken_size(text[match.end() :]) if match else None
+    size = parse_spoken_size(text[match.end() :]) if match else None
     if match is None or size is None or not int(match[1]):
         return None
     label = _LABEL.match(size[1])
@@ -220,7 +220,9 @@ def _read_amount_before(line: int, text: str) -> Listed | None:
     match = _BEHIND.search(text)
     if match is None or not int(match[2]) or len(re.findall(_PID, text)) > 1:
         return None
-    sizes = [size for at in _AMOUNT.finditer(text, 0, match.start()) if (size := spoken_size(text[at.start() :]))]
+    sizes = [
+        size for at in _AMOUNT.finditer(text, 0, match.start()) if (size := parse_spoken_size(text[at.start() :]))
+    ]
     if len(sizes) != 1 or sizes[0][1].strip() != text[match.start() :].strip():
         return None
     return Listed(line=line, pid=int(match[2]), rss_bytes=sizes[0][0], command=match[1])

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from oomless.listing.facts import Form, Listed, System, Unreadable
-from oomless.listing.values import clock, fraction, size, terminal
+from oomless.listing.values import parse_clock, parse_decimal, parse_size, terminal
 
 # -- headers --------------------------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ def _make_listed(columns: Columns, line: int, cells: dict[str, str], command: st
         return int(cells[field].rstrip("*+-")) if field in cells else None
 
     def seconds(field: str) -> float | None:
-        return clock(cells[field]) if field in cells else None
+        return parse_clock(cells[field]) if field in cells else None
 
     unit = 1 if columns.form == "top -l" else 1024
     share = cells.get("share")
@@ -264,9 +264,9 @@ def _make_listed(columns: Columns, line: int, cells: dict[str, str], command: st
         started="" if cells.get("started") == "-" else cells.get("started", ""),
         elapsed_seconds=seconds("elapsed"),
         cpu_seconds=seconds("cpu"),
-        rss_bytes=size(cells["rss"], unit) if "rss" in cells else None,
-        vsz_bytes=size(cells["vsz"], unit) if "vsz" in cells else None,
-        memory_share=fraction(share.rstrip("%")) / 100 if share is not None else None,
+        rss_bytes=parse_size(cells["rss"], unit) if "rss" in cells else None,
+        vsz_bytes=parse_size(cells["vsz"], unit) if "vsz" in cells else None,
+        memory_share=parse_decimal(share.rstrip("%")) / 100 if share is not None else None,
         state=cells.get("state", ""),
         command=command,
         cut=_is_cut(columns, command),

@@ -23,18 +23,18 @@ _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _HOURS = {"h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
-def fraction(text: str) -> float:
+def parse_decimal(text: str) -> float:
     """Some locales print ``0,5``."""
     return float(text.replace(",", "."))
 
 
-def clock(text: str) -> float | None:
+def parse_clock(text: str) -> float | None:
     """Seconds of ``0:26``, ``12:34.56``, ``01:02:03``, ``1-02:03:04``, ``26306``, and top's ``1234h`` and ``52d``."""
     if _SECONDS.fullmatch(text):
         return float(text)
     long = _LONG_CPU.fullmatch(text)
     if long is not None:
-        return fraction(long[1]) * _HOURS[long[2]]
+        return parse_decimal(long[1]) * _HOURS[long[2]]
     match = _CLOCK.fullmatch(text)
     if match is None:
         return None
@@ -43,15 +43,15 @@ def clock(text: str) -> float | None:
     return float(days * 86400 + hours * 3600 + minutes * 60 + seconds) + rest
 
 
-def size(text: str, unit: int) -> int | None:
+def parse_size(text: str, unit: int) -> int | None:
     """Bytes of a column: a bare number is in ``unit``; with a letter (``21.0g``, ``635M+``) it says its own."""
     match = _SCALED.fullmatch(text)
     if match is None:
         return None
-    return round(fraction(match[1]) * (_UNITS[match[2].lower()] if match[2] else unit))
+    return round(parse_decimal(match[1]) * (_UNITS[match[2].lower()] if match[2] else unit))
 
 
-def spoken_size(text: str) -> tuple[int, str] | None:
+def parse_spoken_size(text: str) -> tuple[int, str] | None:
     """Bytes of the ``635 MB`` or ``2,962 MB`` that the text starts with, and what follows it."""
     match = _SPOKEN.match(text)
     if match is None:
@@ -68,7 +68,7 @@ def terminal(text: str) -> str:
     return text.removeprefix("tty") if text.startswith("ttys") else text
 
 
-def rough_moments(texts: Sequence[str]) -> list[int] | None:
+def parse_rough_moments(texts: Sequence[str]) -> list[int] | None:
     """Start times as ``ps`` shortens them (``09:12``, ``Nov27``, ``9:03AM``, ``Sun09PM``, ``27Nov26``), in the order
     of the processes' numbers, as minutes on a clock of their own: equal where nothing tells which was first. None if
     one is of no such form, or if the year turned between them.
@@ -131,7 +131,7 @@ def _unroll_times(known: list[tuple[int, int]], kind: int, period: int) -> list[
     return unrolled
 
 
-def moment(text: str) -> float | None:
+def parse_moment(text: str) -> float | None:
     """Seconds on a clock of its own (no time zone) of a start time with year and second (``lstart``), else None."""
     try:
         parsed = time.strptime(" ".join(text.split()), "%a %b %d %H:%M:%S %Y")

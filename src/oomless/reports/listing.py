@@ -19,7 +19,7 @@ from oomless.census.attribution import Attributed
 from oomless.census.findings.finding import join_words
 from oomless.census.listing import ListingCensus
 from oomless.errors import UsageError
-from oomless.listing import Listing, Unreadable, parse
+from oomless.listing import Listing, Unreadable, parse_listing
 from oomless.listing.merge import MergedRow
 from oomless.redact import command_line, mask_secrets
 from oomless.reports.reap import ReapReport, recoverable, select
@@ -49,7 +49,7 @@ class ListingReapReport(ReapReport, frozen=True, kw_only=True):
 
 def read_listing(source: str) -> Listing:
     """The listing in a file, or on standard input (``-``). Raises UsageError if there is none in it."""
-    listing = parse(read_text(source))
+    listing = parse_listing(read_text(source))
     if not listing.rows:
         raise UsageError(f"{source_name(source)} names no process", _why_none(listing), _GIVE)
     return listing
