@@ -8,7 +8,7 @@ from oomless import catalog, listing
 from oomless.catalog import Catalog
 from oomless.reports.diagnose import report, text
 from oomless.reports.diagnose.claims import Claim
-from oomless.reports.diagnose.contradictions import Contradiction, contradictions
+from oomless.reports.diagnose.contradictions import Contradiction, find_contradictions
 from oomless.reports.diagnose.facts import Case
 
 DATA = Path(__file__).parents[1] / "data"
@@ -20,15 +20,15 @@ def data(name: str) -> str:
 
 
 def case(said: str) -> Case:
-    return text.build(said, listing.parse_listing(said), CATALOG)
+    return text.build_case(said, listing.parse_listing(said), CATALOG)
 
 
 def against(said: str, rule: str = "") -> list[Contradiction]:
-    return [one for one in contradictions(case(said)) if rule in ("", one.rule)]
+    return [one for one in find_contradictions(case(said)) if rule in ("", one.rule)]
 
 
 def reported(said: str) -> report.DiagnosisReport:
-    return report.build(case(said), "a text")
+    return report.build_report(case(said), "a text")
 
 
 def claim(found: report.DiagnosisReport, words: str) -> Claim:

@@ -100,7 +100,7 @@ def test_every_part_is_shown(form: str) -> None:
 
 def test_html_is_escaped_and_loads_nothing() -> None:
     page = Page()
-    text = html.render(reported(NASTY))
+    text = html.render_html(reported(NASTY))
     page.feed(text)
     assert page.loads == []
     assert "script" not in page.seen
@@ -112,7 +112,7 @@ def test_html_is_escaped_and_loads_nothing() -> None:
 
 
 def test_markdown_is_escaped() -> None:
-    text = markdown.render(reported(NASTY))
+    text = markdown.render_markdown(reported(NASTY))
     assert "\\<script\\>" in text
     assert "!\\[x\\](" in text
     assert "\\`tick\\`" in text
@@ -134,7 +134,7 @@ def test_markdown_is_escaped() -> None:
     ],
 )
 def test_markdown_escapes(raw: str, escaped: str) -> None:
-    assert markdown.escape(raw) == escaped
+    assert markdown.escape_markdown(raw) == escaped
 
 
 @pytest.mark.parametrize("form", ["md", "html", "json"])
@@ -221,9 +221,9 @@ def test_any_text_gives_a_report_with_no_invented_process(lines: list[str]) -> N
     text = "\n".join(lines)
     found = reported(text)
     assert all(str(node.pid) in text for node in found.tree)
-    markdown.render(found)
+    markdown.render_markdown(found)
     page = Page()
-    page.feed(html.render(found))
+    page.feed(html.render_html(found))
     assert page.open == []
 
 
@@ -342,14 +342,14 @@ def test_a_journal_of_another_version_is_left_alone_and_named(tmp_path: Path) ->
     db.commit()
     db.close()
     before = path.read_bytes()
-    history = live.read(str(path), 0.0)
+    history = live.read_history(str(path), 0.0)
     assert "schema 2" in history.problem
     assert path.read_bytes() == before
 
 
 def test_the_tree_list_reads_only_the_catalogs_hosts(tmp_path: Path) -> None:
     filled(tmp_path / "journal.db", 10_000.0)
-    history = live.read(str(tmp_path / "journal.db"), 9_000.0)
+    history = live.read_history(str(tmp_path / "journal.db"), 9_000.0)
     assert {row.intent.tree for row in history.trees} == {"agent1", "other1"}
     assert [one.tree for one in live._ended_agents(history.trees, CATALOG)] == ["agent1"]
 
@@ -386,7 +386,7 @@ def row(pid: int, kind: Kind, server: str | None = None, session: str | None = N
 def lived(*rows: ProcessRow) -> report.DiagnosisReport:
     memory = MachineMemory(total_bytes=16_000_000_000, available_bytes=12_000_000_000)
     scanned = ScanReport(memory=memory, processes=rows, groups=(), findings=())
-    return report.build(live.build(scanned, (), live.History(), CATALOG, 0.0), "this machine")
+    return report.build_report(live.build_case(scanned, (), live.History(), CATALOG, 0.0), "this machine")
 
 
 def test_a_live_report_speaks_of_the_machine_and_not_of_a_text() -> None:
@@ -398,8 +398,8 @@ def test_a_live_report_speaks_of_the_machine_and_not_of_a_text() -> None:
     assert found.summary[-1] == "Supported: servers are duplicated."  # unknown claims that nobody made are no news
     judged = next(one for one in found.claims if one.text == "servers are duplicated")
     assert judged.evidence == ("x: 2 instances in claude-code s1 and claude-code s2 (PIDs 8, 9)",)
-    shown = markdown.render(found)
+    shown = markdown.render_markdown(found)
     assert "- 8 server of claude-code s1, 1 MB (pss): " in shown
     assert "c" * 119 + "…\n" in shown
-    assert "named here" not in shown + markdown.render(lived())
+    assert "named here" not in shown + markdown.render_markdown(lived())
     assert "No session, editor, server or governed tree runs here now." in lived().summary

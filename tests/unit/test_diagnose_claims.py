@@ -19,7 +19,7 @@ BLAME, DUPLICATED, SMALLER = (
 
 
 def live(**facts: object) -> report.DiagnosisReport:
-    return report.build(Case(origin="live", **facts), "this machine")  # type: ignore[arg-type]
+    return report.build_report(Case(origin="live", **facts), "this machine")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -122,9 +122,9 @@ def test_what_has_no_figure_is_not_nothing() -> None:
 
 
 def test_totals_are_apart_from_causes() -> None:
-    claims = reported(REPORT).claims
-    assert {one.about for one in claims if one.text.startswith("the total")} == {"total"}
-    assert {one.about for one in claims if not one.text.startswith("the total")} == {"cause"}
+    judge_claims = reported(REPORT).claims
+    assert {one.about for one in judge_claims if one.text.startswith("the total")} == {"total"}
+    assert {one.about for one in judge_claims if not one.text.startswith("the total")} == {"cause"}
 
 
 def test_the_terminal_is_shown() -> None:

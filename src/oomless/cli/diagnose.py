@@ -44,15 +44,15 @@ def command(
     paths = Paths()
     programs = Catalog(catalog.load(paths.catalog_file).programs)
     if source is None:
-        built = report.build(
-            live.look(paths, programs, time.time() - back),
+        built = report.build_report(
+            live.look_at_machine(paths, programs, time.time() - back),
             f"this machine, and its journal of the last {since or SINCE}",
         )
     else:
         said = read_text(source)
-        built = report.build(text.build(said, listing.parse_listing(said), programs), source_name(source))
+        built = report.build_report(text.build_case(said, listing.parse_listing(said), programs), source_name(source))
     if json or format == "json":
         print_json(built)
     else:
-        rendered = html.render(built) if format == "html" else markdown.render(built)
+        rendered = html.render_html(built) if format == "html" else markdown.render_markdown(built)
         sys.stdout.write(rendered)

@@ -30,7 +30,7 @@ class AmountInText(NamedTuple):
     denied: bool
 
 
-def amounts(text: str) -> list[AmountInText]:
+def find_amounts(text: str) -> list[AmountInText]:
     return [_read_amount(match, text) for match in _AMOUNT.finditer(text)]
 
 
@@ -47,12 +47,12 @@ def _read_amount(match: re.Match[str], text: str) -> AmountInText:
     return AmountInText(amount, match.start(), match.end(), _DENIED.search(text[: match.start()][-40:]) is not None)
 
 
-def differ(amount: Amount, other: Amount) -> bool:
+def amounts_differ(amount: Amount, other: Amount) -> bool:
     """Whether both cannot be right, with what each leaves open."""
     slack = ABOUT if amount.about or other.about else EXACT
     return amount.low > other.high * (1 + slack) or other.low > amount.high * (1 + slack)
 
 
-def values(amounts: list[Amount] | tuple[Amount, ...]) -> tuple[str, ...]:
+def distinct_texts(find_amounts: list[Amount] | tuple[Amount, ...]) -> tuple[str, ...]:
     """As written, each once, in order."""
-    return tuple(dict.fromkeys(amount.text for amount in amounts))
+    return tuple(dict.fromkeys(amount.text for amount in find_amounts))

@@ -10,8 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from oomless.reports.diagnose.amounts import values
-from oomless.reports.diagnose.contradictions import Contradiction, adds_up, several_totals, span, two_amounts
+from oomless.reports.diagnose.amounts import distinct_texts
+from oomless.reports.diagnose.contradictions import Contradiction, adds_up, several_totals, span_of_parts, two_amounts
 from oomless.reports.diagnose.facts import Case, CaseProcess, Copies, Total, format_lines
 from oomless.units import format_size
 
@@ -212,7 +212,7 @@ def _accused_footprint(case: Case) -> tuple[tuple[int, int], tuple[str, ...]]:
     amounts = [figure.amount for figure in stated]
     low, high = min(amount.low for amount in amounts), max(amount.high for amount in amounts)
     each = max((figure.amount.high for figure in stated if figure.each), default=0)
-    at, said = format_lines(figure.line for figure in stated), ", ".join(values(amounts))
+    at, said = format_lines(figure.line for figure in stated), ", ".join(distinct_texts(amounts))
     evidence = [f"{at}: its footprint is {_format_range(low, high)} ({said})"]
     if number > 1 and each:
         evidence.append(f"{number} instances of {format_size(each)} each would be {format_size(number * each)}")
@@ -260,7 +260,7 @@ def _judge_total(total: Total, against: Contradiction | None) -> Claim:
     if len(total.parts) < 2:
         missing = f"{at}: not all of its parts are given with a figure"
         return Claim(text=text, verdict="unknown", evidence=(missing,), about="total")
-    low, high = span(total)
+    low, high = span_of_parts(total)
     evidence = f"{at}: its parts {' + '.join(part.text for part in total.parts[:12])} give {_format_range(low, high)}"
     if adds_up(total) and against is not None:
         others = f"{format_lines(against.lines)}: the text has several for it: {', '.join(against.values)}"
@@ -279,5 +279,5 @@ CLAIMS = (
 )
 
 
-def claims(case: Case) -> tuple[Claim, ...]:
+def judge_claims(case: Case) -> tuple[Claim, ...]:
     return (*(rule(case) for rule in CLAIMS), *stated_totals(case))

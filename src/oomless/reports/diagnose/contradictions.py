@@ -12,7 +12,7 @@ from itertools import combinations
 
 import msgspec
 
-from oomless.reports.diagnose.amounts import differ, values
+from oomless.reports.diagnose.amounts import amounts_differ, distinct_texts
 from oomless.reports.diagnose.facts import Amount, Case, CaseProcess, Enumeration, Figure, Mention, Total
 from oomless.units import format_size
 
@@ -156,13 +156,13 @@ def two_figures(case: Case) -> Iterator[Contradiction]:
         against = [
             (mention, amount)
             for mention, amount in figures
-            if any(_same_moment(mention, second) and differ(amount, figure) for second, figure in figures)
+            if any(_same_moment(mention, second) and amounts_differ(amount, figure) for second, figure in figures)
         ]
         if against:
             yield Contradiction(
                 rule="two-figures",
                 about=f"the memory of PID {pid}",
-                values=values([amount for _, amount in against]),
+                values=distinct_texts([amount for _, amount in against]),
                 lines=tuple(sorted({mention.line for mention, _ in against})),
             )
         else:
@@ -232,7 +232,7 @@ def two_amounts(case: Case) -> Iterator[Contradiction]:
             yield Contradiction(
                 rule="two-amounts",
                 about=f"the memory of {'each ' if each else ''}{name}",
-                values=values([figure.amount for figure in against]),
+                values=distinct_texts([figure.amount for figure in against]),
                 lines=tuple(sorted({figure.line for figure in group} & {reckoned.line for reckoned in against})),
             )
 
@@ -268,7 +268,7 @@ def _join_numbered(group: list[Figure]) -> list[Figure]:
 
 
 def _are_opposed(figure: Figure, other: Figure) -> bool:
-    return figure.line != other.line and figure.moment == other.moment and differ(figure.amount, other.amount)
+    return figure.line != other.line and figure.moment == other.moment and amounts_differ(figure.amount, other.amount)
 
 
 def several_totals(case: Case) -> Iterator[Contradiction]:
@@ -284,7 +284,7 @@ def several_totals(case: Case) -> Iterator[Contradiction]:
             yield Contradiction(
                 rule="several-totals",
                 about=f"the total{about}",
-                values=values([distinct[low] for low in sorted(distinct)]),
+                values=distinct_texts([distinct[low] for low in sorted(distinct)]),
                 lines=tuple(sorted(lines)),
             )
 
@@ -304,7 +304,7 @@ def _find_disagreeing(group: list[Total]) -> list[Total]:
     pairs = [
         pair
         for pair in combinations(group, 2)
-        if pair[0].words == pair[1].words and differ(pair[0].amount, pair[1].amount)
+        if pair[0].words == pair[1].words and amounts_differ(pair[0].amount, pair[1].amount)
     ]
     lines = {total.line for pair in pairs for total in pair}
     return [total for total in group if total.line in lines]
@@ -314,7 +314,7 @@ def wrong_sum(case: Case) -> Iterator[Contradiction]:
     """A total that its own parts do not give."""
     for total in case.totals:
         if len(total.parts) > 1 and not adds_up(total):
-            low, high = span(total)
+            low, high = span_of_parts(total)
             parts = format_size(low) if low == high else f"{format_size(low)} to {format_size(high)}"
             yield Contradiction(
                 rule="wrong-sum",
@@ -324,13 +324,13 @@ def wrong_sum(case: Case) -> Iterator[Contradiction]:
             )
 
 
-def span(total: Total) -> tuple[int, int]:
+def span_of_parts(total: Total) -> tuple[int, int]:
     """What the parts give, at least and at most."""
     return sum(part.low for part in total.parts), sum(part.high for part in total.parts)
 
 
 def adds_up(total: Total) -> bool:
-    low, high = span(total)
+    low, high = span_of_parts(total)
     slack = max(SLACK, 0.1 if total.amount.about else 0)
     return total.amount.low <= high * (1 + slack) and total.amount.high >= low * (1 - slack)
 
@@ -346,5 +346,5 @@ RULES = (
 )
 
 
-def contradictions(case: Case) -> tuple[Contradiction, ...]:
+def find_contradictions(case: Case) -> tuple[Contradiction, ...]:
     return tuple(contradiction for rule in RULES for contradiction in rule(case))

@@ -38,7 +38,7 @@ class TextLine(msgspec.Struct, frozen=True, kw_only=True):
     level: int = 0
 
 
-def lines(text: str, tables: frozenset[int]) -> tuple[TextLine, ...]:
+def read_lines(text: str, tables: frozenset[int]) -> tuple[TextLine, ...]:
     """The lines that are prose. ``tables``: the numbers of those that are rows of one."""
     document: list[TextLine] = []
     block, heading, under, fenced = 0, "", 0, False
@@ -72,7 +72,7 @@ def _heading_level(raw: str) -> int:
     return len(raw) - len(rest) if rest.startswith(" ") else 0
 
 
-def lists(document: tuple[TextLine, ...]) -> Iterator[tuple[tuple[TextLine, ...], tuple[TextLine, ...]]]:
+def find_lists(document: tuple[TextLine, ...]) -> Iterator[tuple[tuple[TextLine, ...], tuple[TextLine, ...]]]:
     """Each list of two items or more, and the lines above it that end in a colon, the nearest first. What is deeper
     than its first item belongs to the item above."""
     at = 0
@@ -87,11 +87,11 @@ def lists(document: tuple[TextLine, ...]) -> Iterator[tuple[tuple[TextLine, ...]
                 items.append(document[end])
             end += 1
         if len(items) > 1:
-            yield tuple(items), lead(document, at)
+            yield tuple(items), find_lead(document, at)
         at = end
 
 
-def lead(document: tuple[TextLine, ...], at: int) -> tuple[TextLine, ...]:
+def find_lead(document: tuple[TextLine, ...], at: int) -> tuple[TextLine, ...]:
     leads: list[TextLine] = []
     for above in reversed(document[max(0, at - _LEADS) : at]):
         if not above.text.endswith(":"):
@@ -100,11 +100,11 @@ def lead(document: tuple[TextLine, ...], at: int) -> tuple[TextLine, ...]:
     return tuple(leads)
 
 
-def openings(document: tuple[TextLine, ...]) -> dict[int, TextLine]:
+def block_openings(document: tuple[TextLine, ...]) -> dict[int, TextLine]:
     """The first line of each block, by the block."""
     return {line.block: line for line in reversed(document)}
 
 
-def moment(*texts: str) -> frozenset[str]:
+def moment_words(*texts: str) -> frozenset[str]:
     """The words that say when, or by which measure: figures with others are not of the same thing."""
     return frozenset(match[0].lower() for text in texts for match in _MOMENT.finditer(text))

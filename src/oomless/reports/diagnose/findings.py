@@ -21,7 +21,7 @@ _AGENTS = re.compile(r"\b(?:sub-?agents?|tasks?|agents?)\b", re.IGNORECASE)
 _AT_ONCE = re.compile(r"\b(?:parallel|simultaneous(?:ly)?|concurrent(?:ly)?|at once|together)\b", re.IGNORECASE)
 
 
-def findings(case: Case) -> tuple[Finding, ...]:
+def find_problems(case: Case) -> tuple[Finding, ...]:
     """Those of the census, and what only the text says; the most severe first."""
     if case.origin == "live":
         return case.findings

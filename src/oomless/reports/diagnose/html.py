@@ -6,7 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from html import escape as _escape
 
-from oomless.reports.diagnose.markdown import claims, of_place, short, size, value, verdict_words
+from oomless.reports.diagnose.markdown import (
+    claims_by_topic,
+    format_amount,
+    format_value,
+    place_preposition,
+    shorten,
+    verdict_words,
+)
 from oomless.reports.diagnose.report import DiagnosisReport, TreeNode
 from oomless.units import format_size
 
@@ -23,11 +30,11 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; } li { overflow-wrap: anyw
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def render(report: DiagnosisReport) -> str:
+def render_html(report: DiagnosisReport) -> str:
     return "\n".join(_page_lines(report)) + "\n"
 
 
-def escape(text: str) -> str:
+def escape_html(text: str) -> str:
     """What cannot be printed is shown as its code."""
     plain = (
         c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape", "surrogatepass").decode() for c in text
@@ -41,7 +48,7 @@ def _page_lines(report: DiagnosisReport) -> Iterator[str]:
     yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
     yield '<meta name="viewport" content="width=device-width">'
     yield f"<title>Diagnosis</title><style>{_STYLE}</style></head><body>"
-    yield f"<h1>Diagnosis</h1><p>Source: {escape(report.source)}.</p>"
+    yield f"<h1>Diagnosis</h1><p>Source: {escape_html(report.source)}.</p>"
     yield from _format_list("Summary", report.summary)
     yield from _format_table(
         "Timeline", ("when", "what", "source"), ((row.when, row.text, row.source) for row in report.timeline)
@@ -50,10 +57,13 @@ def _page_lines(report: DiagnosisReport) -> Iterator[str]:
     yield from _format_table(
         "Groups",
         ("kind", "name", "processes", "memory", "source"),
-        ((row.kind, row.name, str(row.processes), size(row.footprint_bytes), row.source) for row in report.groups),
+        (
+            (row.kind, row.name, str(row.processes), format_amount(row.footprint_bytes), row.source)
+            for row in report.groups
+        ),
     )
     yield from _format_findings(report)
-    for title, group in claims(report):
+    for title, group in claims_by_topic(report):
         yield from _format_section(title, "ul", (_format_claim(row.verdict, row.text, row.evidence) for row in group))
     yield from _format_table(
         "Contradictions",
@@ -63,7 +73,7 @@ def _page_lines(report: DiagnosisReport) -> Iterator[str]:
     yield from _format_list("What to do now", report.now)
     yield from _format_list("What to do for good", report.for_good)
     yield from _format_table(
-        "Metrics", ("what", "value", "source"), ((row.name, value(row), row.source) for row in report.metrics)
+        "Metrics", ("what", "value", "source"), ((row.name, format_value(row), row.source) for row in report.metrics)
     )
     yield from _format_list("Not read", report.unreadable)
     yield "</body></html>"
@@ -76,26 +86,28 @@ def _format_section(title: str, tag: str, parts: Iterable[str]) -> Iterator[str]
 
 
 def _format_list(title: str, texts: Iterable[str]) -> Iterator[str]:
-    yield from _format_section(title, "ul", (f"<li>{escape(text)}</li>" for text in texts))
+    yield from _format_section(title, "ul", (f"<li>{escape_html(text)}</li>" for text in texts))
 
 
 def _format_table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    body = ["".join(("<tr>", *(f"<td>{escape(cell)}</td>" for cell in row), "</tr>")) for row in rows]
+    body = ["".join(("<tr>", *(f"<td>{escape_html(cell)}</td>" for cell in row), "</tr>")) for row in rows]
     if body:
         first = "".join(("<tr>", *(f"<th>{name}</th>" for name in head), "</tr>"))
         yield from _format_section(title, "table", (first, *body))
 
 
 def _format_tree(report: DiagnosisReport) -> Iterator[str]:
-    yield from _format_section("Process tree", "pre", (_format_node(node, of_place(report)) for node in report.tree))
+    yield from _format_section(
+        "Process tree", "pre", (_format_node(node, place_preposition(report)) for node in report.tree)
+    )
 
 
 def _format_node(node: TreeNode, at: str) -> str:
     known = f" {format_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
-    source = f' <span class="source">({escape(node.source)})</span>' if node.source else ""
-    place = f" {at} {escape(node.place)}" if node.place else ""
-    what = f"{known}{source}{escape(verdict_words(node))}: {escape(short(node.what))}"
-    return f"{'  ' * node.depth}{node.pid} {escape(node.kind)}{place}{what}"
+    source = f' <span class="source">({escape_html(node.source)})</span>' if node.source else ""
+    place = f" {at} {escape_html(node.place)}" if node.place else ""
+    what = f"{known}{source}{escape_html(verdict_words(node))}: {escape_html(shorten(node.what))}"
+    return f"{'  ' * node.depth}{node.pid} {escape_html(node.kind)}{place}{what}"
 
 
 def _format_findings(report: DiagnosisReport) -> Iterator[str]:
@@ -107,5 +119,7 @@ def _format_findings(report: DiagnosisReport) -> Iterator[str]:
 
 
 def _format_claim(verdict: str, text: str, evidence: Iterable[str]) -> str:
-    inner = "".join(f"<li>{escape(line)}</li>" for line in evidence)
-    return f'<li><b class="{escape(verdict)}">{escape(verdict)}</b>: {escape(text)}<ul>{inner}</ul></li>'
+    inner = "".join(f"<li>{escape_html(line)}</li>" for line in evidence)
+    return (
+        f'<li><b class="{escape_html(verdict)}">{escape_html(verdict)}</b>: {escape_html(text)}<ul>{inner}</ul></li>'
+    )

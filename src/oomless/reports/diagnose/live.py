@@ -43,16 +43,16 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
-def look(paths: Paths, programs: Catalog, since: float) -> Case:
+def look_at_machine(paths: Paths, programs: Catalog, since: float) -> Case:
     """The case of this moment, with the journal from the time ``since`` on. Raises DaemonError and JournalError."""
     scanner = Scanner(current(), paths)
     scan = scanner.scan(scanner.status())
     running = Counter(owner_of(tree)[1] for tree in inside(scan.status) if tree.state == "running")
     within = [Inside(session=session, number=number) for session, number in running.items()]
-    return build(scan.report, within, read(paths.journal, since), programs, since)
+    return build_case(scan.report, within, read_history(paths.journal, since), programs, since)
 
 
-def read(path: str, since: float) -> History:
+def read_history(path: str, since: float) -> History:
     """What the journal holds from the time ``since`` on; raises JournalError. One of another version is left to the
     daemon, which brings it up to date, and named."""
     if not os.path.exists(path):
@@ -77,7 +77,9 @@ def _last_moment(row: TreeRow) -> float:
     return row.ended_at or row.started_at or row.intent.intended_at
 
 
-def build(report: ScanReport, inside: Iterable[Inside], history: History, catalog: Catalog, since: float) -> Case:
+def build_case(
+    report: ScanReport, inside: Iterable[Inside], history: History, catalog: Catalog, since: float
+) -> Case:
     events = sorted(_read_events(history), key=lambda pair: pair[0])
     newest = [event for at, event in events if at >= since][-MOST_EVENTS:]
     return Case(

@@ -18,11 +18,11 @@ _LONGEST = 120
 _BLANK = re.compile(r"\s+")
 
 
-def render(report: DiagnosisReport) -> str:
+def render_markdown(report: DiagnosisReport) -> str:
     return "\n".join(_report_lines(report)) + "\n"
 
 
-def escape(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """One line in which nothing has a meaning; what cannot be printed is shown as its code."""
     plain = "".join(_printable_character(c) for c in text)
     escaped = _SPECIAL.sub(r"\\\1", _BLANK.sub(" ", plain).strip())
@@ -42,31 +42,40 @@ def _printable_character(c: str) -> str:
 def _report_lines(report: DiagnosisReport) -> Iterator[str]:
     yield "# Diagnosis"
     yield ""
-    yield f"Source: {escape(report.source)}."
+    yield f"Source: {escape_markdown(report.source)}."
     yield from _format_list("Summary", report.summary)
     yield from _format_section("Timeline", (_format_event(row.when, row.text, row.source) for row in report.timeline))
-    yield from _format_section("Process tree", (_format_node(node, of_place(report)) for node in report.tree))
+    yield from _format_section(
+        "Process tree", (_format_node(node, place_preposition(report)) for node in report.tree)
+    )
     yield from _format_table(
         "Groups",
         ("kind", "name", "processes", "memory", "source"),
-        ((row.kind, row.name, str(row.processes), size(row.footprint_bytes), row.source) for row in report.groups),
+        (
+            (row.kind, row.name, str(row.processes), format_amount(row.footprint_bytes), row.source)
+            for row in report.groups
+        ),
     )
     for title, rows in (
         ("Findings", [(f"{row.severity}: {row.title}", row.evidence, row.action) for row in report.findings]),
-        *((title, [(f"{c.verdict}: {c.text}", c.evidence, "") for c in group]) for title, group in claims(report)),
+        *(
+            (title, [(f"{c.verdict}: {c.text}", c.evidence, "") for c in group])
+            for title, group in claims_by_topic(report)
+        ),
     ):
         yield from _format_nested(title, rows)
     yield from _format_section(
         "Contradictions",
         (
-            f"- {escape(row.about)}: {escape(' / '.join(row.values))} (lines {', '.join(map(str, row.lines))})"
+            f"- {escape_markdown(row.about)}: {escape_markdown(' / '.join(row.values))}"
+            f" (lines {', '.join(map(str, row.lines))})"
             for row in report.contradictions
         ),
     )
     yield from _format_list("What to do now", report.now)
     yield from _format_list("What to do for good", report.for_good)
     yield from _format_table(
-        "Metrics", ("what", "value", "source"), ((row.name, value(row), row.source) for row in report.metrics)
+        "Metrics", ("what", "value", "source"), ((row.name, format_value(row), row.source) for row in report.metrics)
     )
     yield from _format_list("Not read", report.unreadable)
 
@@ -78,45 +87,45 @@ def _format_section(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 
 def _format_list(title: str, texts: Iterable[str]) -> Iterator[str]:
-    yield from _format_section(title, (f"- {escape(text)}" for text in texts))
+    yield from _format_section(title, (f"- {escape_markdown(text)}" for text in texts))
 
 
 def _format_nested(title: str, rows: Iterable[tuple[str, tuple[str, ...], str]]) -> Iterator[str]:
     def lines() -> Iterator[str]:
         for head, evidence, action in rows:
-            yield f"- {escape(head)}"
-            yield from (f"  - {escape(line)}" for line in evidence)
+            yield f"- {escape_markdown(head)}"
+            yield from (f"  - {escape_markdown(line)}" for line in evidence)
             if action:
-                yield f"  - what to do: {escape(action)}"
+                yield f"  - what to do: {escape_markdown(action)}"
 
     yield from _format_section(title, lines())
 
 
 def _format_table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    body = [f"| {' | '.join(escape(cell) for cell in row)} |" for row in rows]
+    body = [f"| {' | '.join(escape_markdown(cell) for cell in row)} |" for row in rows]
     if body:
         yield from _format_section(title, (f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *body))
 
 
 def _format_event(when: str, text: str, source: str) -> str:
-    return f"- {escape(when)}{': ' if when else ''}{escape(text)} ({escape(source)})"
+    return f"- {escape_markdown(when)}{': ' if when else ''}{escape_markdown(text)} ({escape_markdown(source)})"
 
 
 def _format_node(node: TreeNode, at: str) -> str:
     known = f", {format_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
-    source = f" ({escape(node.source)})" if node.source else ""
-    place = f" {at} {escape(node.place)}" if node.place else ""
-    what = f"{known}{source}{verdict_words(node)}: {escape(short(node.what))}"
-    return f"{'  ' * node.depth}- {node.pid} {escape(node.kind)}{place}{what}"
+    source = f" ({escape_markdown(node.source)})" if node.source else ""
+    place = f" {at} {escape_markdown(node.place)}" if node.place else ""
+    what = f"{known}{source}{verdict_words(node)}: {escape_markdown(shorten(node.what))}"
+    return f"{'  ' * node.depth}- {node.pid} {escape_markdown(node.kind)}{place}{what}"
 
 
-def claims(report: DiagnosisReport) -> list[tuple[str, list[Claim]]]:
+def claims_by_topic(report: DiagnosisReport) -> list[tuple[str, list[Claim]]]:
     """On the cause, and on totals that the text states."""
     sections = (("Claims", "cause"), ("Stated totals", "total"))
     return [(title, [claim for claim in report.claims if claim.about == about]) for title, about in sections]
 
 
-def of_place(report: DiagnosisReport) -> str:
+def place_preposition(report: DiagnosisReport) -> str:
     """Places are terminals in a text, sessions on this machine."""
     return "on" if report.origin == "text" else "of"
 
@@ -126,14 +135,14 @@ def verdict_words(node: TreeNode) -> str:
     return "" if node.verdict in ("owned", "protected", "unknown") else f", {node.verdict}"
 
 
-def short(text: str) -> str:
+def shorten(text: str) -> str:
     """Of a long command line people need the beginning; JSON has all of it."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
-def size(known: int | None) -> str:
+def format_amount(known: int | None) -> str:
     return "not given" if known is None else format_size(known)
 
 
-def value(metric: Metric) -> str:
+def format_value(metric: Metric) -> str:
     return format_size(metric.value) if metric.unit == "bytes" else str(metric.value)

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 
 from oomless.redact import command_line
-from oomless.reports.diagnose.amounts import amounts
-from oomless.reports.diagnose.document import TextLine, lists, moment
+from oomless.reports.diagnose.amounts import find_amounts
+from oomless.reports.diagnose.document import TextLine, find_lists, moment_words
 from oomless.reports.diagnose.facts import Amount, CaseEvent, Copies, Count, Enumeration, ListItem, Mention
 
 _PIDS = re.compile(
@@ -73,16 +73,16 @@ _TOTAL = re.compile(r"(?:grand |overall |in )?(?:total|sum)\b", re.IGNORECASE)
 _SHORT = 4
 
 
-def mentions(document: tuple[TextLine, ...]) -> tuple[Mention, ...]:
+def find_mentions(document: tuple[TextLine, ...]) -> tuple[Mention, ...]:
     """Each pid that a line names, with the words and the amount that stand by it."""
-    above = {item.number: leads for items, leads in lists(document) for item in items}
+    above = {item.number: leads for items, leads in find_lists(document) for item in items}
     return tuple(mention for line in document for mention in _mentions_of_line(line, above.get(line.number, ())))
 
 
 def _mentions_of_line(line: TextLine, leads: tuple[TextLine, ...]) -> Iterator[Mention]:
     matches = list(_PIDS.finditer(line.text))
     parent = next((pids[0] for lead in leads if (pids := _named_parents(lead))), None)
-    when = moment(line.text, line.heading, *(lead.text for lead in leads))
+    when = moment_words(line.text, line.heading, *(lead.text for lead in leads))
     for at, match in enumerate(matches):
         start = 0 if at == 0 else match.start()
         end = matches[at + 1].start() if at + 1 < len(matches) else len(line.text)
@@ -94,7 +94,7 @@ def _mentions_of_line(line: TextLine, leads: tuple[TextLine, ...]) -> Iterator[M
                 line=line.number,
                 pid=pid,
                 amount=amount,
-                roles=roles(clause) or (_lead_roles(leads[0]) if leads and len(matches) == 1 else ()),
+                roles=read_roles(clause) or (_lead_roles(leads[0]) if leads and len(matches) == 1 else ()),
                 said=clause,
                 lead=leads[0].text if leads else "",
                 parent=parent,
@@ -109,13 +109,13 @@ def _named_parents(lead: TextLine) -> list[int]:
 
 def _nearest_amount(clause: str, after: int) -> Amount | None:
     """The first amount behind the pid, else the one before it. Where there are two, it is said how it changed."""
-    stated_amounts = [stated for stated in amounts(clause) if not stated.denied]
+    stated_amounts = [stated for stated in find_amounts(clause) if not stated.denied]
     behind = [stated for stated in stated_amounts if stated.start >= after]
     near = behind or stated_amounts
     return near[0].amount if len(near) == 1 or (behind and "=" in clause) else None
 
 
-def roles(text: str) -> tuple[str, ...]:
+def read_roles(text: str) -> tuple[str, ...]:
     """What the words of a line say that its process is; not what they deny, or say of another one."""
     names = tuple(_ROLES)
     matching = (
@@ -132,11 +132,11 @@ def _lead_roles(lead: TextLine) -> tuple[str, ...]:
     for word in ("processes", "process", "instances", "pids", "PIDs"):
         head = head.removesuffix(word).rstrip()
     last = [match for match in _ROLE.finditer(head) if match.end() == len(head)]
-    return roles(head) if last and len(roles(head)) == 1 else ()
+    return read_roles(head) if last and len(read_roles(head)) == 1 else ()
 
 
-def enumerations(document: tuple[TextLine, ...]) -> tuple[Enumeration, ...]:
-    made = (_make_enumeration(items, leads) for items, leads in lists(document))
+def find_enumerations(document: tuple[TextLine, ...]) -> tuple[Enumeration, ...]:
+    made = (_make_enumeration(items, leads) for items, leads in find_lists(document))
     return tuple(enumeration for enumeration in made if enumeration is not None)
 
 
@@ -152,9 +152,9 @@ def _make_enumeration(lines: tuple[TextLine, ...], leads: tuple[TextLine, ...]) 
     return Enumeration(
         items=items,
         lead=text,
-        count=next((count for lead in leads if (count := count_in(lead)) is not None), None),
+        count=next((count for lead in leads if (count := read_count(lead)) is not None), None),
         partial=_PARTIAL.search(text) is not None,
-        moment=moment(text, lines[0].heading),
+        moment=moment_words(text, lines[0].heading),
     )
 
 
@@ -170,7 +170,7 @@ def _is_name(text: str) -> bool:
     return 0 < len(words) <= _SHORT and not text.endswith((".", "!"))
 
 
-def count_in(line: TextLine) -> Count | None:
+def read_count(line: TextLine) -> Count | None:
     """The one count of a line; of several it is not known which is of the list."""
     matches = [match for match in _COUNT.finditer(line.text) if not _UNCOUNTED.search(match["what"])]
     if len(matches) != 1 or _HEDGED.search(line.text[: matches[0].start()][-30:]):
@@ -182,7 +182,7 @@ def _parse_number(text: str) -> int:
     return _WORDS.get(text.lower()) or int(text)
 
 
-def copies(document: tuple[TextLine, ...]) -> tuple[Copies, ...]:
+def find_copies(document: tuple[TextLine, ...]) -> tuple[Copies, ...]:
     """``2 instances of NAME (s008 and s022)``."""
     return tuple(
         Copies(
@@ -220,9 +220,9 @@ _FAILED = re.compile(
 _LONGEST = 200
 
 
-def events(document: tuple[TextLine, ...]) -> tuple[CaseEvent, ...]:
+def find_events(document: tuple[TextLine, ...]) -> tuple[CaseEvent, ...]:
     """In the order of the text."""
-    events: list[CaseEvent] = []
+    timeline: list[CaseEvent] = []
     level, chapter = 0, ""
     for line in document:
         if line.level:
@@ -230,14 +230,14 @@ def events(document: tuple[TextLine, ...]) -> tuple[CaseEvent, ...]:
             level = line.level if _TIMELINE.search(line.text) else (level if inside else 0)
             chapter = line.text if inside else ""
             if inside:
-                events.append(_make_event("", line.text, line))
+                timeline.append(_make_event("", line.text, line))
             continue
         timed, outcome = _TIME.match(line.text), _OUTCOME.match(line.text) if chapter else None
         if timed is not None:
-            events.append(_make_event(timed["when"], timed["text"], line))
+            timeline.append(_make_event(timed["when"], timed["text"], line))
         elif outcome is not None and outcome["text"]:
-            events.append(_make_event(chapter, outcome["text"], line))
-    return tuple(events)
+            timeline.append(_make_event(chapter, outcome["text"], line))
+    return tuple(timeline)
 
 
 def _make_event(when: str, text: str, line: TextLine) -> CaseEvent:
@@ -246,7 +246,7 @@ def _make_event(when: str, text: str, line: TextLine) -> CaseEvent:
     return CaseEvent(when=when, text=shown, source=f"line {line.number}")
 
 
-def small_model_failed(document: tuple[TextLine, ...]) -> tuple[int, ...]:
+def find_failed_small_model(document: tuple[TextLine, ...]) -> tuple[int, ...]:
     """The lines of a chapter that say that a smaller model ran, and those after them that memory ran out: empty if no
     chapter says both."""
     numbers: list[int] = []

@@ -9,8 +9,8 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
-from oomless.reports.diagnose.amounts import AmountInText, amounts
-from oomless.reports.diagnose.document import TextLine, moment, openings
+from oomless.reports.diagnose.amounts import AmountInText, find_amounts
+from oomless.reports.diagnose.document import TextLine, block_openings, moment_words
 from oomless.reports.diagnose.facts import Amount, Figure, Total
 
 _LABEL = re.compile(r"^(?P<label>[^:=]{2,80}?)\s*[:=]\s*(?P<rest>\S.*)$")
@@ -56,16 +56,16 @@ _APART = re.compile(
 _WORDS_OF_LABEL = 6
 
 
-def figures(document: tuple[TextLine, ...]) -> tuple[Figure, ...]:
-    above = openings(document)
+def find_figures(document: tuple[TextLine, ...]) -> tuple[Figure, ...]:
+    above = block_openings(document)
     return tuple(figure for line in document for figure in _figures_of_line(line, above[line.block]))
 
 
 def _figures_of_line(line: TextLine, opening: TextLine) -> Iterator[Figure]:
-    stated_amounts = [stated for stated in amounts(line.text) if not stated.denied]
+    stated_amounts = [stated for stated in find_amounts(line.text) if not stated.denied]
     if not stated_amounts:
         return
-    when = moment(line.text, line.heading, opening.text)
+    when = moment_words(line.text, line.heading, opening.text)
     label = _read_label(line.text, stated_amounts)
     if label is not None:
         name, numbered, each, amount = label
@@ -89,7 +89,7 @@ def _make_figure(
 def _read_label(text: str, stated_amounts: list[AmountInText]) -> tuple[str, bool, bool, Amount] | None:
     """Name, whether it is numbered, whether it is of one of several, and the amount of ``NAME: 5 MB``."""
     match = _LABEL.match(text)
-    if match is None or match["label"].lstrip('"').lower().startswith("pid") or amounts(match["label"]):
+    if match is None or match["label"].lstrip('"').lower().startswith("pid") or find_amounts(match["label"]):
         return None
     starts = [match.start("rest") + len(gap[0]) for gap in re.finditer(r"(?:^|=\s{0,3})[+~≈\s]{0,3}", match["rest"])]
     at = match.start("rest")
@@ -121,8 +121,8 @@ def _plain_name(text: str, single: bool) -> str:
     return " ".join(words)
 
 
-def totals(document: tuple[TextLine, ...]) -> tuple[Total, ...]:
-    above, blocks = openings(document), _group_by_block(document)
+def find_totals(document: tuple[TextLine, ...]) -> tuple[Total, ...]:
+    above, blocks = block_openings(document), _group_by_block(document)
     starts = sorted(blocks)
     stated = [
         total for line in document if (total := _read_total(line, above[line.block], blocks, starts)) is not None
@@ -133,7 +133,7 @@ def totals(document: tuple[TextLine, ...]) -> tuple[Total, ...]:
 def _read_total(
     line: TextLine, opening: TextLine, blocks: dict[int, list[TextLine]], starts: list[int]
 ) -> Total | None:
-    for stated in amounts(line.text):
+    for stated in find_amounts(line.text):
         before, behind = line.text[: stated.start], line.text[stated.end :]
         if stated.denied or not (
             _TOTAL_BEFORE.search(before[-60:]) or _TOTAL_BEHIND.match(behind) or _is_named_total(before)
@@ -204,14 +204,14 @@ def _find_parts(total: TextLine, of: str, blocks: dict[int, list[TextLine]], sta
     """The amounts above a total: in its block, or, where it stands alone, in the block before, if that is of the same
     things. Nothing if one of them has no figure."""
     above = [line for line in blocks[total.block] if line.number < total.number]
-    if not any(amounts(line.text) for line in above):
+    if not any(find_amounts(line.text) for line in above):
         before = bisect_left(starts, total.block)
         above = blocks[starts[before - 1]] if before and blocks[total.block][0].number == total.number else []
         text = " ".join(line.text.lower() for line in above)
         above = above if not of or any(word.removesuffix("s") in text for word in of.split() if len(word) > 3) else []
     depths = [line.depth for line in above if line.depth is not None]
-    rows = [line for line in above if (line.depth == min(depths) if depths else amounts(line.text))]
-    if any(_NO_USE.search(line.text) or not amounts(line.text) for line in (total, *rows)):
+    rows = [line for line in above if (line.depth == min(depths) if depths else find_amounts(line.text))]
+    if any(_NO_USE.search(line.text) or not find_amounts(line.text) for line in (total, *rows)):
         return
     if _ADDED.match(total.text):
         yield from _add_own(total, rows)
@@ -221,7 +221,7 @@ def _find_parts(total: TextLine, of: str, blocks: dict[int, list[TextLine]], sta
 
 def _add_own(total: TextLine, rows: Iterable[TextLine]) -> Iterator[Amount]:
     """``+ base (1,000 MB) = 3,500 MB total``."""
-    own = amounts(total.text.partition("=")[0])
+    own = find_amounts(total.text.partition("=")[0])
     if own:
         yield from (amount for line in rows if (amount := _read_part(line)) is not None)
         yield own[0].amount
@@ -231,7 +231,7 @@ def _read_part(line: TextLine) -> Amount | None:
     """What a line adds: the result of a product, the first amount of others."""
     left, equals, right = line.text.partition("=")
     product = equals and re.search(r"\d\s*[x×*]\s*\d", left)
-    stated_amounts = (amounts(left) if not product else []) or amounts(right)
+    stated_amounts = (find_amounts(left) if not product else []) or find_amounts(right)
     if re.match(r"\s*total\b", line.text, re.IGNORECASE) or not stated_amounts or stated_amounts[0].denied:
         return None
     return stated_amounts[0].amount
@@ -260,6 +260,6 @@ def _same_block(by_number: dict[int, TextLine], total: Total, other: Total) -> b
 
 
 def _make_running_total(last: Total, before: Total | None, by_number: dict[int, TextLine]) -> Total:
-    own = amounts(by_number[last.line].text.partition("=")[0])
+    own = find_amounts(by_number[last.line].text.partition("=")[0])
     parts = (before.amount, own[0].amount) if before is not None and own else ()
     return Total(line=last.line, amount=last.amount, of=last.of, parts=parts, scene=last.scene, words=last.words)

@@ -12,10 +12,10 @@ import msgspec
 
 from oomless.census.findings import Finding
 from oomless.model import MachineMemory
-from oomless.reports.diagnose.claims import Claim, claims
-from oomless.reports.diagnose.contradictions import Contradiction, contradictions
+from oomless.reports.diagnose.claims import Claim, judge_claims
+from oomless.reports.diagnose.contradictions import Contradiction, find_contradictions
 from oomless.reports.diagnose.facts import Case, CaseEvent, CaseProcess, format_lines
-from oomless.reports.diagnose.findings import findings
+from oomless.reports.diagnose.findings import find_problems
 from oomless.units import format_size
 
 _DEEPEST = 40
@@ -72,8 +72,8 @@ class DiagnosisReport(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: tuple[str, ...]
 
 
-def build(case: Case, source: str) -> DiagnosisReport:
-    problems, judged, disagreements = findings(case), claims(case), contradictions(case)
+def build_report(case: Case, source: str) -> DiagnosisReport:
+    problems, judged, disagreements = find_problems(case), judge_claims(case), find_contradictions(case)
     groups = tuple(_group_processes(case.processes))
     return DiagnosisReport(
         origin=case.origin,

@@ -15,7 +15,7 @@ from oomless.census.listing import ListingCensus, attribute_listing
 from oomless.listing import Listing
 from oomless.redact import command_line
 from oomless.reports.diagnose import prose, reckoning
-from oomless.reports.diagnose.document import TextLine, lines
+from oomless.reports.diagnose.document import TextLine, read_lines
 from oomless.reports.diagnose.facts import Case, CaseProcess, Copies, Enumeration, Mention, case_process, format_lines
 from oomless.reports.listing import listing_row, shown_command
 from oomless.reports.scan import ProcessRow
@@ -24,25 +24,25 @@ _LONGEST_NAME = 60
 _IN_BRACKETS = re.compile(r"\(([^()]{2,60}(?:\([^()]{2,20}\))?)\)")
 
 
-def build(text: str, listing: Listing, catalog: Catalog) -> Case:
+def build_case(text: str, listing: Listing, catalog: Catalog) -> Case:
     printed = {row.line for section in listing.sections if section.form != "pid list" for row in section.rows}
-    document = lines(text, listing.table_lines | printed)
-    mentions = prose.mentions(document)
+    document = read_lines(text, listing.table_lines | printed)
+    mentions = prose.find_mentions(document)
     census = attribute_listing(listing, catalog)
     processes = _join_processes(census, mentions, document)
-    lists = prose.enumerations(document)
-    said = (*prose.copies(document), *_listed_copies(lists))
+    lists = prose.find_enumerations(document)
+    said = (*prose.find_copies(document), *_listed_copies(lists))
     return Case(
         origin="text",
         memory=listing.memory,
         processes=processes,
         mentions=mentions,
         enumerations=lists,
-        figures=reckoning.figures(document),
-        totals=reckoning.totals(document),
+        figures=reckoning.find_figures(document),
+        totals=reckoning.find_totals(document),
         copies=_join_copies_by_server(said, processes, catalog),
-        events=prose.events(document),
-        small_model_failed=prose.small_model_failed(document),
+        events=prose.find_events(document),
+        small_model_failed=prose.find_failed_small_model(document),
         findings=census.findings,
         unreadable=tuple(f"line {line.line}: {command_line((line.text[:200],))}" for line in listing.unreadable),
     )
