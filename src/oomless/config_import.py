@@ -47,7 +47,7 @@ def blank_comments(text: str) -> str:
 
 def read_incident(text: str, name: str) -> IncidentSettings:
     """Raises UsageError for a key that is not one of the four, or a value that it cannot have."""
-    values = jsontext.parse(blank_comments(text), name)
+    values = jsontext.parse_json(blank_comments(text), name)
     if not isinstance(values, dict):
         raise UsageError(f"{name} cannot be imported", "it is not a JSON object", f"it may have {', '.join(KEYS)}")
     for key, value in values.items():
@@ -86,7 +86,7 @@ def _is_size(value: object) -> bool:
 def has_known_key(text: str) -> bool:
     """Whether a file has one of the four keys, whatever its value."""
     try:
-        values = jsontext.parse(blank_comments(text), "")
+        values = jsontext.parse_json(blank_comments(text), "")
     except UsageError:
         return False
     return isinstance(values, dict) and not values.keys().isdisjoint(KEYS)

@@ -1,10 +1,9 @@
 """JSON text edited in place: a member or element is put in, replaced or taken out, every other byte stays.
 
-Covers: strict parsing whose mistakes name line and column, finding a value by its path, and the three edits, in the
-file's own indentation and line ends. Taking out what was just put in gives the text back as it was. Not here: the
-file (``userfile.py``) and what is edited (``hosts/claude_code/settings.py``).
+Parsing is strict, and its mistakes name line and column. Edits follow the file's own indentation and line ends;
+taking out what was just put in gives the text back as it was.
 
-A path is a tuple of names and indices. Text given to the edits has passed ``parse``.
+A path is a tuple of names and indices. Text given to the edits has passed ``parse_json``.
 """
 
 from __future__ import annotations
@@ -19,18 +18,21 @@ from oomless.errors import UsageError
 
 Path = tuple[str | int, ...]
 _SPACE = re.compile(r"[ \t\r\n]*")
-_value_at = json.JSONDecoder(parse_int=float).raw_decode
+_decode_at = json.JSONDecoder(parse_int=float).raw_decode
 
 
 class _Mistake(ValueError):
     pass
 
 
-def parse(text: str, name: str) -> object:
-    """The value; raises UsageError naming ``name:line:column``. Stricter than ``json``: no NaN, no name twice.
-    Numbers with a point or not are floats (an integer of more than 4300 digits is no reason to fail)."""
+def parse_json(text: str, name: str) -> object:
+    """Returns the value; raises UsageError naming ``name:line:column``.
+
+    Stricter than ``json``: no NaN, and no name twice in one object. All numbers are floats, as an integer of more
+    than 4300 digits is no reason to fail.
+    """
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=float)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=float)
     except json.JSONDecodeError as error:
         raise UsageError(f"{name}:{error.lineno}:{error.colno}: not valid JSON", error.msg, "correct it") from None
     except _Mistake as error:
@@ -40,15 +42,15 @@ def parse(text: str, name: str) -> object:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _Mistake(f"{json.dumps(twice)} is there twice in one object")
-    return found
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise _Mistake(f"{json.dumps(duplicate)} is there twice in one object")
+    return members
 
 
-def _no_constant(name: str) -> NoReturn:
+def _refuse_constant(name: str) -> NoReturn:
     raise _Mistake(f"{name} is not a number in JSON")
 
 
@@ -61,74 +63,74 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     end: int
 
 
-def items(text: str, at: int) -> list[Item]:
-    """Those of the object or array that opens at ``at``."""
-    named, found = text[at] == "{", list[Item]()
-    at = _skip(text, at + 1)
-    while text[at] not in "}]":
-        start, key = at, len(found)
-        if named:
-            key, at = _value_at(text, at)
-            at = _skip(text, _skip(text, at) + 1)
-        value = at
-        at = _value_at(text, at)[1]
-        found.append(Item(key=key, start=start, value=value, end=at))
-        at = _skip(text, at)
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-    return found
+def list_items(text: str, position: int) -> list[Item]:
+    """Returns the members or elements of the object or array that opens at ``position``."""
+    is_object, items = text[position] == "{", list[Item]()
+    position = _skip_space(text, position + 1)
+    while text[position] not in "}]":
+        start, key = position, len(items)
+        if is_object:
+            key, position = _decode_at(text, position)
+            position = _skip_space(text, _skip_space(text, position) + 1)
+        value = position
+        position = _decode_at(text, position)[1]
+        items.append(Item(key=key, start=start, value=value, end=position))
+        position = _skip_space(text, position)
+        if text[position] == ",":
+            position = _skip_space(text, position + 1)
+    return items
 
 
-def find(text: str, path: Path) -> Item | None:
-    start = _skip(text, 0)
-    found = Item(key="", start=start, value=start, end=_value_at(text, start)[1])
+def find_item(text: str, path: Path) -> Item | None:
+    start = _skip_space(text, 0)
+    item = Item(key="", start=start, value=start, end=_decode_at(text, start)[1])
     for part in path:
-        inside = items(text, found.value) if text[found.value] in "{[" else []
-        match = [item for item in inside if item.key == part and type(item.key) is type(part)]
-        if not match:
+        items = list_items(text, item.value) if text[item.value] in "{[" else []
+        matches = [item for item in items if item.key == part and type(item.key) is type(part)]
+        if not matches:
             return None
-        found = match[0]
-    return found
+        item = matches[0]
+    return item
 
 
-def value(text: str, path: Path) -> object:
-    """What is there; None if nothing is."""
-    found = find(text, path)
-    return None if found is None else _value_at(text, found.value)[0]
+def read_value(text: str, path: Path) -> object:
+    """Returns the value at ``path``; None if nothing is there."""
+    item = find_item(text, path)
+    return None if item is None else _decode_at(text, item.value)[0]
 
 
-def put(text: str, path: Path, value: object) -> str:
-    """Replaces the value at ``path``, or adds it as the last member or element of its parent, which is there."""
-    found = find(text, path)
-    if found is not None:
-        written = _dump(value, _Layout.of(text), _margin(text, found.start))
-        return text[: found.value] + written + text[found.end :]
+def put_value(text: str, path: Path, value: object) -> str:
+    """Replaces the value at ``path``, or adds it as the last member or element of its parent, which must be there."""
+    item = find_item(text, path)
+    if item is not None:
+        written = _dump(value, _Layout.of(text), _margin(text, item.start))
+        return text[: item.value] + written + text[item.end :]
     return _add(text, path, value)
 
 
-def drop(text: str, path: Path) -> str:
-    """Takes out the member or element, which is there, and its comma."""
-    parent, found = find(text, path[:-1]), find(text, path)
+def drop_item(text: str, path: Path) -> str:
+    """Takes out the member or element, which must be there, and its comma."""
+    parent, item = find_item(text, path[:-1]), find_item(text, path)
     assert parent is not None
-    assert found is not None
-    inside = items(text, parent.value)
-    at = inside.index(found)
-    if len(inside) == 1:
+    assert item is not None
+    items = list_items(text, parent.value)
+    index = items.index(item)
+    if len(items) == 1:
         start, end = parent.value + 1, parent.end - 1
-    elif at == len(inside) - 1:
-        start, end = inside[at - 1].end, found.end
+    elif index == len(items) - 1:
+        start, end = items[index - 1].end, item.end
     else:
-        start, end = found.start, inside[at + 1].start
+        start, end = item.start, items[index + 1].start
     return text[:start] + text[end:]
 
 
 def _add(text: str, path: Path, value: object) -> str:
-    parent, layout = find(text, path[:-1]), _Layout.of(text)
+    parent, layout = find_item(text, path[:-1]), _Layout.of(text)
     assert parent is not None
     name = f"{json.dumps(path[-1], ensure_ascii=False)}: " if isinstance(path[-1], str) else ""
-    inside = items(text, parent.value)
-    if inside:
-        last = inside[-1]
+    items = list_items(text, parent.value)
+    if items:
+        last = items[-1]
         margin = None if layout.inline else _margin(text, last.start)
         gap = ", " if margin is None else f",{layout.newline}{margin}"
         return text[: last.end] + gap + name + _dump(value, layout, margin) + text[last.end :]
@@ -141,17 +143,17 @@ def _add(text: str, path: Path, value: object) -> str:
 
 
 def _dump(value: object, layout: _Layout, margin: str | None) -> str:
-    """On one line without a margin, else its further lines begin with that."""
+    """Returns one line if there is no margin; else the lines after the first begin with it."""
     if layout.inline or margin is None:
         return json.dumps(value, ensure_ascii=False)
     lines = json.dumps(value, ensure_ascii=False, indent=layout.indent).split("\n")
     return f"{layout.newline}{margin}".join(lines)
 
 
-def _margin(text: str, at: int) -> str | None:
-    """The white space before ``at`` on its line; None if there is anything else."""
-    start = text.rfind("\n", 0, at) + 1
-    before = text[start:at]
+def _margin(text: str, position: int) -> str | None:
+    """Returns the white space before ``position`` on its line; None if anything else is before it."""
+    start = text.rfind("\n", 0, position) + 1
+    before = text[start:position]
     return before if not before.strip() else None
 
 
@@ -162,19 +164,19 @@ class _Layout(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, text: str) -> _Layout:
-        """The first indented line tells the indentation; a file of one line that holds anything stays one line."""
-        first = re.search(r"\n([ \t]+)[^ \t\r\n]", text)
+        """The first indented line sets the indentation; a file of one line that is not empty stays one line."""
+        indented = re.search(r"\n([ \t]+)[^ \t\r\n]", text)
         body = text.strip()
         return cls(
-            indent=first[1] if first else "  ",
+            indent=indented[1] if indented else "  ",
             newline="\r\n" if "\r\n" in text else "\n",
             inline="\n" not in body and bool(body.strip("{} \t")),
         )
 
 
-def _skip(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return found.end() if found else at
+def _skip_space(text: str, position: int) -> int:
+    space = _SPACE.match(text, position)
+    return space.end() if space else position
 
 
 _SECRET = re.compile(
@@ -182,6 +184,6 @@ _SECRET = re.compile(
 )
 
 
-def masked(text: str) -> str:
-    """For people's eyes: the text of members whose name speaks of a secret is ``***``."""
+def mask_secrets(text: str) -> str:
+    """Returns the text as people may see it: values of members whose name suggests a secret are ``***``."""
     return _SECRET.sub(r'\1"***"', text)

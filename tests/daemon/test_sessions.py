@@ -164,11 +164,14 @@ def test_its_command_line() -> None:
 
 
 def test_who_is_above() -> None:
-    assert hook.start_of_ancestor(os.getpid(), os.getpid()) == proc.start_of(os.getpid())
-    assert hook.start_of_ancestor(os.getppid(), os.getpid()) == proc.start_of(os.getppid())
-    assert hook.start_of_ancestor(2**22 + 1, os.getpid()) is None
+    body = b'{"session_id": "s"}'
+    parent = os.getppid()
+    assert hook.registration(FACTS, body, {"CLAUDE_PID": str(parent)})["start"] == proc.start_of(parent)
+    for pid in (os.getpid(), 2**22 + 1):
+        with pytest.raises(UsageError, match="which is not above us"):
+            hook.registration(FACTS, body, {"CLAUDE_PID": str(pid)})
     with pytest.raises(UsageError):
-        hook.registration(FACTS, b'{"session_id": "s"}', {}, os.getpid())
+        hook.registration(FACTS, body, {})
 
 
 # The registry

@@ -672,9 +672,9 @@ def files(draw: st.DrawFn) -> str:
 def groups_of(text: str) -> list[str]:
     """The source text of every matcher group that has none of our hooks."""
     found = []
-    place = jsontext.find(text, ("hooks",))
-    for event in jsontext.items(text, place.value) if place else []:
-        for group in jsontext.items(text, event.value):
+    place = jsontext.find_item(text, ("hooks",))
+    for event in jsontext.list_items(text, place.value) if place else []:
+        for group in jsontext.list_items(text, event.value):
             source = text[group.value : group.end]
             if not any(map(claude_settings.is_ours, json.loads(source)["hooks"])):
                 found.append(source)
@@ -707,12 +707,12 @@ def test_out_again_gives_back_what_was_there(text: str, prefix: str | None) -> N
 @given(text=files(), value=values)
 def test_what_is_put_in_last_can_be_taken_out(text: str, value: object) -> None:
     for place in (("new",), ("hooks", "New"), ("hooks", "PreToolUse", len(list_at(text)))):
-        if isinstance(jsontext.value(text, place[:-1]), list if isinstance(place[-1], int) else dict):
-            put = jsontext.put(text, place, value)
+        if isinstance(jsontext.read_value(text, place[:-1]), list if isinstance(place[-1], int) else dict):
+            put = jsontext.put_value(text, place, value)
             assert inside(json.loads(put), place) == value
-            dropped = jsontext.drop(put, place)
+            dropped = jsontext.drop_item(put, place)
             assert json.loads(dropped) == json.loads(text)
-            if jsontext.value(text, place[:-1]):
+            if jsontext.read_value(text, place[:-1]):
                 assert dropped == text
 
 
@@ -723,7 +723,7 @@ def inside(found: Any, place: tuple[str | int, ...]) -> Any:
 
 
 def list_at(text: str) -> list[object]:
-    found = jsontext.value(text, ("hooks", "PreToolUse"))
+    found = jsontext.read_value(text, ("hooks", "PreToolUse"))
     return found if isinstance(found, list) else []
 
 

@@ -20,7 +20,7 @@ from oomless import hosts
 from oomless.errors import DaemonError, OomlessError, UsageError
 from oomless.lean import dumps, loads
 from oomless.paths import Paths
-from oomless.platform import proc
+from oomless.processes.descendants import ancestors
 from oomless.protocol import spawn
 
 TYPE_CHECKING = False
@@ -39,11 +39,11 @@ MAX_EVENT_BYTES = 2**20
 START_EVENT = "session-start"
 
 
-def registration(facts: HostFacts, event: bytes, environ: Mapping[str, str], parent: int) -> dict[str, object]:
+def registration(facts: HostFacts, event: bytes, environ: Mapping[str, str]) -> dict[str, object]:
     """Returns the body of ``POST /v1/sessions``; raises UsageError.
 
-    The host's mark with its pid is believed only of an ancestor of ours (from ``parent`` up): a shell that a session
-    started long ago has it too, and by now it may be another process's pid.
+    The host's mark with its pid is believed only of an ancestor of ours: a shell that a session started long ago has
+    it too, and by now it may be another process's pid.
     """
     try:
         session, cwd, source = facts.read_start(loads(event))
@@ -53,7 +53,7 @@ def registration(facts: HostFacts, event: bytes, environ: Mapping[str, str], par
     if not pid.isdecimal():
         why, hint = f"{facts.pid_mark} is not set", f"update {facts.title}"
         raise UsageError("this session cannot be watched", why, hint) from None
-    start = start_of_ancestor(int(pid), parent)
+    start = next((stat.start for stat in ancestors(os.getpid()) if stat.pid == int(pid) > 1), None)
     if start is None:
         raise UsageError("this session cannot be watched", f"{facts.pid_mark} is {pid}, which is not above us")
     return {
@@ -64,19 +64,6 @@ def registration(facts: HostFacts, event: bytes, environ: Mapping[str, str], par
         "cwd": cwd,
         "source": source,
     }
-
-
-def start_of_ancestor(pid: int, parent: int) -> int | None:
-    """Returns the start time of ``pid`` if it is ``parent`` or above that."""
-    ancestor: int = parent
-    while ancestor > 1:
-        stat = proc.read_stat(ancestor)
-        if stat is None:
-            return None
-        if ancestor == pid:
-            return stat.start
-        ancestor = stat.ppid
-    return None
 
 
 def post(connection: _socket.socket, path: str, body: bytes) -> bytes:
@@ -103,7 +90,7 @@ def handle(facts: HostFacts, event: str) -> bytes:
         raise UsageError("no event on standard input", "it is a terminal", USAGE)
     body = sys.stdin.buffer.read(MAX_EVENT_BYTES)
     if event == START_EVENT:
-        fields = registration(facts, body, os.environ, os.getppid())
+        fields = registration(facts, body, os.environ)
         connection = spawn.connect(Paths(), CONNECT_WITHIN)
         connection.settimeout(CONNECT_WITHIN)
         post(connection, "/v1/sessions", dumps(fields).encode())

@@ -60,7 +60,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     def diff(self) -> list[str]:
         """Returns a unified diff without secrets; it is empty if only a secret differs."""
-        old, new = (jsontext.masked(text).splitlines() for text in (self.file.text(), self.new))
+        old, new = (jsontext.mask_secrets(text).splitlines() for text in (self.file.text(), self.new))
         return list(difflib.unified_diff(old, new, self.file.path, self.file.path, lineterm=""))
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 assert sys.platform == "linux"
 
+from oomless.processes.descendants import alive
 from oomless.processes.ids import ProcessId
 
 TYPE_CHECKING = False
@@ -151,7 +152,7 @@ class Descendants:
         """A server's browser has a process session of its own too, but stays its parent's child; what an ending
         server leaves behind loses its parent together with it."""
         self.daemons &= self.descents.keys()
-        if not is_alive(table, self.root):
+        if not alive(self.root, table):
             return
         for process, descent in self.descents.items():
             stat = table[process.pid]
@@ -159,7 +160,7 @@ class Descendants:
             if below_server and stat.ppid != descent.above[-1].pid and stat.sid != self._sid:
                 leader = table.get(stat.sid)
                 leaderless = stat.sid == stat.pid or leader is None or not leader.alive
-                if leaderless and is_alive(table, descent.above[0]):
+                if leaderless and alive(descent.above[0], table):
                     self.daemons.add(process)
 
     def _find_governed(self, governed: Container[ProcessId]) -> None:
@@ -177,14 +178,8 @@ class Descendants:
         return {
             process: table[process.pid]
             for process in self.descents
-            if process not in self.governed and is_alive(table, process)
+            if process not in self.governed and alive(process, table)
         }
-
-
-def is_alive(table: Mapping[int, Stat], process: ProcessId) -> bool:
-    """Whether the process is in the table and no zombie."""
-    stat = table.get(process.pid)
-    return stat is not None and stat.start == process.start and stat.alive
 
 
 def _children_of(stat: Stat, children: Mapping[int, list[Stat]]) -> list[Stat]:

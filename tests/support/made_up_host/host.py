@@ -75,12 +75,12 @@ class MadeUp:
     def plan_install(self, paths: Paths, file: UserFile, target: HookTarget, *, hooks_only: bool) -> Change:
         text = file.text() or "{}\n"
         known = read_record(paths, FACTS.name).files.get(file.real)
-        had_none = jsontext.find(text, ("on",)) is None
+        had_none = jsontext.find_item(text, ("on",)) is None
         before = known.before if known else Before(empty=() if had_none else ("on",))
         if had_none:
-            text = jsontext.put(text, ("on",), {})
+            text = jsontext.put_value(text, ("on",), {})
         for event in FACTS.hook_events:
-            text = jsontext.put(text, ("on", event), [sys.executable, COMMAND, event])
+            text = jsontext.put_value(text, ("on", event), [sys.executable, COMMAND, event])
         return Change(file=file, new=text, remember=Remembered(prefix=None, before=before))
 
     def plan_uninstall(self, paths: Paths, environ: Mapping[str, str]) -> Change:
@@ -88,10 +88,10 @@ class MadeUp:
         text = file.text()
         known = read_record(paths, FACTS.name).files.get(file.real)
         for event in FACTS.hook_events if known else ():
-            if jsontext.find(text, ("on", event)) is not None:
-                text = jsontext.drop(text, ("on", event))
+            if jsontext.find_item(text, ("on", event)) is not None:
+                text = jsontext.drop_item(text, ("on", event))
         if known and "on" not in known.before.empty:
-            text = jsontext.drop(text, ("on",))
+            text = jsontext.drop_item(text, ("on",))
         return Change(file=file, new=text, remember=None)
 
     def apply(self, paths: Paths, change: Change) -> str | None:
@@ -99,7 +99,7 @@ class MadeUp:
 
     def check(self, paths: Paths, environ: Mapping[str, str], cwd: str, target: HookTarget) -> HostView:
         file = self.open_settings(environ)
-        on = jsontext.value(file.text() or "{}", ("on",))
+        on = jsontext.read_value(file.text() or "{}", ("on",))
         here = [event for event in FACTS.hook_events if isinstance(on, dict) and event in on]
         return HostView(
             host=FACTS.name,

@@ -24,7 +24,8 @@ from oomless.model import Survivor
 from oomless.platform import proc
 from oomless.platform.proc import Stat
 from oomless.platform.pss import sum_pss
-from oomless.processes.descent import Descendants, is_alive
+from oomless.processes.descendants import alive
+from oomless.processes.descent import Descendants
 from oomless.processes.detach import OWN_SESSION
 from oomless.processes.ids import ProcessId
 
@@ -86,7 +87,7 @@ class Cleanup:
         }
         ended = {process: how for process, how in self._ended.items() if process not in unkilled}
         table = proc.table()
-        detached = {p: reason for p, reason in self._processes.detached.items() if is_alive(table, p)}
+        detached = {p: reason for p, reason in self._processes.detached.items() if alive(p, table)}
         detached |= self._unproven(table, {*detached, *left})
         return CleanupResult(
             ended=self._rows(ended),

@@ -23,6 +23,7 @@ from oomless.daemon.sessions.sampling import ProcessSample
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.platform.proc import Stat
+from oomless.processes.descendants import alive
 from oomless.processes.descent import Descendants
 from oomless.processes.ids import ProcessId
 
@@ -65,8 +66,7 @@ class DiscoveredSessions:
         table = proc.table()
         for stored in self._store.load():
             root = stored.descendants.root
-            stat = table.get(root.pid)
-            if stored.died_at is None and stat is not None and stat.start == root.start and stat.alive:
+            if stored.died_at is None and alive(root, table):
                 self._recorded[root] = stored.descendants
             else:
                 self.leftovers.restore(stored, table)

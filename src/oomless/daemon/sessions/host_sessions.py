@@ -21,13 +21,13 @@ from oomless.config import LiveSettings
 from oomless.daemon.governed_trees import GovernedTrees
 from oomless.daemon.logs import Log
 from oomless.daemon.sessions.discovery import DiscoveredSessions
-from oomless.daemon.sessions.leftovers import lives_now
 from oomless.daemon.sessions.sampling import ProcessSample
 from oomless.daemon.tasks import TaskSet
 from oomless.errors import JournalError
 from oomless.journal.sessions import HostSession, ReapRow, SessionRows
 from oomless.model import DetachedProcess, Identity
 from oomless.platform import proc
+from oomless.processes.descendants import alive
 from oomless.processes.descent import Descendants
 from oomless.processes.ids import ProcessId
 from oomless.protocol.log_file import Field
@@ -149,7 +149,7 @@ class RegisteredSessions:
 
     def detached(self) -> tuple[DetachedProcess, ...]:
         """Returns what outlived its session, or could not be killed, and lives."""
-        self._detached = [view for view in self._detached if lives_now(ProcessId.of(view))]
+        self._detached = [view for view in self._detached if alive(ProcessId.of(view))]
         return tuple(self._detached)
 
     # -- descendants ---------------------------------------------------------------------------------------

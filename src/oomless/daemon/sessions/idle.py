@@ -16,7 +16,8 @@ assert sys.platform == "linux"
 
 from oomless.daemon.sessions.sampling import ProcessSample
 from oomless.model import IdleProcess
-from oomless.processes.descent import Descendants, is_alive
+from oomless.processes.descendants import alive
+from oomless.processes.descent import Descendants
 from oomless.processes.ids import ProcessId
 
 MINUTE = 60.0
@@ -67,7 +68,7 @@ class IdleTracker:
         self._idle_times = idle_times = {}
         for descendants in self._descendants():
             for process, descent in descendants.descents.items():
-                if descent.shell_sid is not None or process in idle_times or not is_alive(sample.table, process):
+                if descent.shell_sid is not None or process in idle_times or not alive(process, sample.table):
                     continue
                 ticks = sample.table[process.pid].cpu_ticks
                 idle_time = before.get(process)

@@ -26,7 +26,8 @@ from oomless.journal.trees import TreeIntent, TreeRow
 from oomless.model import DetachedProcess, Leftover, Survivor
 from oomless.platform import proc
 from oomless.platform.proc import Stat
-from oomless.processes.descent import Descendants, is_alive
+from oomless.processes.descendants import alive
+from oomless.processes.descent import Descendants
 from oomless.processes.detach import DAEMON, SurvivalFacts, detach_reasons
 from oomless.processes.ids import ProcessId
 from oomless.redact import command_line
@@ -210,7 +211,7 @@ class Leftovers:
         table = proc.table() if self._dead else {}
         for dead in self._dead:
             leftovers = self._classify(dead, table, reread=True)
-            detached = {p: reason for p, reason in dead.processes.detached.items() if is_alive(table, p)}
+            detached = {p: reason for p, reason in dead.processes.detached.items() if alive(p, table)}
             for process, reason in (detached | dict.fromkeys(leftovers, "")).items():
                 view = _view(dead, process, reason)
                 if process not in views or len(view.above) < len(views[process].above):
@@ -238,7 +239,7 @@ def _view(dead: DeadSession, process: ProcessId, reason: str) -> Leftover:
 
 def _any_alive(descendants: Descendants, table: Mapping[int, Stat]) -> bool:
     """Zombies do not count: they start nothing any more."""
-    return any(is_alive(table, process) for process in descendants.descents)
+    return any(alive(process, table) for process in descendants.descents)
 
 
 def _session_label(host: str, descendants: Descendants) -> str:
@@ -278,11 +279,5 @@ class DetachedFromTrees:
                     self.add(row.intent, account.left_running if account else (), row.ended_at)
 
     def living(self) -> tuple[DetachedProcess, ...]:
-        self._views = {process: view for process, view in self._views.items() if lives_now(process)}
+        self._views = {process: view for process, view in self._views.items() if alive(process)}
         return tuple(self._views.values())
-
-
-def lives_now(process: ProcessId) -> bool:
-    """Whether the process is alive at this moment, and no zombie."""
-    stat = proc.read_stat(process.pid)
-    return stat is not None and stat.start == process.start and stat.alive

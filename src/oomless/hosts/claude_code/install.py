@@ -45,7 +45,7 @@ def lenient(path: str) -> object:
     """The settings of a file that is not ours to correct, as far as they can be read."""
     try:
         file = userfile.read(path, LIMIT)
-        return None if file.raw is None else jsontext.parse(file.text(), path)
+        return None if file.raw is None else jsontext.parse_json(file.text(), path)
     except UsageError:
         return None
 

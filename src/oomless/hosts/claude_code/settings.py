@@ -155,7 +155,7 @@ def _prefix(settings: object) -> str | None:
 
 def parse(text: str, name: str) -> dict[str, object]:
     """The settings; raises UsageError."""
-    settings = jsontext.parse(text, name)
+    settings = jsontext.parse_json(text, name)
     if not isinstance(settings, dict):
         raise UsageError(f"cannot use {name}", "it is not a JSON object", "correct it")
     return settings
@@ -221,8 +221,8 @@ def install(text: str, name: str, gate: Gate, prefix: str | None, ours: frozense
         return Edited(text=_without_prefix(text, ours, before), before=before)
     if _prefix(settings) != prefix:
         if "env" not in settings:
-            text = jsontext.put(text, ("env",), {})
-        text = jsontext.put(text, PREFIX, prefix)
+            text = jsontext.put_value(text, ("env",), {})
+        text = jsontext.put_value(text, PREFIX, prefix)
     return Edited(text=text, before=before)
 
 
@@ -263,41 +263,41 @@ def _with_group(text: str, event: str, group: dict[str, object], here: list[Path
     somebody else's hooks (the user moved it) goes out of there."""
     if len(here) == 1 and _count(text, here[0][:-1]) == 1:
         place = here[0][:3]
-        return text if jsontext.value(text, place) == group else jsontext.put(text, place, group)
+        return text if jsontext.read_value(text, place) == group else jsontext.put_value(text, place, group)
     for path in reversed(here):
-        text = jsontext.drop(text, path)
-        text = text if _count(text, path[:-1]) else jsontext.drop(text, path[:3])
+        text = jsontext.drop_item(text, path)
+        text = text if _count(text, path[:-1]) else jsontext.drop_item(text, path[:3])
     listed: Path = ("hooks", event)
-    if jsontext.find(text, listed[:1]) is None:
-        text = jsontext.put(text, listed[:1], {})
-    if jsontext.find(text, listed) is None:
-        text = jsontext.put(text, listed, [])
-    return jsontext.put(text, (*listed, _count(text, listed)), group)
+    if jsontext.find_item(text, listed[:1]) is None:
+        text = jsontext.put_value(text, listed[:1], {})
+    if jsontext.find_item(text, listed) is None:
+        text = jsontext.put_value(text, listed, [])
+    return jsontext.put_value(text, (*listed, _count(text, listed)), group)
 
 
 def _without(text: str, path: Path, before: Before) -> str:
     """Without the hook at ``path``, nor what is empty without it."""
-    text = jsontext.drop(text, path)
+    text = jsontext.drop_item(text, path)
     if _count(text, path[:4]):
         return text
-    text = jsontext.drop(text, path[:3])
+    text = jsontext.drop_item(text, path[:3])
     for parent in (path[:2], path[:1]):
         if _count(text, parent) or ".".join(map(str, parent)) in before.empty:
             return text
-        text = jsontext.drop(text, parent)
+        text = jsontext.drop_item(text, parent)
     return text
 
 
 def _without_prefix(text: str, ours: frozenset[str], before: Before) -> str:
-    present = jsontext.value(text, PREFIX)
+    present = jsontext.read_value(text, PREFIX)
     if not isinstance(present, str) or present not in ours:
         return text
     if before.former is not None:
-        return jsontext.put(text, PREFIX, before.former)
-    text = jsontext.drop(text, PREFIX)
-    return text if _count(text, ("env",)) or "env" in before.empty else jsontext.drop(text, ("env",))
+        return jsontext.put_value(text, PREFIX, before.former)
+    text = jsontext.drop_item(text, PREFIX)
+    return text if _count(text, ("env",)) or "env" in before.empty else jsontext.drop_item(text, ("env",))
 
 
 def _count(text: str, path: Path) -> int:
-    place = jsontext.find(text, path)
-    return len(jsontext.items(text, place.value)) if place else 0
+    place = jsontext.find_item(text, path)
+    return len(jsontext.list_items(text, place.value)) if place else 0
