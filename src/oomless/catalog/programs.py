@@ -1,7 +1,7 @@
 """Known programs: what an entry may say, recognising a command, and the files with the entries.
 
-Entries come with the package (``*.toml``) and from the user's own file, whose entries go first. A name in an argument
-list is the weakest evidence of who a process belongs to (``census/attribution.py``).
+Entries come with the package (``*.toml``) and from the user's own file, which goes first. A name in an argument list
+is the weakest evidence of a process's owner.
 """
 
 from __future__ import annotations
@@ -125,6 +125,8 @@ class Catalog:
         name, how = (base_name(script), "script") if script else (command.program, "program")
         candidates = [(at, f"{how} {name}") for at in self._names.get(name, ())]
         for at, parts in self._paths:
+            if parts[0] not in path and parts[0] not in script:
+                continue  # nearly always: some 40 parts are tried for each process
             if _has_parts(path, parts) or (script and _has_parts(script, parts)):
                 candidates.append((at, f"path {'*'.join(parts)}"))
         for package in {package_of(script), package_of(path)} - {""}:
@@ -202,12 +204,12 @@ def load(path: str | None = None) -> Catalog:
     return Catalog((*own, *_read_package()))
 
 
-def load_or_default(path: str, tell: Callable[[str], None]) -> Catalog:
-    """As ``load``, but without the file at ``path`` if that is broken; then ``tell`` gets the line of its error."""
+def load_or_default(path: str, warn: Callable[[str], None]) -> Catalog:
+    """As ``load``, but without the file at ``path`` if that is broken; then ``warn`` gets the line of its error."""
     try:
         return load(path)
     except UsageError as error:
-        tell(error.line())
+        warn(error.line())
         return load()
 
 

@@ -1,6 +1,6 @@
 """Companions of a proven orphan or superseded server: what it leaves beside itself. Pure.
 
-Two kinds, both without a parent and without a standard input that would tell: what a server had started, in the
+Two kinds, both without a parent, and with a standard input that proves nothing: what a server had started, in the
 process group and session that its host gave it; and the crash handler of a browser, which leads a process session of
 its own and yet serves that browser alone.
 """
