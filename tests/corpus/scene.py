@@ -23,8 +23,8 @@ from oomless.census.snapshot import Marks, Snapshot
 from oomless.model import Footprint, MachineMemory, ProcessInfo
 from oomless.platform.base import Standing
 from oomless.protocol.reap_views import PROVEN
-from oomless.reports.reap import select
-from oomless.reports.scan import build
+from oomless.reports.reap import select_rows
+from oomless.reports.scan import build_scan
 
 SCENES = Path(__file__).parent / "scenes"
 #: What is of the machine where a scene was recorded, and says nothing: homes but /home/dev, and temporary folders.
@@ -100,8 +100,8 @@ def proposals(found: Iterable[Attributed]) -> frozenset[int]:
     """Sizes are no part of the decision: resident memory stands for what cannot be read any more."""
     by_pid = {one.process.pid: one for one in found}
     footprints = {pid: Footprint(bytes=one.process.rss_bytes, source="rss") for pid, one in by_pid.items()}
-    rows = build(by_pid.values(), footprints, _MEMORY).processes
-    proposed, _ = select(rows, by_pid, PROVEN)
+    rows = build_scan(by_pid.values(), footprints, _MEMORY).processes
+    proposed, _ = select_rows(rows, by_pid, PROVEN)
     return frozenset(one.pid for one in proposed)
 
 

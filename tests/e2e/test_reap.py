@@ -27,7 +27,7 @@ from oomless.protocol.reap_views import PROVEN, ReapAnswer, ReapItem, ReapReques
 from oomless.protocol.views import StatusView
 from oomless.reports.look import Scan
 from oomless.reports.reap import propose
-from oomless.reports.scan import build
+from oomless.reports.scan import build_scan
 from reaping import ORPHAN, records
 from sessions import Session, member
 
@@ -489,7 +489,7 @@ def test_what_is_superseded_by_its_start_alone_is_held_back(confidence: float, p
     footprints = {70: Footprint(bytes=1, source="pss")}
     memory = MachineMemory(total_bytes=100, available_bytes=90)
     status = StatusView(pid=None, memory=memory)
-    found, held = propose(Scan(build((one,), footprints, memory), {70: one}, footprints, status), PROVEN)
+    found, held = propose(Scan(build_scan((one,), footprints, memory), {70: one}, footprints, status), PROVEN)
     assert [each.pid for each in found] == ([70] if proposed else [])
     assert [each.pid for each in held] == ([] if proposed else [70])
     assert proposed or "60%" in held[0].why

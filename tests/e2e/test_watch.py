@@ -26,7 +26,7 @@ from oomless.census.attribution import attribute
 from oomless.census.findings import Finding
 from oomless.census.snapshot import Marks, Snapshot
 from oomless.cli.watch import LiveTable
-from oomless.cli.watch_view import fitted, height
+from oomless.cli.watch_view import count_lines, fit_sections
 from oomless.demo.model import Call, ModelProcess, Rule, Script, Turn
 from oomless.errors import DaemonError
 from oomless.model import DetachedProcess, Footprint, LiveSession, MachineMemory
@@ -36,8 +36,16 @@ from oomless.platform.linux import Linux
 from oomless.protocol.client import Client
 from oomless.protocol.views import StatusView, TreeView
 from oomless.reports.look import Looks, Scan, Scanner, daemon_facts
-from oomless.reports.scan import build
-from oomless.reports.watch import LEFTOVER, OTHER, WatchRow, WatchSection, footprints, sections, totals
+from oomless.reports.scan import build_scan
+from oomless.reports.watch import (
+    LEFTOVER,
+    OTHER,
+    WatchRow,
+    WatchSection,
+    count_totals,
+    footprints_by_key,
+    make_sections,
+)
 from puppets import PUPPET, Stage, plan, run, session
 from realparts import claude_environment, mcp_config, real_parts, real_server
 from snapshots import KNOWN, NPX, ROOMY, SERVER_MARKS, SHIM, TOOL_MARKS, row, snapshot
@@ -52,7 +60,7 @@ def look(seen: Snapshot, status: StatusView = NO_DAEMON, sizes: dict[int, int] |
     members = governed.find_members(seen, told.trees, "a1b2c3d4")
     found = {one.process.pid: one for one in attribute(seen, members, KNOWN, told)}
     sized = {pid: Footprint(bytes=(sizes or {}).get(pid, 1) * 10**6, source="pss") for pid in found}
-    return Scan(build(found.values(), sized, ROOMY), found, sized, status)
+    return Scan(build_scan(found.values(), sized, ROOMY), found, sized, status)
 
 
 def tree(**fields: Any) -> TreeView:
@@ -75,7 +83,7 @@ def lines(found: tuple[WatchSection, ...]) -> dict[str, list[tuple[str, str, int
 
 class TestSections:
     def test_a_row_for_each_thing_with_its_processes(self) -> None:
-        assert lines(sections(look(SEEN), {})) == {
+        assert lines(make_sections(look(SEEN), {})) == {
             "claude-code s-1": [
                 ("session", "claude-code, pid 100", 1, "running"),
                 ("server", "flow-nexus", 2, "running"),
@@ -88,12 +96,12 @@ class TestSections:
         }
 
     def test_what_is_left_comes_last(self) -> None:
-        assert [section.title for section in sections(look(SEEN), {})][-2:] == [OTHER, LEFTOVER]
+        assert [section.title for section in make_sections(look(SEEN), {})][-2:] == [OTHER, LEFTOVER]
 
     def test_changes_since_the_look_before(self) -> None:
-        before = footprints(sections(look(SEEN, sizes={101: 10, 102: 5}), {}))
+        before = footprints_by_key(make_sections(look(SEEN, sizes={101: 10, 102: 5}), {}))
         later = Snapshot(processes=(*SEEN.processes, row(500, 100, SHELL)), marks=(*SEEN.marks, TOOL_MARKS))
-        (first, *_) = sections(look(later, sizes={101: 30, 102: 5}), before)
+        (first, *_) = make_sections(look(later, sizes={101: 30, 102: 5}), before)
         changed = {r.name: (r.change, r.footprint) for r in first.rows if r.kind == "server"}
         assert changed == {"flow-nexus": (20_000_000, 35_000_000)}
         assert [(r.state, r.change) for r in first.rows if r.kind == "tool-shell"] == [
@@ -115,7 +123,7 @@ class TestSections:
                 ),
             ),
         )  # fmt: skip
-        rows = next(s.rows for s in sections(look(SEEN, status), {}) if s.title == "claude-code s-1")
+        rows = next(s.rows for s in make_sections(look(SEEN, status), {}) if s.title == "claude-code s-1")
         assert [(r.kind, r.name, r.processes, r.footprint, r.state) for r in rows[:3]] == [
             ("session", "claude-code, pid 100", 1, 1_000_000, "running"),
             ("subagent", "Agent:Explore", 0, None, "running"),
@@ -136,7 +144,7 @@ class TestSections:
             tree="b1", name="make | tee log", class_name="tool-shell", owner="claude-code:100:100", pid=204, start=204
         )
         status = StatusView(pid=1, memory=ROOMY, trees=(tree(pid=10, start=10), shell), detached=(left,))
-        assert lines(sections(look(seen, status), {})) == {
+        assert lines(make_sections(look(seen, status), {})) == {
             "claude-code 100": [
                 ("session", "claude-code, pid 100", 1, "running"),
                 ("tool-shell", "make | tee log", 3, "governed"),
@@ -146,7 +154,7 @@ class TestSections:
         }
 
     def test_the_totals_tell_what_runs_from_what_is_left(self) -> None:
-        runs, left = totals(sections(look(SEEN), {}))
+        runs, left = count_totals(make_sections(look(SEEN), {}))
         assert runs == "2 sessions, 1 server, 2 tool shells, 1 editor"
         assert left == "1 tool-shell"
 
@@ -154,7 +162,7 @@ class TestSections:
         shell = ("bash", "-c", "source /h/shell-snapshots/snapshot-bash-1.sh && eval 'x --token hunter2hunter2'")
         seen = snapshot(row(100, 1, "claude"), row(101, 100, shell), row(102, 1, "y --token hunter2hunter2"),
                         p101=TOOL_MARKS, p102=TOOL_MARKS)  # fmt: skip
-        names = [r.name for section in sections(look(seen), {}) for r in section.rows]
+        names = [r.name for section in make_sections(look(seen), {}) for r in section.rows]
         assert not any("hunter2" in name for name in names)
         assert any("y --token ***" in name for name in names)
 
@@ -179,22 +187,22 @@ class TestFitting:
     def test_rows_are_added_up_only_as_far_as_they_must(
         self, height_of_screen: int, rows: list[int], more: int
     ) -> None:
-        shown, left_out = fitted(self.FOUND, height_of_screen)
+        shown, left_out = fit_sections(self.FOUND, height_of_screen)
         assert ([len(section.rows) for section in shown], left_out) == (rows, more)
-        assert height(shown) <= height_of_screen
+        assert count_lines(shown) <= height_of_screen
 
     @pytest.mark.parametrize(("height_of_screen", "kept"), [(2, 1), (1, 1), (-3, 1)])
     def test_what_does_not_fit_even_so_is_counted(self, height_of_screen: int, kept: int) -> None:
-        shown, left_out = fitted(self.FOUND, height_of_screen)
+        shown, left_out = fit_sections(self.FOUND, height_of_screen)
         assert (len(shown), left_out) == (kept, 2 - kept)
 
     def test_nothing_is_lost_in_a_sum(self) -> None:
-        (first, second), _ = fitted(self.FOUND, 3)
+        (first, second), _ = fit_sections(self.FOUND, 3)
         (all_of_it,) = first.rows
         assert all_of_it.name == "1 session, 3 servers, 1 tool-shell"
         assert (all_of_it.count, all_of_it.processes, all_of_it.footprint, all_of_it.change) == (5, 10, 25, 10)
         assert second.footprint == 15
-        by_kind = fitted(self.FOUND, 6)[0][0].rows
+        by_kind = fit_sections(self.FOUND, 6)[0][0].rows
         assert [(r.kind, r.count, r.name) for r in by_kind] == [
             ("session", 1, "n0"), ("server", 3, "n1, n2, n3"), ("tool-shell", 1, "n4"),
         ]  # fmt: skip
@@ -386,7 +394,7 @@ class TestTerminal:
         (scan,) = Looks(Linux(), Paths(), 0.1, 1)
         short = MachineMemory(total_bytes=100, available_bytes=1)
         status = StatusView(pid=1, memory=short, problem="the settings are wrong")
-        scan = scan._replace(status=status, report=build(scan.attributed.values(), scan.footprints, short))
+        scan = scan._replace(status=status, report=build_scan(scan.attributed.values(), scan.footprints, short))
         for rows in (60, 24, 14):
             out = Console(force_terminal=True, width=100, height=rows, file=open(os.devnull, "w"))  # noqa: SIM115
             with out.file:
@@ -398,7 +406,7 @@ def test_findings_leave_room_for_the_table() -> None:
     from rich.console import Console
 
     found = tuple(Finding(rule="r", severity="warning", title=f"nr {n}", evidence=(), action="") for n in range(9))
-    report = msgspec.structs.replace(build((), {}, ROOMY), findings=found)
+    report = msgspec.structs.replace(build_scan((), {}, ROOMY), findings=found)
     scan = Scan(report, {}, {}, StatusView(pid=None, memory=ROOMY))
     for rows, shown in ((40, 9), (12, 3), (9, 0)):
         out = Console(force_terminal=True, width=100, height=rows, file=io.StringIO())

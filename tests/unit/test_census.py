@@ -31,7 +31,7 @@ from oomless.processes.command import (
 )
 from oomless.processes.words import split_title
 from oomless.redact import MASK, command_line, is_secret_name
-from oomless.reports.scan import build
+from oomless.reports.scan import build_scan
 from snapshots import KNOWN, NPX, ROOMY, SECRET, SERVER_MARKS, SHIM, TOOL_MARKS, by_pid, row, snapshot, tree
 
 
@@ -577,7 +577,7 @@ class TestReport:
 
     def test_the_rows_have_the_contracts_fields(self) -> None:
         footprint = Footprint(bytes=10_000_000, source="pss", private_bytes=7)
-        report = build(attribute(self.SEEN, (), KNOWN), {100: footprint}, ROOMY)
+        report = build_scan(attribute(self.SEEN, (), KNOWN), {100: footprint}, ROOMY)
         shown = msgspec.to_builtins(report)
         assert list(shown) == ["schema", "memory", "processes", "groups", "findings"]
         assert shown["schema"] == "oomless.scan/1"
@@ -594,7 +594,7 @@ class TestReport:
 
     def test_each_process_is_in_one_group_and_copies_are_counted(self) -> None:
         footprints = {pid: Footprint(bytes=pid, source="rss") for pid in (100, 101, 102, 200)}
-        report = build(attribute(self.SEEN, (), KNOWN), footprints, ROOMY)
+        report = build_scan(attribute(self.SEEN, (), KNOWN), footprints, ROOMY)
         groups = {(group.kind, group.name): group for group in report.groups}
         servers = groups["server", "flow-nexus"]
         assert (servers.instances, servers.processes, servers.footprint_bytes) == (2, 3, 403)
@@ -605,7 +605,7 @@ class TestReport:
     def test_a_governed_tree_is_a_group(self) -> None:
         seen = snapshot(row(9, 1, SHIM), row(10, 9, "job"), row(11, 10, "x"))
         footprints = {pid: Footprint(bytes=1, source="pss") for pid in (9, 10, 11)}
-        (group,) = build(attribute(seen, (tree(10, 11, shim=9),), KNOWN), footprints, ROOMY).groups
+        (group,) = build_scan(attribute(seen, (tree(10, 11, shim=9),), KNOWN), footprints, ROOMY).groups
         assert (group.kind, group.name, group.instances, group.processes) == ("subagent", "job", 1, 3)
 
     def test_what_a_tool_shell_started_is_in_its_group(self) -> None:
@@ -616,7 +616,7 @@ class TestReport:
             p101=TOOL_MARKS, p103=TOOL_MARKS,
         )  # fmt: skip
         footprints = {pid: Footprint(bytes=1, source="pss") for pid in range(100, 107)}
-        groups = build(attribute(seen, (tree(106, tree="t2", shim=105),), KNOWN), footprints, ROOMY).groups
+        groups = build_scan(attribute(seen, (tree(106, tree="t2", shim=105),), KNOWN), footprints, ROOMY).groups
         assert {(group.kind, group.name): (group.instances, group.processes) for group in groups} == {
             ("session", "claude-code"): (1, 1),
             ("tool-shell", "claude-code"): (2, 3),
@@ -625,14 +625,14 @@ class TestReport:
         }
 
     def test_subagents_inside_a_host_are_counted_without_processes(self) -> None:
-        (group,) = build((), {}, ROOMY, {"Agent:Explore": 3}).groups
+        (group,) = build_scan((), {}, ROOMY, {"Agent:Explore": 3}).groups
         assert msgspec.to_builtins(group) == {
             "kind": "subagent", "name": "Agent:Explore", "instances": 3, "processes": 0, "footprint_bytes": 0,
             "untold": 0,
         }  # fmt: skip
 
     def test_what_has_ended_meanwhile_is_left_out(self) -> None:
-        assert build(attribute(self.SEEN, (), KNOWN), {}, ROOMY).processes == ()
+        assert build_scan(attribute(self.SEEN, (), KNOWN), {}, ROOMY).processes == ()
 
 
 class TestFootprints:

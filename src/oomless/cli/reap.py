@@ -43,7 +43,7 @@ def command(
     scanner = Scanner(platform, Paths())
     proposal = reap.propose(scanner.scan(scanner.status()), (*PROVEN, *verdicts))
     answer = _request_kill(proposal, verdicts) if yes else None
-    report = reap.build(proposal, answer, () if platform.name == "linux" else (_NOT_READ,))
+    report = reap.build_reap(proposal, answer, () if platform.name == "linux" else (_NOT_READ,))
     if json:
         print_json(report)
     else:
@@ -75,7 +75,7 @@ def _reap_listing(source: str, yes: bool, verdicts: tuple[str, ...], json: bool)
 
 def _request_kill(proposal: reap.Proposal, include: tuple[str, ...]) -> ReapAnswer:
     proposed, _ = proposal
-    return Client(Paths(), start=True).reap(reap.request(proposed, include)) if proposed else ReapAnswer()
+    return Client(Paths(), start=True).reap(reap.make_request(proposed, include)) if proposed else ReapAnswer()
 
 
 def _parse_verdicts(text: str | None) -> tuple[str, ...]:

@@ -16,12 +16,20 @@ from typing import TYPE_CHECKING, Literal
 from oomless.census.findings import Finding, at_least
 from oomless.cli.output import console, print_json, printable
 from oomless.cli.status_view import headline
-from oomless.cli.watch_view import fitted
+from oomless.cli.watch_view import fit_sections
 from oomless.model import MachineMemory
 from oomless.paths import Paths
 from oomless.platform import current
 from oomless.reports.look import Looks, Scan
-from oomless.reports.watch import LEFTOVER, WatchRow, WatchSection, count_kind, footprints, sections, totals
+from oomless.reports.watch import (
+    LEFTOVER,
+    WatchRow,
+    WatchSection,
+    count_kind,
+    count_totals,
+    footprints_by_key,
+    make_sections,
+)
 from oomless.units import format_size
 
 if TYPE_CHECKING:
@@ -107,11 +115,11 @@ class LiveTable:
     def frame(self, scan: Scan) -> Group:
         from rich.console import Group
 
-        current = sections(scan, self._before)
-        self._before = footprints(current)
+        current = make_sections(scan, self._before)
+        self._before = footprints_by_key(current)
         parts = [*_draw_memory(scan.report.memory), *_draw_totals(scan, current)]
         parts += _draw_findings(scan.report.findings, self._out.size.height - len(parts) - _AROUND - 1)
-        shown, more = fitted(current, self._out.size.height - len(parts) - _AROUND)
+        shown, more = fit_sections(current, self._out.size.height - len(parts) - _AROUND)
         parts += [_draw_table(shown)] if shown else ["No sessions, servers or governed trees found."]
         parts += [f"and {more} more"] if more else []
         self.last = Group(*parts)
@@ -136,7 +144,7 @@ def _draw_memory(memory: MachineMemory | None) -> list[RenderableType]:
 
 def _draw_totals(scan: Scan, shown: tuple[WatchSection, ...]) -> list[RenderableType]:
     rows = scan.report.processes
-    runs, left = totals(shown)
+    runs, left = count_totals(shown)
     sources = ", ".join(sorted({row.footprint_source or "" for row in rows}))
     total = format_size(sum(row.footprint_bytes or 0 for row in rows))
     lines = [f"{runs or 'nothing runs'}; {len(rows)} processes, {total}{f' ({sources})' if sources else ''}"]

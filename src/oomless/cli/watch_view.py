@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterable
 from oomless.reports.watch import WatchRow, WatchSection, count_kinds
 
 
-def fitted(shown: tuple[WatchSection, ...], lines: int) -> tuple[tuple[WatchSection, ...], int]:
+def fit_sections(shown: tuple[WatchSection, ...], lines: int) -> tuple[tuple[WatchSection, ...], int]:
     """As much as ``lines`` hold, a line for each row and one between sections: everything, else one row a kind, else
     one a section. Returned with the number of sections that are left out even so."""
     for detail in (_keep_rows, _by_kind, _by_section):
         fitting = tuple(detail(section) for section in shown)
-        if height(fitting) <= lines:
+        if count_lines(fitting) <= lines:
             return fitting, 0
     keep = max(1, (lines + 1) // 2)
     return fitting[:keep], max(0, len(fitting) - keep)
 
 
-def height(shown: Iterable[WatchSection]) -> int:
+def count_lines(shown: Iterable[WatchSection]) -> int:
     return sum(len(section.rows) + 1 for section in shown) - 1
 
 

@@ -22,7 +22,7 @@ from oomless.errors import UsageError
 from oomless.listing import Listing, Unreadable, parse_listing
 from oomless.listing.merge import MergedRow
 from oomless.redact import command_line, mask_secrets
-from oomless.reports.reap import ReapReport, recoverable, select
+from oomless.reports.reap import ReapReport, select_rows, sum_recoverable
 from oomless.reports.scan import ProcessRow, ScanReport, group_rows, process_row
 from oomless.units import format_size
 
@@ -116,12 +116,12 @@ def scan_listing(listing: Listing, census: ListingCensus) -> ListingReport:
         groups=group_rows(census.processes, census.footprints, {}),
         findings=census.findings,
         form=", ".join(dict.fromkeys(section.form for section in listing.sections)),
-        unreadable=unreadable(listing),
+        unreadable=mask_unreadable(listing),
         notes=tuple(_scan_notes(listing, census)),
     )
 
 
-def unreadable(listing: Listing) -> tuple[Unreadable, ...]:
+def mask_unreadable(listing: Listing) -> tuple[Unreadable, ...]:
     """With secrets mask_secrets: it may be the rest of a command."""
     return tuple(Unreadable(line=line.line, text=mask_secrets((line.text,))[0]) for line in listing.unreadable)
 
@@ -172,15 +172,15 @@ def reap_listing(listing: Listing, census: ListingCensus, verdicts: Iterable[str
     """The dry run: what is asked for with ``--include`` is proposed, what order of start alone suggests held back."""
     rows = tuple(listing_row(process, census) for process in census.processes)
     attributed = {process.process.pid: process for process in census.processes}
-    proposed, held = select(rows, attributed, verdicts)
+    proposed, held = select_rows(rows, attributed, verdicts)
     return ListingReapReport(
         dry_run=True,
         proposed=proposed,
         held_back=held,
-        bytes_recoverable=recoverable(proposed),
+        bytes_recoverable=sum_recoverable(proposed),
         bytes_source="listing",
         notes=tuple(_reap_notes(rows, census)),
-        unreadable=unreadable(listing),
+        unreadable=mask_unreadable(listing),
     )
 
 

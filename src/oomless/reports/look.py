@@ -26,7 +26,7 @@ from oomless.paths import Paths
 from oomless.platform.base import Platform
 from oomless.protocol.client import Client
 from oomless.protocol.views import StatusView, TreeView
-from oomless.reports.scan import ScanReport, build
+from oomless.reports.scan import ScanReport, build_scan
 
 #: Trees that the shell prefix asked for, by their class.
 ROLES: dict[str | None, Role] = {"tool-shell": "tool-shell", "mcp-server": "server"}
@@ -64,9 +64,9 @@ class Scanner:
         attributed = verdicts.decide(attributed, current, snapshot.read_standings(self._platform, doubtful))
         processes = (row.process for row in attributed)
         footprints = self._footprints.read_all(processes, time.monotonic(), lambda: tick(len(attributed)))
-        running = [tree for tree in inside(status) if tree.state == "running"]
+        running = [tree for tree in find_subagents(status) if tree.state == "running"]
         names, sessions = Counter(tree.name for tree in running), Counter(owner_of(tree)[1] for tree in running)
-        report = build(
+        report = build_scan(
             attributed,
             footprints,
             self._platform.memory(),
@@ -133,7 +133,7 @@ def _open_tree(tree: TreeView, pid: int) -> OpenTree:
     )
 
 
-def inside(status: StatusView) -> list[TreeView]:
+def find_subagents(status: StatusView) -> list[TreeView]:
     """Subagents that run or wait inside hosts' own processes."""
     return [tree for tree in status.trees if tree.kind == "subagent"]
 

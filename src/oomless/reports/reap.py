@@ -64,7 +64,7 @@ Proposal = tuple[tuple[ProcessRow, ...], tuple[HeldBack, ...]]
 def propose(scan: Scan, verdicts: Iterable[str]) -> Proposal:
     """Of one look at this machine. With ``reap = "off"`` in the settings nothing is proposed that the daemon
     remembers; what was asked for by name is."""
-    proposed, held = select(scan.report.processes, scan.attributed, verdicts)
+    proposed, held = select_rows(scan.report.processes, scan.attributed, verdicts)
     known = {(leftover.pid, leftover.start) for leftover in scan.status.leftovers}
     off = [row for row in proposed if row.verdict in PROVEN and (row.pid, row.start) in known]
     if not off or scan.status.reap != "off":
@@ -73,7 +73,9 @@ def propose(scan: Scan, verdicts: Iterable[str]) -> Proposal:
     return rest, (*held, *(HeldBack(pid=row.pid, start=row.start, why=_OFF) for row in off))
 
 
-def select(rows: Iterable[ProcessRow], attributed: Mapping[int, Attributed], verdicts: Iterable[str]) -> Proposal:
+def select_rows(
+    rows: Iterable[ProcessRow], attributed: Mapping[int, Attributed], verdicts: Iterable[str]
+) -> Proposal:
     """The rows that have one of the verdicts, instance by instance: a server of which some process has another
     verdict is held back as a whole, for it would go on without the rest; so is a verdict that is not proven."""
     wanted, proposed, held = frozenset(verdicts), [], []
@@ -99,14 +101,14 @@ def _hold_reason(row: ProcessRow, other: Attributed | None) -> str:
     return f"part of the server {row.instance}, of which {other.process.pid} is {other.verdict}" if other else ""
 
 
-def recoverable(proposed: Iterable[ProcessRow]) -> int | None:
+def sum_recoverable(proposed: Iterable[ProcessRow]) -> int | None:
     """Bytes: the sum of what is known; None if nothing is, of those that there are."""
     sizes = [row.bytes_recoverable for row in proposed]
     known = [size for size in sizes if size is not None]
     return None if sizes and not known else sum(known)
 
 
-def request(proposed: Iterable[ProcessRow], include: tuple[str, ...]) -> ReapRequest:
+def make_request(proposed: Iterable[ProcessRow], include: tuple[str, ...]) -> ReapRequest:
     """What the daemon is asked to kill."""
     items = tuple(
         ReapItem(pid=row.pid, start=row.start, verdict=row.verdict, evidence=row.evidence)
@@ -116,7 +118,7 @@ def request(proposed: Iterable[ProcessRow], include: tuple[str, ...]) -> ReapReq
     return ReapRequest(processes=items, why="oomless reap --yes", include=include)
 
 
-def build(proposal: Proposal, answer: ReapAnswer | None = None, notes: tuple[str, ...] = ()) -> ReapReport:
+def build_reap(proposal: Proposal, answer: ReapAnswer | None = None, notes: tuple[str, ...] = ()) -> ReapReport:
     """``answer``: the daemon's, None for a dry run."""
     proposed, held = proposal
     done = answer or ReapAnswer()
@@ -124,7 +126,7 @@ def build(proposal: Proposal, answer: ReapAnswer | None = None, notes: tuple[str
         dry_run=answer is None,
         proposed=proposed,
         held_back=held,
-        bytes_recoverable=recoverable(proposed),
+        bytes_recoverable=sum_recoverable(proposed),
         ended=done.ended,
         left=done.left,
         refused=done.refused,

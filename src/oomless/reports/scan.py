@@ -73,7 +73,7 @@ class ScanReport(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
 
 
-def build(
+def build_scan(
     attributed: Iterable[Attributed],
     footprints: Mapping[int, Footprint],
     memory: MachineMemory,

@@ -14,7 +14,7 @@ from oomless.census.attribution import Attributed
 from oomless.hosts.naming import short_name
 from oomless.processes.command import base_name
 from oomless.protocol.views import StatusView, TreeView
-from oomless.reports.look import Scan, inside, owner_of
+from oomless.reports.look import Scan, find_subagents, owner_of
 from oomless.reports.scan import group_of, instance_of, shown
 
 LEFTOVER, OTHER = "leftover", "other"
@@ -48,7 +48,7 @@ class WatchSection(msgspec.Struct, frozen=True, kw_only=True):
         return sum(row.footprint or 0 for row in self.rows)
 
 
-def sections(scan: Scan, before: Mapping[str, int]) -> tuple[WatchSection, ...]:
+def make_sections(scan: Scan, before: Mapping[str, int]) -> tuple[WatchSection, ...]:
     """Live sessions in the order of their start, then governed trees and others, then what is left. ``before``: the
     footprints of the look before, by key; empty at the first."""
     homes: dict[tuple[str, str], list[Attributed]] = {}
@@ -67,7 +67,7 @@ def sections(scan: Scan, before: Mapping[str, int]) -> tuple[WatchSection, ...]:
     return tuple(sorted(unordered, key=lambda section: (section.title == LEFTOVER, section.title == OTHER)))
 
 
-def footprints(shown: Iterable[WatchSection]) -> dict[str, int]:
+def footprints_by_key(shown: Iterable[WatchSection]) -> dict[str, int]:
     return {row.key: row.footprint for section in shown for row in section.rows if row.footprint is not None}
 
 
@@ -159,7 +159,7 @@ def _subagent_rows(status: StatusView) -> dict[tuple[str, str], list[WatchRow]]:
     """Those inside hosts' processes, under the newest id of their session."""
     newest = {old: session.sessions[-1] for session in status.sessions for old in session.sessions}
     by_session: dict[tuple[str, str], list[WatchRow]] = {}
-    for tree in inside(status):
+    for tree in find_subagents(status):
         host, session = owner_of(tree)
         by_session.setdefault((host, newest.get(session, session)), []).append(_subagent_row(tree))
     return by_session
@@ -183,7 +183,7 @@ def count_kind(kind: str, count: int) -> str:
     return f"{count} {kind if count == 1 else _MANY.get(kind, f'{kind}s')}"
 
 
-def totals(shown: Iterable[WatchSection]) -> tuple[str, str]:
+def count_totals(shown: Iterable[WatchSection]) -> tuple[str, str]:
     """What runs, and what is left of sessions that are gone."""
     runs: dict[str, int] = dict.fromkeys(_ORDER, 0)
     left: dict[str, int] = {}

@@ -25,7 +25,7 @@ from oomless.paths import Paths
 from oomless.platform import current
 from oomless.redact import command_line
 from oomless.reports.diagnose.facts import Case, CaseEvent, CaseProcess, Copies, EndedAgent, Inside, case_process
-from oomless.reports.look import Scanner, inside, owner_of
+from oomless.reports.look import Scanner, find_subagents, owner_of
 from oomless.reports.scan import ProcessRow, ScanReport
 from oomless.units import format_size
 
@@ -47,7 +47,7 @@ def look_at_machine(paths: Paths, programs: Catalog, since: float) -> Case:
     """The case of this moment, with the journal from the time ``since`` on. Raises DaemonError and JournalError."""
     scanner = Scanner(current(), paths)
     scan = scanner.scan(scanner.status())
-    running = Counter(owner_of(tree)[1] for tree in inside(scan.status) if tree.state == "running")
+    running = Counter(owner_of(tree)[1] for tree in find_subagents(scan.status) if tree.state == "running")
     within = [Inside(session=session, number=number) for session, number in running.items()]
     return build_case(scan.report, within, read_history(paths.journal, since), programs, since)
 
