@@ -28,7 +28,7 @@ from oomless.platform.proc import Stat
 from oomless.platform.sockets import listeners
 from oomless.processes.descent import Descendants, Descent
 from oomless.processes.detach import DAEMON, OWN_SESSION, SurvivalFacts, detach_reasons
-from oomless.processes.forks import Births
+from oomless.processes.forks import ForkLines
 from oomless.processes.ids import ProcessId
 from oomless.protocol.client import Client
 
@@ -69,16 +69,16 @@ def test_a_number_that_is_used_again_is_a_stranger() -> None:
 
 def test_what_a_root_left_whose_own_birth_was_told_of_a_moment_ago() -> None:
     """Events are kept over two looks. Only another birth under that number makes it somebody else."""
-    births = Births()
-    births.forked(5, 10)
+    births = ForkLines()
+    births.add_fork(5, 10)
     for again in (False, True):
         descendants = Descendants(ROOT)
         descendants.observe(table(CLAUDE), lines=births.lines())
-        births.looked()
+        births.mark_read()
         if again:
-            births.forked(5, 10)
-        births.forked(10, 49)
-        births.forked(49, 50)
+            births.add_fork(5, 10)
+        births.add_fork(10, 49)
+        births.add_fork(49, 50)
         descendants.observe(table(stat(50, 1, 50)), lines=births.lines())
         assert set(descendants.descents) == (set() if again else {(50, 50)})
 

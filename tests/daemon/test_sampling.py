@@ -11,7 +11,7 @@ import pytest
 
 from oomless.daemon.sessions import sampling
 from oomless.daemon.sessions.sampling import ProcessSample, ProcessSampler
-from oomless.platform import proc
+from oomless.platform import system
 from oomless.processes.ids import ProcessId
 
 
@@ -56,7 +56,7 @@ def run(scene: Callable[[ProcessSampler, Observer], Coroutine[Any, Any, None]]) 
 def births(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The pid that was given out last, as far as the sampler is told; all that runs has settled."""
     last = [100]
-    monkeypatch.setattr(proc, "last_pid", lambda: last[-1])
+    monkeypatch.setattr(system, "last_pid", lambda: last[-1])
     monkeypatch.setattr(sampling, "SETTLED_AFTER", -3600.0)
     return last
 

@@ -15,7 +15,7 @@ from oomless.daemon.sessions import sampling
 from oomless.daemon.sessions.sampling import ForkTracker
 from oomless.platform.fork_events import Event, parse
 from oomless.processes.descent import Descendants, Descent
-from oomless.processes.forks import DEEPEST, Births
+from oomless.processes.forks import DEEPEST, ForkLines
 from oomless.processes.ids import ProcessId
 
 assert sys.platform == "linux"
@@ -54,35 +54,35 @@ def test_an_event_is_read_and_threads_are_passed_over(raw: bytes, expected: Even
 
 
 def test_a_line_has_all_parents_that_were_told_of_the_nearest_last() -> None:
-    births = Births()
+    births = ForkLines()
     for parent, child in ((10, 30), (30, 31), (31, 32)):
-        births.forked(parent, child)
+        births.add_fork(parent, child)
     assert births.lines() == {30: (10,), 31: (10, 30), 32: (10, 30, 31)}
 
 
 def test_a_line_is_kept_over_one_look_and_forgotten_after_two() -> None:
-    births = Births()
-    births.forked(10, 30)
-    births.looked()
-    births.forked(30, 31)
+    births = ForkLines()
+    births.add_fork(10, 30)
+    births.mark_read()
+    births.add_fork(30, 31)
     assert births.lines()[31] == (10, 30)
-    births.looked()
-    births.looked()
+    births.mark_read()
+    births.mark_read()
     assert births.lines() == {}
 
 
 def test_a_number_that_is_used_again_has_its_new_line() -> None:
-    births = Births()
-    births.forked(10, 30)
-    births.looked()
-    births.forked(99, 30)
+    births = ForkLines()
+    births.add_fork(10, 30)
+    births.mark_read()
+    births.add_fork(99, 30)
     assert births.lines() == {30: (99,)}
 
 
 def test_a_line_is_bounded_and_lost_events_end_all() -> None:
-    births = Births()
+    births = ForkLines()
     for pid in range(1, 100):
-        births.forked(pid, pid + 1)
+        births.add_fork(pid, pid + 1)
     assert births.lines()[100] == tuple(range(100 - DEEPEST, 100))
     births.clear()
     assert births.lines() == {}
@@ -162,7 +162,7 @@ def with_watch(body: Callable[[ForkTracker, Source, list[str]], None]) -> None:
     source, resynced = Source(), []
 
     async def run() -> None:
-        watch = ForkTracker(lambda: resynced.append("now"), lambda: source)  # type: ignore[arg-type, return-value]
+        watch = ForkTracker(lambda: resynced.append("now"), lambda: source)  # type: ignore[return-value, arg-type]
         body(watch, source, resynced)
         watch.close()
 

@@ -10,7 +10,6 @@ asked), and nothing is on stdout, which a host would take for context or for an 
 
 from __future__ import annotations
 
-import _socket
 import os
 import sys
 
@@ -18,7 +17,7 @@ assert sys.platform == "linux"
 
 from oomless import hosts
 from oomless.errors import DaemonError, OomlessError, UsageError
-from oomless.lean import dumps, loads
+from oomless.lean import dumps, loads, socket
 from oomless.paths import Paths
 from oomless.processes.descendants import ancestors
 from oomless.protocol import spawn
@@ -66,7 +65,7 @@ def registration(facts: HostFacts, event: bytes, environ: Mapping[str, str]) -> 
     }
 
 
-def post(connection: _socket.socket, path: str, body: bytes) -> bytes:
+def post(connection: socket.socket, path: str, body: bytes) -> bytes:
     """Returns the body of the answer; raises DaemonError or OSError. Closes the connection."""
     # 1.0: the end of the connection is the end of the answer, and nothing of it is in chunks.
     head = f"POST {path} HTTP/1.0\r\nHost: oomless\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -16,7 +16,7 @@ import sys
 assert sys.platform == "linux"
 
 from oomless.contain.cause import StartFailed
-from oomless.lean import signal
+from oomless.lean import call_c, signal
 from oomless.platform import proc
 
 TYPE_CHECKING = False
@@ -38,16 +38,13 @@ class SignalFd:
 
     def __init__(self, blocked_before: list[int] | None = None, ending: tuple[int, ...] = ENDING) -> None:
         """``blocked_before``: what was blocked, if whoever exec'd us had blocked these already."""
-        import _ctypes
-
         wanted = [s for s in ending if signal.getsignal(s) is not signal.SIG_IGN] + [signal.SIGCHLD]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
         self.before = frozenset(before if blocked_before is None else blocked_before)
         mask = bytearray(_RECORD)
         for number in wanted:
             mask[(number - 1) // 8] |= 1 << ((number - 1) % 8)
-        call = _ctypes.dlsym(_ctypes.dlopen(None, 0), "signalfd")  # type: ignore[arg-type]
-        self.fd: int = _ctypes.call_function(call, (-1, bytes(mask), _SFD_CLOEXEC | _SFD_NONBLOCK))
+        self.fd = call_c("signalfd", -1, bytes(mask), _SFD_CLOEXEC | _SFD_NONBLOCK)
         if self.fd < 0:
             raise OSError("signalfd is not available")
 

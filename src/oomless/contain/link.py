@@ -1,16 +1,15 @@
 """The shim's end of its lease: messages out, ``end`` in, and the way back to a restarted daemon.
 
-It never blocks the shim: a daemon that does not read loses the connection, and the tree goes on without. ``_socket``
-is used bare (``socket`` costs 0.8 MB). Standard library only.
+It never blocks the shim: a daemon that does not read loses the connection, and the tree goes on without. Standard
+library only.
 """
 
 from __future__ import annotations
 
-import _socket
 import os
 import select
 
-from oomless.lean import dumps, loads
+from oomless.lean import dumps, loads, socket
 
 VERSION = 1
 RETRY_FIRST = 0.2
@@ -22,17 +21,17 @@ class Link:
 
     def __init__(self, fd: int | None, state: str, now: float) -> None:
         self._state = state
-        self._socket: _socket.socket | None = None
+        self._socket: socket.socket | None = None
         self._buffer = b""
         self._delay = RETRY_FIRST
         self.retry_at: float | None = None
         if fd is not None:
             os.set_inheritable(fd, False)
-            self._take(_socket.socket(fileno=fd))
+            self._take(socket.socket(fileno=fd))
         else:
             self.retry_at = now + self._delay
 
-    def _take(self, connected: _socket.socket) -> None:
+    def _take(self, connected: socket.socket) -> None:
         connected.setblocking(False)
         self._socket, self._buffer = connected, b""
         self._delay, self.retry_at = RETRY_FIRST, None
@@ -94,7 +93,7 @@ class Link:
         try:
             with open(f"{self._state}/daemon.json", encoding="utf-8") as file:
                 path = loads(file.read())["socket"]
-            connected = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+            connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             connected.settimeout(0.2)
             connected.connect(path)
         except (OSError, ValueError, KeyError, TypeError):

@@ -31,7 +31,7 @@ from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.victims import MemoryPressure
 from oomless.journal.journal import Journal
 from oomless.paths import Paths
-from oomless.platform.linux import Linux
+from oomless.platform import current
 from oomless.protocol.reap_views import ReapAnswer, ReapRequest
 from oomless.protocol.views import EventView, Registration, StatusView, TreeView
 
@@ -43,7 +43,7 @@ class App:
     """An ``api.Backend``. Raises JournalError if the journal cannot be opened."""
 
     def __init__(self, paths: Paths, log: Log) -> None:
-        settings, platform, bus = LiveSettings(paths.config_file), Linux(), EventBus()
+        settings, platform, bus = LiveSettings(paths.config_file), current(), EventBus()
         for mistake in catalog_mistakes():
             log.warning(f"the user's known programs are ignored; {mistake}")
         self._journal = journal = Journal.open(paths.journal)

@@ -25,7 +25,7 @@ from oomless import __version__, atomicfile, config
 from oomless.daemon.logs import Log, rotate
 from oomless.errors import DaemonError, OomlessError, StateUnwritable
 from oomless.paths import Paths
-from oomless.platform import cgroup, current, proc
+from oomless.platform import current, system
 from oomless.protocol import spawn
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def redirect(log: str, ready_fd: int) -> None:
     open_log(log)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    for fd in proc.own_descriptors():
+    for fd in system.own_descriptors():
         if fd > 2 and fd != ready_fd:
             os.close(fd)
     os.set_inheritable(ready_fd, False)
@@ -126,12 +126,12 @@ def open_log(path: str) -> None:
 def prepare(log: Log) -> None:
     """Whatever the starter's limits, signals and cgroup were, they are not the daemon's."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for line in cgroup.leave_governed_trees():
+    for line in system.leave_governed_trees():
         log.warning(line)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
-        proc.set_oom_score_adj(-100)
+        system.set_oom_score_adj(-100)
     except OSError:
         pass  # Lowering it needs CAP_SYS_RESOURCE (proc(5)): an ordinary user's daemon stays as it is.
 
@@ -151,7 +151,7 @@ def take_place(paths: Paths) -> spawn.DaemonFile | None:
                 os.close(lock)
                 return found
             if not told:  # Its socket was deleted: told so, it listens anew.
-                proc.send(found.pid, found.start, signal.SIGHUP)
+                system.send(found.pid, found.start, signal.SIGHUP)
                 told = True
         if time.monotonic() > deadline:
             who = f"pid {found.pid}" if found and found.alive() else "another process"
@@ -258,7 +258,7 @@ class Reload:
 def announce(paths: Paths, server: Server) -> None:
     """``daemon.json``, at once whole: readers see the old one or the new one."""
     pid = os.getpid()
-    me = spawn.DaemonFile(pid, proc.start_of(pid) or 0, proc.boot_id(), server.path, server.url, __version__)
+    me = spawn.DaemonFile(pid, system.start_of(pid) or 0, system.boot_id(), server.path, server.url, __version__)
     try:
         atomicfile.write(paths.daemon_file, me.encode())
     except OSError as error:

@@ -22,7 +22,7 @@ from oomless.daemon.tasks import TaskSet
 from oomless.errors import JournalError
 from oomless.journal.sessions import ReapRow
 from oomless.model import Identity, Survivor
-from oomless.platform import proc
+from oomless.platform import system
 from oomless.processes.ids import ProcessId
 from oomless.processes.kill import KillRounds
 from oomless.processes.kill_times import KillTimes
@@ -84,7 +84,7 @@ class Reaper:
             return f"a process with the verdict {item.verdict} is not killed"
         if process.pid <= 1 or process.pid == os.getpid():
             return "it is the daemon itself" if process.pid == os.getpid() else "it is the system's first process"
-        start = proc.start_of(process.pid)
+        start = system.start_of(process.pid)
         if start is not None and start != process.start:
             return f"the pid {process.pid} is another process by now, which started later"
         if start is None:
@@ -92,7 +92,7 @@ class Reaper:
         return self._refusal_by_owner(process) or self._refusal_by_daemon(process, included)
 
     def _refusal_by_owner(self, process: ProcessId) -> str:
-        uid = proc.real_uid(process.pid)
+        uid = system.real_uid(process.pid)
         if uid is not None and uid != os.getuid():
             return f"it belongs to another user (uid {uid})"
         title = _protected_title(process.pid)
@@ -106,7 +106,7 @@ class Reaper:
         reason = self._sessions.detach_reasons().get(process)
         return f"it is detached: {reason}" if reason and "detached" not in included else ""
 
-    def _is_spared(self, stat: proc.Stat) -> bool:
+    def _is_spared(self, stat: system.Stat) -> bool:
         """Of a process that was started by one that is being killed."""
         process = ProcessId.of(stat)
         return bool(self._refusal_by_owner(process) or self._refusal_by_daemon(process, []))
@@ -126,7 +126,7 @@ class Reaper:
         row = ReapRow(
             host="",
             session="",
-            process=Identity(boot_id=self._boot_id, pid=os.getpid(), start=proc.start_of(os.getpid()) or 0),
+            process=Identity(boot_id=self._boot_id, pid=os.getpid(), start=system.start_of(os.getpid()) or 0),
             at=time.time(),
             ended=tuple(survivor(process, process.command, process.how) for process in answer.ended),
             left=tuple(survivor(process, process.command, process.why) for process in answer.left),
@@ -184,14 +184,14 @@ def _make_answer(
 
 
 def _read_command(pid: int) -> str:
-    return command_line(tuple(proc.cmdline(pid)))[:_COMMAND_KEPT]
+    return command_line(tuple(system.cmdline(pid)))[:_COMMAND_KEPT]
 
 
 def _protected_title(pid: int) -> str:
     """The title of the editor, extension host or terminal that the process runs, or ""."""
     from oomless import catalog
 
-    argv = tuple(proc.cmdline(pid))
+    argv = tuple(system.cmdline(pid))
     known = known_programs().recognise(argv) if argv else None
     if known is None or known.program.kind not in catalog.PROTECTED:
         return ""

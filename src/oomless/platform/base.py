@@ -1,13 +1,13 @@
 """What every operating system must answer; ``linux.py`` and ``darwin.py`` do. Saved listings are read
 by ``listing/``, which is no system and answers nothing but what was printed.
 
-Only facts, no verdicts: who is who is decided in ``census/``, what to do about it in ``contain/``. Everything
-here must bear processes that vanish while they are looked at (None, or absent from the answer), never raise.
+Only facts, no verdicts. Everything here must bear processes that vanish while they are read (None, or absent from the
+answer), never raise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Literal, Protocol
 
 import msgspec
@@ -27,6 +27,15 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     listens: bool = False
     serves: bool = False
     backgrounded: bool = False
+
+
+class GroupMemory(Protocol):
+    """Bytes. ``peak``: the kernel's own high-water mark, page cache included; None where it keeps none."""
+
+    @property
+    def used(self) -> int: ...
+    @property
+    def peak(self) -> int | None: ...
 
 
 class Platform(Protocol):
@@ -66,6 +75,14 @@ class Platform(Protocol):
 
     def footprint(self, pid: int) -> Footprint | None:
         """Honest memory of one process; may stall it for milliseconds (9 ms at 500 MB on Linux)."""
+        ...
+
+    def private_bytes(self, process: Identity) -> int | None:
+        """Bytes that would be free if that very process ended; None if it is gone or cannot be read."""
+        ...
+
+    def cgroup_footprint(self, folders: Mapping[str, str]) -> GroupMemory | None:
+        """Use and peak of a governed tree, from its cgroup folders by controller; None where no group counts it."""
         ...
 
     def own_memory(self) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """macOS behind ``base.Platform``: the process table, footprints and machine memory as typed facts.
 
-Covers what the records of the calls mean. The calls are in ``darwin_calls.py``, their layouts in ``darwin_abi.py``.
-Nothing is contained or ended here. Written from the published sources; not yet run on a Mac.
+The calls are in ``darwin_calls.py``, their layouts in ``darwin_abi.py``. Written from the published sources; not yet
+run on a Mac.
 
 Start times are microseconds since the epoch, as the kernel stamps them at fork (``p_start``): they order and identify
 like Linux's ticks, and never mix with them, since an identity carries the boot. A footprint is phys_footprint, what
@@ -15,7 +15,7 @@ no arguments, no memory and no environment here. Root is told everything.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from ctypes import sizeof
 
 from oomless.errors import UnsupportedPlatform
@@ -102,6 +102,14 @@ class Darwin:
         """A counter that the kernel keeps anyway: reading it stalls nobody. None for other users' processes."""
         found = self._rusage(pid)
         return None if found is None else Footprint(bytes=found.phys_footprint, source="phys_footprint")
+
+    def private_bytes(self, process: Identity) -> int | None:
+        """phys_footprint, which is private to a process."""
+        footprint = self.footprint(process.pid) if self.identity(process.pid) == process else None
+        return None if footprint is None else footprint.bytes
+
+    def cgroup_footprint(self, folders: Mapping[str, str]) -> None:
+        """There are no control groups."""
 
     def own_memory(self) -> dict[str, int]:
         """All three are phys_footprint: the system counts no unique or proportional set of a process."""

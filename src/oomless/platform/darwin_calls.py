@@ -1,8 +1,7 @@
-"""The system calls of macOS that the census makes, by ctypes, each answering with the bytes that the kernel gave.
+"""The system calls of macOS, by ctypes, each answering with the bytes that the kernel gave.
 
-Covers asking only: ``darwin_abi.py`` reads the answers, ``darwin.py`` makes facts of them. Other ``Calls`` may stand
-in; nothing of macOS is loaded before ``System`` is made. No call raises: refused (another user's process,
-EPERM), gone (ESRCH) and cut short are all an answer that is too short to hold the record.
+Other ``Calls`` may stand in; nothing of macOS is loaded before ``System`` is made. No call raises: refused (another
+user's process, EPERM), gone (ESRCH) and cut short are all an answer that is too short to hold the record.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import functools
 import os
 from collections.abc import Collection, Mapping, Sequence
 from ctypes import sizeof
+from typing import Any
 
 from oomless.errors import UnsupportedPlatform
 from oomless.lean import signal
@@ -44,6 +45,23 @@ def _calls() -> Calls:
 
 def _rows(flavor: int, argument: int) -> list[abi.KinfoProc]:
     return abi.read_all(abi.KinfoProc, _calls().sysctl((abi.CTL_KERN, abi.KERN_PROC, flavor, argument)))
+
+
+class ForkEvents:
+    """The system tells of none to an ordinary program."""
+
+    @classmethod
+    def open(cls) -> ForkEvents | None:
+        return None
+
+    def fileno(self) -> int:
+        return -1
+
+    def read(self) -> tuple[list[Any], bool]:
+        return [], False
+
+    def close(self) -> None:
+        pass
 
 
 class TableReader:
@@ -83,6 +101,11 @@ def _arguments(pid: int) -> abi.ProcArgs:
 
 def cmdline(pid: int) -> list[str]:
     return list(_arguments(pid).command)
+
+
+def raw_cmdline(pid: int) -> bytes:
+    """NUL between arguments."""
+    return b"\0".join(os.fsencode(argument) for argument in _arguments(pid).command)
 
 
 def environ(pid: int) -> bytes:
@@ -150,10 +173,6 @@ def own_descriptors() -> list[int]:
 
 def set_oom_score_adj(value: int) -> None:
     raise OSError(78, "there is no OOM killer to tell")
-
-
-def open_fork_events() -> None:
-    return None
 
 
 def cgroups(pid: int | str) -> dict[str, str]:

@@ -5,6 +5,23 @@ from __future__ import annotations
 import os
 
 
+def read_file(path: str) -> bytes | None:
+    """The whole file, or None if it is gone or not ours to read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        parts = []
+        while part := os.read(fd, 65536):
+            parts.append(part)
+        return b"".join(parts)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
 def read(path: str) -> str:
     """The text, or "" if it is gone or not readable."""
     try:

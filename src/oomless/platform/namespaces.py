@@ -1,8 +1,5 @@
-"""PID namespaces of Linux by the C library's own calls, with the standard library alone.
-
-Covers: leaving for new namespaces, a ``/proc`` that shows only the new one, and which switch of the kernel forbids
-it. Does not cover: who lives in them (``contain/rungs/pid_namespace.py``). ``os.unshare`` came with Python 3.12, and
-mounts never; ``_ctypes`` is used bare because the ``ctypes`` package would cost the shim another 0.3 MB.
+"""PID namespaces of Linux: leaving for new ones, a ``/proc`` that shows only the new one, and which switch of the
+kernel forbids it. ``os.unshare`` came with Python 3.12, and mounts never. Standard library only.
 """
 
 from __future__ import annotations
@@ -12,6 +9,7 @@ import sys
 
 assert sys.platform == "linux"
 
+from oomless.lean import call_c_for_errno
 from oomless.platform import proc
 
 #: Of <sched.h> and <sys/mount.h>.
@@ -81,15 +79,6 @@ def _write(path: str, text: str) -> None:
 
 
 def _call(name: str, what: str, *arguments: int | bytes | None) -> None:
-    import _ctypes
-
-    class Int(_ctypes._SimpleCData):  # type: ignore[type-arg]
-        _type_ = "i"
-
-    class Function(_ctypes.CFuncPtr):
-        _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
-        _restype_ = Int
-
-    function = Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), name))  # type: ignore[arg-type]
-    if function(*arguments) != 0:
-        raise NamespaceRefused(_ctypes.get_errno(), what)
+    number = call_c_for_errno(name, *arguments)
+    if number:
+        raise NamespaceRefused(number, what)

@@ -12,7 +12,8 @@ import sys
 
 assert sys.platform == "linux"
 
-from oomless.lean import signal
+from oomless.lean import call_c, signal
+from oomless.platform.files import read_file as read_file
 
 SENT, GONE, DENIED = "sent", "gone", "denied"
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -48,23 +49,6 @@ class Stat:
     @property
     def rss_bytes(self) -> int:
         return self.rss_pages * PAGE
-
-
-def read_file(path: str) -> bytes | None:
-    """The whole file, or None if it is gone or not ours to read."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        parts = []
-        while part := os.read(fd, 65536):
-            parts.append(part)
-        return b"".join(parts)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
 
 
 def read_stat(pid: int) -> Stat | None:
@@ -163,9 +147,14 @@ def dying(who: Stat) -> bool:
     return b"\nVmSize:" not in (read_file(f"/proc/{who.pid}/status") or b"")
 
 
+def raw_cmdline(pid: int) -> bytes:
+    """NUL after each argument."""
+    return read_file(f"/proc/{pid}/cmdline") or b""
+
+
 def cmdline(pid: int) -> list[str]:
     """The arguments; empty for kernel threads, zombies and processes that are gone."""
-    raw = read_file(f"/proc/{pid}/cmdline") or b""
+    raw = raw_cmdline(pid)
     return [part.decode("utf-8", "replace") for part in raw.rstrip(b"\0").split(b"\0")] if raw else []
 
 
@@ -290,8 +279,7 @@ def kill(pid: int, start: int) -> str:
 
 
 def become_subreaper() -> bool:
-    """Orphaned descendants of this process become its children from now on (prctl(2)). ``_ctypes`` is used
-    bare because the ``ctypes`` package would cost the shim another 0.3 MB."""
+    """Orphaned descendants of this process become its children from now on (prctl(2))."""
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -301,14 +289,11 @@ def fork_into(cgroup: str) -> int:
 
     A process that moves into a group by itself makes the kernel wait for all processors: 8 to 16 ms, against 0.3.
     Python's own work after a fork concerns other threads only, and is left out."""
-    import _ctypes
-
     fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fields = (_CLONE_INTO_CGROUP, 0, 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, fd)
         arguments = b"".join(field.to_bytes(8, sys.byteorder) for field in fields)
-        address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall")  # type: ignore[arg-type]
-        pid: int = _ctypes.call_function(address, (_SYS_CLONE3, arguments, len(arguments)))
+        pid = call_c("syscall", _SYS_CLONE3, arguments, len(arguments))
     finally:
         os.close(fd)
     if pid < 0:
@@ -329,7 +314,4 @@ def name_self(name: str) -> None:
 
 
 def _prctl(option: int, value: int | bytes) -> bool:
-    import _ctypes
-
-    address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
-    return bool(_ctypes.call_function(address, (option, value, 0, 0, 0)) == 0)
+    return call_c("prctl", option, value, 0, 0, 0) == 0

@@ -10,12 +10,12 @@ Standard library only.
 
 from __future__ import annotations
 
-import _thread
 import sys
 import time
 
 assert sys.platform == "linux"
 
+from oomless.lean import thread
 from oomless.platform import proc
 
 TYPE_CHECKING = False
@@ -35,11 +35,11 @@ class _Reading:
 
     def __init__(self, stats: Sequence[proc.Stat]) -> None:
         self._stats = stats
-        self._lock = _thread.allocate_lock()
+        self._lock = thread.allocate_lock()
         self.found: dict[Who, int | None] = {}
         self.ended = self.given_up = False
         self._lock.acquire()
-        _thread.start_new_thread(self._read, ())
+        thread.start_new_thread(self._read, ())
 
     def _read(self) -> None:
         try:

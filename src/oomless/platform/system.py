@@ -12,6 +12,7 @@ __all__ = [
     "DENIED",
     "GONE",
     "SENT",
+    "ForkEvents",
     "Stat",
     "TableReader",
     "boot_id",
@@ -25,11 +26,11 @@ __all__ = [
     "kill",
     "last_pid",
     "leave_governed_trees",
-    "open_fork_events",
     "open_verified",
     "own_descriptors",
     "owner_uid",
     "pids_in",
+    "raw_cmdline",
     "read_stat",
     "real_uid",
     "remove_group",
@@ -45,6 +46,7 @@ if sys.platform == "darwin":
         DENIED,
         GONE,
         SENT,
+        ForkEvents,
         Stat,
         TableReader,
         boot_id,
@@ -58,11 +60,11 @@ if sys.platform == "darwin":
         kill,
         last_pid,
         leave_governed_trees,
-        open_fork_events,
         open_verified,
         own_descriptors,
         owner_uid,
         pids_in,
+        raw_cmdline,
         read_stat,
         real_uid,
         remove_group,
@@ -75,7 +77,7 @@ if sys.platform == "darwin":
 else:
     from oomless.platform.cgroup import folders_around, leave_governed_trees, pids_in
     from oomless.platform.cgroup import remove as remove_group
-    from oomless.platform.fork_events import ProcEvents
+    from oomless.platform.fork_events import ProcEvents as ForkEvents
     from oomless.platform.proc import (
         DENIED,
         GONE,
@@ -92,6 +94,7 @@ else:
         open_verified,
         own_descriptors,
         owner_uid,
+        raw_cmdline,
         read_stat,
         real_uid,
         send,
@@ -102,5 +105,3 @@ else:
     from oomless.platform.pss import sum_pss as sum_footprints
     from oomless.platform.sockets import listeners as find_listeners
     from oomless.platform.table_reader import TableReader
-
-    open_fork_events = ProcEvents.open

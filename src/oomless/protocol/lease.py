@@ -1,7 +1,7 @@
 """The client's side of the lease protocol with the standard library alone, for ``run`` and the engines.
 
 The messages are described, typed, in ``wire.py``; here they are plain JSON objects, since msgspec would cost the
-fast path more than the whole rest of it (and ``_socket`` is used bare, because ``socket`` costs 0.8 MB).
+fast path more than the whole rest of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from oomless.lean import dumps, loads
 VERSION = 1
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
+    import socket
     from collections.abc import Callable
 
     Message = dict[str, object]
@@ -45,7 +45,7 @@ def failure(message: Message) -> OomlessError:
 class LeaseClient:
     """One lease connection, blocking. ``socket`` may be handed to a shim once the lease is granted."""
 
-    def __init__(self, connected: _socket.socket) -> None:
+    def __init__(self, connected: socket.socket) -> None:
         """``connected``: by ``spawn.connect``."""
         self._buffer = b""
         self.socket = connected

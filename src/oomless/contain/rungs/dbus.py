@@ -1,8 +1,8 @@
 """A D-Bus connection, as little of it as asking systemd takes: one socket, blocking, every wait bounded.
 
-Covers: EXTERNAL authentication, the types ``y b u t s o g v a ()``, method calls with their answers, signals. Does
-not cover: file descriptors, other types, being called, or what is asked (``manager.py``). Written from the D-Bus
-specification 0.43. Standard library only; it also runs in the forked child of a shim, right before exec.
+It has EXTERNAL authentication, the types ``y b u t s o g v a ()``, method calls with their answers, and signals.
+Written from the D-Bus specification 0.43. Standard library only; it also runs in the forked child of a shim, right
+before exec.
 
 All failures are OSError, for that is what a rung may raise: ``BusRefused`` is the answer of the other side.
 """
@@ -16,7 +16,7 @@ import time
 
 assert sys.platform == "linux"
 
-import _socket
+from oomless.lean import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Bus:
         self._buffer = b""
         self._serial = 0
         self._signals: list[Message] = []
-        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._bounded(self._socket.connect, path)
             self._authenticate()

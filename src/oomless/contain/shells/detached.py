@@ -12,7 +12,6 @@ import sys
 
 assert sys.platform == "linux"
 
-from oomless.lean import signal
 from oomless.platform import proc
 from oomless.processes import descendants, ours
 from oomless.processes.ids import ProcessId
@@ -91,7 +90,7 @@ def _sid(pid: int) -> int | None:
 
 
 def _why(stat: proc.Stat, sid: int) -> str:
-    return detached(stat, sid, ignores_hangup(stat.pid))
+    return detached(stat, sid, proc.ignores_hangup(stat.pid))
 
 
 def detached(stat: proc.Stat, sid: int, hangup_ignored: bool) -> str:
@@ -101,7 +100,3 @@ def detached(stat: proc.Stat, sid: int, hangup_ignored: bool) -> str:
     if stat.sid != sid:
         return "it started a process session of its own (setsid)"
     return "it ignores SIGHUP (nohup)" if hangup_ignored else ""
-
-
-def ignores_hangup(pid: int) -> bool:
-    return bool(proc.signals(pid, b"SigIgn:") >> (signal.SIGHUP - 1) & 1)

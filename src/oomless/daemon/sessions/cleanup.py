@@ -21,9 +21,8 @@ from oomless import hosts
 from oomless.daemon.governed_trees import GovernedTrees
 from oomless.daemon.sessions.leftovers import LivingDescendants
 from oomless.model import Survivor
-from oomless.platform import proc
-from oomless.platform.proc import Stat
-from oomless.platform.pss import sum_pss
+from oomless.platform import system
+from oomless.platform.system import Stat, sum_footprints
 from oomless.processes.descendants import alive
 from oomless.processes.descent import Descendants
 from oomless.processes.detach import OWN_SESSION
@@ -58,7 +57,7 @@ class Cleanup:
 
     async def run(self) -> CleanupResult:
         began, quiet, leftovers = time.monotonic(), 0, self._processes.classify()
-        self._freed = sum_pss(list(leftovers.values()))
+        self._freed = sum_footprints(list(leftovers.values()))
         while quiet < QUIET_ROUNDS and time.monotonic() - began < GIVE_UP_AFTER:
             self._signal(leftovers, hard=time.monotonic() - began >= GRACE)
             await asyncio.sleep(ROUND_EVERY)
@@ -69,13 +68,13 @@ class Cleanup:
     def _signal(self, leftovers: dict[ProcessId, Stat], *, hard: bool) -> None:
         for process in leftovers:
             if hard:
-                sent = proc.kill(*process)
+                sent = system.kill(*process)
             elif process not in self._terminated:
                 self._terminated.add(process)
-                sent = proc.send(*process, signal.SIGTERM)
+                sent = system.send(*process, signal.SIGTERM)
             else:
                 continue
-            if sent == proc.SENT:
+            if sent == system.SENT:
                 self._ended.setdefault(process, "killed" if hard else "ended")
                 if hard:
                     self._ended[process] = "killed"
@@ -86,7 +85,7 @@ class Cleanup:
             for process, stat in unkilled.items()
         }
         ended = {process: how for process, how in self._ended.items() if process not in unkilled}
-        table = proc.table()
+        table = system.table()
         detached = {p: reason for p, reason in self._processes.detached.items() if alive(p, table)}
         detached |= self._unproven(table, {*detached, *left})
         return CleanupResult(
@@ -105,7 +104,7 @@ class Cleanup:
             process = ProcessId.of(stat)
             if process in known or process.pid == os.getpid() or self._trees.holds(process.pid):
                 continue
-            self._processes.record_command(process, tuple(proc.cmdline(process.pid)), stat)
+            self._processes.record_command(process, tuple(system.cmdline(process.pid)), stat)
             found[process] = (
                 OWN_SESSION if stat.sid == stat.pid else "only a mark in its environment says whose it is"
             )
@@ -127,7 +126,7 @@ def find_marked(table: dict[int, Stat], session_ids: tuple[str, ...], since: int
     found = []
     for stat in table.values():
         if stat.alive and stat.start >= since:
-            environ = b"\0" + proc.environ(stat.pid) + b"\0"
+            environ = b"\0" + system.environ(stat.pid) + b"\0"
             if any(mark in environ for mark in marks):
                 found.append(stat)
     return found

@@ -21,8 +21,8 @@ from oomless.daemon.sessions.leftovers import Leftovers
 from oomless.daemon.sessions.programs import known_programs
 from oomless.daemon.sessions.sampling import ProcessSample
 from oomless.paths import Paths
-from oomless.platform import proc
-from oomless.platform.proc import Stat
+from oomless.platform import system
+from oomless.platform.system import Stat
 from oomless.processes.descendants import alive
 from oomless.processes.descent import Descendants
 from oomless.processes.ids import ProcessId
@@ -63,7 +63,7 @@ class DiscoveredSessions:
     def recover(self) -> None:
         """Loads what an earlier daemon stored. Descendants of living sessions are taken up when their session is
         discovered or registers; what the others left is reported, also where they died while no daemon ran."""
-        table = proc.table()
+        table = system.table()
         for stored in self._store.load():
             root = stored.descendants.root
             if stored.died_at is None and alive(root, table):
@@ -104,7 +104,7 @@ class DiscoveredSessions:
         return {process: session.host for process, session in self._sessions.items()} | dict(self._registered())
 
     def _watch(self, host: str, process: ProcessId) -> None:
-        pidfd = proc.open_verified(*process)
+        pidfd = system.open_verified(*process)
         if pidfd is not None:
             descendants = self._recorded.pop(process, None) or Descendants(process)
             self._sessions[process] = session = DiscoveredSession(host, process, pidfd, descendants)
@@ -168,7 +168,7 @@ class HostRecogniser:
                     self._hosts[process] = hosts[process]
                 continue
             self._read[pid] = (stat.start, stat.comm)
-            raw = proc.read_file(f"/proc/{pid}/cmdline")
+            raw = system.raw_cmdline(pid)
             process = ProcessId(pid, stat.start)
             # An ending or dead process has no arguments any more: it stays what it was.
             host = self._host_of(pid, raw) if raw else hosts.get(process, "")
@@ -180,10 +180,7 @@ class HostRecogniser:
         """Returns the name of the host that this command line runs, or ""."""
         if not (any(hint in raw for hint in HINTS) or os.path.exists(Paths().catalog_file)):
             return ""
-        try:
-            if proc.owner_uid(pid) != self._uid:
-                return ""
-        except OSError:
+        if system.owner_uid(pid) != self._uid:
             return ""
         argv = tuple(part.decode("utf-8", "replace") for part in raw.rstrip(b"\0").split(b"\0"))
         known = known_programs().recognise(argv)

@@ -26,7 +26,7 @@ from oomless.daemon.tasks import TaskSet
 from oomless.errors import JournalError
 from oomless.journal.sessions import HostSession, ReapRow, SessionRows
 from oomless.model import DetachedProcess, Identity
-from oomless.platform import proc
+from oomless.platform import system
 from oomless.processes.descendants import alive
 from oomless.processes.descent import Descendants
 from oomless.processes.ids import ProcessId
@@ -119,7 +119,7 @@ class RegisteredSessions:
         process = ProcessId.of(row.process)
         session = self._by_process.get(process)
         if session is None:
-            pidfd = proc.open_verified(*process)
+            pidfd = system.open_verified(*process)
             if pidfd is None:
                 return None
             session = RegisteredSession(row.host, row.process, row.cwd, row.at, pidfd)

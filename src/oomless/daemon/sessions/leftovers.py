@@ -24,8 +24,8 @@ from oomless.daemon.sessions.ancestry_store import AncestryStore, StoredAncestry
 from oomless.daemon.sessions.sampling import ProcessSample
 from oomless.journal.trees import TreeIntent, TreeRow
 from oomless.model import DetachedProcess, Leftover, Survivor
-from oomless.platform import proc
-from oomless.platform.proc import Stat
+from oomless.platform import system
+from oomless.platform.system import Stat
 from oomless.processes.descendants import alive
 from oomless.processes.descent import Descendants
 from oomless.processes.detach import DAEMON, SurvivalFacts, detach_reasons
@@ -60,13 +60,13 @@ class LivingDescendants:
     ) -> dict[ProcessId, Stat]:
         """Returns the leftovers. ``reread``: facts about them are read again. ``detached``: more processes that count
         as detached, with their reasons."""
-        table = proc.table() if table is None else table
+        table = system.table() if table is None else table
         self.descendants.observe(table, self._trees.roots())
         living = self.descendants.living(table)
         living = {p: s for p, s in living.items() if p.pid != os.getpid() and not self._trees.holds(p.pid)}
         for process, stat in living.items():
             if process not in self._facts or (reread and process not in self.detached):
-                argv = tuple(proc.cmdline(process.pid))
+                argv = tuple(system.cmdline(process.pid))
                 self._facts[process] = read_survival_facts(stat, argv)
                 self._persist_reasons[process] = self._persist_reason(argv)
                 self.record_command(process, argv, stat)
@@ -97,9 +97,8 @@ class LivingDescendants:
 
 def read_survival_facts(stat: Stat, argv: tuple[str, ...]) -> SurvivalFacts:
     from oomless import catalog
-    from oomless.contain.shells.detached import ignores_hangup
     from oomless.daemon.sessions.programs import known_programs
-    from oomless.platform.sockets import listeners
+    from oomless.platform.system import find_listeners, ignores_hangup
     from oomless.processes.command import is_crash_handler, is_driven
 
     known = known_programs().recognise(argv) if argv else None
@@ -109,7 +108,7 @@ def read_survival_facts(stat: Stat, argv: tuple[str, ...]) -> SurvivalFacts:
         sid=stat.sid,
         leads_session=leads_session,
         ignores_hangup=ignores_hangup(stat.pid),
-        listens=stat.pid in listeners((stat.pid,)),
+        listens=stat.pid in find_listeners((stat.pid,)),
         protected=program.title if program is not None and program.kind in catalog.PROTECTED else "",
         host=program is not None and program.host,
         driven=program is not None and program.kind == "browser" and is_driven(argv),
@@ -126,7 +125,7 @@ def _has_server_marks(pid: int) -> bool:
 
 def read_environ(pid: int) -> dict[str, str]:
     """Returns the environment that the process was started with; empty if it may not be read."""
-    entries = proc.environ(pid).decode("utf-8", "replace").split("\0")
+    entries = system.environ(pid).decode("utf-8", "replace").split("\0")
     return dict(entry.partition("=")[::2] for entry in entries)
 
 
@@ -165,7 +164,7 @@ class Leftovers:
     def add(self, host: str, session: str, descendants: Descendants) -> int:
         """Takes over what a session left that has just died; returns the number of proven leftovers."""
         dead = DeadSession(host, session, descendants, self._trees, time.time())
-        table = proc.table()
+        table = system.table()
         leftovers = self._classify(dead, table, reread=False)
         dead.session = session or _session_label(host, descendants)
         if dead.has_survivors(table):
@@ -208,7 +207,7 @@ class Leftovers:
     def views(self) -> tuple[Leftover, ...]:
         """A process that descends from two dead sessions, one within the other, is listed once: below the nearer."""
         views: dict[ProcessId, Leftover] = {}
-        table = proc.table() if self._dead else {}
+        table = system.table() if self._dead else {}
         for dead in self._dead:
             leftovers = self._classify(dead, table, reread=True)
             detached = {p: reason for p, reason in dead.processes.detached.items() if alive(p, table)}

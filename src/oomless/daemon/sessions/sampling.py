@@ -19,11 +19,9 @@ from typing import NamedTuple, Protocol
 assert sys.platform == "linux"
 
 from oomless.daemon.governed_trees import GovernedTrees
-from oomless.platform import proc
-from oomless.platform.fork_events import ProcEvents
-from oomless.platform.proc import Stat
-from oomless.platform.table_reader import TableReader
-from oomless.processes.forks import Births
+from oomless.platform import system
+from oomless.platform.system import ForkEvents, Stat, TableReader
+from oomless.processes.forks import ForkLines
 from oomless.processes.ids import ProcessId
 
 SAMPLE_EVERY = 1.0
@@ -83,7 +81,7 @@ class ProcessSampler:
             # Events first: what they name has been born before the table is read.
             lines, executed = self._forks.drain()
             # Before the reading: a process that is born meanwhile makes the next reader ask again.
-            self._sampled_at, self._last_pid = time.monotonic(), proc.last_pid()
+            self._sampled_at, self._last_pid = time.monotonic(), system.last_pid()
             sample = ProcessSample(self._reader.read(), self._trees.roots(), lines, executed)
             for observer in self._observers:
                 observer.observe(sample)
@@ -110,7 +108,7 @@ class ProcessSampler:
     def _is_current(self) -> bool:
         """A process that was born shortly before the sample may have become another program since."""
         fresh = time.monotonic() - self._sampled_at < SAMPLE_EVERY
-        return fresh and self._all_settled and proc.last_pid() == self._last_pid
+        return fresh and self._all_settled and system.last_pid() == self._last_pid
 
     async def _sample_when_due(self) -> None:
         # Always at least one turn of the loop: requests that have arrived already are in time for this sample.
@@ -141,13 +139,13 @@ class ForkTracker:
     ``resync`` is called when events were lost: what was heard until then is forgotten, and the table has to be read.
     """
 
-    def __init__(self, resync: Callable[[], None], source: Callable[[], ProcEvents | None] = ProcEvents.open) -> None:
+    def __init__(self, resync: Callable[[], None], source: Callable[[], ForkEvents | None] = ForkEvents.open) -> None:
         self._resync = resync
         self._source = source
-        self._events: ProcEvents | None = None
+        self._events: ForkEvents | None = None
         self._not_before = 0.0
         self._second, self._events_in_second = 0.0, 0
-        self._births = Births()
+        self._lines = ForkLines()
         self._executed: set[int] = set()
 
     @property
@@ -169,10 +167,10 @@ class ForkTracker:
         """Returns lines of ancestors by pid, and the pids that called exec. To be called right before the table is
         read."""
         self._read_events(resync=False)
-        return self._births.lines(), self._executed
+        return self._lines.lines(), self._executed
 
     def mark_sampled(self) -> None:
-        self._births.looked()
+        self._lines.mark_read()
         self._executed = set()
 
     def _read_events(self, resync: bool = True) -> None:
@@ -180,10 +178,10 @@ class ForkTracker:
             return
         events, lost = self._events.read()
         if lost:
-            self._births.clear()
+            self._lines.clear()
         for event in events:
             if event.kind == "fork":
-                self._births.forked(event.parent, event.pid)
+                self._lines.add_fork(event.parent, event.pid)
             elif event.kind == "exec":
                 self._executed.add(event.pid)
         if self._exceeds_rate(len(events)):
@@ -204,5 +202,5 @@ class ForkTracker:
             asyncio.get_running_loop().remove_reader(self._events.fileno())
             self._events.close()
             self._events = None
-            self._births.clear()
+            self._lines.clear()
             self._executed = set()

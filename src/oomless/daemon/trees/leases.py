@@ -25,8 +25,8 @@ from oomless.daemon.trees.tree import Tree, cgroup_name, shown_name
 from oomless.errors import JournalError, OomlessError
 from oomless.journal.trees import TreeIntent, TreeSession
 from oomless.model import Identity
-from oomless.platform import proc
-from oomless.platform.linux import Linux
+from oomless.platform import system
+from oomless.platform.base import Platform
 from oomless.protocol import wire
 
 
@@ -46,7 +46,7 @@ class Leases:
         gate: AdmissionGate,
         registry: Registry,
         ladder: RungChooser,
-        platform: Linux,
+        platform: Platform,
         settings: LiveSettings,
         limits: LimitResolver,
         bus: EventBus,
@@ -159,7 +159,7 @@ class Leases:
         wanted = self._settings.current().rung
         if wanted == PID_NAMESPACE and lease.kind.has_session:
             wanted = "auto"  # a host refers to their processes by pid, and what detached from a shell goes on
-        offer = self._ladder.choose(proc.cgroups(asker.peer.pid), wanted)
+        offer = self._ladder.choose(system.cgroups(asker.peer.pid), wanted)
         intent = self._intent(admit, asker, offer, session)
         tree = Tree(intent, admit.reason)
         tree.writer, tree.retriable = writer, lease.retriable
@@ -268,13 +268,13 @@ def session_of(lease: wire.LeaseRequest, boot_id: str, peer: int) -> TreeSession
     if lease.session_pid is None or lease.session_start is None:
         return None
     owner = Identity(boot_id=boot_id, pid=lease.session_pid, start=lease.session_start)
-    if proc.start_of(owner.pid) != owner.start:
+    if system.start_of(owner.pid) != owner.start:
         return None
-    own = stat = proc.read_stat(peer)
+    own = stat = system.read_stat(peer)
     while stat is not None and stat.pid > 1:
         if stat.pid == owner.pid:
             return TreeSession(owner=owner, sid=own.sid) if own is not None else None
-        stat = proc.read_stat(stat.ppid)
+        stat = system.read_stat(stat.ppid)
     return None
 
 

@@ -31,9 +31,9 @@ from oomless.journal.journal import Journal
 from oomless.journal.trees import SweepRow, TreeRow
 from oomless.model import ExitRecord, Identity, Survivor, TreeKind
 from oomless.paths import Paths
-from oomless.platform import proc
-from oomless.platform.linux import Linux
-from oomless.platform.pss import sum_pss
+from oomless.platform import files, system
+from oomless.platform.base import Platform
+from oomless.platform.system import sum_footprints
 from oomless.processes.ids import ProcessId
 from oomless.processes.kill_times import KillTimes
 
@@ -49,7 +49,7 @@ ROWS_LOOKED_AT = 200
 class Registry:
     """A ``GovernedTrees``. ``TreeEnded`` is published for every tree that is over, after the journal has it."""
 
-    def __init__(self, paths: Paths, journal: Journal, platform: Linux, bus: EventBus, log: Log) -> None:
+    def __init__(self, paths: Paths, journal: Journal, platform: Platform, bus: EventBus, log: Log) -> None:
         self.paths = paths
         self._rows = journal.trees
         self.own_pid = os.getpid()
@@ -61,7 +61,7 @@ class Registry:
         self._bus = bus
         self._tasks = TaskSet(log, "a sweep failed")
         self._sweeps: set[asyncio.Task[Any]] = set()
-        self._own = frozenset([(self.own_pid, proc.start_of(self.own_pid) or 0)])
+        self._own = frozenset([(self.own_pid, system.start_of(self.own_pid) or 0)])
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -290,8 +290,10 @@ class Registry:
             if memory is not None:
                 tree.used = memory.used
             elif tree.writer is None and tree.members and not tree.cgroups:
-                stats = [stat for pid, start in tree.members if (stat := proc.read_stat(pid)) and stat.start == start]
-                tree.used = sum_pss(stats)
+                stats = [
+                    stat for pid, start in tree.members if (stat := system.read_stat(pid)) and stat.start == start
+                ]
+                tree.used = sum_footprints(stats)
             if tree.used is not None:
                 found.append((tree.id, tree.used))
         return found
@@ -342,7 +344,7 @@ class Registry:
         return f"{self.paths.exits}/{id}.json"
 
     def _read_record(self, path: str) -> ExitRecord | None:
-        raw = proc.read_file(path)
+        raw = files.read_file(path)
         try:
             return msgspec.json.decode(raw, type=ExitRecord) if raw else None
         except msgspec.MsgspecError as error:

@@ -23,7 +23,7 @@ from oomless.daemon.trees.tree import shim_of
 from oomless.journal.journal import Journal
 from oomless.journal.trees import TreeRow
 from oomless.paths import Paths
-from oomless.platform import cgroup, proc
+from oomless.platform import system
 from oomless.units import format_size
 
 LATE_LOOKS, LATE_EVERY = 60, 1.0
@@ -41,10 +41,10 @@ class Remnants:
         install = self._paths.install_id()
         keep = {f"oomless-{install}-{tree}" for tree in living}
         places = {os.path.dirname(path) for row in rows for path in row.intent.cgroups.values()}
-        places |= cgroup.folders_around(proc.cgroups("self"))
+        places |= system.folders_around(system.cgroups("self"))
         empty_groups.remove_empty(places, install, keep)
         for path in empty_groups.list_groups(places, install):
-            if os.path.basename(path) not in keep and (pids := cgroup.pids_in(path)):
+            if os.path.basename(path) not in keep and (pids := system.pids_in(path)):
                 why = "no journal knows their tree; they are left alone"
                 self._log.warning(
                     "processes in a group of ours", path=path, pids=" ".join(map(str, pids[:20])), why=why
@@ -62,7 +62,7 @@ class Remnants:
         load. What is still there after a minute is seen to when a daemon starts."""
         for _ in range(LATE_LOOKS):
             await asyncio.sleep(LATE_EVERY)
-            gone = [cgroup.remove(path) for path in cgroups.values()]
+            gone = [system.remove_group(path) for path in cgroups.values()]
             if all(gone) and not self._anybody(tree):
                 await self.remove_tmp(tree)
                 return

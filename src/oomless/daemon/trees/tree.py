@@ -17,7 +17,7 @@ from oomless import redact
 from oomless.admission.events import Restore
 from oomless.journal.trees import TreeIntent
 from oomless.model import Identity, TreeKind
-from oomless.platform import cgroup, proc
+from oomless.platform import system
 from oomless.processes import ours
 from oomless.protocol.views import TreeView
 
@@ -71,7 +71,7 @@ class Tree:
     def watch(self, who: Identity, died: Callable[[Tree], None]) -> bool:
         """Calls ``died`` when that process is gone; False if it is already."""
         self.unwatch()
-        fd = proc.open_verified(who.pid, who.start)
+        fd = system.open_verified(who.pid, who.start)
         if fd is None:
             return False
         self._pidfd = fd
@@ -83,7 +83,7 @@ class Tree:
         host's is known by who asked for it."""
         asked = self.intent.requester
         if self.intent.kind.has_session:
-            return asked if proc.start_of(asked.pid) == asked.start else None
+            return asked if system.start_of(asked.pid) == asked.start else None
         found = shim_of(self.id)
         return Identity(boot_id=asked.boot_id, pid=found.pid, start=found.start) if found else None
 
@@ -106,11 +106,11 @@ class Tree:
     def contains(self, pid: int, leaf: str) -> bool:
         """Whether ``pid`` runs inside: by its cgroups, or by descent from the shim. The mark in its environment
         alone proves nothing: a tmux server started in here hands it to strangers."""
-        if any(leaf in path.split("/") for path in proc.cgroups(pid).values()):
+        if any(leaf in path.split("/") for path in system.cgroups(pid).values()):
             return True
         shim = self.shim.pid if self.shim is not None else self.intent.requester.pid
         while pid > 1:
-            stat = proc.read_stat(pid)
+            stat = system.read_stat(pid)
             if stat is None:
                 return False
             pid = stat.ppid
@@ -138,7 +138,7 @@ class Tree:
     def _count(self) -> int | None:
         if not self.cgroups:
             return len(self.members) if self.members else None
-        return max((len(cgroup.pids_in(path)) for path in self.cgroups.values()), default=None)
+        return max((len(system.pids_in(path)) for path in self.cgroups.values()), default=None)
 
     def view(self, reason: str = "") -> TreeView:
         intent = self.intent
@@ -160,14 +160,14 @@ class Tree:
             seconds=round(time.monotonic() - self._since, 3),
             reason=reason or self.reason,
             command=redact.printable_words(intent.argv),
-            escaped=tuple(one for one in self.escaped if proc.start_of(one.pid) == one.start),
+            escaped=tuple(one for one in self.escaped if system.start_of(one.pid) == one.start),
         )
 
 
-def shim_of(tree: str) -> proc.Stat | None:
+def shim_of(tree: str) -> system.Stat | None:
     """The process whose arguments say that it is the shim of that tree."""
-    for stat in proc.table().values():
-        if stat.alive and ours.is_shim_of(proc.cmdline(stat.pid), tree):
+    for stat in system.table().values():
+        if stat.alive and ours.is_shim_of(system.cmdline(stat.pid), tree):
             return stat
     return None
 

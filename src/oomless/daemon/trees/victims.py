@@ -33,7 +33,7 @@ from oomless.daemon.trees.leases import Leases
 from oomless.daemon.trees.registry import Registry
 from oomless.daemon.trees.tree import Tree
 from oomless.journal.trees import TreeIntent
-from oomless.platform import cgroup, proc
+from oomless.platform import system
 from oomless.protocol.views import PressureView
 
 #: A tree that has used no more than ``IDLE_TICKS`` of CPU time for so long does nothing.
@@ -142,7 +142,7 @@ class MemoryPressure:
         """Trees with a host's session in them that runs on a terminal."""
         found = set()
         for pid, start in self._sessions.living():
-            stat = proc.read_stat(pid)
+            stat = system.read_stat(pid)
             tree = self._registry.around(pid) if stat is not None and stat.start == start and stat.tty else None
             while tree is not None:
                 found.add(tree.id)
@@ -150,9 +150,9 @@ class MemoryPressure:
         return found
 
     def _idle(self, tree: Tree, now: float) -> bool:
-        groups = {pid for path in tree.cgroups.values() for pid in cgroup.pids_in(path)}
+        groups = {pid for path in tree.cgroups.values() for pid in system.pids_in(path)}
         pids = groups or {pid for pid, _ in tree.known_members()}
-        ticks = sum(stat.cpu_ticks for pid in pids if (stat := proc.read_stat(pid)))
+        ticks = sum(stat.cpu_ticks for pid in pids if (stat := system.read_stat(pid)))
         since, before = self._cpu_use.get(tree.id, (now, ticks))
         if abs(ticks - before) > IDLE_TICKS:
             since, before = now, ticks
