@@ -362,7 +362,7 @@ def _with_shells_between(
 
 def _as_launcher(shell: ProcessInfo, server: Attributed) -> Attributed:
     pid = server.process.pid
-    reason = f"a shell on the terminal of {pid} that was told to run it: taken for its launcher's"
+    reason = f"a shell on the terminal of {pid} that runs it: taken for its launcher's"
     evidence = (*server.evidence, reason)
     return msgspec.structs.replace(server, process=shell, kind="launcher", program=None, evidence=evidence)
 

@@ -108,7 +108,7 @@ def _group_by_session(rows: Iterable[ProcessRow]) -> list[list[ProcessRow]]:
 
 
 def _format_what(row: ProcessRow) -> str:
-    """The server's name where there is one, then the command, cut; of a tool shell what it was told to run."""
+    """The server's name where there is one, then the command, cut; of a tool shell its command."""
     name = short_name("shell", row.command) if row.kind == "tool-shell" else ""
     text = printable(name if name and name != "tool shell" else row.command)
     text = f"{row.server}: {text}" if row.server else text

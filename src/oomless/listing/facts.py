@@ -1,7 +1,6 @@
-"""What a saved listing says, as it stands there: rows, lines that could not be read, the machine's memory.
+"""What a saved listing says, as it is printed: rows, lines that could not be read, the machine's memory.
 
-Every field is text of its line, or a number that such text says; what a line does not tell is None or empty. Who is
-who is not decided here (``census/listing.py``).
+Every field is text of its line, or a number that such text says; what a line does not say is None or empty.
 """
 
 from __future__ import annotations

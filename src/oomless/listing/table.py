@@ -100,7 +100,7 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_header(line: str) -> Columns | None:
     """The columns of a header line, None for any other line. There must be one PID and a command, all words must look
-    like headings, and half of them be known; macOS's top has more that are not, and says who it is by ``#TH``."""
+    like headings, and half of them be known; macOS's top has more that are not, and is known by ``#TH``."""
     if "PID" not in line:
         return None
     matches = []
@@ -290,8 +290,8 @@ _STEP = 4
 
 
 def add_parents(rows: Sequence[tuple[Listed, int]]) -> tuple[Listed, ...]:
-    """Rows in the order of the listing, each with the width of what is drawn before its command. Nothing is told
-    where parents are printed, where nothing is drawn, and where rows were left out: the first process is not there,
+    """Rows in the order of the listing, each with the width of what is drawn before its command. No parents are added
+    where they are printed, where nothing is drawn, and where rows were left out: the first process is not there,
     or a branch has no place to grow from."""
     plain = tuple(row for row, _ in rows)
     drawn = any(depth for _, depth in rows) and all(row.ppid is None for row in plain)

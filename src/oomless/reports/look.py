@@ -1,8 +1,7 @@
 """One look at everything that ``oomless scan`` shows, once or again and again.
 
-Asks the daemon (starting none: without one, nothing is governed), reads the process table, and has the census say
-who is who. What is kept from look to look makes the next one cheap: the catalog, marks of known processes, and
-footprints that cannot have changed much. Showing it: ``scan.py``, ``watch.py``.
+It asks the daemon (and starts none: without one, nothing is governed), reads the process table, and runs the census.
+The catalog, the marks of known processes, and footprints that cannot have changed much are kept for the next look.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class Scanner:
         return self._client.status()
 
     def scan(self, status: StatusView, tick: Callable[[int], None] = lambda count: None) -> Scan:
-        """``tick`` is told, before each reading of memory, how many there are at most."""
+        """``tick`` is called before each reading of memory, with how many there are at most."""
         facts = msgspec.structs.replace(daemon_facts(status), configured=self._settings.read())
         current = self._before = snapshot.take_snapshot(self._platform, self._before)
         members = governed.find_members(current, facts.trees, self._paths.install_id()) if facts.trees else ()

@@ -112,7 +112,7 @@ def _make_row(key: str, copy: list[Attributed], scan: Scan, before: Mapping[str,
 
 
 def _name_copy(copy: list[Attributed]) -> str:
-    """A server's or tree's name; of a tool shell what it was told to run, of all others what runs."""
+    """A server's or tree's name; of a tool shell its command, of all others what runs."""
     kind, name = group_of(copy[0])
     if kind == "tool-shell":
         return _shell_name(copy)

@@ -132,10 +132,10 @@ def _format_pids(pids: list[int]) -> str:
     return ", ".join(str(pid) for pid in pids[:_NAMED]) + more
 
 
-# -- who uses memory, whether it comes back, and stated totals ------------------------------------------------------
+# -- use of memory, whether it comes back, and stated totals --------------------------------------------------------
 
 
-#: Who has less than the first share of what is accounted for is not to blame, who has more than the second is.
+#: A program with less than the first share of what is accounted for is not to blame, one with more than the second is.
 INNOCENT, GUILTY = 0.2, 0.5
 _LOCAL_MODELS = ("ollama", "llama-server", "llama.cpp", "lm studio", "lmstudio", "vllm", "mlx_lm")
 _ACCUSED = "claude-flow"

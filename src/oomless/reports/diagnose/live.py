@@ -135,7 +135,7 @@ def _read_events(history: History) -> Iterator[tuple[float, CaseEvent]]:
     for row in history.trees:
         yield from _tree_events(row)
     for decision in history.decisions:
-        # What was admitted at once is told by its start.
+        # The start of a tree tells that it was admitted at once.
         if decision.verdict != "admitted":
             text = f"{_short_name(decision.name)} {decision.verdict}: {decision.reason}"
             yield decision.at, _make_event(decision.at, text, "decisions")

@@ -131,7 +131,7 @@ def place_preposition(report: DiagnosisReport) -> str:
 
 
 def verdict_words(node: TreeNode) -> str:
-    """A verdict that says more than whose the process is."""
+    """The verdict, if it says more than the owner."""
     return "" if node.verdict in ("owned", "protected", "unknown") else f", {node.verdict}"
 
 

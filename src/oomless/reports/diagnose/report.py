@@ -153,7 +153,7 @@ def _name_group(group: Group) -> str:
 
 
 def _make_tree(processes: Iterable[CaseProcess]) -> Iterator[TreeNode]:
-    """Parents before children; who has no known parent here, and what is in a ring, is at the top."""
+    """Parents before children. At the top are processes without a known parent, and those of a ring."""
     by_pid = {process.pid: process for process in processes}
     children: dict[int, list[int]] = {}
     for process in by_pid.values():
