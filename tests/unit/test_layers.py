@@ -3,6 +3,7 @@ nothing outside the standard library."""
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from pathlib import Path
@@ -120,6 +121,52 @@ def test_clients_speak_the_protocol_and_know_nothing_of_the_daemon() -> None:
         if name == "oomless.daemon" or name.startswith("oomless.daemon.")
     ]
     assert reaching == []
+
+
+#: By what the daemon may ask the operating system: facts with types, processes and groups by neutral names, files.
+NEUTRAL = {f"oomless.platform{part}" for part in ("", ".base", ".files", ".system")}
+LINUX_NAMES = {"SO_PEERCRED", "CLOCK_BOOTTIME", "pidfd_open", "pidfd_send_signal", "epoll", "AF_NETLINK"}
+LINUX_FOLDERS = ("/proc", "/sys")
+
+
+def linux_only(src: Path) -> list[str]:
+    """What modules of the daemon import, name or open that only Linux has."""
+    found = []
+    for path in sorted((src / "oomless/daemon").rglob("*.py")):
+        module = module_name(src, path)
+        for name in sorted(imported(src, path, deep=True)):
+            if name.startswith("oomless.platform") and name not in NEUTRAL:
+                found.append(f"{module} imports {name}")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in LINUX_NAMES:
+                found.append(f"{module} uses {node.attr}")
+            elif (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and node.value.startswith(LINUX_FOLDERS)
+            ):
+                found.append(f"{module} opens {node.value}")
+    return found
+
+
+def test_the_daemon_asks_the_operating_system_by_neutral_names() -> None:
+    assert linux_only(SRC) == []
+
+
+def test_what_only_linux_has_is_found(tmp_path: Path) -> None:
+    files = {
+        "daemon/good.py": "from oomless.platform import current, system\nfrom oomless.platform.system import Stat\n",
+        "daemon/parts/bad.py": "import socket\nfrom oomless.platform import proc\nsocket.SO_PEERCRED\n"
+        "open(f'/proc/{1}/stat')\n",
+        "platform/__init__.py": "",
+        "platform/proc.py": "",
+        "platform/system.py": "",
+    }
+    assert linux_only(make(tmp_path, files)) == [
+        "oomless.daemon.parts.bad imports oomless.platform.proc",
+        "oomless.daemon.parts.bad uses SO_PEERCRED",
+        "oomless.daemon.parts.bad opens /proc/",
+    ]
 
 
 @pytest.mark.parametrize("module", standard_only())

@@ -7,15 +7,10 @@ Not here: what is answered (``api.py``, ``core.py``) and how the process came to
 
 from __future__ import annotations
 
-import sys
-
-assert sys.platform == "linux"
-
 import asyncio
 import os
 import socket
 import stat
-import struct
 
 from oomless import atomicfile
 from oomless.daemon.api import Backend, Control, Loopback
@@ -23,6 +18,7 @@ from oomless.daemon.http import HttpProtocol
 from oomless.daemon.logs import Log
 from oomless.errors import DaemonError, StateUnwritable
 from oomless.paths import Paths
+from oomless.platform import system
 
 FIRST_BYTE_SECONDS = 10.0
 BACKLOG = 1024
@@ -44,7 +40,7 @@ class ProtocolSniffer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._pid, uid = peer(transport.get_extra_info("socket"))
+        self._pid, uid = system.peer_of(transport.get_extra_info("socket"))
         if uid not in (os.geteuid(), 0):
             self._log.warning("a connection of another user was refused", pid=self._pid, uid=uid)
             transport.abort()
@@ -87,13 +83,6 @@ class ProtocolSniffer(asyncio.Protocol):
         if error:
             report = {"message": "a lease failed", "exception": error}
             task.get_loop().call_exception_handler(report)
-
-
-def peer(connection: socket.socket) -> tuple[int, int]:
-    """pid and uid of the process that connected, by the kernel's word."""
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, uid, _ = struct.unpack("3i", raw)
-    return pid, uid
 
 
 class Server:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
+import sys
+import time
 from collections.abc import Collection, Mapping, Sequence
 from ctypes import sizeof
 from typing import Any
@@ -18,6 +21,7 @@ from oomless.platform import darwin_abi as abi
 from oomless.platform.darwin_calls import Calls, System
 
 SENT, GONE, DENIED = "sent", "gone", "denied"
+_SOL_LOCAL, _LOCAL_PEERCRED, _LOCAL_PEERPID = 0, 1, 2
 
 
 class Stat:
@@ -88,6 +92,18 @@ def start_of(pid: int) -> int | None:
 
 def boot_id() -> str:
     return _calls().sysctl_by_name("kern.bootsessionuuid").partition(b"\0")[0].decode("ascii", "replace")
+
+
+def start_of_age(seconds: float) -> float:
+    """In microseconds since the epoch."""
+    return (time.time() - seconds) * 1_000_000
+
+
+def peer_of(connection: socket.socket) -> tuple[int, int]:
+    """LOCAL_PEERPID, and the uid of LOCAL_PEERCRED's xucred (sys/un.h, sys/ucred.h)."""
+    pid = connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERPID)
+    credentials = connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, 76)
+    return pid, int.from_bytes(credentials[4:8], sys.byteorder)
 
 
 def last_pid() -> int:

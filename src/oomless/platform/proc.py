@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 assert sys.platform == "linux"
 
@@ -91,6 +92,11 @@ def children_of(pid: int) -> list[int]:
 def start_of(pid: int) -> int | None:
     stat = read_stat(pid)
     return stat.start if stat else None
+
+
+def start_of_age(seconds: float) -> float:
+    """Processes that started after it are younger than so many seconds. In clock ticks since boot."""
+    return (time.clock_gettime(time.CLOCK_BOOTTIME) - seconds) * os.sysconf("SC_CLK_TCK")
 
 
 def last_pid() -> int:

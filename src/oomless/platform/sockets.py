@@ -267,3 +267,10 @@ def _accepting(pid: int) -> Iterator[int]:
         fields = line.split()
         if len(fields) > 6 and int(fields[3], 16) & _ACCEPTS:
             yield int(fields[6])
+
+
+def peer_of(connection: socket.socket) -> tuple[int, int]:
+    """pid and uid of the process that connected to a Unix socket (SO_PEERCRED, unix(7))."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid, uid = (int.from_bytes(raw[at : at + 4], sys.byteorder) for at in (0, 4))
+    return pid, uid

@@ -29,6 +29,7 @@ __all__ = [
     "open_verified",
     "own_descriptors",
     "owner_uid",
+    "peer_of",
     "pids_in",
     "raw_cmdline",
     "read_stat",
@@ -37,6 +38,7 @@ __all__ = [
     "send",
     "set_oom_score_adj",
     "start_of",
+    "start_of_age",
     "sum_footprints",
     "table",
 ]
@@ -63,6 +65,7 @@ if sys.platform == "darwin":
         open_verified,
         own_descriptors,
         owner_uid,
+        peer_of,
         pids_in,
         raw_cmdline,
         read_stat,
@@ -71,6 +74,7 @@ if sys.platform == "darwin":
         send,
         set_oom_score_adj,
         start_of,
+        start_of_age,
         sum_footprints,
         table,
     )
@@ -100,8 +104,10 @@ else:
         send,
         set_oom_score_adj,
         start_of,
+        start_of_age,
         table,
     )
     from oomless.platform.pss import sum_pss as sum_footprints
     from oomless.platform.sockets import listeners as find_listeners
+    from oomless.platform.sockets import peer_of
     from oomless.platform.table_reader import TableReader

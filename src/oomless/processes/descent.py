@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
-    from oomless.platform.proc import Stat
+    from oomless.platform.system import Stat
 
 
 class Descent(NamedTuple):

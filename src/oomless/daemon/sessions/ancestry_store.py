@@ -12,9 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-assert sys.platform == "linux"
-
 import msgspec
+
+assert sys.platform == "linux"
 
 from oomless.daemon.logs import Log
 from oomless.daemon.sessions.sampling import ProcessSample

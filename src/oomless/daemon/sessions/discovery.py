@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
 from collections.abc import Callable, Container, Mapping
 
 assert sys.platform == "linux"
@@ -31,7 +30,6 @@ from oomless.processes.ids import ProcessId
 HINTS = (b"claude", b"codex", b"gemini", b"opencode", b"cursor-agent")
 #: Seconds within which a forked process has become what it is to be; an admitted tree's root waits for its groups.
 YOUNG = 2.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class DiscoveredSession:
@@ -155,7 +153,7 @@ class HostRecogniser:
         again, self._read_again = self._read_again, set()
         before, self._read = self._read, {}
         hosts, self._hosts = self._hosts, {}
-        young = (time.clock_gettime(time.CLOCK_BOOTTIME) - YOUNG) * _TICKS
+        young = system.start_of_age(YOUNG)
         for pid, stat in table.items():
             known = before.get(pid)
             new = known is None or known[0] != stat.start

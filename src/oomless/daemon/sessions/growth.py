@@ -7,11 +7,8 @@ moments only.
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable
-
-assert sys.platform == "linux"
 
 from oomless.model import Identity, SubagentEnd
 

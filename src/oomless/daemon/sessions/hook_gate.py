@@ -16,9 +16,9 @@ from collections.abc import AsyncGenerator, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
-assert sys.platform == "linux"
-
 import msgspec
+
+assert sys.platform == "linux"
 
 from oomless.admission.events import Admit, Refuse, Restore, Wait
 from oomless.daemon.events import (

@@ -9,7 +9,6 @@ Between samples the kernel's fork events name the parents that came and went (``
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -30,7 +29,6 @@ SAMPLE_IDLE_EVERY = 5.0
 REFRESH_EVERY = 0.05
 #: Seconds within which a forked process has executed what it is to be.
 SETTLED_AFTER = 0.5
-_TICKS = os.sysconf("SC_CLK_TCK")
 #: Fork events per second. Beyond that (a build) listening costs more than it tells.
 MAX_EVENTS_PER_SECOND = 500
 LISTEN_AGAIN_AFTER = 60.0
@@ -86,7 +84,7 @@ class ProcessSampler:
             for observer in self._observers:
                 observer.observe(sample)
             self._forks.mark_sampled()
-            settled = (time.clock_gettime(time.CLOCK_BOOTTIME) - SETTLED_AFTER) * _TICKS
+            settled = system.start_of_age(SETTLED_AFTER)
             self._all_settled = all(stat.start < settled for stat in sample.table.values())
         finally:
             self._sampling = False

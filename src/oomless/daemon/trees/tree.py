@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
-
-assert sys.platform == "linux"
-
 from typing import TYPE_CHECKING
 
 import msgspec
