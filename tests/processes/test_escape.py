@@ -128,7 +128,7 @@ def test_one_that_moves_out_again_and_again_is_named(leaver: list[str], roster: 
     rows = json.loads(run_oomless("scan", "--json").stdout)["processes"]
     (row,) = [one for one in rows if one["pid"] == pid]
     assert row["verdict"] == "escaped"
-    assert any("moved out of the tree's groups" in line for line in row["evidence"])
+    assert any("escaped the tree's cgroup" in line for line in row["evidence"])
     process.terminate()
     finish(process)
     assert not alive(pid, began)

@@ -50,16 +50,16 @@ class SignalFd:
 
     def read(self) -> list[tuple[int, int]]:
         """Number and ``si_code`` of each that came since."""
-        found: list[tuple[int, int]] = []
+        signals: list[tuple[int, int]] = []
         try:
             while data := os.read(self.fd, _RECORD * 16):
                 for at in range(0, len(data), _RECORD):
                     number = int.from_bytes(data[at : at + 4], sys.byteorder)
                     code = int.from_bytes(data[at + 8 : at + 12], sys.byteorder, signed=True)
-                    found.append((number, code))
+                    signals.append((number, code))
         except BlockingIOError:
             pass
-        return found
+        return signals
 
 
 def start_command(

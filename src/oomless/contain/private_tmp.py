@@ -2,8 +2,8 @@
 
 Removed by directory descriptor, one folder at a time and from the inside out: a symbolic link is unlinked and never
 followed, a folder that is another mount is not entered (bind mounts of the same file system too, by the mount's id),
-and on the way back up each folder is known by device and inode, so that nobody can lead the removal elsewhere by
-moving one. Whatever cannot be removed stays and is named. The caller has seen to it that nobody of the tree lives.
+and on the way back up each folder is known by device and inode, so that no process can lead the removal elsewhere by
+moving one. What cannot be removed stays and is named. The caller has seen to it that no process of the tree lives.
 Standard library only.
 """
 
@@ -35,7 +35,7 @@ def folder(state: str, tree: str) -> str:
 
 
 class PrivateTmp:
-    """The shim's side of it; nothing, unless the specification asks for one."""
+    """The shim's side: makes and removes the folder, if the specification asks for one."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self._path = folder(spec["state"], spec["granted"]["tree"]) if spec["private_tmp"] else ""
@@ -56,7 +56,7 @@ class PrivateTmp:
         return dict.fromkeys(("TMPDIR", "TMP", "TEMP"), self._path) if self._path else {}
 
     def finish(self, busy: bool) -> dict[str, object] | None:
-        """Removes it, unless somebody of the tree lives on; what became of it, as in the exit record."""
+        """Removes it, unless a process of the tree lives on. Returns the fields of the exit record, or None."""
         if not self._made:
             return None
         removal = Removal(self._path)
@@ -80,7 +80,7 @@ class Removal:
         self.why = ""
         #: The folder that is being emptied, the names of those around it (the outermost first) and where those are,
         #: and in each what has to stay.
-        self._here = -1
+        self._fd = -1
         self._trail: list[tuple[str, Place]] = []
         self._stuck: list[set[str]] = []
 
@@ -104,12 +104,12 @@ class Removal:
         """Removes it. A second removal goes on where one was cut short."""
         above, name = os.path.split(self.path)
         try:
-            self._here = os.open(above, _OPEN)
+            self._fd = os.open(above, _OPEN)
         except FileNotFoundError:
             return
         try:
-            place = _place(self._here)
-            if _exists(self._here, name) and self._enter(name, place):
+            place = _place(self._fd)
+            if _exists(self._fd, name) and self._enter(name, place):
                 while self._trail:
                     inner = yield from self._unlink_files()
                     if inner is None:
@@ -119,7 +119,7 @@ class Removal:
         except _Moved:
             self.keep("", "it was moved while it was emptied")
         finally:
-            os.close(self._here)
+            os.close(self._fd)
 
     def _unlink_files(self) -> Generator[None, None, str | None]:
         """All in this folder that is no folder; returns one that is, or None once nothing but what is stuck is
@@ -127,7 +127,7 @@ class Removal:
         again = True
         while again:
             again = False
-            with os.scandir(self._here) as entries:
+            with os.scandir(self._fd) as entries:
                 for entry in entries:
                     if entry.name in self._stuck[-1]:
                         continue
@@ -146,39 +146,39 @@ class Removal:
 
     def _unlink(self, entry: os.DirEntry[str]) -> None:
         stat = entry.stat(follow_symlinks=False)
-        os.unlink(entry.name, dir_fd=self._here)
+        os.unlink(entry.name, dir_fd=self._fd)
         self.entries += 1
         self.bytes += stat.st_blocks * 512 if stat.st_nlink == 1 else 0
 
     def _enter(self, name: str, around: Place) -> bool:
         """Goes down into a folder, and makes it ours to empty; False if it has to stay."""
-        found = -1
+        folder_fd = -1
         try:
-            found = os.open(name, _LOOK, dir_fd=self._here)
-            inside = _place(found)
+            folder_fd = os.open(name, _LOOK, dir_fd=self._fd)
+            inside = _place(folder_fd)
             if (inside[0], inside[2]) != (around[0], around[2]):
                 self.keep(name, "another file system is mounted there")
                 return False
-            if os.fstat(found).st_mode & 0o700 != 0o700:
-                proc.change_mode(found, 0o700)
-            deeper = os.open(".", _OPEN, dir_fd=found)
+            if os.fstat(folder_fd).st_mode & 0o700 != 0o700:
+                proc.change_mode(folder_fd, 0o700)
+            deeper = os.open(".", _OPEN, dir_fd=folder_fd)
         except OSError as error:
             self.keep(name, error.strerror or str(error))
             return False
         finally:
-            if found >= 0:
-                os.close(found)
-        self._trail.append((name, _place(self._here)))
+            if folder_fd >= 0:
+                os.close(folder_fd)
+        self._trail.append((name, _place(self._fd)))
         self._stuck.append(set())
-        os.close(self._here)
-        self._here = deeper
+        os.close(self._fd)
+        self._fd = deeper
         return True
 
     def _leave(self) -> None:
         """Goes up again, and removes the folder if it is empty."""
-        up = os.open("..", _OPEN, dir_fd=self._here)
-        os.close(self._here)
-        self._here = up
+        up = os.open("..", _OPEN, dir_fd=self._fd)
+        os.close(self._fd)
+        self._fd = up
         name, place = self._trail[-1]
         if _place(up) != place:
             raise _Moved
@@ -199,9 +199,9 @@ class _Moved(Exception):
     pass
 
 
-def _exists(here: int, name: str) -> bool:
+def _exists(folder_fd: int, name: str) -> bool:
     try:
-        os.stat(name, dir_fd=here, follow_symlinks=False)
+        os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
     except FileNotFoundError:
         return False
     return True

@@ -43,8 +43,8 @@ class Darwin:
     def identity(self, pid: int) -> Identity | None:
         """Of zombies too: the argument 1 has the kernel look for them."""
         size = sizeof(abi.BsdInfo)
-        found = abi.read(abi.BsdInfo, self._calls.pid_info(pid, abi.PROC_PIDTBSDINFO, 1, size)) or self._foreign(pid)
-        return None if found is None else Identity(boot_id=self._boot_id, pid=pid, start=_start(found))
+        row = abi.read(abi.BsdInfo, self._calls.pid_info(pid, abi.PROC_PIDTBSDINFO, 1, size)) or self._foreign(pid)
+        return None if row is None else Identity(boot_id=self._boot_id, pid=pid, start=_start(row))
 
     def memory(self) -> MachineMemory:
         """Available is what the kernel can hand out without compressing or swapping anything: free pages, clean or
@@ -68,26 +68,26 @@ class Darwin:
 
     def processes(self) -> list[ProcessInfo]:
         """One call for all of those that only sysctl tells of, and only if there are any."""
-        found, unread = [], []
+        infos, unread = [], []
         for pid in self._calls.pids():
             size = sizeof(abi.TaskAllInfo)
             both = abi.read(abi.TaskAllInfo, self._calls.pid_info(pid, abi.PROC_PIDTASKALLINFO, 0, size))
             if both is None:
                 unread.append(pid)
             elif not _is_kernel(both.bsd.pid, both.bsd.flags):
-                found.append(self._info(both.bsd, both.bsd.name or both.bsd.comm, both.task.resident_size))
+                infos.append(self._info(both.bsd, both.bsd.name or both.bsd.comm, both.task.resident_size))
         if unread:
-            found += self._foreigners(frozenset(unread))
-        return [info for info in found if info.state != abi.ZOMBIE]
+            infos += self._foreigners(frozenset(unread))
+        return [info for info in infos if info.state != abi.ZOMBIE]
 
     def environ(self, pid: int, names: frozenset[str]) -> dict[str, str]:
         """Of programs that the system protects, itself for one, there is none."""
-        found: dict[str, str] = {}
+        variables: dict[str, str] = {}
         for entry in self._arguments(pid).environ:
             name, equals, value = entry.partition(b"=")
             if equals and (key := name.decode("utf-8", "replace")) in names:
-                found.setdefault(key, value.decode("utf-8", "replace"))
-        return found
+                variables.setdefault(key, value.decode("utf-8", "replace"))
+        return variables
 
     def standing(self, pids: Collection[int]) -> dict[int, Standing]:
         """Nothing of it is read: unknown, which counts as listening, so that no verdict can rest on it."""
@@ -95,13 +95,13 @@ class Darwin:
 
     def cwd(self, pid: int) -> str | None:
         size = sizeof(abi.VnodePaths)
-        found = abi.read(abi.VnodePaths, self._calls.pid_info(pid, abi.PROC_PIDVNODEPATHINFO, 0, size))
-        return os.fsdecode(found.working.path) or None if found is not None else None
+        paths = abi.read(abi.VnodePaths, self._calls.pid_info(pid, abi.PROC_PIDVNODEPATHINFO, 0, size))
+        return os.fsdecode(paths.working.path) or None if paths is not None else None
 
     def footprint(self, pid: int) -> Footprint | None:
         """A counter that the kernel keeps anyway: reading it stalls nobody. None for other users' processes."""
-        found = self._rusage(pid)
-        return None if found is None else Footprint(bytes=found.phys_footprint, source="phys_footprint")
+        usage = self._rusage(pid)
+        return None if usage is None else Footprint(bytes=usage.phys_footprint, source="phys_footprint")
 
     def private_bytes(self, process: Identity) -> int | None:
         """phys_footprint, which is private to a process."""
@@ -113,42 +113,42 @@ class Darwin:
 
     def own_memory(self) -> dict[str, int]:
         """All three are phys_footprint: the system counts no unique or proportional set of a process."""
-        found = self._rusage(os.getpid())
-        own = 0 if found is None else int(found.phys_footprint)
+        usage = self._rusage(os.getpid())
+        own = 0 if usage is None else int(usage.phys_footprint)
         return {"private_dirty_bytes": own, "uss_bytes": own, "pss_bytes": own}
 
     def _rusage(self, pid: int) -> abi.RusageV4 | None:
-        found = abi.read(abi.RusageV4, self._calls.rusage(pid, abi.RUSAGE_INFO_V4, sizeof(abi.RusageV4)))
-        return None if found is None or found.exit_time else found
+        usage = abi.read(abi.RusageV4, self._calls.rusage(pid, abi.RUSAGE_INFO_V4, sizeof(abi.RusageV4)))
+        return None if usage is None or usage.exit_time else usage
 
     def _arguments(self, pid: int) -> abi.ProcArgs:
         return abi.parse_procargs(self._calls.sysctl((abi.CTL_KERN, abi.KERN_PROCARGS2, pid)))
 
     def _foreign(self, pid: int) -> abi.KinfoProc | None:
-        found = abi.read(abi.KinfoProc, self._calls.sysctl((abi.CTL_KERN, abi.KERN_PROC, abi.KERN_PROC_PID, pid)))
-        return found if found is not None and found.pid == pid else None
+        row = abi.read(abi.KinfoProc, self._calls.sysctl((abi.CTL_KERN, abi.KERN_PROC, abi.KERN_PROC_PID, pid)))
+        return row if row is not None and row.pid == pid else None
 
     def _foreigners(self, pids: frozenset[int]) -> Iterable[ProcessInfo]:
         raw = self._calls.sysctl((abi.CTL_KERN, abi.KERN_PROC, abi.KERN_PROC_ALL, 0))
-        for found in abi.read_all(abi.KinfoProc, raw):
-            if found.pid in pids and not _is_kernel(found.pid, 0):
-                yield self._info(found, found.comm, 0)
+        for row in abi.read_all(abi.KinfoProc, raw):
+            if row.pid in pids and not _is_kernel(row.pid, 0):
+                yield self._info(row, row.comm, 0)
 
-    def _info(self, found: abi.BsdInfo | abi.KinfoProc, name: bytes, resident: int) -> ProcessInfo:
+    def _info(self, row: abi.BsdInfo | abi.KinfoProc, name: bytes, resident: int) -> ProcessInfo:
         shown = name.decode("utf-8", "replace")
         return ProcessInfo(
-            pid=found.pid,
-            ppid=found.ppid,
-            pgid=found.pgid,
-            sid=self._calls.session(found.pid),
-            tty=0 if found.tdev == abi.NODEV else found.tdev,
-            start=_start(found),
-            uid=found.uid,
-            state=abi.STATES.get(found.status, "?"),
+            pid=row.pid,
+            ppid=row.ppid,
+            pgid=row.pgid,
+            sid=self._calls.session(row.pid),
+            tty=0 if row.tdev == abi.NODEV else row.tdev,
+            start=_start(row),
+            uid=row.uid,
+            state=abi.STATES.get(row.status, "?"),
             name=shown,
-            command=self._arguments(found.pid).command or (f"[{shown}]",),
+            command=self._arguments(row.pid).command or (f"[{shown}]",),
             rss_bytes=resident,
-            terminal=self._terminal(found.tdev),
+            terminal=self._terminal(row.tdev),
         )
 
     def _terminal(self, device: int) -> str:
@@ -163,5 +163,5 @@ def _is_kernel(pid: int, flags: int) -> bool:
     return pid == 0 or bool(flags & abi.PROC_FLAG_SYSTEM)
 
 
-def _start(found: abi.BsdInfo | abi.KinfoProc) -> int:
-    return int(found.start_seconds) * 1_000_000 + int(found.start_microseconds)
+def _start(row: abi.BsdInfo | abi.KinfoProc) -> int:
+    return int(row.start_seconds) * 1_000_000 + int(row.start_microseconds)

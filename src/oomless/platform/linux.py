@@ -47,43 +47,43 @@ class Linux:
         return None if start is None else Identity(boot_id=self._boot_id, pid=pid, start=start)
 
     def memory(self) -> MachineMemory:
-        found = _kilobytes(proc.read_file("/proc/meminfo") or b"")
+        figures = _kilobytes(proc.read_file("/proc/meminfo") or b"")
         try:
-            return MachineMemory(total_bytes=found["MemTotal"], available_bytes=found["MemAvailable"])
+            return MachineMemory(total_bytes=figures["MemTotal"], available_bytes=figures["MemAvailable"])
         except KeyError:
             raise UnsupportedPlatform(
                 "cannot tell how much memory is free", "/proc/meminfo does not say", "mount /proc"
             ) from None
 
     def memory_use(self) -> MemoryUse | None:
-        found = _kilobytes(proc.read_file("/proc/meminfo") or b"")
-        if not {"AnonPages", "Shmem", *_KERNEL} <= found.keys():
+        figures = _kilobytes(proc.read_file("/proc/meminfo") or b"")
+        if not {"AnonPages", "Shmem", *_KERNEL} <= figures.keys():
             return None
         return MemoryUse(
-            processes_bytes=found["AnonPages"],
-            shared_bytes=found["Shmem"],
-            kernel_bytes=sum(found[name] for name in _KERNEL) + sum(found.get(name, 0) for name in _KERNEL_LATER),
-            huge_bytes=found.get("Hugetlb", 0),
+            processes_bytes=figures["AnonPages"],
+            shared_bytes=figures["Shmem"],
+            kernel_bytes=sum(figures[name] for name in _KERNEL) + sum(figures.get(name, 0) for name in _KERNEL_LATER),
+            huge_bytes=figures.get("Hugetlb", 0),
         )
 
     def headroom(self, pid: int) -> int | None:
         return cgroup.headroom(pid, self._mounts)
 
     def processes(self) -> list[ProcessInfo]:
-        found = []
+        infos = []
         for pid, stat in proc.table().items():
             info = _info(pid, stat) if stat.alive else None
             if info is not None:
-                found.append(info)
-        return found
+                infos.append(info)
+        return infos
 
     def environ(self, pid: int, names: frozenset[str]) -> dict[str, str]:
-        found: dict[str, str] = {}
+        variables: dict[str, str] = {}
         for entry in proc.environ(pid).split(b"\0"):
             name, equals, value = entry.partition(b"=")
             if equals and (key := name.decode("utf-8", "replace")) in names:
-                found.setdefault(key, value.decode("utf-8", "replace"))
-        return found
+                variables.setdefault(key, value.decode("utf-8", "replace"))
+        return variables
 
     def standing(self, pids: Collection[int]) -> dict[int, Standing]:
         ends, listening, serving = sockets.other_ends(pids), sockets.listeners(pids), sockets.servers(pids)
@@ -169,13 +169,13 @@ def _is_kernel(stat: proc.Stat, command: list[str]) -> bool:
 
 def _kilobytes(raw: bytes) -> dict[str, int]:
     """``Name:   12 kB`` lines as bytes; others are passed over."""
-    found = {}
+    figures = {}
     for line in raw.decode("ascii", "replace").splitlines():
         name, _, rest = line.partition(":")
         value, _, unit = rest.strip().partition(" ")
         if unit == "kB" and value.isdigit():
-            found[name] = int(value) * 1024
-    return found
+            figures[name] = int(value) * 1024
+    return figures
 
 
 def _private(figures: Mapping[bytes, int]) -> int:

@@ -66,12 +66,12 @@ def pids() -> list[int]:
 
 def table() -> dict[int, Stat]:
     """The whole process table, zombies included, by pid."""
-    found: dict[int, Stat] = {}
+    stats: dict[int, Stat] = {}
     for pid in pids():
         stat = read_stat(pid)
         if stat is not None:
-            found[pid] = stat
-    return found
+            stats[pid] = stat
+    return stats
 
 
 def children_of(pid: int) -> list[int]:
@@ -80,13 +80,13 @@ def children_of(pid: int) -> list[int]:
         tasks = os.listdir(f"/proc/{pid}/task")
     except OSError:
         return []
-    found: list[int] = []
+    pids: list[int] = []
     for task in tasks:
         raw = read_file(f"/proc/{pid}/task/{task}/children")
         if raw is None and not os.path.exists("/proc/self/task/self/children"):
             return [stat.pid for stat in table().values() if stat.ppid == pid]
-        found += [int(child) for child in (raw or b"").split()]
-    return found
+        pids += [int(child) for child in (raw or b"").split()]
+    return pids
 
 
 def start_of(pid: int) -> int | None:
@@ -134,23 +134,23 @@ def has_executed(pid: int) -> bool:
 
 def signals(pid: int, *fields: bytes) -> int:
     """Those that are blocked, pending or caught, by the names of fields in its status: bit 0 is signal 1."""
-    found = 0
+    mask = 0
     for line in (read_file(f"/proc/{pid}/status") or b"").splitlines():
         if line.startswith(fields):
-            found |= int(line.split()[1], 16)
-    return found
+            mask |= int(line.split()[1], 16)
+    return mask
 
 
 def ignores_hangup(pid: int) -> bool:
     return bool(signals(pid, b"SigIgn:") >> (signal.SIGHUP - 1) & 1)
 
 
-def dying(who: Stat) -> bool:
+def dying(stat: Stat) -> bool:
     """Whether it has been killed and has only not come to it: SIGKILL is pending and nothing uninterruptible holds
     it, or its memory is gone already and its exit waits for a lock of the kernel's. Measured: 8 s at a load of 90."""
-    if signals(who.pid, b"SigPnd", b"ShdPnd") & 1 << (signal.SIGKILL - 1):
-        return who.state != "D"
-    return b"\nVmSize:" not in (read_file(f"/proc/{who.pid}/status") or b"")
+    if signals(stat.pid, b"SigPnd", b"ShdPnd") & 1 << (signal.SIGKILL - 1):
+        return stat.state != "D"
+    return b"\nVmSize:" not in (read_file(f"/proc/{stat.pid}/status") or b"")
 
 
 def raw_cmdline(pid: int) -> bytes:
@@ -166,12 +166,12 @@ def cmdline(pid: int) -> list[str]:
 
 def cgroups(pid: int | str) -> dict[str, str]:
     """``{"memory": "/a/b", "pids": "/a", "": "/c"}``: path per v1 controller, ``""`` for the v2 tree."""
-    found: dict[str, str] = {}
+    groups: dict[str, str] = {}
     for line in (read_file(f"/proc/{pid}/cgroup") or b"").decode("utf-8", "replace").splitlines():
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
-            found[controller] = path
-    return found
+            groups[controller] = path
+    return groups
 
 
 def owner_uid(pid: int) -> int | None:

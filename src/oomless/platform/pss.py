@@ -27,16 +27,18 @@ PATIENCE, PATIENCE_IN_ALL = 0.25, 1.0
 #: Threads that wait for a process at the same time.
 MOST_WAITING = 4
 
-Who = tuple[int, int]
+#: Pid and start time.
+Key = tuple[int, int]
 
 
 class _Reading:
-    """A thread that reads one process after the other. ``found``: PSS by process, None where it is not to be had."""
+    """A thread that reads one process after the other. ``figures``: PSS by process, None where it is not to be
+    had."""
 
     def __init__(self, stats: Sequence[proc.Stat]) -> None:
         self._stats = stats
         self._lock = thread.allocate_lock()
-        self.found: dict[Who, int | None] = {}
+        self.figures: dict[Key, int | None] = {}
         self.ended = self.given_up = False
         self._lock.acquire()
         thread.start_new_thread(self._read, ())
@@ -46,7 +48,7 @@ class _Reading:
             for stat in self._stats:
                 if self.given_up:
                     break
-                self.found[(stat.pid, stat.start)] = read_pss(stat.pid)
+                self.figures[(stat.pid, stat.start)] = read_pss(stat.pid)
         finally:
             self.ended = True
             self._lock.release()
@@ -54,14 +56,14 @@ class _Reading:
     def wait(self, until: float) -> bool:
         """Whether it has read all of them; False once it gets on no more, or at ``until``."""
         known = -1
-        while not self.ended and len(self.found) > known and time.monotonic() < until:
-            known = len(self.found)
+        while not self.ended and len(self.figures) > known and time.monotonic() < until:
+            known = len(self.figures)
             self._lock.acquire(True, PATIENCE)
         self.given_up = True
         return self.ended
 
-    def stuck_at(self) -> Who | None:
-        at = len(self.found)
+    def stuck_at(self) -> Key | None:
+        at = len(self.figures)
         return None if self.ended or at == len(self._stats) else (self._stats[at].pid, self._stats[at].start)
 
 
@@ -75,38 +77,38 @@ def measure_pss(stats: Sequence[proc.Stat]) -> tuple[int, str]:
     not answer only of the largest one, for what they have inherited from each other is in all of their figures. One
     that ends while it is read counts for nothing: its RSS from before would be counted on top of the shared pages
     that are the others' by now."""
-    told = _told(stats)
+    figures = _read_all(stats)
     total, source, silent = 0, "pss", 0
     for stat in stats:
-        who = (stat.pid, stat.start)
-        used = told.get(who)
+        process = (stat.pid, stat.start)
+        used = figures.get(process)
         if used is None:
             used, source = (anon := read_anonymous(stat)), "pss+anon" if anon else source
-            if who not in told:
+            if process not in figures:
                 used, silent = 0, max(silent, anon)
         total += used
     return total + silent, source
 
 
-def _told(stats: Sequence[proc.Stat]) -> dict[Who, int | None]:
-    """PSS by process; who does not answer in time is not in it."""
-    _waiting[:] = [one for one in _waiting if not one.ended]
-    stuck = {one.stuck_at() for one in _waiting}
+def _read_all(stats: Sequence[proc.Stat]) -> dict[Key, int | None]:
+    """PSS by process; one that does not answer in time is not in it."""
+    _waiting[:] = [reading for reading in _waiting if not reading.ended]
+    stuck = {reading.stuck_at() for reading in _waiting}
     rest = [stat for stat in stats if (stat.pid, stat.start) not in stuck]
-    told: dict[Who, int | None] = {}
+    figures: dict[Key, int | None] = {}
     until = time.monotonic() + PATIENCE_IN_ALL
     while rest and len(_waiting) < MOST_WAITING and time.monotonic() < until:
         try:
             reading = _Reading(rest)
-        except RuntimeError:  # no thread to be had: then nobody answers
+        except RuntimeError:  # no thread to be had: then no process answers
             break
         complete = reading.wait(until)
-        told |= (found := reading.found.copy())
+        figures |= (read := reading.figures.copy())
         if complete:
             break
         _waiting.append(reading)
-        rest = rest[len(found) + 1 :]
-    return told
+        rest = rest[len(read) + 1 :]
+    return figures
 
 
 def read_pss(pid: int) -> int | None:
@@ -127,12 +129,12 @@ def read_rollup(pid: int | str) -> dict[bytes, int]:
     return figures
 
 
-def read_anonymous(who: proc.Stat) -> int:
+def read_anonymous(stat: proc.Stat) -> int:
     """Its resident memory that is of no file, in bytes, which everybody may read; 0 once it has ended. RSS would do a
     tree wrong: it counts the pages of a shared library or file once a process."""
-    for line in (proc.read_file(f"/proc/{who.pid}/status") or b"").splitlines():
+    for line in (proc.read_file(f"/proc/{stat.pid}/status") or b"").splitlines():
         if line.startswith(b"RssAnon:"):
-            return int(line.split()[1]) * 1024 if proc.start_of(who.pid) == who.start else 0
+            return int(line.split()[1]) * 1024 if proc.start_of(stat.pid) == stat.start else 0
     return 0
 
 

@@ -1,6 +1,6 @@
 """Who is at the other end of a process's standard input, and whether the process listens. Standard library only.
 
-A stdio server lives as long as its client holds the other end: when nobody does, nobody can ever talk to it again.
+A stdio server lives as long as its client holds the other end: when no process does, none can ever talk to it again.
 Pipes are asked by ``poll`` on a reading end of our own, which also knows of writers whose descriptors are not ours to
 read; Unix socket pairs by sock_diag(7), which an ordinary user may ask too. All else is unknown. Nothing is read from
 either, and nothing raises: what is gone or not ours to look at is unknown.
@@ -42,7 +42,7 @@ _NULL = os.makedev(1, 3)
 
 
 def other_ends(pids: Collection[int]) -> dict[int, End]:
-    """By pid, whether somebody holds the other end of its stdin: ``held``, ``gone`` or ``unknown``."""
+    """By pid, whether a process holds the other end of its stdin: ``held``, ``gone`` or ``unknown``."""
     pipes: dict[int, _Pipes] = {}
     sockets: dict[int, frozenset[int]] = {}
     for pid in pids:
@@ -56,31 +56,31 @@ def other_ends(pids: Collection[int]) -> dict[int, End]:
     peers = dict(_unix_peers(wanted)) if wanted else {}
     ends = {}
     for pid, own in sockets.items():
-        found = [peers.get(inode, (UNKNOWN, 0)) for inode in own]
-        told = [end for end, peer in found if peer not in own]
-        ends[pid] = _together([*told, *_of_pipes(pid, pipes[pid], alone=GONE in told)])
+        of_sockets = [peers.get(inode, (UNKNOWN, 0)) for inode in own]
+        known = [end for end, peer in of_sockets if peer not in own]
+        ends[pid] = _combine([*known, *_ends_of_pipes(pid, pipes[pid], alone=GONE in known)])
     return ends
 
 
 class _Pipes(NamedTuple):
-    """By descriptor. ``below``: those of ``read`` that somebody below writes to; ``write``: what it writes to."""
+    """By descriptor. ``below``: those of ``read`` that a descendant writes to; ``write``: those that it writes to."""
 
     read: dict[int, int]
     below: frozenset[int] = frozenset()
     write: Mapping[int, int] = {}
 
 
-def _of_pipes(pid: int, pipes: _Pipes, *, alone: bool) -> Iterator[End]:
-    """``alone``: it has lost a client at a socket. A pipe that somebody below writes to is its own affair: nobody
-    there can have the other end of its stdin, which it never had. But whoever works with children may never have had
+def _ends_of_pipes(pid: int, pipes: _Pipes, *, alone: bool) -> Iterator[End]:
+    """``alone``: it has lost a client at a socket. A pipe that a descendant writes to is its own affair: no
+    descendant can have the other end of its stdin, which it never had. But a server with children may never have had
     such a stdin, so this counts only where its stdout was moved too, and has lost its reader."""
     if pipes.below and not alone:
         alone = any(_poll(pid, fd, inode, os.O_WRONLY, select.POLLERR) == GONE for fd, inode in pipes.write.items())
     return (_pipe(pid, fd, inode) for fd, inode in pipes.read.items() if not (alone and fd in pipes.below))
 
 
-def _together(ends: list[End]) -> End:
-    """Nobody is there only if nobody is at any of them."""
+def _combine(ends: list[End]) -> End:
+    """``gone`` only if all of them are."""
     if not ends or UNKNOWN in ends:
         return UNKNOWN
     return HELD if HELD in ends else GONE
@@ -97,14 +97,14 @@ def _moved(pid: int) -> tuple[_Pipes, frozenset[int]]:
     """What may be its stdin if that is /dev/null, for the Python SDK of MCP (2.x, mcp/server/stdio.py) moves the real
     one out of the way of what the server starts: pipes that it only reads, and sockets. A pipe of which it has both
     ends is its own affair."""
-    found: dict[int, tuple[str, int]] = {}
+    descriptors: dict[int, tuple[str, int]] = {}
     try:
         for name in os.listdir(f"/proc/{pid}/fd"):
-            found[int(name)] = _inode(f"/proc/{pid}/fd/{name}")
+            descriptors[int(name)] = _inode(f"/proc/{pid}/fd/{name}")
     except OSError:
         return _Pipes({}), frozenset()
-    inodes = Counter(inode for kind, inode in found.values() if kind == "pipe")
-    pipes = {fd: inode for fd, (kind, inode) in found.items() if kind == "pipe" and inodes[inode] == 1}
+    inodes = Counter(inode for kind, inode in descriptors.values() if kind == "pipe")
+    pipes = {fd: inode for fd, (kind, inode) in descriptors.items() if kind == "pipe" and inodes[inode] == 1}
     modes = {fd: _mode(pid, fd) for fd in pipes}
     reading = {fd: inode for fd, inode in pipes.items() if modes[fd] == os.O_RDONLY}
     below = set(_written_below(pid, frozenset(reading.values()))) if reading else set()
@@ -113,7 +113,7 @@ def _moved(pid: int) -> tuple[_Pipes, frozenset[int]]:
         below=frozenset(fd for fd, inode in reading.items() if inode in below),
         write={fd: inode for fd, inode in pipes.items() if modes[fd] == os.O_WRONLY and fd > 2},
     )
-    return read, frozenset(inode for kind, inode in found.values() if kind == "socket")
+    return read, frozenset(inode for kind, inode in descriptors.values() if kind == "socket")
 
 
 def _written_below(pid: int, pipes: frozenset[int]) -> Iterator[int]:

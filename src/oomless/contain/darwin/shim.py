@@ -1,10 +1,10 @@
-"""The shim of macOS: owns one tree from its first fork until nobody of it is left, without a daemon.
+"""The shim of macOS: owns one tree from its first fork until no process of it is left, without a daemon.
 
 It forwards signals, watches the owner's lifeline and the limits (memory by phys_footprint, number of processes,
 time), and ends the tree: TERM, grace, KILL, verify, record. There is no daemon on macOS yet, so nothing is admitted,
-and nobody sweeps if the shim is killed. Standard library only; not run on a Mac.
+and nothing sweeps if the shim is killed. Standard library only; not run on a Mac.
 
-One thread, one poll. Signals come as bytes in a pipe (``set_wakeup_fd``), which does not tell who sent them: on a
+One thread, one poll. Signals come as bytes in a pipe (``set_wakeup_fd``), which do not name their sender: on a
 terminal SIGINT is taken for a Ctrl-C, which the command has got by itself.
 """
 
@@ -57,7 +57,7 @@ class DarwinShim:
 
     def run(self) -> int:
         """The exit code for our caller."""
-        self._hear()
+        self._listen()
         try:
             self._start()
         except OSError as error:
@@ -69,7 +69,7 @@ class DarwinShim:
 
     # -- start ---------------------------------------------------------------------------------------------
 
-    def _hear(self) -> None:
+    def _listen(self) -> None:
         self._signals, writer = os.pipe()
         for fd in (self._signals, writer):
             os.set_blocking(fd, False)
@@ -79,7 +79,7 @@ class DarwinShim:
                 signal.signal(number, note_signal)
 
     def _start(self) -> None:
-        """Raises StartFailed; what fails before exec is told through a pipe that exec closes."""
+        """Raises StartFailed; a failure before exec comes through a pipe that exec closes."""
         if self.spec.lifeline is not None:
             os.set_inheritable(self.spec.lifeline, False)
         reader, writer = os.pipe()
@@ -105,7 +105,7 @@ class DarwinShim:
     # -- the loop ------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Returns when the root is gone and nobody else is seen (or can be ended)."""
+        """Returns when the root is gone and no other process is seen (or can be killed)."""
         poll = select.poll()
         lifeline = self.spec.lifeline
         for fd in (self._signals, self._exits.fd, *([] if lifeline is None else [lifeline])):
@@ -121,10 +121,10 @@ class DarwinShim:
                 lifeline = None
                 self._end(now, Cause("killed", 137, "its owner is gone", by_owner=True))
             if self._signals in ready:
-                self._take()
-            self._follow(now)
+                self._take_signals()
+            self._follow_root(now)
             if self._kill_at is None or now < self._kill_at:
-                self._bounds(now)
+                self._check_limits(now)
             else:
                 self.tree.kill()
             if self.root_gone and (self.tree.is_over() or self._gives_up(now)):
@@ -138,7 +138,7 @@ class DarwinShim:
             due = [now + self.times.round_every if hasty else min(self._kill_at, now + LOOK_FIRST)]
         return max(0.0, min(due) - time.monotonic()) * 1000
 
-    def _take(self) -> None:
+    def _take_signals(self) -> None:
         for number in os.read(self._signals, 64):
             if number in ENDING and not (number == signal.SIGINT and self.same_group):
                 self.tree.forward(number)
@@ -146,7 +146,7 @@ class DarwinShim:
                     self.cause = causes.from_signal(number)
                     self._kill_at = time.monotonic() + self.times.grace
 
-    def _follow(self, now: float) -> None:
+    def _follow_root(self, now: float) -> None:
         """The root's end begins that of the tree; where it suspends itself on a terminal, so do we."""
         if self.root_gone:
             return
@@ -165,9 +165,9 @@ class DarwinShim:
     def _gives_up(self, now: float) -> bool:
         return self._kill_at is not None and now > self._kill_at + self.times.give_up_after
 
-    # -- the bounds ----------------------------------------------------------------------------------------
+    # -- the limits ----------------------------------------------------------------------------------------
 
-    def _bounds(self, now: float) -> None:
+    def _check_limits(self, now: float) -> None:
         if now >= self._look_at:
             members = self.tree.look()
             used = self.tree.usage(members)
@@ -176,14 +176,14 @@ class DarwinShim:
             self._soonest = now + max(self.times.round_every, (time.monotonic() - now) / SHARE)
             self._look_at = max(now + min(self._pause, paced), self._soonest)
             if self.cause is None:
-                found = self._passed(now, used, len(members))
-                if found is not None:
-                    self._end(now, found)
+                cause = self._find_exceeded(now, used, len(members))
+                if cause is not None:
+                    self._end(now, cause)
         if self.cause is None and self._ends_at is not None and now >= self._ends_at:
             self._ends_at = None
             self._end(now, Cause("timeout", 124, f"ran out of time ({self.spec.timeout:g} s)"))
 
-    def _passed(self, now: float, used: int, count: int) -> Cause | None:
+    def _find_exceeded(self, now: float, used: int, count: int) -> Cause | None:
         memory, processes = self.spec.memory, self.spec.processes
         if memory and used > memory:
             reason = f"used {format_size(used)} of its {format_size(memory)} memory limit"
@@ -196,29 +196,29 @@ class DarwinShim:
             return None
         return Cause("killed", 137, f"{count} processes, over its limit of {processes} for 1 s", at_once=True)
 
-    def _end(self, now: float, found: Cause) -> None:
+    def _end(self, now: float, cause: Cause) -> None:
         if self.cause is not None or self.root_gone:
             return
-        self.cause = found
-        self._kill_at = now if found.at_once else now + self.times.grace
-        if not found.at_once:
+        self.cause = cause
+        self._kill_at = now if cause.at_once else now + self.times.grace
+        if not cause.at_once:
             self.tree.signal(self.tree.look(), signal.SIGTERM)
 
     # -- the record ----------------------------------------------------------------------------------------
 
-    def _finish(self, found: Cause, left: list[DarwinProcess]) -> int:
+    def _finish(self, cause: Cause, left: list[DarwinProcess]) -> int:
         started = hasattr(self, "tree")
-        if found.reason and not self.spec.quiet:
-            _say(f"oomless: {self.spec.name}: {found.reason}")
+        if cause.reason and not self.spec.quiet:
+            _print_line(f"oomless: {self.spec.name}: {cause.reason}")
         if self.spec.report is not None:
             facts: dict[str, object] = {
                 "schema": "oomless.run/1",
                 "tree": self.spec.mark.rpartition(":")[2].rpartition("/")[2],
                 "name": self.spec.name,
-                "status": found.status,
-                "exit_code": found.code,
-                "signal": found.signal,
-                "reason": found.reason,
+                "status": cause.status,
+                "exit_code": cause.code,
+                "signal": cause.signal,
+                "reason": cause.reason,
                 "rung": DarwinTree.name,
                 "why_rung": f"there is no other on macOS; {GAP}",
                 "peak_bytes": self.tree.peak() if started else 0,
@@ -233,15 +233,15 @@ class DarwinShim:
             }
             error = atomicfile.try_write(self.spec.report, dumps(facts) + "\n", 0o666)
             if error is not None:
-                _say(f"oomless: cannot write {self.spec.report}; {error.strerror}; the record is lost")
-        return found.code
+                _print_line(f"oomless: cannot write {self.spec.report}; {error.strerror}; the record is lost")
+        return cause.code
 
 
 def describe_survivor(process: DarwinProcess) -> dict[str, object]:
     return {"pid": process.pid, "start": process.start, "command": "", "why": "may not be signalled"}
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     try:
         os.write(2, (line + "\n").encode())
     except OSError:

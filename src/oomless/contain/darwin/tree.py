@@ -1,4 +1,4 @@
-"""A tree on macOS: who is in it, what it uses, and how it is ended, without groups, subreaper or pidfd.
+"""A tree on macOS: its members, its memory and its end, without cgroups, subreaper or pidfd.
 
 A member is known by the process group of the root, by remembered descent, or by the mark in its environment. Standard
 library only; nothing of it is macOS' own but the calls, which are handed in.
@@ -7,9 +7,9 @@ library only; nothing of it is macOS' own but the calls, which are handed in.
 
 The root leads a process session and group of its own, and stays unreaped until the tree is over: a zombie keeps the
 group's number from being used again, so that ``kill(-group)`` can meet nobody else (Bazel's process-tools-darwin.cc
-does so). Whoever left the group is known by having descended from a member when the table was read, and by the mark,
-which the system hides of programs of its own (Big Sur and later). Such a one is signalled after its exit has been
-subscribed to and its start time was then read and is the one that we know: macOS has nothing closer to a pidfd.
+does so). A process that left the group is known by having descended from a member when the table was read, and by the
+mark, which the system hides of programs of its own (Big Sur and later). Such a process is signalled after its exit
+has been subscribed to and its start time was then read and is the known one: macOS has nothing closer to a pidfd.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ _KERN_PROC_PGRP = 2  # bsd/sys/sysctl.h
 class DarwinProcess:
     __slots__ = ("parent", "pgid", "pid", "start", "stopped", "zombie")
 
-    def __init__(self, found: abi.KinfoProc) -> None:
-        self.pid, self.parent, self.pgid = int(found.pid), int(found.ppid), int(found.pgid)
-        self.start = int(found.start_seconds) * 1_000_000 + int(found.start_microseconds)
-        state = abi.STATES.get(found.status, "?")
+    def __init__(self, row: abi.KinfoProc) -> None:
+        self.pid, self.parent, self.pgid = int(row.pid), int(row.ppid), int(row.pgid)
+        self.start = int(row.start_seconds) * 1_000_000 + int(row.start_microseconds)
+        state = abi.STATES.get(row.status, "?")
         self.zombie, self.stopped = state == abi.ZOMBIE, state == "T"
 
     @property
@@ -73,36 +73,36 @@ class ProcessList:
         self._calls = calls
 
     def table(self) -> dict[int, DarwinProcess]:
-        return {one.pid: one for one in self._read(abi.KERN_PROC_ALL, 0)}
+        return {row.pid: row for row in self._read(abi.KERN_PROC_ALL, 0)}
 
     def group(self, pgid: int) -> list[DarwinProcess]:
-        return [one for one in self._read(_KERN_PROC_PGRP, pgid) if one.pgid == pgid]
+        return [row for row in self._read(_KERN_PROC_PGRP, pgid) if row.pgid == pgid]
 
-    def one(self, pid: int) -> DarwinProcess | None:
-        return next((one for one in self._read(abi.KERN_PROC_PID, pid) if one.pid == pid), None)
+    def find(self, pid: int) -> DarwinProcess | None:
+        return next((row for row in self._read(abi.KERN_PROC_PID, pid) if row.pid == pid), None)
 
     def carries(self, pid: int, mark: bytes) -> bool:
         """The mark itself, or that of a tree in the tree."""
         raw = self._calls.sysctl((abi.CTL_KERN, abi.KERN_PROCARGS2, pid))
-        found = abi.parse_procargs(raw).environ
-        return any(entry == mark or entry.startswith(mark + b"/") for entry in found)
+        environ = abi.parse_procargs(raw).environ
+        return any(entry == mark or entry.startswith(mark + b"/") for entry in environ)
 
     def footprint(self, pid: int) -> tuple[int, int]:
         """phys_footprint now and at most; 0 of one that has ended, or is another user's."""
         raw = self._calls.rusage(pid, abi.RUSAGE_INFO_V4, sizeof(abi.RusageV4))
-        found = abi.read(abi.RusageV4, raw)
-        if found is None or found.exit_time:
+        usage = abi.read(abi.RusageV4, raw)
+        if usage is None or usage.exit_time:
             return 0, 0
-        return int(found.phys_footprint), int(found.lifetime_max_phys_footprint)
+        return int(usage.phys_footprint), int(usage.lifetime_max_phys_footprint)
 
     def _read(self, flavor: int, argument: int) -> list[DarwinProcess]:
         raw = self._calls.sysctl((abi.CTL_KERN, abi.KERN_PROC, flavor, argument))
-        return [DarwinProcess(found) for found in abi.read_all(abi.KinfoProc, raw)]
+        return [DarwinProcess(row) for row in abi.read_all(abi.KinfoProc, raw)]
 
 
 class DarwinTree:
-    """``root``: our child, which nobody may wait for before ``over`` was true. ``mark``: the variable with its value
-    that all of the tree inherit. ``apart``: the root leads its own group; on a terminal it is in ours."""
+    """``root``: our child, which nobody may wait for before ``is_over`` was true. ``mark``: the variable with its
+    value that all of the tree inherit. ``apart``: the root leads its own group; on a terminal it is in ours."""
 
     name = "darwin"
     source = "phys_footprint"
@@ -115,62 +115,62 @@ class DarwinTree:
         self._mark = mark.encode()
         self._group = root if apart else None
         self._own = os.getpid()
-        first = self._system.one(root)
+        first = self._system.find(root)
         if first is None:
             raise OSError(5, "the system does not tell of its own child")
         self.root_start = first.start
         self._known: set[ProcessId] = {ProcessId(root, self.root_start)}
-        #: So many looks in a row saw nobody.
+        #: Looks in a row that saw no living member.
         self.quiet = 0
         self._peak = 0
         self._seen: list[DarwinProcess] = [first]
         exits.watch(root)
 
-    # -- who -----------------------------------------------------------------------------------------------
+    # -- members --------------------------------------------------------------------------------------------
 
     def look(self) -> list[DarwinProcess]:
-        """Everyone of the tree who lives; remembered, so that their children are known when they are gone."""
+        """The living members; remembered, so that their children are known when they are gone."""
         table = self._system.table()
         if self._own not in table:  # it could not be read; nobody is taken for gone
             return self._seen
-        here = {one.id for one in table.values()}
-        self._known &= here
-        queue = [one for one in table.values() if one.id in self._known or self._joined(one)]
+        present = {row.id for row in table.values()}
+        self._known &= present
+        queue = [row for row in table.values() if row.id in self._known or self._joined(row)]
         children: dict[int, list[DarwinProcess]] = {}
-        for one in table.values():
-            children.setdefault(one.parent, []).append(one)
-        found: dict[int, DarwinProcess] = {}
+        for row in table.values():
+            children.setdefault(row.parent, []).append(row)
+        members: dict[int, DarwinProcess] = {}
         while queue:
-            one = queue.pop()
-            if one.pid not in found and one.pid != self._own:
-                found[one.pid] = one
-                queue += children.get(one.pid, ())
-        for one in found.values():
-            if one.id not in self._known:
-                self._exits.watch(one.pid)
-        self._known.update(one.id for one in found.values())
-        self._seen = [one for one in found.values() if not one.zombie]
+            row = queue.pop()
+            if row.pid not in members and row.pid != self._own:
+                members[row.pid] = row
+                queue += children.get(row.pid, ())
+        for row in members.values():
+            if row.id not in self._known:
+                self._exits.watch(row.pid)
+        self._known.update(row.id for row in members.values())
+        self._seen = [row for row in members.values() if not row.zombie]
         return self._seen
 
-    def _joined(self, one: DarwinProcess) -> bool:
-        """By our group, whose number the root pins; an orphan by its mark (anybody else is found by its parent)."""
-        if one.start < self.root_start or one.zombie:
+    def _joined(self, row: DarwinProcess) -> bool:
+        """By our group, whose number the root pins; an orphan by its mark (others are found by their parents)."""
+        if row.start < self.root_start or row.zombie:
             return False
-        return one.pgid == self._group or (one.parent == 1 and self._system.carries(one.pid, self._mark))
+        return row.pgid == self._group or (row.parent == 1 and self._system.carries(row.pid, self._mark))
 
     def root_state(self) -> str:
         """``runs``, ``stopped`` or ``ended``. It is in the table until we reap it; else that could not be read."""
-        one = self._system.one(self.root)
-        if one is None:
+        row = self._system.find(self.root)
+        if row is None:
             return "runs"
-        return "ended" if one.zombie else "stopped" if one.stopped else "runs"
+        return "ended" if row.zombie else "stopped" if row.stopped else "runs"
 
-    # -- what it uses --------------------------------------------------------------------------------------
+    # -- memory -------------------------------------------------------------------------------------------
 
     def usage(self, members: list[DarwinProcess]) -> int:
         used = 0
-        for one in members:
-            now, most = self._system.footprint(one.pid)
+        for row in members:
+            now, most = self._system.footprint(row.pid)
             used += now
             self._peak = max(self._peak, most)
         self._peak = max(self._peak, used)
@@ -183,8 +183,8 @@ class DarwinTree:
     # -- its end -------------------------------------------------------------------------------------------
 
     def signal(self, members: list[DarwinProcess], number: int) -> None:
-        for one in members:
-            self.send(one.id, number)
+        for row in members:
+            self.send(row.id, number)
 
     def forward(self, number: int) -> None:
         """To the whole group, as a terminal would; to the root alone where that is our own."""
@@ -196,8 +196,8 @@ class DarwinTree:
     def send(self, process: ProcessId, number: int) -> bool:
         if not self._exits.watch(process.pid):
             return False
-        one = self._system.one(process.pid)
-        if one is None or one.id != process or one.zombie:
+        row = self._system.find(process.pid)
+        if row is None or row.id != process or row.zombie:
             return False
         try:
             os.kill(process.pid, number)
@@ -206,15 +206,15 @@ class DarwinTree:
             return False
 
     def kill(self) -> None:
-        """One round: the group as a whole, then whoever is not in it."""
-        if self._group is not None and any(not one.zombie for one in self._system.group(self._group)):
+        """One round: the group as a whole, then members that are not in it."""
+        if self._group is not None and any(not row.zombie for row in self._system.group(self._group)):
             self._to_group(signal.SIGKILL)
-        for one in self.look():
-            if one.pgid != self._group:
-                self.send(one.id, signal.SIGKILL)
+        for row in self.look():
+            if row.pgid != self._group:
+                self.send(row.id, signal.SIGKILL)
 
     def is_over(self) -> bool:
-        """Nobody but a dead root was seen in three looks in a row."""
+        """Whether three looks in a row saw no living member."""
         self.quiet = 0 if self.look() else self.quiet + 1
         return self.quiet >= 3
 

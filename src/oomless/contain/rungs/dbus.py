@@ -61,12 +61,12 @@ def malformed(what: str) -> OSError:
 
 def complete_types(signature: str) -> list[str]:
     """``"sa(sv)u"`` -> ``["s", "a(sv)", "u"]``."""
-    found, at = [], 0
+    types, at = [], 0
     while at < len(signature):
         end = _end_of_type(signature, at)
-        found.append(signature[at:end])
+        types.append(signature[at:end])
         at = end
-    return found
+    return types
 
 
 def _end_of_type(signature: str, at: int) -> int:
@@ -229,10 +229,11 @@ class Bus:
 
     def _next(self) -> Message:
         while True:
-            found = decode(self._buffer)
-            if found:
-                self._buffer = self._buffer[found[1] :]
-                return found[0]
+            decoded = decode(self._buffer)
+            if decoded:
+                message, length = decoded
+                self._buffer = self._buffer[length:]
+                return message
             self._receive()
 
     def call(

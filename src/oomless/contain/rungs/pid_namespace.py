@@ -39,28 +39,29 @@ class PidNamespace(Subreaper):
     def __init__(self, skip: Collection[ProcessId] = (), enough: int | None = None) -> None:
         super().__init__(skip, enough)
         self._init = 0
-        self._told = False
+        self._init_killed = False
         self._pidfd: int | None = None
         self._pipes: list[int] = []
 
     def make(self) -> None:
         super().make()
-        self._pipes = [*os.pipe(), *os.pipe()]  # the leash of init, and who is who
+        self._pipes = [*os.pipe(), *os.pipe()]  # the leash of init, and the pids of init and root
 
     def enter(self) -> None:
-        """Returns in the command; the process that called ends once it has told the shim who is who."""
-        leash, _, _, told = self._pipes
+        """Returns in the command; the process that called ends once it has written the pids of init and root to the
+        shim."""
+        leash, _, _, pids = self._pipes
         namespaces.leave()
         init = fork_init(leash)
         gate, opened = os.pipe()
         root = os.fork()
         if root:
-            os.write(told, f"{init} {root}".encode())
+            os.write(pids, f"{init} {root}".encode())
             os.write(opened, b"x")
             os._exit(0)
         os.close(opened)
         if not os.read(gate, 1):
-            os._exit(127)  # killed before it could tell: nobody would know us
+            os._exit(127)  # killed before it could write: the shim would not know us
         os.close(gate)
         self.close()
 
@@ -68,10 +69,10 @@ class PidNamespace(Subreaper):
         os.waitpid(forked, 0)
         os.set_blocking(self._pipes[2], False)
         try:
-            told = os.read(self._pipes[2], 64).split()
+            pids = os.read(self._pipes[2], 64).split()
         except BlockingIOError:
             raise OSError(3, "the namespace's maker was killed") from None
-        self._init, root = int(told[0]), int(told[1])
+        self._init, root = int(pids[0]), int(pids[1])
         self._pidfd = os.pidfd_open(self._init)  # our child by now, and not reaped: that very process
         os.write(self._pipes[1], b"x")
         return root
@@ -84,14 +85,14 @@ class PidNamespace(Subreaper):
             self.kill()
 
     def kill(self) -> None:
-        """The kernel does not let go of init before everybody else is gone (pid_namespaces(7)). Beside a fork bomb
+        """The kernel does not let go of init before all others are gone (pid_namespaces(7)). Beside a fork bomb
         init gets no processor for that (the tree was over after 2 s, once after 21), so that from the second round on
         the bomb's group is ended as it is without a namespace."""
         if self._pidfd is None:
             return
-        if self._told:
+        if self._init_killed:
             super().kill()
-        self._told = True
+        self._init_killed = True
         try:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         except ProcessLookupError:
