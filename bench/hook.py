@@ -24,7 +24,7 @@ from oomless.hosts.claude_code import settings
 
 TARGETS = {"hook_ms": 30.0}
 COMMANDS = {
-    "hook": shlex.split(settings.session_start(sys.executable)),
+    "hook": shlex.split(settings.session_start_command(sys.executable)),
     "hook_by_module": [sys.executable, "-I", "-m", "oomless", "hook", "claude-code", "session-start"],
     "bare_interpreter": [sys.executable, "-I", "-S", "-E", "-c", ""],
 }

@@ -30,7 +30,7 @@ assert sys.platform == "linux"
 
 EVENT = {"hook_event_name": "SessionStart", "session_id": "s-1", "cwd": "/work", "source": "startup", "model": "m"}
 #: As ``install`` writes it, and as people and earlier versions have it.
-COMMAND = tuple(shlex.split(claude_settings.session_start(sys.executable)))
+COMMAND = tuple(shlex.split(claude_settings.session_start_command(sys.executable)))
 LONG_COMMAND = (sys.executable, "-I", "-m", "oomless", "hook", "claude-code", "session-start")
 
 

@@ -342,7 +342,7 @@ def test_what_is_installed_is_said_first_and_then_each_step() -> None:
     ("command", "expected"),
     [
         (["/usr/bin/python3", "-I", "-m", "oomless", "hook", "claude-code", "session-start"], True),
-        (shlex.split(claude_settings.session_start("/usr/bin/python3")), True),
+        (shlex.split(claude_settings.session_start_command("/usr/bin/python3")), True),
         (["/usr/bin/python3", "-m", "oomless", "batch"], True),
         (["/bin/sh", "/tmp/x/s/oomless/prefix", "sleep 1"], True),
         (["/bin/sh", "-c", "sleep 1"], False),

@@ -36,7 +36,9 @@ from oomless.paths import Paths
 pytestmark = pytest.mark.as_user
 
 TOKEN, OTHER_TOKEN = "a" * 64, "b" * 64
-GATE = Gate(url="http://127.0.0.1:4000", token=TOKEN, command=claude_settings.session_start("/opt/my venv/python"))
+GATE = Gate(
+    url="http://127.0.0.1:4000", token=TOKEN, command=claude_settings.session_start_command("/opt/my venv/python")
+)
 PREFIX = "/state/oomless/prefix"
 OURS = frozenset({PREFIX})
 OUR_HOOK: dict[str, Any] = {
@@ -60,7 +62,7 @@ NOTHING_BEFORE = Before()
 
 
 def put_in(text: str, gate: Gate = GATE, prefix: str | None = PREFIX, before: Before = NOTHING_BEFORE) -> Any:
-    return claude_settings.install(text, "f", gate, prefix, OURS, before)
+    return claude_settings.install_hooks(text, "f", gate, prefix, OURS, before)
 
 
 def run(*args: str, code: int = 0, **options: Any) -> str:
@@ -210,7 +212,7 @@ def test_an_older_install_is_updated_in_place() -> None:
     hooks = json.loads(second.text)["hooks"]
     assert [group["matcher"] for group in hooks["PreToolUse"]] == ["Bash", "Agent|Task", "Bash"]
     assert "Stop" not in hooks
-    found = claude_settings.found(json.loads(second.text))
+    found = claude_settings.find_installed(json.loads(second.text))
     assert (list(found.ports), list(found.tokens)) == ([5000], [OTHER_TOKEN])
     assert found.events == set(claude_settings.EVENTS)
     assert put_in(second.text, newer, before=second.before) == second
@@ -222,7 +224,7 @@ def test_the_session_hook_of_an_older_install_is_replaced_or_taken_out() -> None
     older = put_in(json.dumps({"a": 1}, indent=2), Gate(url=GATE.url, token=TOKEN, command=command))
     newer = json.loads(put_in(older.text, GATE, before=older.before).text)
     assert [hook["command"] for group in newer["hooks"]["SessionStart"] for hook in group["hooks"]] == [GATE.command]
-    assert json.loads(claude_settings.uninstall(older.text, "f", OURS, older.before)) == {"a": 1}
+    assert json.loads(claude_settings.uninstall_hooks(older.text, "f", OURS, older.before)) == {"a": 1}
 
 
 def test_secrets_are_not_shown(file: Path) -> None:
@@ -328,10 +330,10 @@ def test_hooks_that_would_not_run_are_not_installed(file: Path, content: dict[st
 @pytest.mark.parametrize("pattern", ["http://127.0.0.1:4000/*", "http://127.0.0.1:*", "*/hooks/claude-code"])
 def test_an_address_that_is_allowed(pattern: str) -> None:
     allowed: tuple[str, object] = ("f", {"allowedHttpHookUrls": [pattern], "disableAllHooks": False})
-    assert claude_settings.blocked([allowed], GATE.url) is None
+    assert claude_settings.find_blocker([allowed], GATE.url) is None
     other: tuple[str, object] = ("g", {"allowedHttpHookUrls": []})
-    assert claude_settings.blocked([other, allowed], GATE.url) is None
-    assert claude_settings.blocked([allowed], "http://127.0.0.1:40001") is None or pattern.endswith("4000/*")
+    assert claude_settings.find_blocker([other, allowed], GATE.url) is None
+    assert claude_settings.find_blocker([allowed], "http://127.0.0.1:40001") is None or pattern.endswith("4000/*")
 
 
 def test_the_administrators_settings_count(house: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,7 +474,7 @@ def test_it_shows_in_colour_and_asks(file: Path, terminal: Callable[..., Termina
     yes.until(b"[y/N]")
     os.write(yes.master, b"y\n")
     assert yes.end() == 0
-    assert claude_settings.found(json.loads(file.read_bytes())).events
+    assert claude_settings.find_installed(json.loads(file.read_bytes())).events
 
 
 def test_without_a_terminal_nothing_is_written(file: Path) -> None:
@@ -583,7 +585,7 @@ def test_uninstall_takes_ours_out_of_what_the_user_made_of_it() -> None:
     hooks["Notification"] = [THEIRS]
     hooks["Stop"] = "not a list"
     edited["env"]["A"] = "b"
-    left = claude_settings.uninstall(json.dumps(edited), "f", OURS, installed.before)
+    left = claude_settings.uninstall_hooks(json.dumps(edited), "f", OURS, installed.before)
     assert json.loads(left) == {
         "hooks": {
             "PreToolUse": [{"matcher": "Agent", "hooks": [{"type": "command", "command": "mine"}]}],
@@ -597,7 +599,7 @@ def test_uninstall_takes_ours_out_of_what_the_user_made_of_it() -> None:
 def test_a_prefix_that_the_user_set_since_stays() -> None:
     text = put_in('{"env": {"CLAUDE_CODE_SHELL_PREFIX": "old"}}')
     since = text.text.replace(PREFIX, "newer")
-    assert '"newer"' in claude_settings.uninstall(since, "f", OURS, text.before)
+    assert '"newer"' in claude_settings.uninstall_hooks(since, "f", OURS, text.before)
     assert put_in(since, before=text.before).before.former == "newer"
 
 
@@ -627,7 +629,7 @@ def test_what_only_looks_like_ours(hook: object) -> None:
     "hook",
     [
         OUR_HOOK,
-        {"type": "command", "command": claude_settings.session_start("/a b/python")},
+        {"type": "command", "command": claude_settings.session_start_command("/a b/python")},
         {"type": "command", "command": "py -I -S -E '/a b/oomless/cli/boot_hook.py' claude-code session-start"},
         {"type": "command", "command": "/a/python -I -m oomless hook claude-code session-start"},
         {"type": "command", "command": "/usr/local/bin/oomless hook claude-code session-start"},
@@ -694,11 +696,11 @@ def test_out_again_gives_back_what_was_there(text: str, prefix: str | None) -> N
     assume(text.encode("utf-8", "surrogatepass") and old.get("env", {}).get("CLAUDE_CODE_SHELL_PREFIX") != PREFIX)
     installed = put_in(text, prefix=prefix)
     new = json.loads(installed.text)
-    assert claude_settings.found(new).events == set(claude_settings.EVENTS)
+    assert claude_settings.find_installed(new).events == set(claude_settings.EVENTS)
     assert groups_of(installed.text) == groups_of(text)
     assert list(new) == list(old) + [name for name in ("hooks", "env") if name in new and name not in old]
     assert put_in(installed.text, prefix=prefix, before=installed.before).text == installed.text
-    left = claude_settings.uninstall(installed.text, "f", OURS, installed.before)
+    left = claude_settings.uninstall_hooks(installed.text, "f", OURS, installed.before)
     assert json.loads(left) == old
     assert groups_of(left) == groups_of(text)
 

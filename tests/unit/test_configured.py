@@ -15,7 +15,7 @@ from oomless.census.snapshot import Snapshot
 from oomless.daemon.sessions.leftovers import LivingDescendants
 from oomless.hosts import mcp_configs
 from oomless.hosts.mcp_configs import McpConfigReader
-from oomless.hosts.mcp_entries import Configured, Entries
+from oomless.hosts.mcp_entries import ConfiguredServer, Entries
 from oomless.model import Leftover
 from oomless.processes.command import parse_command
 from oomless.processes.descent import Descendants
@@ -25,8 +25,8 @@ from snapshots import GONE, HELD, INIT, SERVER_MARKS, TOOL_MARKS, by_pid, decide
 NODE = ("node", "/srv/index.js", "--fast")
 
 
-def entry(*command: str, name: str = "mine") -> Configured:
-    return Configured(name=name, command=command, source="~/.claude.json")
+def entry(*command: str, name: str = "mine") -> ConfiguredServer:
+    return ConfiguredServer(name=name, command=command, source="~/.claude.json")
 
 
 class TestEntries:
@@ -209,7 +209,7 @@ class TestVerdicts:
     def seen(self) -> Snapshot:
         return snapshot(INIT, row(41, 1, self.SERVER, pgid=40, sid=30), p41=SERVER_MARKS)
 
-    def settled(self, *configured: Configured) -> Attributed:
+    def settled(self, *configured: ConfiguredServer) -> Attributed:
         return decide(self.seen(), DaemonFacts(configured=configured), default=GONE)[41]
 
     def test_a_server_that_is_configured_to_persist_is_detached(self) -> None:

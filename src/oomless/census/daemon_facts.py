@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from oomless.hosts.mcp_entries import Configured
+from oomless.hosts.mcp_entries import ConfiguredServer
 from oomless.model import DetachedProcess, EscapedProcess, IdleProcess, Leftover, LiveSession
 
 #: A tree that somebody asked for, or one that the shell prefix made of a host's tool shell or server.
@@ -38,4 +38,4 @@ class DaemonFacts(msgspec.Struct, frozen=True, kw_only=True):
     leftovers: tuple[Leftover, ...] = ()
     idle: tuple[IdleProcess, ...] = ()
     escaped: tuple[EscapedProcess, ...] = ()
-    configured: tuple[Configured, ...] = ()
+    configured: tuple[ConfiguredServer, ...] = ()

@@ -1,4 +1,4 @@
-"""Showing what would be changed in a file of the user's, and asking for it. Not here: making the change."""
+"""Shows what would be changed in a file of the user's, and asks for consent."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def agreed(diff: Sequence[str], *, yes: bool, json: bool) -> bool:
-    """Shows the diff and asks, unless ``yes``. Raises UsageError where there is nobody to ask. With ``json`` all of
-    that is on stderr, for stdout is the object's."""
+    """Shows the diff and asks, unless ``yes``. Raises UsageError where there is no terminal to ask on. With ``json``
+    everything is on stderr, for stdout is the object's."""
     may_ask = sys.stdin.isatty() and (sys.stderr if json else sys.stdout).isatty()
     out = console(stderr=json)
     if not json or may_ask:

@@ -23,21 +23,21 @@ def refuse_tracked(path: str, backup: str, config_variable: str) -> None:
     folder = os.path.dirname(path)
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
-    if not _below_git(folder):
+    if not _is_in_repository(folder):
         return
-    if _git(path, folder, "ls-files", "--error-unmatch", "--", path) == 0:
+    if _ask_git(path, folder, "ls-files", "--error-unmatch", "--", path) == 0:
         raise _refusal(path, "git tracks it", f"git rm --cached it and ignore it, or {elsewhere}")
     for name in (path, backup):
-        if _git(path, folder, "check-ignore", "--quiet", "--", name) == 1:
-            todo = f"add it and {os.path.basename(path)}.oomless-* to .gitignore, or {elsewhere}"
-            raise _refusal(path, f"{name} is in a git repository and not ignored", todo)
+        if _ask_git(path, folder, "check-ignore", "--quiet", "--", name) == 1:
+            hint = f"add it and {os.path.basename(path)}.oomless-* to .gitignore, or {elsewhere}"
+            raise _refusal(path, f"{name} is in a git repository and not ignored", hint)
 
 
-def _refusal(path: str, why: str, todo: str) -> UsageError:
-    return UsageError(f"{path} is not for a token", why, todo)
+def _refusal(path: str, why: str, hint: str) -> UsageError:
+    return UsageError(f"{path} is not for a token", why, hint)
 
 
-def _below_git(folder: str) -> bool:
+def _is_in_repository(folder: str) -> bool:
     while not os.path.lexists(os.path.join(folder, ".git")):
         if folder == os.path.dirname(folder):
             return False
@@ -45,8 +45,8 @@ def _below_git(folder: str) -> bool:
     return True
 
 
-def _git(path: str, folder: str, *words: str) -> int:
-    """Git's answer, 0 or 1. A ``.git`` that is no repository tracks nothing and ignores everything."""
+def _ask_git(path: str, folder: str, *words: str) -> int:
+    """Returns git's exit status, 0 or 1. A ``.git`` that is no repository tracks nothing and ignores everything."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(

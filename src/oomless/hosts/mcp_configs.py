@@ -16,7 +16,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from oomless import hosts, redact
-from oomless.hosts.mcp_entries import Configured
+from oomless.hosts.mcp_entries import ConfiguredServer
 
 #: Claude Code keeps its history of prompts in the same file.
 MAX_BYTES, MAX_PROJECT_BYTES = 32 * 2**20, 2**20
@@ -52,7 +52,7 @@ class _Document(msgspec.Struct):
 class _Content(msgspec.Struct, frozen=True):
     """``folders`` are those of projects, which may have a file of their own."""
 
-    servers: tuple[Configured, ...] = ()
+    servers: tuple[ConfiguredServer, ...] = ()
     folders: tuple[str, ...] = ()
 
 
@@ -66,7 +66,7 @@ class McpConfigReader:
         self._codex = Path(environ.get("CODEX_HOME") or self._home / ".codex") / "config.toml"
         self._kept: dict[Path, tuple[tuple[int, ...], _Content]] = {}
 
-    def read(self) -> tuple[Configured, ...]:
+    def read(self) -> tuple[ConfiguredServer, ...]:
         """Returns the entries of all hosts."""
         of_hosts = [self._read(file) for file in self._of_hosts]
         servers = [server for content in of_hosts for server in content.servers]
@@ -107,12 +107,12 @@ class McpConfigReader:
             servers += self._entries_of(file, project.mcp_servers if project is not None else {})
         return _Content(tuple(servers), tuple(document.projects))
 
-    def _entries_of(self, file: Path, entries: Mapping[str, object]) -> Iterator[Configured]:
+    def _entries_of(self, file: Path, entries: Mapping[str, object]) -> Iterator[ConfiguredServer]:
         shown = f"~/{file.relative_to(self._home)}" if file.is_relative_to(self._home) else str(file)
         for name, value in entries.items():
             entry = _convert(value, _Entry)
             if entry is not None:
-                yield Configured(
+                yield ConfiguredServer(
                     name=redact.printable_name(name),
                     command=(entry.command, *entry.args),
                     source=redact.printable_name(shown),

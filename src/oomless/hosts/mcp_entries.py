@@ -1,10 +1,9 @@
-"""What hosts' settings say of their MCP servers, and which process is which of them. Pure; the settings are read in
-``settings.py``.
+"""Which process is which MCP server of a host's configuration. Pure.
 
-An entry is a command line, and a process has another one: launchers name themselves anew (``npx -y X`` is
-``npm exec X`` in the table), and a wrapper such as ``nohup`` becomes what it starts. So both are brought to the same
-words. What the entry says beyond that, that the server is to go on by itself, no process shows any more: Node, for
-one, sets all signals back when it starts.
+A server's entry is a command line, and its process has another one: launchers rename themselves (``npx -y X`` is
+``npm exec X`` in the process table), and a wrapper such as ``nohup`` becomes what it starts. So both are normalized
+to the same words. That the entry has the server outlive its session, no process shows any more: Node, for one, resets
+all signals when it starts.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ import msgspec
 
 from oomless.processes.command import SHELLS, ParsedCommand, base_name, parse_command
 
-#: Programs that start another one so that it outlives its session (nohup(1), daemon(1), daemonize(1)). That setsid
-#: did is seen of the process itself, and there it counts.
+#: Programs that start another one so that it outlives its session (nohup(1), daemon(1), daemonize(1)). What setsid
+#: did shows in the process itself.
 DETACHING = frozenset({"nohup", "daemon", "daemonize"})
-#: Programs that become what they start, and whose options that have a value of their own.
+#: Programs that become what they start, with their options that take a value.
 _WRAPPING = {
     "env": ("-u", "-C"), "nice": ("-n",), "ionice": ("-c", "-n"), "stdbuf": (), "exec": (), "time": (), "setsid": (),
 }  # fmt: skip
@@ -29,8 +28,8 @@ _BLANKS = re.compile(r"[\s;|&()<>'\"]+")
 _YES = frozenset({"-y", "--yes", "-q", "--quiet", "--"})
 
 
-class Configured(msgspec.Struct, frozen=True, kw_only=True):
-    """``source``: the file of settings, as it is shown. Its environment is never taken."""
+class ConfiguredServer(msgspec.Struct, frozen=True, kw_only=True):
+    """``source``: the settings file, as it is shown. The environment of an entry is never taken."""
 
     name: str
     command: tuple[str, ...]
@@ -38,8 +37,8 @@ class Configured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """``detaching``: the program in the entry that has the server go on by itself, or "". ``loosely``: only a name in
-    it is the process's."""
+    """``detaching``: the program in the entry that has the server outlive its session, or "". ``loosely``: the
+    process matches a name in it only."""
 
     name: str
     source: str
@@ -53,69 +52,70 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Entries:
-    """All that is configured, looked up by what a process runs."""
+    """All configured servers, to be found by a process's command."""
 
-    def __init__(self, configured: Iterable[Configured]) -> None:
+    def __init__(self, servers: Iterable[ConfiguredServer]) -> None:
         self._by_words: dict[tuple[str, ...], Entry] = {}
         self._by_name: dict[str, Entry] = {}
-        for one in configured:
-            for words, detaching in _lines(one.command):
-                entry = Entry(name=one.name, source=one.source, detaching=detaching)
-                before = self._by_words.setdefault(words, entry)
-                if detaching and not before.detaching:  # if several entries start the same, in doubt it is to go on
+        for server in servers:
+            for words, detaching in _normalize(server.command):
+                entry = Entry(name=server.name, source=server.source, detaching=detaching)
+                known = self._by_words.setdefault(words, entry)
+                if detaching and not known.detaching:  # of several that start the same, in doubt it outlives
                     self._by_words[words] = entry
-            self._name(one)
+            self._add_names(server)
 
-    def _name(self, one: Configured) -> None:
-        """A shell's line may say it in ways that only a shell reads: in doubt whoever is named in it is to go on."""
-        words = [word for part in one.command for word in _BLANKS.split(part)]
-        how = next((base_name(word) for word in words if base_name(word) in DETACHING), "")
-        for word in words if how else ():
+    def _add_names(self, server: ConfiguredServer) -> None:
+        """A shell's line may detach in ways that only a shell can read: in doubt each program in it does."""
+        words = [word for part in server.command for word in _BLANKS.split(part)]
+        detaching = next((base_name(word) for word in words if base_name(word) in DETACHING), "")
+        for word in words if detaching else ():
             if base_name(word) not in DETACHING and base_name(word) not in SHELLS and not word.startswith("-"):
-                entry = Entry(name=one.name, source=one.source, detaching=how, loosely=True)
+                entry = Entry(name=server.name, source=server.source, detaching=detaching, loosely=True)
                 self._by_name[_unversioned(word)] = entry
 
     def find(self, command: ParsedCommand) -> Entry | None:
-        """By its words; of one that is to go on, the name of its script or package is enough."""
-        found = self._by_words.get(_words(command)) if self._by_words else None
-        if found is not None or not self._by_name:
-            return found
+        """Finds the entry by its words; for a detaching one the name of its script or package is enough."""
+        entry = self._by_words.get(_words(command)) if self._by_words else None
+        if entry is not None or not self._by_name:
+            return entry
         words = _words(command)
         program = command.script or command.module or command.program
-        named = words[1] if words[0] == "npx" and len(words) > 1 else program
-        return self._by_name.get(_unversioned(named))
+        name = words[1] if words[0] == "npx" and len(words) > 1 else program
+        return self._by_name.get(_unversioned(name))
 
 
 def _unversioned(word: str) -> str:
     return base_name(word).partition("@")[0]
 
 
-def _lines(command: tuple[str, ...], detaching: str = "") -> Iterator[tuple[tuple[str, ...], str]]:
-    """The commands that it comes to, without what wraps them; a shell's line may have several."""
+def _normalize(command: tuple[str, ...], detaching: str = "") -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yields the words of each command in it without its wrappers, and what detaches it; a shell's line may have
+    several."""
     while command:
         program, rest = base_name(command[0]), command[1:]
         if program in DETACHING:
-            detaching, command = detaching or program, _behind_options(rest, ())
+            detaching, command = detaching or program, _skip_options(rest, ())
         elif program in _WRAPPING:
-            command = _behind_options(rest, _WRAPPING[program])
+            command = _skip_options(rest, _WRAPPING[program])
         elif program in SHELLS and rest[:1] == ("-c",):
-            for part in _parts("".join(rest[1:2])):
-                yield from _lines(part, detaching)
+            for part in _split_line("".join(rest[1:2])):
+                yield from _normalize(part, detaching)
             return
         else:
             yield _words(parse_command(command)), detaching
             return
 
 
-def _behind_options(words: tuple[str, ...], with_value: tuple[str, ...]) -> tuple[str, ...]:
-    at = 0
-    while at < len(words) and (words[at].startswith("-") or "=" in words[at].partition("/")[0]):
-        at += 2 if words[at] in with_value else 1
-    return words[at:]
+def _skip_options(words: tuple[str, ...], with_value: tuple[str, ...]) -> tuple[str, ...]:
+    index = 0
+    while index < len(words) and (words[index].startswith("-") or "=" in words[index].partition("/")[0]):
+        index += 2 if words[index] in with_value else 1
+    return words[index:]
 
 
-def _parts(line: str) -> Iterator[tuple[str, ...]]:
-    """The simple commands of a shell's line, as far as it is that simple."""
+def _split_line(line: str) -> Iterator[tuple[str, ...]]:
+    """Yields the simple commands of a shell's line, as far as it has only those."""
     words: list[str] = []
     try:
         for word in shlex.shlex(line, posix=True, punctuation_chars=True):
@@ -130,7 +130,7 @@ def _parts(line: str) -> Iterator[tuple[str, ...]]:
 
 
 def _words(command: ParsedCommand) -> tuple[str, ...]:
-    """The same words for an entry and for the process that it becomes."""
+    """Returns the same words for an entry and for the process that it becomes."""
     words = (command.script or command.module or command.program, *command.arguments)
     subcommands = _NPX.get(command.program)
     if subcommands is None or command.script:

@@ -35,7 +35,7 @@ def open_settings(environ: Mapping[str, str]) -> UserFile:
     """The settings that can be installed into; raises UsageError, before anything is started for them."""
     file = userfile.read(settings_path(environ), LIMIT)
     if file.raw is not None:
-        settings.check_shape(settings.parse(file.text(), file.path), file.path)
+        settings.check_shape(settings.parse_settings(file.text(), file.path), file.path)
     userfile.check_writable(file)
     refuse_tracked(file.real, f"{file.real}.oomless-0.bak", CONFIG_VARIABLE)
     return file
@@ -64,13 +64,13 @@ def plan_install(paths: Paths, file: UserFile, target: HookTarget, *, hooks_only
     assert target.token is not None
     known = read_record(paths, FACTS.name).files.get(file.real)
     text = "{}\n" if file.raw is None else file.text()
-    files = ((file.path, settings.parse(text, file.path)), (MANAGED, lenient(MANAGED)))
-    if problem := settings.blocked(files, target.url):
+    files = ((file.path, settings.parse_settings(text, file.path)), (MANAGED, lenient(MANAGED)))
+    if problem := settings.find_blocker(files, target.url):
         raise problem
     wanted = None if hooks_only else _usable(prefix.prefix_path(paths))
-    gate = Gate(url=target.url, token=target.token, command=settings.session_start(sys.executable))
+    gate = Gate(url=target.url, token=target.token, command=settings.session_start_command(sys.executable))
     before = known.before if known else Before()
-    edited = settings.install(text, file.path, gate, wanted, _ours(paths, known), before)
+    edited = settings.install_hooks(text, file.path, gate, wanted, _ours(paths, known), before)
     if wanted is not None:
         _only_one_former(paths, file, edited.before.former)
     return Change(file=file, new=edited.text, remember=Remembered(prefix=wanted, before=edited.before))
@@ -83,7 +83,7 @@ def plan_uninstall(paths: Paths, environ: Mapping[str, str]) -> Change:
         return Change(file=file, new="", remember=None)
     text = file.text()
     before = known.before if known else Before()
-    new = settings.uninstall(text, file.path, _ours(paths, known), before)
+    new = settings.uninstall_hooks(text, file.path, _ours(paths, known), before)
     change = Change(file=file, new=new, remember=None)
     if change.changes:
         userfile.check_writable(file)

@@ -3,7 +3,7 @@
 The host runs it as ``prefix 'LINE'`` for each stdio MCP server, each tool shell and each command hook (measured
 with Claude Code 2.1.330: ``CLAUDE_CODE_SHELL_PREFIX``). It tells them apart by the marks in the environment, in a
 millisecond, and hands servers and tool shells to Python; hooks and what it does not know run as if it were not
-there. Not here: what happens then (``cli/prefix.py``), the settings line that names it (``claude_settings.py``).
+there.
 """
 
 from __future__ import annotations

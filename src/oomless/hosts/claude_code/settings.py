@@ -1,11 +1,10 @@
-"""What oomless writes into Claude Code's ``settings.json``, and how it is told from what is not ours. Pure: text in,
-text out.
+"""What oomless writes into Claude Code's ``settings.json``, and how that is recognised later. Pure: text in, text
+out.
 
-Covers: the hooks and the shell prefix, putting them in, renewing them in place, taking them out, and what in a
-settings file would keep them from running. Shapes are those that Claude Code 2.1.330 takes (measured): HTTP hooks do
-not fire on SessionStart, so that one is a command, which also knows the session's pid; every failure of a hook lets
-the tool go on, and so it stays (``onFailure`` is not set). Not here: files (``claude_install.py``), JSON text
-(``jsontext.py``), answering the hooks (``daemon/``).
+Hooks and shell prefix are put in, renewed in place and taken out again; ``find_blocker`` says what in a settings file
+would keep them from running. The shapes are those that Claude Code 2.1.330 takes (measured): HTTP hooks do not fire
+on SessionStart, so that one is a command, which also knows the session's pid. A hook that fails lets the tool go on,
+and that stays so (``onFailure`` is not set).
 """
 
 from __future__ import annotations
@@ -27,8 +26,7 @@ PREFIX_KEY = "CLAUDE_CODE_SHELL_PREFIX"
 PREFIX: Path = ("env", PREFIX_KEY)
 URL_PATH = "/hooks/claude-code"
 SESSION_START = ("claude-code", "session-start")
-#: What comes before that: our package's own file, or, in what earlier versions wrote, the program or module and
-#: ``hook``.
+#: The word before these: our package's own file. Earlier versions wrote the program or module, and ``hook``.
 BOOT = "/oomless/cli/boot_hook.py"
 #: Seconds. The gate holds its answer as long as a subagent waits; the others only report, and none may hold up a
 #: session when the daemon hangs. SessionEnd's is the budget of the session's whole end (1.5 s if no hook says more).
@@ -51,9 +49,9 @@ class Edited(msgspec.Struct, frozen=True, kw_only=True):
     before: Before
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What of ours is in a settings file. ``events`` have a hook of ours; ``ports`` and ``tokens`` are those that
-    these name."""
+class InstalledHooks(msgspec.Struct, frozen=True, kw_only=True):
+    """What oomless has in a settings file. ``events`` have a hook of ours; ``ports`` and ``tokens`` are those that
+    the hooks name."""
 
     events: frozenset[str]
     ports: frozenset[int]
@@ -61,8 +59,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str | None
 
 
-def groups(gate: Gate) -> dict[str, dict[str, object]]:
-    """Our one matcher group for each event."""
+def hook_groups(gate: Gate) -> dict[str, dict[str, object]]:
+    """Returns our one matcher group for each event."""
 
     def http(seconds: int, **more: str) -> list[object]:
         headers = {"Authorization": f"Bearer {gate.token}"}
@@ -82,18 +80,18 @@ def groups(gate: Gate) -> dict[str, dict[str, object]]:
     }
 
 
-EVENTS = tuple(groups(Gate(url="", token="", command="")))
+EVENTS = tuple(hook_groups(Gate(url="", token="", command="")))
 
 
-def session_start(python: str) -> str:
-    """The command of the SessionStart hook, for a shell. By file and without ``site`` it takes half the time that
-    ``-m oomless hook`` does (``bench/hook.py``)."""
+def session_start_command(python: str) -> str:
+    """Returns the command of the SessionStart hook, for a shell. By file and without ``site`` it takes half the time
+    that ``-m oomless hook`` does (``bench/hook.py``)."""
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     boot = os.path.join(package, "cli", os.path.basename(BOOT))
     return shlex.join([python, "-I", "-S", "-E", boot, *SESSION_START])
 
 
-# Whose is it
+# Recognising ours
 
 
 def is_ours(hook: object) -> bool:
@@ -122,8 +120,8 @@ def _is_our_command(command: str, args: object) -> bool:
     return words[-3].endswith(BOOT) or (words[-3] == "hook" and os.path.basename(words[-4]) == "oomless")
 
 
-def _ours(settings: object) -> Iterator[tuple[Path, dict[str, object]]]:
-    """Our hooks and their paths, ``("hooks", event, group, "hooks", index)``; other shapes are passed over."""
+def _our_hooks(settings: object) -> Iterator[tuple[Path, dict[str, object]]]:
+    """Yields our hooks with their paths, ``("hooks", event, group, "hooks", index)``; other shapes are skipped."""
     hooks = settings.get("hooks") if isinstance(settings, dict) else None
     for event, listed in hooks.items() if isinstance(hooks, dict) else ():
         for number, group in enumerate(listed if isinstance(listed, list) else ()):
@@ -133,15 +131,17 @@ def _ours(settings: object) -> Iterator[tuple[Path, dict[str, object]]]:
                     yield ("hooks", event, number, "hooks", index), hook
 
 
-def found(settings: object) -> Found:
+def find_installed(settings: object) -> InstalledHooks:
     events, ports, tokens = set[str](), set[int](), set[str]()
-    for path, hook in _ours(settings):
+    for path, hook in _our_hooks(settings):
         events.add(str(path[1]))
         url, token = _URL.fullmatch(str(hook.get("url"))), _token(hook)
         if url and token:
             ports.add(int(url[1]))
             tokens.add(token)
-    return Found(events=frozenset(events), ports=frozenset(ports), tokens=frozenset(tokens), prefix=_prefix(settings))
+    return InstalledHooks(
+        events=frozenset(events), ports=frozenset(ports), tokens=frozenset(tokens), prefix=_prefix(settings)
+    )
 
 
 def _prefix(settings: object) -> str | None:
@@ -150,11 +150,11 @@ def _prefix(settings: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-# What cannot be worked with
+# Settings that cannot be used
 
 
-def parse(text: str, name: str) -> dict[str, object]:
-    """The settings; raises UsageError."""
+def parse_settings(text: str, name: str) -> dict[str, object]:
+    """Returns the settings; raises UsageError if they are no JSON object."""
     settings = jsontext.parse_json(text, name)
     if not isinstance(settings, dict):
         raise UsageError(f"cannot use {name}", "it is not a JSON object", "correct it")
@@ -165,27 +165,27 @@ def check_shape(settings: dict[str, object], name: str) -> None:
     """Raises UsageError for hooks or an environment that Claude Code could not read either."""
     hooks, env = settings.get("hooks", {}), settings.get("env", {})
     if not isinstance(hooks, dict):
-        raise _shape(name, "hooks", "an object")
+        raise _wrong_shape(name, "hooks", "an object")
     for event, listed in hooks.items():
         if not isinstance(listed, list):
-            raise _shape(name, f"hooks.{event}", "a list")
+            raise _wrong_shape(name, f"hooks.{event}", "a list")
         for number, group in enumerate(listed):
             inner = group.get("hooks") if isinstance(group, dict) else None
             if not isinstance(inner, list) or not all(isinstance(hook, dict) for hook in inner):
-                raise _shape(name, f"hooks.{event}[{number}]", "an object with a list of hooks")
+                raise _wrong_shape(name, f"hooks.{event}[{number}]", "an object with a list of hooks")
     if not isinstance(env, dict):
-        raise _shape(name, "env", "an object")
+        raise _wrong_shape(name, "env", "an object")
     if not isinstance(env.get(PREFIX_KEY, ""), str):
-        raise _shape(name, f"env.{PREFIX_KEY}", "text")
+        raise _wrong_shape(name, f"env.{PREFIX_KEY}", "text")
 
 
-def _shape(name: str, key: str, expected: str) -> UsageError:
+def _wrong_shape(name: str, key: str, expected: str) -> UsageError:
     return UsageError(f"cannot use {name}", f"{key} is not {expected}", "correct it")
 
 
-def blocked(files: Iterable[tuple[str, object]], url: str) -> UsageError | None:
-    """Why the hooks would not run with these settings (each with its file's name), and what to do about it; ``url``
-    is the daemon's. Lists of allowed addresses add up over all files."""
+def find_blocker(files: Iterable[tuple[str, object]], url: str) -> UsageError | None:
+    """Returns why the hooks would not run with these settings (each with its file's name) as an error, or None.
+    ``url`` is the daemon's. Lists of allowed addresses add up over all files."""
     allowed, names = list[str](), list[str]()
     for name, settings in files:
         if not isinstance(settings, dict):
@@ -194,29 +194,33 @@ def blocked(files: Iterable[tuple[str, object]], url: str) -> UsageError | None:
             if settings.get(key) is True:
                 why = f"{key} is set in {name}"
                 return UsageError("installed hooks would not run", why, f"take {key} out")
-        if isinstance(found := settings.get("allowedHttpHookUrls"), list):
-            allowed += map(str, found)
+        if isinstance(patterns := settings.get("allowedHttpHookUrls"), list):
+            allowed += map(str, patterns)
             names.append(name)
-    if names and not any(_allows(pattern, url + URL_PATH) for pattern in allowed):
+    if names and not any(_matches(pattern, url + URL_PATH) for pattern in allowed):
         why = f"allowedHttpHookUrls in {names[0]} does not have their address"
         return UsageError("installed hooks would not run", why, f'add "{url}/*" to it')
     return None
 
 
-def _allows(pattern: str, url: str) -> bool:
+def _matches(pattern: str, url: str) -> bool:
     return re.fullmatch(".*".join(re.escape(part) for part in pattern.split("*")), url) is not None
 
 
-# The edits
+# Edits
 
 
-def install(text: str, name: str, gate: Gate, prefix: str | None, ours: frozenset[str], before: Before) -> Edited:
-    """Our hooks put in or renewed, and the prefix too, unless that is None: then one of ours is taken out. ``ours``
-    are the values that are known to be our prefix, ``before`` is what an earlier install remembered."""
-    settings = parse(text, name)
+def install_hooks(
+    text: str, name: str, gate: Gate, prefix: str | None, ours: frozenset[str], before: Before
+) -> Edited:
+    """Puts in or renews our hooks and the prefix; if ``prefix`` is None, one of ours is taken out.
+
+    ``ours`` are the values known to be our prefix, ``before`` is what an earlier install remembered.
+    """
+    settings = parse_settings(text, name)
     check_shape(settings, name)
     before = Before(former=_former(settings, ours, before), empty=_empty(settings, before))
-    text = _with_hooks(text, settings, groups(gate), before)
+    text = _with_hooks(text, settings, hook_groups(gate), before)
     if prefix is None:
         return Edited(text=_without_prefix(text, ours, before), before=before)
     if _prefix(settings) != prefix:
@@ -226,9 +230,9 @@ def install(text: str, name: str, gate: Gate, prefix: str | None, ours: frozense
     return Edited(text=text, before=before)
 
 
-def uninstall(text: str, name: str, ours: frozenset[str], before: Before) -> str:
-    """Everything of ours taken out, and what was before put back."""
-    for path in reversed([path for path, _ in _ours(parse(text, name))]):
+def uninstall_hooks(text: str, name: str, ours: frozenset[str], before: Before) -> str:
+    """Takes out everything of ours, and puts back what was before."""
+    for path in reversed([path for path, _ in _our_hooks(parse_settings(text, name))]):
         text = _without(text, path, before)
     return _without_prefix(text, ours, before)
 
@@ -239,32 +243,32 @@ def _former(settings: dict[str, object], ours: frozenset[str], before: Before) -
 
 
 def _empty(settings: dict[str, object], before: Before) -> tuple[str, ...]:
-    """The objects and lists that we put something into and that are empty, added to those of earlier installs."""
+    """Returns the empty objects and lists that we put something into, with those of earlier installs."""
     hooks = settings.get("hooks")
     places = [("env", settings.get("env")), ("hooks", hooks)]
     if isinstance(hooks, dict):
         places += [(f"hooks.{event}", hooks.get(event)) for event in EVENTS]
-    here = {name for name, value in places if value in ({}, [])}
-    return tuple(sorted(here | set(before.empty)))
+    empty = {name for name, value in places if value in ({}, [])}
+    return tuple(sorted(empty | set(before.empty)))
 
 
 def _with_hooks(text: str, settings: object, wanted: Mapping[str, dict[str, object]], before: Before) -> str:
-    mine = [path for path, _ in _ours(settings)]
+    mine = [path for path, _ in _our_hooks(settings)]
     for path in reversed([path for path in mine if path[1] not in wanted]):
         text = _without(text, path, before)
     for event, group in wanted.items():
-        here = [path for path in mine if path[1] == event]
-        text = _with_group(text, event, group, here)
+        present = [path for path in mine if path[1] == event]
+        text = _with_group(text, event, group, present)
     return text
 
 
-def _with_group(text: str, event: str, group: dict[str, object], here: list[Path]) -> str:
-    """One group of ours for that event: the one that is there renewed, else a new one after all others. Ours among
-    somebody else's hooks (the user moved it) goes out of there."""
-    if len(here) == 1 and _count(text, here[0][:-1]) == 1:
-        place = here[0][:3]
+def _with_group(text: str, event: str, group: dict[str, object], present: list[Path]) -> str:
+    """Renews our group for that event where it is, else adds one after all others. A hook of ours among somebody
+    else's (the user moved it) is taken out of there."""
+    if len(present) == 1 and _count(text, present[0][:-1]) == 1:
+        place = present[0][:3]
         return text if jsontext.read_value(text, place) == group else jsontext.put_value(text, place, group)
-    for path in reversed(here):
+    for path in reversed(present):
         text = jsontext.drop_item(text, path)
         text = text if _count(text, path[:-1]) else jsontext.drop_item(text, path[:3])
     listed: Path = ("hooks", event)
@@ -276,7 +280,7 @@ def _with_group(text: str, event: str, group: dict[str, object], here: list[Path
 
 
 def _without(text: str, path: Path, before: Before) -> str:
-    """Without the hook at ``path``, nor what is empty without it."""
+    """Takes out the hook at ``path``, and what is empty without it."""
     text = jsontext.drop_item(text, path)
     if _count(text, path[:4]):
         return text
