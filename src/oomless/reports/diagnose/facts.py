@@ -30,8 +30,8 @@ class Amount(msgspec.Struct, frozen=True, kw_only=True):
 
 class Mention(msgspec.Struct, frozen=True, kw_only=True):
     """A pid in prose. ``roles``: what its line calls it, of the words that exclude each other; ``said``: the words by
-    it, ``lead``: those above its list; ``parent``: the process that is said to have started it; ``moment``: words of time and
-    measure."""
+    it, ``lead``: those above its list; ``parent``: the process that is said to have started it; ``moment``: words of
+    time and measure."""
 
     line: int
     pid: int
