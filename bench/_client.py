@@ -1,8 +1,8 @@
-"""Tells circus or supervisord, over its own control socket, to stop the program ``tree``. Runs in their environment.
+"""Asks circus or supervisord, over its own control socket, to stop the program ``tree``. Runs in their environment.
 
     python _client.py circus|supervisord SOCKET
 
-Each line on stdin is a request; answered is the moment just before it was sent, in nanoseconds of the monotonic
+Each line on stdin is a request; the answer is the moment just before it was sent, in nanoseconds of the monotonic
 clock.
 """
 

@@ -1,7 +1,7 @@
-"""One tree under measurement, seen from outside: started, watched through pidfds, timed, and ended whatever happens.
+"""One tree under measurement: watched from outside through pidfds, timed, and killed whatever happens.
 
-A member's death is when its pidfd says so, and the tree's when that of the last does and nobody holds the roster open
-any more (which a member that is another process every 2 ms cannot fake). Standard library and oomless only.
+A member is dead when its pidfd is readable, and the tree when all are and no process holds the roster open any more
+(which a member that is another process every 2 ms cannot fake). Standard library and oomless only.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from oomless.platform import proc
 from oomless.processes import descendants
 
 TREE = [sys.executable, "-I", "-S", os.path.join(os.path.dirname(os.path.abspath(__file__)), "_tree.py")]
-#: Alive so long after the request: missed.
+#: Seconds after the request; a member that is alive then is missed.
 MISSED_AFTER = 2.0
 
 
-class Tree:
-    """``command`` is what a way has to start. To be used with ``with``: at the end nobody of it is left."""
+class MeasuredTree:
+    """``command`` is what a way has to start. After ``with`` nothing of it is left."""
 
     def __init__(self, *what: str) -> None:
         self.folder = tempfile.mkdtemp(prefix="oob", dir="/tmp")
@@ -36,7 +36,7 @@ class Tree:
         self.command = [*TREE, self.folder, *what]
         self._fds: list[int] = []
         self._root = -1
-        #: Who the tree is below, where that is known.
+        #: The pid that the tree descends from, where that is known.
         self.below: int | None = None
 
     def __enter__(self) -> Self:
@@ -49,36 +49,36 @@ class Tree:
         shutil.rmtree(self.folder)
 
     def close(self) -> None:
-        """Ends who is left."""
+        """Kills what is left."""
         if self._life is None:
             return
-        os.unlink(f"{self.folder}/life")  # first, so that nobody opens one that no end of file comes from
+        os.unlink(f"{self.folder}/life")  # first: a process that opens it later would get no end of file
         os.close(self._life)
         self._life = None
-        os.close(os.open(f"{self.folder}/roster", os.O_WRONLY))  # its end comes only after somebody has written
-        self._kill()
-        if not self.wait(time.monotonic() + 10):
-            print(f"a tree does not end; its folder is {self.folder}", file=sys.stderr)
+        os.close(os.open(f"{self.folder}/roster", os.O_WRONLY))  # its end of file comes only after a writer
+        self._kill_members()
+        if not self.wait_ended(time.monotonic() + 10):
+            print(f"a tree does not end: its folder is {self.folder}", file=sys.stderr)
 
-    def ready(self, count: int, timeout: float = 60) -> None:
-        """Returns once so many are there."""
+    def wait_ready(self, count: int, timeout: float = 60) -> None:
+        """Returns once ``count`` members have reported."""
         poll, text, until = select.poll(), b"", time.monotonic() + timeout
         poll.register(self._roster, select.POLLIN)
         while (there := text.count(b"\n")) < count:
             if not poll.poll(max(0, until - time.monotonic()) * 1000):
                 raise SystemExit(f"{there} of {count} processes are there after {timeout:g} s")
             text += os.read(self._roster, 65536)
-        outside = self._outside()
+        pids = self._map_pids()
         for pid, start, kind in (line.split() for line in text.splitlines()):
-            fd = proc.open_verified(outside.get(int(pid), int(pid)), int(start))
+            fd = proc.open_verified(pids.get(int(pid), int(pid)), int(start))
             if fd is None:
                 raise SystemExit(f"member {pid.decode()} has ended by itself")
             self._fds.append(fd)
             if kind == b"root":
                 self._root = fd
 
-    def _outside(self) -> dict[int, int]:
-        """Our number by that which a process has where it is: another one in a PID namespace."""
+    def _map_pids(self) -> dict[int, int]:
+        """The pid here by that in the process's own PID namespace."""
         found: dict[int, int] = {}
         for stat in descendants.walk(self.below) if self.below else ():
             for line in (proc.read_file(f"/proc/{stat.pid}/status") or b"").splitlines():
@@ -86,40 +86,41 @@ class Tree:
                     found[int(line.split()[-1])] = stat.pid
         return found
 
-    def tell(self) -> None:
-        """The root goes on (an eater), or ends (where it is to be gone)."""
+    def signal_root(self) -> None:
+        """The root goes on (an eater), or ends (in the case ``left``)."""
         assert self._life is not None
         os.write(self._life, b"x")
 
-    def leave(self) -> float:
-        """Tells the root to end, and waits for that; when it was told, on the monotonic clock."""
+    def end_root(self) -> float:
+        """Makes the root end and waits for that. Returns when it was asked to, on the monotonic clock."""
         asked = time.monotonic()
-        self.tell()
+        self.signal_root()
         poll = select.poll()
         poll.register(self._root, select.POLLIN)
         if not poll.poll(10_000):
             raise SystemExit("the root does not end")
         return asked
 
-    def ended(self, asked: float) -> tuple[float, int]:
-        """Seconds from ``asked`` to the death of the last, and how many lived 2 s later; those are ended here."""
-        if self.wait(asked + MISSED_AFTER):
+    def measure_end(self, asked: float) -> tuple[float, int]:
+        """Seconds from ``asked`` to the death of the last member, and how many lived 2 s later, which are killed
+        here."""
+        if self.wait_ended(asked + MISSED_AFTER):
             return time.monotonic() - asked, 0
-        alive = self._alive()
-        self._kill()
-        moving = not self._closed(0.5)  # who still holds the roster is another process every 2 ms
+        alive = self._count_alive()
+        self._kill_members()
+        moving = not self._roster_closed(0.5)  # what still holds the roster is another process every 2 ms
         return MISSED_AFTER, alive + moving
 
-    def _kill(self) -> None:
+    def _kill_members(self) -> None:
         for fd in self._fds:
             try:
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
             except ProcessLookupError:
                 pass
 
-    def wait(self, until: float) -> bool:
-        """For all to end; False if somebody has not by then."""
-        if not self._closed(max(0.0, until - time.monotonic())):
+    def wait_ended(self, until: float) -> bool:
+        """Waits for all to end; False if one has not by then."""
+        if not self._roster_closed(max(0.0, until - time.monotonic())):
             return False
         poll = select.poll()
         for fd in self._fds:
@@ -134,21 +135,21 @@ class Tree:
                 left -= 1
         return True
 
-    def _closed(self, timeout: float) -> bool:
-        """Whether nobody holds the roster."""
+    def _roster_closed(self, timeout: float) -> bool:
+        """Whether no process holds the roster."""
         poll = select.poll()
         poll.register(self._roster, 0)
         return bool(poll.poll(timeout * 1000))
 
-    def _alive(self) -> int:
+    def _count_alive(self) -> int:
         poll = select.poll()
         for fd in self._fds:
             poll.register(fd, select.POLLIN)
         return len(self._fds) - len(poll.poll(0))
 
 
-class Eater(Tree):
-    """Grows at ``rate`` MB/s from ``begin`` MB, and is looked at where it was when it died."""
+class EaterTree(MeasuredTree):
+    """Grows at ``rate`` MB/s from ``begin`` MB."""
 
     def __init__(self, rate: int, begin: int, top: int, limit: int) -> None:
         super().__init__("eater", str(rate), str(begin), str(top))
@@ -160,7 +161,7 @@ class Eater(Tree):
 
     @property
     def peak(self) -> int:
-        """Bytes that it held at most."""
+        """The most bytes that it held."""
         return self._gauge[0]
 
     @property

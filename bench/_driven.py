@@ -1,5 +1,5 @@
-"""The shim as it is, but for one thing: SIGTERM ends the tree at once, as passing a limit does, and who outlives the
-root has no grace. So a benchmark can say when. Started as ``boot.py`` is: ``_driven.py SPEC_FD TREE -- COMMAND``."""
+"""The shim, but SIGTERM kills the tree at once, as exceeding a limit does, and what outlives the root has no grace.
+So a benchmark can choose the moment. Started as ``boot.py`` is: ``_driven.py SPEC_FD TREE -- COMMAND``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the benchmarks of oomless' own costs tell what they found: a table of figure, measured and target, and JSON."""
+"""The results of a benchmark of oomless' own costs: a table of figure, measured and target, and a JSON file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def tell(figures: Mapping[str, float], targets: Mapping[str, float], path: str) -> int:
-    """Prints the table and writes the file; 1 if a target is passed, else 0."""
+def print_figures(figures: Mapping[str, float], targets: Mapping[str, float], path: str) -> int:
+    """Prints the table and writes the file. Returns 1 if a target is exceeded, else 0."""
     print(f"{'figure':28} {'measured':>9} {'target':>7}")
     for name, value in figures.items():
         target = targets.get(name)

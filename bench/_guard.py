@@ -1,5 +1,5 @@
-"""Runs a program that is measured, and ends all that it started when our input ends: by a request or by the death of
-whoever holds the other end. circus leaves its plugins behind. ``_guard.py COMMAND...``"""
+"""Runs a program that is measured, and kills all that it started when our input ends: on request or with the process
+at the other end (circus leaves its plugins behind). ``_guard.py COMMAND...``"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other programs that a benchmark compares with: installed, pinned, into an environment that is thrown away."""
+"""The programs that a benchmark compares with, pinned, installed into an environment that is thrown away."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import venv
 from collections.abc import Mapping
 
 
-def install(folder: str, packages: Mapping[str, str]) -> tuple[str, set[str]]:
-    """The interpreter of a new environment, and which of the packages (name to what pip is told) went into it. Which
-    did not is said."""
+def install_packages(folder: str, packages: Mapping[str, str]) -> tuple[str, set[str]]:
+    """Returns the interpreter of a new environment, and the names of the packages (name to requirement) that were
+    installed into it. Prints which were not."""
     venv.create(folder, with_pip=True)
     python = f"{folder}/bin/python"
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    there = {
+    installed = {
         name
         for name, pinned in packages.items()
         if subprocess.run([*pip, pinned], capture_output=True).returncode == 0
     }
-    for name in sorted(packages.keys() - there):
+    for name in sorted(packages.keys() - installed):
         print(f"{name} cannot be installed here and is left out", file=sys.stderr)
-    return python, there
+    return python, installed

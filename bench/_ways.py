@@ -1,8 +1,8 @@
-"""The ways of ending a tree that ``contain.py`` compares. Each starts the tree itself and ends it on request.
+"""The ways of killing a tree that ``contain.py`` compares. Each starts the tree itself and kills it on request.
 
-Where the request enters: for oomless it is a signal to the shim (``_driven.py``), which then does what it does at a
-limit; killpg and psutil are called in this process; circus and supervisord are told over their control sockets, by a
-client that is connected already (``_client.py``). All send KILL at once, and are set to reach the most they can.
+The request to oomless is a signal to the shim (``_driven.py``), which then does what it does at a limit; killpg and
+psutil are called in this process; circus and supervisord are asked over their control sockets, by a client that is
+connected already (``_client.py``). All send KILL at once, and are configured to reach as much as they can.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import psutil
 
-from _contained import Tree
+from _contained import MeasuredTree
 from oomless.contain.launch import BOOT, ShimSpec, shim_argv, write_spec
 from oomless.contain.rungs.choose import Offer, RungChooser
 from oomless.platform import cgroup, files, proc
@@ -80,26 +80,26 @@ events = TICK_5
 class Way(Protocol):
     name: str
 
-    def start(self, tree: Tree) -> None: ...
+    def start(self, tree: MeasuredTree) -> None: ...
 
     def end(self) -> float:
-        """Asks for the end of the tree; when, on the monotonic clock."""
+        """Asks for the end of the tree. Returns when, on the monotonic clock."""
         ...
 
     def close(self) -> None:
-        """Ends what it started for itself. Nothing of the tree is left by then."""
+        """Ends what it started for itself; nothing of the tree is left by then."""
         ...
 
 
 class Oomless:
-    """A shim on a rung. ``limit``: then it is the shim as users have it, and is not told when."""
+    """A shim on a rung. With ``limit`` it is the shim as users have it, which kills the tree by itself."""
 
     def __init__(self, offer: Offer, limit: int | None = None) -> None:
         self.name = f"oomless, {offer.name}"
         self.offer = offer
         self.limit = limit
 
-    def start(self, tree: Tree) -> None:
+    def start(self, tree: MeasuredTree) -> None:
         name = "t" + os.urandom(4).hex()
         granted: dict[str, object] = {
             "tree": name,
@@ -116,7 +116,7 @@ class Oomless:
         argv = shim_argv(fd, name, tree.command)
         if self.limit is None:
             argv[argv.index(BOOT)] = f"{HERE}/_driven.py"
-        self.process = quietly(argv, pass_fds=[fd])
+        self.process = start_quietly(argv, pass_fds=[fd])
         tree.below = self.process.pid
         os.close(fd)
 
@@ -130,16 +130,16 @@ class Oomless:
 
 
 class Bare:
-    """``cgroup.kill`` with nothing around it, as the measure of what dying takes by itself."""
+    """``cgroup.kill`` with nothing around it: what dying takes by itself."""
 
     name = "bare cgroup.kill"
 
     def __init__(self, base: str) -> None:
         self.path = f"{base}/oomless-{INSTALL}-bare"
 
-    def start(self, tree: Tree) -> None:
+    def start(self, tree: MeasuredTree) -> None:
         os.mkdir(self.path)
-        self.process = quietly(tree.command, preexec_fn=lambda: files.write(f"{self.path}/cgroup.procs", "0"))
+        self.process = start_quietly(tree.command, preexec_fn=lambda: files.write(f"{self.path}/cgroup.procs", "0"))
 
     def end(self) -> float:
         asked = time.monotonic()
@@ -155,8 +155,8 @@ class Bare:
 class Killpg:
     name = "killpg"
 
-    def start(self, tree: Tree) -> None:
-        self.process = quietly(tree.command, start_new_session=True)
+    def start(self, tree: MeasuredTree) -> None:
+        self.process = start_quietly(tree.command, start_new_session=True)
 
     def end(self) -> float:
         """The root is not reaped yet, so the number is still its group's."""
@@ -187,13 +187,13 @@ class Psutil(Killpg):
 class Supervisor:
     """circus or supervisord, with a client beside it."""
 
-    def __init__(self, name: str, python: str, settings: Callable[[Tree], str]) -> None:
+    def __init__(self, name: str, python: str, settings: Callable[[MeasuredTree], str]) -> None:
         self.name = name
         self.program = name.split(",")[0]
         self.python = python
         self.settings = settings
 
-    def start(self, tree: Tree) -> None:
+    def start(self, tree: MeasuredTree) -> None:
         path = f"{tree.folder}/settings.ini"
         with open(path, "w", encoding="utf-8") as file:
             file.write(self.settings(tree))
@@ -204,12 +204,12 @@ class Supervisor:
         self.client: subprocess.Popen[bytes] | None = None
 
     def connect(self) -> None:
-        """Once the tree is there."""
+        """To be called once the tree has started."""
         argv = [self.python, f"{HERE}/_client.py", self.program, self.socket]
         self.client = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-        self._told()
+        self._read_line()
 
-    def _told(self) -> bytes:
+    def _read_line(self) -> bytes:
         assert self.client
         assert self.client.stdout
         line = self.client.stdout.readline()
@@ -221,7 +221,7 @@ class Supervisor:
         assert self.client
         assert self.client.stdin
         self.client.stdin.write(b"\n")
-        return int(self._told()) / 1e9
+        return int(self._read_line()) / 1e9
 
     def close(self) -> None:
         if self.client:
@@ -230,50 +230,54 @@ class Supervisor:
         self.guard.communicate(timeout=20)
 
 
-def quietly(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
+def start_quietly(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
     null = subprocess.DEVNULL
     return subprocess.Popen(argv, stdin=null, stdout=null, stderr=null, **options)
 
 
-def offers() -> list[Offer]:
+def list_offers() -> list[Offer]:
     return [offer for offer in RungChooser(INSTALL).offers(proc.cgroups("self")) if offer.usable]
 
 
-def ways(python: str, there: set[str]) -> list[Way]:
-    """All, ours first; ``there``: which of the others could be installed."""
-    found: list[Way] = [Oomless(offer) for offer in offers()]
-    unified = [base for offer in offers() if (base := offer.bases.get(""))]  # systemd's are not known before
-    found += [*(Bare(base) for base in unified[:1]), Killpg(), Psutil()]
-    if "circus" in there:
-        found.append(Supervisor("circus", python, lambda tree: filled(CIRCUS, tree)))
-    if "supervisor" in there:
-        found.append(Supervisor("supervisord", python, lambda tree: filled(SUPERVISORD, tree)))
-    return found
+def list_ways(python: str, installed: set[str]) -> list[Way]:
+    """All, ours first; ``installed``: the other programs that there are."""
+    ways: list[Way] = [Oomless(offer) for offer in list_offers()]
+    unified = [base for offer in list_offers() if (base := offer.bases.get(""))]  # systemd's are not known before
+    ways += [*(Bare(base) for base in unified[:1]), Killpg(), Psutil()]
+    if "circus" in installed:
+        ways.append(Supervisor("circus", python, lambda tree: fill_settings(CIRCUS, tree)))
+    if "supervisor" in installed:
+        ways.append(Supervisor("supervisord", python, lambda tree: fill_settings(SUPERVISORD, tree)))
+    return ways
 
 
-def limiters(python: str, there: set[str], limit: int) -> list[Way]:
-    """Those that end a tree when it has passed a limit, without being asked."""
-    found: list[Way] = [Oomless(offer, limit) for offer in offers()]
-    if "circus" in there:
+def list_limiters(python: str, installed: set[str], limit: int) -> list[Way]:
+    """Those that kill a tree by themselves when it has exceeded a limit."""
+    ways: list[Way] = [Oomless(offer, limit) for offer in list_offers()]
+    if "circus" in installed:
         mib = str(limit >> 20)
-        found.append(
-            Supervisor("circus, resource_watcher", python, lambda t: filled(CIRCUS + RESOURCE_WATCHER, t, mib=mib))
+        ways.append(
+            Supervisor(
+                "circus, resource_watcher", python, lambda t: fill_settings(CIRCUS + RESOURCE_WATCHER, t, mib=mib)
+            )
         )
-    if "superlance" in there:
+    if "superlance" in installed:
         memmon = {"memmon": f"{python} -m superlance.memmon", "limit": str(limit)}
-        found.append(
-            Supervisor("supervisord, memmon", python, lambda tree: filled(SUPERVISORD + MEMMON, tree, **memmon))
+        ways.append(
+            Supervisor(
+                "supervisord, memmon", python, lambda tree: fill_settings(SUPERVISORD + MEMMON, tree, **memmon)
+            )
         )
-    return found
+    return ways
 
 
-def filled(settings: str, tree: Tree, **more: str) -> str:
+def fill_settings(settings: str, tree: MeasuredTree, **more: str) -> str:
     return settings.format(folder=tree.folder, command=" ".join(tree.command), **more)
 
 
-def forget() -> None:
-    """Every cgroup of ours is gone when its shim is; says so if one is not."""
-    for offer in offers():
+def check_cgroups_gone() -> None:
+    """Prints which of our cgroups are left; each is to be removed with its shim."""
+    for offer in list_offers():
         for base in filter(None, offer.bases.values()):
             left = [name for name in os.listdir(base) if name.startswith(f"oomless-{INSTALL}-")]
             if left:

@@ -1,9 +1,9 @@
-"""What a look at the process table costs, at 100, 500 and 2,000 processes: ours, a bare loop, and other programs.
+"""What reading the process table costs, at 100, 500 and 2,000 processes: ours, a bare loop, and other programs.
 
-    python bench/census.py [--json FILE] [--looks N]
+    python bench/census.py [--json FILE] [--reads N]
 
 Each reader runs in a process of its own, over the same sleeping processes, of which one in twenty changes between two
-looks. A figure is the median CPU time (user and system, getrusage) of a look, five looks a second, after three that
+reads. A figure is the median CPU time (user and system, getrusage) of a read, five reads a second, after three that
 are not counted. The others are installed into a virtual environment that is thrown away, and left out where they
 cannot be: psutil as monitors use it, procpath with the file that it cannot do without and with those that it records
 by default, glances' list of processes.
@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from _others import install
+from _others import install_packages
 
 SIZES = (100, 500, 2000)
 PACKAGES = {"psutil": "psutil==7.2.2", "procpath": "Procpath==1.15.1", "glances": "glances==4.5.8"}
@@ -39,7 +39,7 @@ TARGETS = {"of_bare": 1.2, "cheapest_other": 2.5, "core_percent_at_500": 1.0}
 def bare() -> Callable[[], object]:
     """Reads every stat line and makes nothing of it."""
 
-    def look() -> None:
+    def read_table() -> None:
         for name in os.listdir("/proc"):
             if name.isdigit():
                 try:
@@ -49,7 +49,7 @@ def bare() -> Callable[[], object]:
                 os.read(fd, 1024)
                 os.close(fd)
 
-    return look
+    return read_table
 
 
 def sampler() -> Callable[[], object]:
@@ -59,8 +59,8 @@ def sampler() -> Callable[[], object]:
 
 
 def daemon() -> Callable[[], object]:
-    """All that the daemon does in a look, with one session whose lineage and CPU time it remembers: this very
-    process's parent."""
+    """All that the daemon does for a sample, with one session whose ancestry and CPU time it remembers: the parent of
+    this process."""
     from oomless.daemon.sessions.discovery import HostRecogniser
     from oomless.daemon.sessions.idle import IdleTracker
     from oomless.daemon.sessions.sampling import ProcessSample
@@ -73,13 +73,13 @@ def daemon() -> Callable[[], object]:
     descendants = Descendants(ProcessId(parent, proc.start_of(parent) or 0))
     idle = IdleTracker(lambda: [descendants])
 
-    def look() -> None:
+    def read_table() -> None:
         table = reader.read()
         recogniser.recognise(table)
         descendants.observe(table)
         idle.observe(ProcessSample(table))
 
-    return look
+    return read_table
 
 
 def psutil() -> Callable[[], object]:
@@ -108,19 +108,19 @@ def glances() -> Callable[[], object]:
     return glances_processes.update  # type: ignore[no-any-return, unused-ignore]
 
 
-def used() -> float:
+def cpu_seconds() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
-def probe(name: str, looks: int) -> None:
+def run_probe(name: str, reads: int) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    look, taken = globals()[name](), []
-    for _ in range(WARM + looks):
-        before = used()
-        look()
-        taken.append((used() - before) * 1000)
+    read_table, taken = globals()[name](), []
+    for _ in range(WARM + reads):
+        before = cpu_seconds()
+        read_table()
+        taken.append((cpu_seconds() - before) * 1000)
         time.sleep(PAUSE)
     print(json.dumps(taken[WARM:]))
 
@@ -128,14 +128,14 @@ def probe(name: str, looks: int) -> None:
 # -- what is read ------------------------------------------------------------------------------------------------
 
 
-def fleet(count: int) -> None:
-    """So many children, ended at the end of our input. One in twenty changes its name, five times a second."""
+def run_fleet(count: int) -> None:
+    """``count`` children, killed at the end of our input. One in twenty changes its name, five times a second."""
     children = []
     for number in range(count):
         child = os.fork()
         if child == 0:
             os.close(0)
-            live(number % 20 == 0)
+            run_sleeper(number % 20 == 0)
         children.append(child)
     print("ready", flush=True)
     sys.stdin.read()
@@ -143,7 +143,7 @@ def fleet(count: int) -> None:
         os.kill(child, 9)
 
 
-def live(changes: bool) -> None:
+def run_sleeper(changes: bool) -> None:
     turn = 0
     while os.getppid() != 1:
         time.sleep(PAUSE if changes else 600)
@@ -156,13 +156,13 @@ def live(changes: bool) -> None:
 # -- all together ------------------------------------------------------------------------------------------------
 
 
-def measure(looks: int) -> dict[str, float]:
+def measure(reads: int) -> dict[str, float]:
     figures: dict[str, float] = {}
     me = os.path.abspath(__file__)
     with tempfile.TemporaryDirectory(prefix="oob", dir="/tmp") as folder:
-        other, there = install(folder, PACKAGES)
+        other, installed = install_packages(folder, PACKAGES)
         readers = [(name, sys.executable) for name in OURS]
-        readers += [(name, other) for name, package in OTHERS.items() if package in there]
+        readers += [(name, other) for name, package in OTHERS.items() if package in installed]
         for size in SIZES:
             more = max(size - sum(name.isdigit() for name in os.listdir("/proc")) - 2, 0)
             command = [sys.executable, "-S", me, "--fleet", str(more)]
@@ -172,13 +172,13 @@ def measure(looks: int) -> dict[str, float]:
                     raise SystemExit(f"the {more} processes to look at could not be started")
                 figures[f"processes_{size}"] = sum(name.isdigit() for name in os.listdir("/proc"))
                 for name, python in readers:
-                    told = subprocess.check_output([python, me, "--probe", name, "--looks", str(looks)])
-                    figures[f"{name}_{size}_ms"] = statistics.median(json.loads(told))
+                    output = subprocess.check_output([python, me, "--probe", name, "--reads", str(reads)])
+                    figures[f"{name}_{size}_ms"] = statistics.median(json.loads(output))
     return figures
 
 
-def judged(figures: dict[str, float]) -> list[tuple[str, float, float, bool]]:
-    """What is claimed: name, measured, target, whether it holds."""
+def judge_claims(figures: dict[str, float]) -> list[tuple[str, float, float, bool]]:
+    """Each claim: name, measured, target, whether it holds."""
     found = []
     for size in SIZES:
         ours = figures[f"sampler_{size}_ms"]
@@ -196,22 +196,22 @@ def judged(figures: dict[str, float]) -> list[tuple[str, float, float, bool]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", default="bench/results/census.json", help="where the figures go as JSON")
-    parser.add_argument("--looks", type=int, default=15, help="how many looks of each reader count")
+    parser.add_argument("--reads", type=int, default=15, help="how many reads of each reader count")
     parser.add_argument("--probe", help=argparse.SUPPRESS)
     parser.add_argument("--fleet", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.fleet is not None:
-        fleet(arguments.fleet)
+        run_fleet(arguments.fleet)
         return 0
     if arguments.probe:
-        probe(arguments.probe, arguments.looks)
+        run_probe(arguments.probe, arguments.reads)
         return 0
-    figures = measure(arguments.looks)
-    print(f"{'CPU ms a look':20}" + "".join(f"{size:>10}" for size in SIZES))
+    figures = measure(arguments.reads)
+    print(f"{'CPU ms a read':20}" + "".join(f"{size:>10}" for size in SIZES))
     for name in (*OURS, *OTHERS):
         if f"{name}_{SIZES[0]}_ms" in figures:
             print(f"{name:20}" + "".join(f"{figures[f'{name}_{size}_ms']:10.2f}" for size in SIZES))
-    claims = judged(figures)
+    claims = judge_claims(figures)
     print(f"\n{'claim':52} {'measured':>9} {'target':>7}")
     for claim, value, target, holds in claims:
         print(f"{claim:52} {value:9.2f} {target:7} {'' if holds else 'missed'}")

@@ -1,13 +1,13 @@
-"""How surely and how fast a tree ends: every rung of this machine beside killpg, psutil, circus and supervisord.
+"""How surely and how fast a tree is killed: every rung of this machine beside killpg, psutil, circus and supervisord.
 
     python bench/contain.py [--runs N] [--full] [--quick] [--json FILE]
 
 Two tables. *Kill*: milliseconds from the request to the death of the last member, and how many were missed (alive 2 s
 later), for trees of 50 and 500 processes whose root lives or is gone, with and without a daemon in it that is
-another process every 2 ms, alone and beside 2,000 processes that are no business of anybody. *Breach*: a process that
+another process every 2 ms, alone and beside 2,000 processes of no tree. *Breach*: a process that
 grows at 50, 200 or 1,000 MB/s from 400 MB on, under a limit of 512 MB: the most that it held as a share of the limit,
 and the time from when it passed that (or, where the kernel holds it there, stopped growing) to its death. What is
-started and where a request enters is told in ``_tree.py`` and ``_ways.py``. ``--full``: every way in every case.
+started, and how it is asked to end, is in ``_tree.py`` and ``_ways.py``. ``--full``: every way in every case.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import _ways
-from _contained import Eater, Tree
-from _others import install
+from _contained import EaterTree, MeasuredTree
+from _others import install_packages
 
 PACKAGES = {
     "circus": "circus==0.19.0",
@@ -47,7 +47,7 @@ KILL_MS, BESIDE, KERNEL, POLLED = 10.0, 1.25, 1.02, {50: 1.05, 200: 1.05, 1000: 
 Row = dict[str, Any]
 
 
-def progress(text: str) -> None:
+def show_progress(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
@@ -55,47 +55,47 @@ def progress(text: str) -> None:
 # -- kill --------------------------------------------------------------------------------------------------------
 
 
-def kill(way: _ways.Way, count: int, case: str) -> tuple[float, int]:
+def measure_kill(way: _ways.Way, count: int, case: str) -> tuple[float, int]:
     """Milliseconds and misses."""
-    with Tree("members", str(count), case) as tree:
+    with MeasuredTree("members", str(count), case) as tree:
         way.start(tree)
         try:
-            tree.ready(count)
+            tree.wait_ready(count)
             if isinstance(way, _ways.Supervisor):
                 way.connect()
             if case == "left":
-                asked = tree.leave()
-                if not isinstance(way, _ways.Oomless):  # which has seen it by itself
+                asked = tree.end_root()
+                if not isinstance(way, _ways.Oomless):  # which notices it by itself
                     way.end()
             else:
                 asked = way.end()
-            seconds, missed = tree.ended(asked)
+            seconds, missed = tree.measure_end(asked)
         finally:
             tree.close()
             way.close()
     return seconds * 1000, missed
 
 
-def wanted(way: _ways.Way, count: int, case: str, beside: bool, full: bool) -> bool:
+def is_wanted(way: _ways.Way, count: int, case: str, beside: bool, full: bool) -> bool:
     """Unless all is asked for: not what is too many steps away from 50 processes, alone, whose root lives. What is
     missed does not depend on the size, nor on who is beside."""
     steps = (count != SIZES[0]) + (case != "alive") + beside
     return full or steps <= (2 if isinstance(way, _ways.Oomless) else 1)
 
 
-def kills(ways: list[_ways.Way], beside: bool, options: argparse.Namespace) -> Iterator[Row]:
+def measure_kills(ways: list[_ways.Way], beside: bool, options: argparse.Namespace) -> Iterator[Row]:
     for count in SIZES[: 1 if options.quick else None]:
         runs = options.runs if options.full or count == SIZES[0] else max(1, options.runs // 3)
         for case in CASES:
-            chosen = [way for way in ways if wanted(way, count, case, beside, options.full)]
+            chosen = [way for way in ways if is_wanted(way, count, case, beside, options.full)]
             taken: dict[str, list[tuple[float, int]]] = {way.name: [] for way in chosen}
             for run in range(runs):
                 for way in chosen:
                     if options.full or isinstance(way, _ways.Oomless) or run == 0:
-                        progress(
+                        show_progress(
                             f"{count} processes, {CASES[case]}{', beside others' * beside}: {way.name} ({run + 1})"
                         )
-                        taken[way.name].append(kill(way, count, case))
+                        taken[way.name].append(measure_kill(way, count, case))
             for name, found in taken.items():
                 yield {
                     "way": name,
@@ -108,7 +108,7 @@ def kills(ways: list[_ways.Way], beside: bool, options: argparse.Namespace) -> I
                 }
 
 
-def whole(beside: bool, options: argparse.Namespace) -> Row:
+def measure_run(beside: bool, options: argparse.Namespace) -> Row:
     """``oomless run`` with a daemon, as users have it: from SIGTERM to its end, tree, record, groups and all, less
     the grace that the tree is given."""
     with tempfile.TemporaryDirectory(prefix="oob", dir="/tmp") as folder:
@@ -120,9 +120,9 @@ def whole(beside: bool, options: argparse.Namespace) -> Row:
         taken = []
         try:
             for _ in range(options.runs):
-                with Tree("members", str(SIZES[0]), "alive") as tree:
-                    process = _ways.quietly([*oomless, "run", "--", *tree.command], env=env)
-                    tree.ready(SIZES[0])
+                with MeasuredTree("members", str(SIZES[0]), "alive") as tree:
+                    process = _ways.start_quietly([*oomless, "run", "--", *tree.command], env=env)
+                    tree.wait_ready(SIZES[0])
                     asked = time.monotonic()
                     process.send_signal(signal.SIGTERM)
                     process.wait(20)
@@ -133,12 +133,12 @@ def whole(beside: bool, options: argparse.Namespace) -> Row:
 
 
 @contextmanager
-def foreign() -> Iterator[None]:
-    with Tree("foreign", str(FOREIGN)) as tree:
-        process = _ways.quietly(tree.command)
+def foreign_processes() -> Iterator[None]:
+    with MeasuredTree("foreign", str(FOREIGN)) as tree:
+        process = _ways.start_quietly(tree.command)
         try:
-            progress(f"starting {FOREIGN} others")
-            tree.ready(FOREIGN + 1, 120)
+            show_progress(f"starting {FOREIGN} others")
+            tree.wait_ready(FOREIGN + 1, 120)
             yield
         finally:
             tree.close()
@@ -148,14 +148,14 @@ def foreign() -> Iterator[None]:
 # -- breach ------------------------------------------------------------------------------------------------------
 
 
-def breach(way: _ways.Way, rate: int) -> tuple[float, float, int]:
-    """Share of the limit, milliseconds, and 1 if it was not ended."""
-    with Eater(rate, BEGIN, TOP, LIMIT) as eater:
+def measure_breach(way: _ways.Way, rate: int) -> tuple[float, float, int]:
+    """Share of the limit, milliseconds, and 1 if it was not killed."""
+    with EaterTree(rate, BEGIN, TOP, LIMIT) as eater:
         way.start(eater)
         try:
-            eater.ready(1)
-            eater.tell()
-            ended = eater.wait(time.monotonic() + BREACH_SECONDS)
+            eater.wait_ready(1)
+            eater.signal_root()
+            ended = eater.wait_ended(time.monotonic() + BREACH_SECONDS)
             now = time.monotonic()
         finally:
             eater.close()
@@ -163,15 +163,15 @@ def breach(way: _ways.Way, rate: int) -> tuple[float, float, int]:
         return eater.peak / LIMIT, (now - eater.passed) * 1000, int(not ended)
 
 
-def breaches(ways: list[_ways.Way], options: argparse.Namespace) -> Iterator[Row]:
+def measure_breaches(ways: list[_ways.Way], options: argparse.Namespace) -> Iterator[Row]:
     for rate in RATES[1:] if options.quick else RATES:
         taken: dict[str, list[tuple[float, float, int]]] = {way.name: [] for way in ways}
         kernel = {way.name: isinstance(way, _ways.Oomless) and bool(way.offer.bases) for way in ways}
         for run in range(options.runs):
             for way in ways:
                 if options.full or isinstance(way, _ways.Oomless) or run == 0:
-                    progress(f"growing at {rate} MB/s: {way.name} ({run + 1})")
-                    taken[way.name].append(breach(way, rate))
+                    show_progress(f"growing at {rate} MB/s: {way.name} ({run + 1})")
+                    taken[way.name].append(measure_breach(way, rate))
         for name, found in taken.items():
             yield {
                 "way": name,
@@ -185,10 +185,10 @@ def breaches(ways: list[_ways.Way], options: argparse.Namespace) -> Iterator[Row
             }
 
 
-# -- what is told ------------------------------------------------------------------------------------------------
+# -- results ------------------------------------------------------------------------------------------------
 
 
-def table(rows: list[Row], across: str, columns: list[Any], titles: list[str], cell: str) -> None:
+def print_table(rows: list[Row], across: str, columns: list[Any], titles: list[str], cell: str) -> None:
     names = list(dict.fromkeys(row["way"] for row in rows))
     print(f"{'':26}" + "".join(f"{title:>20}" for title in titles))
     for name in names:
@@ -196,7 +196,7 @@ def table(rows: list[Row], across: str, columns: list[Any], titles: list[str], c
         print(f"{name:26}" + "".join(f"{found.get(column, ''):>20}" for column in columns))
 
 
-def tell(killed: list[Row], wholes: list[Row], breached: list[Row]) -> None:
+def print_results(killed: list[Row], wholes: list[Row], breached: list[Row]) -> None:
     for beside in (False, True):
         for count in SIZES:
             rows = [row for row in killed if row["processes"] == count and row["beside"] == beside]
@@ -206,24 +206,24 @@ def tell(killed: list[Row], wholes: list[Row], breached: list[Row]) -> None:
                     row["shown"] = (
                         f"{row['ms']:.1f}, {row['missed']}" if not row["missed"] else f"- , {row['missed']}"
                     )
-                table(rows, "case", list(CASES), list(CASES.values()), "{shown}")
+                print_table(rows, "case", list(CASES), list(CASES.values()), "{shown}")
     print()
     for row in wholes:
         print(f"{row['way']}{', beside others' * bool(row['beside'])}: {row['ms']:.1f} ms beyond the grace")
     if breached:
         print(f"\nlimit {LIMIT // 10**6} MB, growing at: most held / limit, ms to its death")
         titles = [f"{rate} MB/s" for rate in RATES]
-        table(breached, "rate", list(RATES), titles, "{share:.3f}, {ms:.0f}")
+        print_table(breached, "rate", list(RATES), titles, "{share:.3f}, {ms:.0f}")
 
 
-def claims(killed: list[Row], breached: list[Row]) -> list[tuple[str, float, float]]:
-    """What is claimed: its name, measured, at most."""
+def list_claims(killed: list[Row], breached: list[Row]) -> list[tuple[str, float, float]]:
+    """Each claim with its figure and the most that it may be."""
     ours = [row for row in killed if row["way"].startswith("oomless")]
     by_group = [row for row in ours if "subreaper" not in row["way"]]
     by_descent = [row for row in ours if "subreaper" in row["way"] and row["case"] != "hare"]
     found = [
-        ("missed on the rungs with a group or a namespace", worst(by_group), 0.0),
-        ("missed on the subreaper rung, but for what re-forks with setsid", worst(by_descent), 0.0),
+        ("missed on the rungs with a group or a namespace", count_missed(by_group), 0.0),
+        ("missed on the subreaper rung, but for what re-forks with setsid", count_missed(by_descent), 0.0),
     ]
     plain = [row for row in by_group if (row["processes"], row["case"]) == (SIZES[0], "alive")]
     by_kill = {(row["way"], row["beside"]): row["ms"] for row in plain if "cgroup2" in row["way"]}
@@ -240,21 +240,21 @@ def claims(killed: list[Row], breached: list[Row]) -> list[tuple[str, float, flo
     return found
 
 
-def worst(rows: list[Row]) -> float:
+def count_missed(rows: list[Row]) -> float:
     return float(max((row["missed"] for row in rows), default=0))
 
 
-def measure(options: argparse.Namespace) -> tuple[list[Row], list[Row], list[Row]]:
+def measure_all(options: argparse.Namespace) -> tuple[list[Row], list[Row], list[Row]]:
     with tempfile.TemporaryDirectory(prefix="oob", dir="/tmp") as folder:
-        progress("installing circus and supervisord")
-        python, there = install(folder, PACKAGES)
-        ways = _ways.ways(python, there)
-        killed, wholes = list(kills(ways, False, options)), [whole(False, options)]
-        with foreign():
-            killed += kills(ways, True, options)
-            wholes.append(whole(True, options))
-        breached = list(breaches(_ways.limiters(python, there, LIMIT), options))
-    progress("")
+        show_progress("installing circus and supervisord")
+        python, installed = install_packages(folder, PACKAGES)
+        ways = _ways.list_ways(python, installed)
+        killed, wholes = list(measure_kills(ways, False, options)), [measure_run(False, options)]
+        with foreign_processes():
+            killed += measure_kills(ways, True, options)
+            wholes.append(measure_run(True, options))
+        breached = list(measure_breaches(_ways.list_limiters(python, installed, LIMIT), options))
+    show_progress("")
     return killed, wholes, breached
 
 
@@ -272,17 +272,17 @@ def main() -> int:
     options = parser.parse_args()
     options.runs = 1 if options.quick else options.runs
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    killed, wholes, breached = measure(options)
-    _ways.forget()
-    tell(killed, wholes, breached)
-    judged = claims(killed, breached)
+    killed, wholes, breached = measure_all(options)
+    _ways.check_cgroups_gone()
+    print_results(killed, wholes, breached)
+    claims = list_claims(killed, breached)
     print(f"\n{'claim':66} {'measured':>9} {'target':>7}")
-    for claim, value, most in judged:
+    for claim, value, most in claims:
         print(f"{claim:66} {value:9.3f} {most:7} {'' if value <= most else 'missed'}")
     Path(options.json).parent.mkdir(parents=True, exist_ok=True)
     rows = {"kill": killed, "whole": wholes, "breach": breached}
     Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
-    return int(any(value > most for _, value, most in judged))
+    return int(any(value > most for _, value, most in claims))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from _figures import tell
+from _figures import print_figures
 
 PAIRS = 21
 TARGETS = {"daemon_private_dirty_mb": 18.0, "shim_uss_mb": 5.0, "run_adds_ms": 50.0}
@@ -101,7 +101,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", default="bench/results/footprint.json", help="where the figures go as JSON")
     arguments = parser.parse_args()
-    return tell(measure(), TARGETS, arguments.json)
+    return print_figures(measure(), TARGETS, arguments.json)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 
-from _figures import tell
+from _figures import print_figures
 from footprint import OOMLESS
 from oomless.hosts.claude_code import settings
 
@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=41, help="runs per command")
     parser.add_argument("--json", default="bench/results/hook.json", help="where the figures go as JSON")
     arguments = parser.parse_args()
-    return tell(measure(arguments.runs), TARGETS, arguments.json)
+    return print_figures(measure(arguments.runs), TARGETS, arguments.json)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
 import sessions
-from _figures import tell
+from _figures import print_figures
 from footprint import OOMLESS, smaps, uss
 from oomless.hosts.claude_code import prefix
 from oomless.paths import Paths
@@ -152,7 +152,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=41, help="pairs of runs per command")
     parser.add_argument("--json", default="bench/results/prefix.json", help="where the figures go as JSON")
     arguments = parser.parse_args()
-    return tell(measure(arguments.pairs), TARGETS, arguments.json)
+    return print_figures(measure(arguments.pairs), TARGETS, arguments.json)
 
 
 if __name__ == "__main__":

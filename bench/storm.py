@@ -1,4 +1,4 @@
-"""A fork bomb under a limit of processes, and whether the machine can be looked at meanwhile by ``oomless scan``.
+"""A fork bomb under a limit of processes, and how long ``oomless scan`` takes meanwhile.
 
     python bench/storm.py [--runs N] [--json FILE]
 
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from _figures import tell
+from _figures import print_figures
 from footprint import OOMLESS
 from oomless.contain.rungs.choose import RungChooser
 from oomless.platform import proc
@@ -35,7 +35,7 @@ LIMITS = (100, 200, 500)
 BOMBER = [sys.executable, "-I", "-S", "-c", BOMB]
 
 
-class Round(msgspec.Struct, frozen=True):
+class Storm(msgspec.Struct, frozen=True):
     """Seconds. ``scanned``: begun with the bomb beside, None if that was over before."""
 
     alone: float
@@ -45,33 +45,33 @@ class Round(msgspec.Struct, frozen=True):
     rung: str
 
 
-def scan(env: dict[str, str]) -> float:
+def time_scan(env: dict[str, str]) -> float:
     began = time.perf_counter()
     subprocess.run([*OOMLESS, "scan", "--json"], env=env, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
-def bombs() -> int:
-    found = (proc.cmdline(pid) for pid, stat in proc.table().items() if stat.alive)
-    return sum(argv == BOMBER for argv in found)
+def count_bombs() -> int:
+    commands = (proc.cmdline(pid) for pid, stat in proc.table().items() if stat.alive)
+    return sum(argv == BOMBER for argv in commands)
 
 
-def measure(limit: int, env: dict[str, str], folder: Path) -> Round:
-    alone, report = scan(env), folder / "report.json"
+def measure_round(limit: int, env: dict[str, str], folder: Path) -> Storm:
+    alone, report = time_scan(env), folder / "report.json"
     argv = [*OOMLESS, "run", "--processes", str(limit), "--expect", "50MB", "--report", str(report), "--", *BOMBER]
     began = time.perf_counter()
     bomb = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with ThreadPoolExecutor(1) as waits:
-        ended = waits.submit(lambda: (bomb.wait(60), time.perf_counter() - began, bombs()))
-        while not ended.done() and bombs() < 0.9 * limit:
+        ended = waits.submit(lambda: (bomb.wait(60), time.perf_counter() - began, count_bombs()))
+        while not ended.done() and count_bombs() < 0.9 * limit:
             time.sleep(0.02)
-        took = None if ended.done() else scan(env)
+        took = None if ended.done() else time_scan(env)
         _, lived, left = ended.result()
     record = json.loads(report.read_text())
-    return Round(alone, took, lived, left + record["survivors"], record["rung"])
+    return Storm(alone, took, lived, left + record["survivors"], record["rung"])
 
 
-def rung(name: str, limit: int, runs: int) -> dict[str, float]:
+def measure_rung(name: str, limit: int, runs: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="oob", dir="/tmp") as at:
         places = {key: f"{at}/{key}" for key in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR")}
         for place in places.values():
@@ -81,24 +81,24 @@ def rung(name: str, limit: int, runs: int) -> dict[str, float]:
         (Path(at) / "XDG_CONFIG_HOME" / "oomless" / "config.toml").write_text(f'rung = "{name}"\n')
         subprocess.run([*OOMLESS, "daemon", "start"], env=env, check=True, stdout=subprocess.DEVNULL)
         try:
-            rounds = [measure(limit, env, Path(at)) for _ in range(runs)]
+            rounds = [measure_round(limit, env, Path(at)) for _ in range(runs)]
         finally:
             subprocess.run([*OOMLESS, "daemon", "stop"], env=env, check=True, stdout=subprocess.DEVNULL)
-    if {one.rung for one in rounds} != {name}:
-        raise SystemExit(f"asked for the rung {name}, got {sorted({one.rung for one in rounds})}")
-    return figures(f"{name}_{limit}", rounds)
+    if {storm.rung for storm in rounds} != {name}:
+        raise SystemExit(f"asked for the rung {name}, got {sorted({storm.rung for storm in rounds})}")
+    return summarize_rounds(f"{name}_{limit}", rounds)
 
 
-def figures(prefix: str, rounds: list[Round]) -> dict[str, float]:
-    beside = [one.scanned * 1000 for one in rounds if one.scanned is not None]
-    told = {
-        f"{prefix}_scan_alone_ms": statistics.median(one.alone for one in rounds) * 1000,
-        f"{prefix}_lived_ms": statistics.median(one.lived for one in rounds) * 1000,
-        f"{prefix}_left": float(sum(one.left for one in rounds)),
+def summarize_rounds(prefix: str, rounds: list[Storm]) -> dict[str, float]:
+    beside = [storm.scanned * 1000 for storm in rounds if storm.scanned is not None]
+    figures = {
+        f"{prefix}_scan_alone_ms": statistics.median(storm.alone for storm in rounds) * 1000,
+        f"{prefix}_lived_ms": statistics.median(storm.lived for storm in rounds) * 1000,
+        f"{prefix}_left": float(sum(storm.left for storm in rounds)),
     }
     if beside:
-        told |= {f"{prefix}_scan_ms": statistics.median(beside), f"{prefix}_scan_ms_longest": max(beside)}
-    return told
+        figures |= {f"{prefix}_scan_ms": statistics.median(beside), f"{prefix}_scan_ms_longest": max(beside)}
+    return figures
 
 
 def main() -> int:
@@ -106,15 +106,15 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="bombs per rung and limit")
     parser.add_argument("--json", default="bench/results/storm.json", help="where the figures go as JSON")
     arguments = parser.parse_args()
-    found: dict[str, float] = {}
+    results: dict[str, float] = {}
     targets: dict[str, float] = {}
     for offer in RungChooser("storm").offers(proc.cgroups("self")):
         if offer.usable:
             for limit in LIMITS if offer.bases else LIMITS[:1]:
-                found |= rung(offer.name, limit, arguments.runs)
+                results |= measure_rung(offer.name, limit, arguments.runs)
                 targets |= {f"{offer.name}_{limit}_scan_ms": 1000.0} if offer.bases else {}
                 targets[f"{offer.name}_{limit}_left"] = 0.0
-    return tell(found, {name: most for name, most in targets.items() if name in found}, arguments.json)
+    return print_figures(results, {name: most for name, most in targets.items() if name in results}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def main(role: str, *rest: str) -> None:
         run_agent(name, folder, int(memory), int(child_memory), float(seconds), int(life))
     else:
         run_child(role, int(rest[0]))
-    # The interpreter's own farewell would wait for nobody here, but costs 10 ms and frees what the kernel frees.
+    # Without the interpreter's own exit, which takes 10 ms to free what the kernel frees.
     os._exit(0)
 
 

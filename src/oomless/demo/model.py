@@ -31,7 +31,7 @@ SESSION_HEADER, AGENT_HEADER = "x-claude-code-session-id", "x-claude-code-agent-
 #: Said after the last turn of a rule, and where no rule fits.
 LAST_WORDS = "Done."
 START_SECONDS, END_SECONDS = 30.0, 5.0
-#: Seconds between two looks at what an answer waits for, and at whether its client is still there.
+#: Seconds between two checks of what an answer waits for, and of whether its client is still connected.
 POLL = 0.02
 
 
@@ -385,7 +385,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, msgspec.json.encode(reply))
 
     def _wait_and_log(self, conversation: Conversation, choice: Choice) -> Turn | None:
-        """None: the client went away, and nobody would read the answer."""
+        """None if the client has disconnected, so that the answer has no reader."""
         turn, began = choice.turn, time.monotonic()
         asked = LogEntry(
             event="asked",
@@ -418,7 +418,7 @@ class _Handler(BaseHTTPRequestHandler):
         return turn if there else None
 
     def _wait(self, ready: Callable[[], bool], seconds: float) -> bool:
-        """Returns when it is ready or the time is over; False if the client went away meanwhile."""
+        """Returns when it is ready or the time is over; False if the client disconnected meanwhile."""
         until = time.monotonic() + seconds
         while not ready() and (left := until - time.monotonic()) > 0:
             try:
@@ -448,7 +448,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 class ModelProcess:
     """Starts the model as a child with its script and log in ``folder``; ``with`` ends it. Its environment is bare:
-    it needs nothing, and a mark that it inherits would count it among somebody's processes."""
+    it needs nothing, and a mark that it inherits would count it among a session's processes."""
 
     def __init__(self, script: Script, folder: str) -> None:
         self.log, path = os.path.join(folder, "model.jsonl"), os.path.join(folder, "model-script.json")

@@ -117,7 +117,7 @@ SERVERS = (
         arguments=("mcp", "start"),
         # Each of its tools asks its maker's service first; this one answers without it, after 7 s of tries.
         tool="auth_status",
-        # It has no switch for that, but Node 24 obeys a proxy, and nobody listens on the discard port.
+        # It has no switch for that, but Node 24 obeys a proxy, and the discard port has no listener.
         env={"NODE_USE_ENV_PROXY": "1", "HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"},
     ),
     Part(

@@ -57,7 +57,7 @@ class Passed(msgspec.Struct, frozen=True, kw_only=True):
 class ActRecord(msgspec.Struct, frozen=True, kw_only=True):
     """``seconds``: to the end of the last agent. ``killed``: agents that the demo killed. ``repeated``: results that
     were made twice. ``left``: the survivors before the demo killed them, ``ended`` of them. ``agent_bytes``: the most
-    that one agent took with all that it had started. ``at_peak``: who took the act's peak."""
+    that one agent took with all that it had started. ``at_peak``: the roles that took the act's peak."""
 
     name: ActName
     agents_peak: int

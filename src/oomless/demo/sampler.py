@@ -1,4 +1,4 @@
-"""Which processes belong to an act, what they take, and which of them are left: measured alike for all five acts.
+"""Which processes belong to an act, their memory, and the survivors: measured alike for all five acts.
 
 A process belongs to an act if it carries the act's random environment mark, or descends from one that does. It is
 remembered by its id, so that orphans and processes that wiped their environment stay counted. Processes from before
@@ -127,7 +127,7 @@ class ActSampler:
             strangers = [stat for stat in strangers if _id_of(stat) not in self._agents]
             parents = [(stat, table.get(stat.ppid)) for stat in strangers]
             born = [(stat, _id_of(parent)) for stat, parent in parents if parent and _id_of(parent) in self._agents]
-            # A daemon that is born inside belongs to nobody.
+            # A daemon that starts inside belongs to no agent.
             born = [(stat, parent) for stat, parent in born if not ours.is_daemon(proc.cmdline(stat.pid))]
             if not born:
                 return

@@ -21,7 +21,7 @@ ROWS, MIN_COLUMNS, LEVELS = 4, 16, " ▁▂▃▄▅▆▇█"
 _ASCII = str.maketrans("▁▂▃▄▅▆▇█│─└┄", "....####|-+-")
 WIDTH, HEIGHT = 860, 460
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 54, 104
-#: Told apart by people who see no red or green too (Okabe and Ito's palette).
+#: Okabe and Ito's palette, which colour-blind people can tell apart.
 COLOURS = ("#d55e00", "#e69f00", "#cc79a7", "#0072b2", "#009e73", "#56b4e9")
 STYLE = "text{font:13px sans-serif;fill:#333}.title{font-size:17px}.axis{stroke:#333}.grid{stroke:#ddd}"
 
@@ -29,7 +29,7 @@ STYLE = "text{font:13px sans-serif;fill:#333}.title{font-size:17px}.axis{stroke:
 def make_title(form: Form, agents: int) -> str:
     if form == "real":
         return f"The incident replayed: {agents} sessions of Claude Code, each with its MCP servers, in five acts"
-    return f"The incident replayed: {agents} small agents, each with children that nobody ends, in five acts"
+    return f"The incident replayed: {agents} small agents, each with children that outlive it, in five acts"
 
 
 def show_missing(console: Console, names: Sequence[str], size: int, folder: str) -> None:
@@ -127,7 +127,7 @@ def _table_of_acts(record: DemoRecord) -> Table:
 
 
 def _table_of_roles(record: DemoRecord) -> Table:
-    """Who took the memory with all at once, with one at a time, and who survived its killed agent."""
+    """Roles by their memory with all agents at once and with one at a time, and by what survived its killed agent."""
     by_name = {act.name: act for act in record.acts}
     columns = (
         ("parallel: at the peak", by_name["parallel"].at_peak),

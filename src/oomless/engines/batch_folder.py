@@ -74,7 +74,7 @@ class BatchFolder:
                 raise _unwritable(folder, error) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
-        _unlink(os.path.join(folder, FINISHED))
+        atomicfile.remove(os.path.join(folder, FINISHED))
         return cls(folder, lock)
 
     def finish(self) -> None:
@@ -135,7 +135,7 @@ class BatchFolder:
 
     def drop_record(self, seq: int) -> None:
         """Drops the record of an attempt that does not count."""
-        _unlink(self.path(seq, "json"))
+        atomicfile.remove(self.path(seq, "json"))
 
     def count_living(self) -> int:
         """The number of its jobs that still run."""
@@ -205,13 +205,6 @@ def _take_lock(folder: str) -> int | None:
         raise
     os.close(lock)
     return None
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def find_shim(tree: str) -> ShimHandle | None:
