@@ -28,17 +28,16 @@ for _name in ("COLUMNS", "LINES"):
 _turnstile: Turnstile | None = None
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """All workers of one run share a folder."""
+def pytest_configure(config: pytest.Config) -> None:
+    """The workers of a run share a folder, which the process that starts them makes and removes."""
     global _turnstile
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
-    if run and "PYTEST_XDIST_WORKER" in os.environ:
-        _turnstile = Turnstile(Path(tempfile.gettempdir()) / f"oomless-tests-{run}")
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if _turnstile is not None:
-        _turnstile.close()
+    folder = os.environ.pop("OOMLESS_TEST_TURNSTILE", None)
+    if "PYTEST_XDIST_WORKER" in os.environ and folder is not None:
+        _turnstile = Turnstile(Path(folder))
+    elif config.getoption("numprocesses", None):
+        made = tempfile.TemporaryDirectory(prefix="oomless-tests-")
+        config.add_cleanup(made.cleanup)
+        os.environ["OOMLESS_TEST_TURNSTILE"] = made.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -84,6 +84,7 @@ def test_every_record_has_its_stage() -> None:
     assert set(USUAL) <= set(RECORDED)
 
 
+@pytest.mark.machine  # where much is started, a daemon stops listening to the kernel for a minute
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name.startswith("stand-in") else pytest.mark.parts) for name in RECORDED]
 )

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 class Turnstile:
-    """All processes that give the same folder share it; whoever leaves first removes the folder, which nobody opens
-    any more."""
+    """Shared by all processes that give the same folder."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        self._folder = folder
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._turnstile, self._room = (os.open(folder / name, flags, 0o600) for name in ("turnstile", "room"))
         self._alone = False
@@ -49,8 +45,3 @@ class Turnstile:
             if not stay:
                 fcntl.flock(self._room, fcntl.LOCK_UN)
                 fcntl.flock(self._turnstile, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        os.close(self._room)
-        os.close(self._turnstile)
-        shutil.rmtree(self._folder, ignore_errors=True)
