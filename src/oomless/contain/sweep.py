@@ -131,9 +131,9 @@ class Sweep:
 
     def _condemned(self, living: list[proc.Stat], table: dict[int, proc.Stat], sid: int) -> list[proc.Stat]:
         """Of a tool shell. The tree of a shim that is killed here is swept by itself."""
-        members = detached.sort([ProcessId.of(stat) for stat in living], sid, table, self._detached)
-        self._detached, self._attended = members.spared, members.attended
-        condemned = {*members.condemned, *detached.shims(members.attended, sid)}
+        members = detached.classify_members([ProcessId.of(stat) for stat in living], sid, table, self._detached)
+        self._detached, self._attended = members.detached, members.attended
+        condemned = {*members.leftovers, *detached.find_run_shims(members.attended, sid)}
         return [stat for stat in living if ProcessId.of(stat) in condemned]
 
     def _is_marked(self, stat: proc.Stat) -> bool:

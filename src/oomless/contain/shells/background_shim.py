@@ -50,7 +50,7 @@ class BackgroundShim(Shim):
         self.front = foreground
         self.sid = os.getsid(0)
         self.session_gone = False
-        self.left_running: dict[ProcessId, str] = {}
+        self.detached: dict[ProcessId, str] = {}
 
     def start(self) -> None:
         super().start()
@@ -110,59 +110,60 @@ class BackgroundShim(Shim):
         if self.cause is None:
             self.cause = Cause("killed", 137, "its session is gone", by_owner=True)
             self.session_gone = True
-            condemned, attended = self._sorted()
-            ending.signal_all(condemned, signal.SIGTERM)
-            ending.signal_all(detached.shims(attended, self.sid), signal.SIGTERM)
+            members = self._classify_members()
+            ending.signal_all(members.leftovers, signal.SIGTERM)
+            ending.signal_all(detached.find_run_shims(members.attended, self.sid), signal.SIGTERM)
             self.kill_at = now + self.times.grace
 
-    def _sorted(self) -> tuple[list[ProcessId], list[ProcessId]]:
-        """Who is to be ended, and who is in the care of a shim of its own; who is spared is remembered. All three
-        from one reading: a child that a spared process forks meanwhile must not be taken for one of the first."""
-        members = self.rung.members()
-        moved = self._moved(members)
-        found = detached.sort([*members, *moved], self.sid, proc.table(), self.left_running, moved)
+    def _classify_members(self) -> detached.Members:
+        """All from one reading of the process table: a child that a detached process forks meanwhile must not be
+        taken for a leftover. Remembers the detached."""
+        pids = self.rung.members()
+        moved = self._find_moved(pids)
+        members = detached.classify_members([*pids, *moved], self.sid, proc.table(), self.detached, moved)
         if self.kill_at is not None and time.monotonic() > self.kill_at + ATTENDED_SECONDS:
-            found.spared |= dict.fromkeys(found.attended, detached.GOES_ON)
-            found.attended.clear()
-        self.left_running = found.spared
-        return found.condemned, found.attended
+            members.detached |= dict.fromkeys(members.attended, detached.GOES_ON)
+            members.attended.clear()
+        self.detached = members.detached
+        return members
 
-    def _moved(self, members: list[ProcessId]) -> list[ProcessId]:
-        """Descendants that are not in the tree's groups any more; one that was just born into them is no such."""
+    def _find_moved(self, members: list[ProcessId]) -> list[ProcessId]:
+        """Descendants that are not in the tree's cgroups any more. Each is asked itself, for it may just have been
+        born into them."""
         leaf = {os.path.basename(path) for path in self.granted["cgroups"].values()}
         below = {ProcessId.of(stat) for stat in descendants.walk(self.pid, self.strangers)} if leaf else set()
         return [
-            who
-            for who in below - set(members)
-            if not any(leaf & set(path.split("/")) for path in proc.cgroups(who[0]).values())
+            process
+            for process in below - set(members)
+            if not any(leaf & set(path.split("/")) for path in proc.cgroups(process.pid).values())
         ]
 
     def kill(self) -> None:
-        """The group's own kill only where nobody in it is spared."""
+        """By the cgroup as a whole only where all its members are to be killed."""
         if not self.session_gone:
             self.rung.kill()
             return
-        condemned, attended = self._sorted()
-        if not self.left_running and not attended:
+        members = self._classify_members()
+        if not members.detached and not members.attended:
             self.rung.kill()
-        for pid, start in condemned:
+        for pid, start in members.leftovers:
             proc.kill(pid, start)
 
     def is_over(self) -> bool:
-        if not self.session_gone or not self.left_running or self.kill_at is None:
+        if not self.session_gone or not self.detached or self.kill_at is None:
             return super().is_over()
         self._reap()
-        condemned, attended = self._sorted()
-        if not condemned and not attended:
-            self.strangers |= set(self.left_running)
-            self.rung.release([pid for pid, _ in self.left_running])
+        members = self._classify_members()
+        if not members.leftovers and not members.attended:
+            self.strangers |= set(self.detached)
+            self.rung.release([pid for pid, _ in self.detached])
             if ending.is_empty(self.pid, self.strangers, self.spec["state"]):
                 return True
-        patience = self.times.dying_for if ending.only_dying(condemned) else self.times.give_up_after
+        patience = self.times.dying_for if ending.only_dying(members.leftovers) else self.times.give_up_after
         return time.monotonic() > self.kill_at + patience
 
     def record_extra(self) -> dict[str, object]:
-        return {"left_running": exit_record.describe_detached(self.left_running)}
+        return {"left_running": exit_record.describe_detached(self.detached)}
 
 
 def run(spec: dict[str, Any], command: list[str]) -> int:

@@ -1,9 +1,9 @@
-"""ProcessId in a tool shell's tree has detached on purpose, and is spared when its session ends.
+"""Which processes of a tool shell's tree detached on purpose, and outlive its session.
 
 A person who writes ``nohup setsid npm run dev`` wants the server to outlive the session; a command that was merely
 left in the background does not. The signs: a process session of its own, SIGHUP ignored, being a terminal
-multiplexer, or having been moved to a group outside of the tree (a service's); and what descends from such a one
-is spared with it. In doubt it is spared: the caller reports it as left running. Standard library only.
+multiplexer, or having been moved to a cgroup outside of the tree (a service's); and whatever descends from such a
+process. In doubt a process counts as detached: it is not killed, and the caller reports it. Standard library only.
 """
 
 from __future__ import annotations
@@ -21,82 +21,81 @@ MULTIPLEXERS = ("tmux: server", "tmux", "screen", "SCREEN", "zellij", "dtach", "
 
 MOVED = "it was moved to a group outside of the tree"
 GOES_ON = "it belongs to a session or a run that goes on"
-RUN_SHIM, PREFIX_SHIM = "shim", "prefix"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
 
 
-class Sorted:
-    """The members of a tree at its session's end: ``spared`` with the reason, ``attended`` by a shim of their own
-    (``oomless run``, or the session of another host, started in this shell), the others ``condemned``."""
+class Members:
+    """The members of a tree at its session's end: ``detached`` with the reason, ``attended`` by a shim of their own
+    (``oomless run``, or the session of another host, started in this shell), and ``leftovers``, the others."""
 
-    __slots__ = ("attended", "condemned", "spared")
+    __slots__ = ("attended", "detached", "leftovers")
 
-    def __init__(self, spared: dict[ProcessId, str]) -> None:
-        self.spared = spared
+    def __init__(self, detached: dict[ProcessId, str]) -> None:
+        self.detached = detached
         self.attended: list[ProcessId] = []
-        self.condemned: list[ProcessId] = []
+        self.leftovers: list[ProcessId] = []
 
 
-def sort(
+def classify_members(
     members: list[ProcessId],
     sid: int,
     table: dict[int, proc.Stat],
     before: dict[ProcessId, str],
     moved: Container[ProcessId] = (),
-) -> Sorted:
-    """``sid``: the process session of the tool shell. ``before``: who was spared earlier, and stays so though it may
-    have lost the parent that it was spared for. ``moved``: members by descent that are in other groups than the
-    tree's. ``table`` is read after ``members``."""
+) -> Members:
+    """``sid``: the process session of the tool shell. ``before``: processes that were detached earlier, and stay so
+    though they may have lost the parent that was the reason. ``moved``: members by descent that are in other cgroups
+    than the tree's. ``table`` is read after ``members``."""
     stats = [stat for pid, start in members if (stat := table.get(pid)) and stat.start == start]
-    kinds = {ProcessId.of(stat): shim_kind(stat.pid) for stat in stats}
-    found = Sorted(dict(before))
-    inside: set[ProcessId] = set()
-    for stat in stats:  # what a shim has forked: the shim's sessions are not the shell's doing
-        who = ProcessId.of(stat)
-        if kinds[who] == PREFIX_SHIM or (kinds[who] == RUN_SHIM and not _why(stat, sid)):
-            inside |= {who, *(ProcessId.of(below) for below in descendants.descendants(table, stat.pid))}
+    classified = Members(dict(before))
+    attended = _find_attended(stats, sid, table)
     for stat in stats:
-        who = ProcessId.of(stat)
-        why = "" if who in inside else _why(stat, sid) or (MOVED if who in moved else "")
-        if why:
-            found.spared.setdefault(who, why)
-    for pid, _ in list(found.spared):
+        process = ProcessId.of(stat)
+        reason = "" if process in attended else _detach_reason(stat, sid) or (MOVED if process in moved else "")
+        if reason:
+            classified.detached.setdefault(process, reason)
+    for pid, _ in list(classified.detached):
         for below in descendants.descendants(table, pid):
-            found.spared.setdefault(ProcessId.of(below), f"started by {pid}, which is detached")
+            classified.detached.setdefault(ProcessId.of(below), f"started by {pid}, which is detached")
+    for process in map(ProcessId.of, stats):
+        if process not in classified.detached:
+            (classified.attended if process in attended else classified.leftovers).append(process)
+    return classified
+
+
+def _find_attended(stats: list[proc.Stat], sid: int, table: dict[int, proc.Stat]) -> set[ProcessId]:
+    """Shims in the tree and what they have forked, whose process sessions are not the shell's doing."""
+    attended: set[ProcessId] = set()
     for stat in stats:
-        who = ProcessId.of(stat)
-        if who not in found.spared:
-            (found.attended if who in inside else found.condemned).append(who)
-    return found
+        role = shim_role(stat.pid)
+        if role == "prefix" or (role == "shim" and not _detach_reason(stat, sid)):
+            below = descendants.descendants(table, stat.pid)
+            attended |= {ProcessId.of(stat), *map(ProcessId.of, below)}
+    return attended
 
 
-def shims(attended: list[ProcessId], sid: int) -> list[ProcessId]:
-    """Those of them that end their trees when they are told to; the others know by themselves when to."""
-    return [who for who in attended if shim_kind(who.pid) == RUN_SHIM and _sid(who.pid) == sid]
+def find_run_shims(attended: list[ProcessId], sid: int) -> list[ProcessId]:
+    """Shims that kill their trees when they are terminated; the others know by themselves when their sessions end."""
+    return [process for process in attended if shim_role(process.pid) == "shim" and _read_sid(process.pid) == sid]
 
 
-def shim_kind(pid: int) -> str:
-    """``RUN_SHIM``, ``PREFIX_SHIM`` or ""."""
-    role = ours.role(proc.cmdline(pid))
-    return role if role in (RUN_SHIM, PREFIX_SHIM) else ""
+def shim_role(pid: int) -> str:
+    """``shim``, ``prefix`` or something else, as ``ours.role`` has it."""
+    return ours.role(proc.cmdline(pid))
 
 
-def _sid(pid: int) -> int | None:
+def _read_sid(pid: int) -> int | None:
     stat = proc.read_stat(pid)
     return stat.sid if stat else None
 
 
-def _why(stat: proc.Stat, sid: int) -> str:
-    return detached(stat, sid, proc.ignores_hangup(stat.pid))
-
-
-def detached(stat: proc.Stat, sid: int, hangup_ignored: bool) -> str:
-    """Why it counts as detached on purpose, or ""."""
+def _detach_reason(stat: proc.Stat, sid: int) -> str:
+    """The reason, or "" if the process did not detach."""
     if stat.comm in MULTIPLEXERS:
         return "it is a terminal multiplexer"
     if stat.sid != sid:
         return "it started a process session of its own (setsid)"
-    return "it ignores SIGHUP (nohup)" if hangup_ignored else ""
+    return "it ignores SIGHUP (nohup)" if proc.ignores_hangup(stat.pid) else ""
