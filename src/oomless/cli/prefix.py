@@ -22,6 +22,7 @@ from oomless.hosts.naming import short_name
 from oomless.lean import signal
 from oomless.paths import Paths
 from oomless.platform import proc
+from oomless.processes.ids import ProcessId
 from oomless.protocol import lease, spawn
 
 TYPE_CHECKING = False
@@ -58,16 +59,16 @@ def find_shell(wanted: str, environ: dict[str, str]) -> str:
     return next((path for path in paths if os.access(path, os.X_OK)), wanted)
 
 
-def find_session(kind: str, environ: dict[str, str]) -> tuple[int, int] | None:
-    """Pid and start of the session's process: named to tool shells, the parent of servers."""
+def find_session(kind: str, environ: dict[str, str]) -> ProcessId | None:
+    """The session's process, which is named to tool shells and is the parent of servers; None if it is gone."""
     named = environ.get(FACTS.pid_mark, "") if kind == "shell" else str(os.getppid())
     pid = int(named) if named.isdecimal() else 0
     start = proc.start_of(pid) if pid > 1 else None
-    return None if start is None else (pid, start)
+    return None if start is None else ProcessId(pid, start)
 
 
-def request_lease(kind: str, line: str, paths: Paths, until: float) -> tuple[lease.LeaseClient, tuple[int, int]]:
-    """Sends the request; returns its connection, and pid and start of the session's process. Raises OomlessError."""
+def request_lease(kind: str, line: str, paths: Paths, until: float) -> tuple[lease.LeaseClient, ProcessId]:
+    """Sends the request; returns its connection, and the session's process. Raises OomlessError."""
     owner = find_session(kind, dict(os.environ))
     if owner is None:
         raise OomlessError("that session is not known")
@@ -82,8 +83,8 @@ def request_lease(kind: str, line: str, paths: Paths, until: float) -> tuple[lea
             cwd=os.getcwd(),
             owner=f"{FACTS.name}:{session or ''}",
             session=session,
-            session_pid=owner[0],
-            session_start=owner[1],
+            session_pid=owner.pid,
+            session_start=owner.start,
             wait=0,
         )
     )

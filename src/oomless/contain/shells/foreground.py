@@ -17,6 +17,7 @@ assert sys.platform == "linux"
 from oomless.contain.child import SignalFd, close_inherited
 from oomless.lean import signal
 from oomless.platform import proc
+from oomless.processes.ids import ProcessId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Foreground:
         self._shim = shim
         self._signals = signals
         self._probe: GroupSignalProbe | None = GroupSignalProbe(shim)
-        self._root: tuple[int, int] | None = None
+        self._root: ProcessId | None = None
         self._buffer = b""
         self._early: set[int] = set()
         self._pending: list[int] = []
@@ -99,7 +100,7 @@ class Foreground:
                 if rest == [b"1"]:
                     self._reap_shim()
                 return int(first), int(second)
-            self._root = int(first), int(second)
+            self._root = ProcessId(int(first), int(second))
         return None
 
     def _take(self) -> None:
@@ -114,7 +115,7 @@ class Foreground:
             return
         seen = [number for number in self._pending if self._probe and self._probe.saw(number)]
         for number in self._pending:
-            if number not in seen or self._missed(self._root[0], number):
+            if number not in seen or self._missed(self._root.pid, number):
                 proc.send(*self._root, number)
         self._pending = []
         if seen and self._probe:
@@ -146,7 +147,7 @@ class Foreground:
         runs twice for one to the whole group."""
         os.waitpid(self._shim, 0)
         self._probe = None
-        root = self._root[0] if self._root else self._find_root()
+        root = self._root.pid if self._root else self._find_root()
         poll = select.poll()
         poll.register(self._signals.fd, select.POLLIN)
         while True:
