@@ -135,8 +135,7 @@ def _format_pids(pids: list[int]) -> str:
 # -- use of memory, whether it comes back, and stated totals --------------------------------------------------------
 
 
-#: A program with less than the first share of what is accounted for is not to blame, one with more than the second
-#: is.
+#: Shares of what is accounted for: below the first a program is not to blame, above the second it is.
 INNOCENT, GUILTY = 0.2, 0.5
 _LOCAL_MODELS = ("ollama", "llama-server", "llama.cpp", "lm studio", "lmstudio", "vllm", "mlx_lm")
 _ACCUSED = "claude-flow"
