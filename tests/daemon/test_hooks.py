@@ -533,7 +533,7 @@ def test_one_that_never_starts_and_one_that_is_never_heard_of_again_are_given_up
         finally:
             await app.stop()
 
-    assert asyncio.run(scene()) == ["it was not started", "nothing was heard of it any more"]
+    assert asyncio.run(scene()) == ["not started in time", "no hook about it for too long"]
 
 
 # The port that settings name

@@ -122,7 +122,7 @@ class DiscoveredSessions:
         leftovers = self.leftovers.add(session.host, "", session.descendants)
         if leftovers:
             self._log.info(
-                "a session that is not registered left processes",
+                "a discovered session has leftovers",
                 host=session.host,
                 pid=session.process.pid,
                 processes=leftovers,

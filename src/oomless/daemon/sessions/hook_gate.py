@@ -93,7 +93,7 @@ class HookGate:
         if request.path.count("/") != 2:
             return failure(404, f"there is no {request.path}")
         if request.method != "POST":
-            return failure(405, "hooks are told by POST")
+            return failure(405, "hooks use POST")
         try:
             event = mapping.parse_event(request.body)
         except ValueError as error:
@@ -119,7 +119,7 @@ class HookGate:
         finally:
             pending.connections -= 1
             if answer is None and not pending.connections and subagent in self.subagents:
-                self._publish(TreeWithdrawn, subagent, "its host did not wait for the answer")
+                self._publish(TreeWithdrawn, subagent, "the host did not wait for the answer")
                 self._drop(subagent, "withdrawn")
         self._on_answer(subagent, pending.request.answer)  # its callback may be still to come
         if isinstance(answer, Refuse):
@@ -205,7 +205,7 @@ class HookGate:
         subagent.parent = self._parent(subagent.session, None)
         terms = self._effective_limits(subagent).terms
         subagent.reserved = mapping.subagent_bytes if terms.need is None else terms.need
-        subagent.reason = "it started without asking (a resumed agent or a teammate)"
+        subagent.reason = "started without asking (a resumed agent or a teammate)"
         self._admission.restore(
             Restore(
                 id=subagent.id,
@@ -221,7 +221,7 @@ class HookGate:
     def end_session(self, session: str) -> None:
         """Ends all subagents of a session whose process has died."""
         for subagent in self.subagents.of_session(session):
-            self._drop(subagent, "its session is gone")
+            self._drop(subagent, "its session has ended")
         process = self._sessions.process_of(session)
         if process is not None:
             self._growth.forget(process)
@@ -250,7 +250,7 @@ class HookGate:
     def _expire(self) -> None:
         self._timer = None
         for subagent in self.subagents.overdue(time.monotonic()):
-            reason = "it was not started" if subagent.state == "admitted" else "nothing was heard of it any more"
+            reason = "not started in time" if subagent.state == "admitted" else "no hook about it for too long"
             self._publish(TreeWithdrawn, subagent, reason)
             self._drop(subagent, reason)
         self._set_timer()
@@ -282,7 +282,7 @@ class HookGate:
             parent=subagent.parent,
             reserved_bytes=subagent.reserved,
             seconds=round(time.monotonic() - subagent.since, 3),
-            reason=subagent.reason if running else f"{subagent.reason}; it has not started yet",
+            reason=subagent.reason if running else f"{subagent.reason}; not started yet",
         )
 
     def sessions(self) -> tuple[LiveSession, ...]:

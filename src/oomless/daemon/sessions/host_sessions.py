@@ -210,9 +210,11 @@ class RegisteredSessions:
         fields: dict[str, Field] = {"host": session.host, "session": session.ids[-1], "pid": session.process.pid}
         if result.ended:
             freed = result.bytes_freed
-            self._log.info(f"a session left {len(result.ended)} processes, ended", bytes_freed=freed, **fields)
-        for row in (*result.left, *result.left_running):
-            self._log.warning("left running", left=row.pid, command=row.command, why=row.why, **fields)
+            self._log.info(f"killed {len(result.ended)} leftovers of a session", bytes_freed=freed, **fields)
+        rows = [("a leftover could not be killed", row) for row in result.left]
+        rows += [("a process of a session is detached", row) for row in result.left_running]
+        for message, row in rows:
+            self._log.warning(message, left=row.pid, command=row.command, why=row.why, **fields)
 
     def _remember_detached(self, reap: ReapRow) -> None:
         self._detached += [

@@ -51,6 +51,7 @@ class Registry:
 
     def __init__(self, paths: Paths, journal: Journal, platform: Platform, bus: EventBus, log: Log) -> None:
         self.paths = paths
+        self._group_prefix = f"oomless-{paths.install_id()}-"
         self._rows = journal.trees
         self.own_pid = os.getpid()
         self._log = log
@@ -305,8 +306,7 @@ class Registry:
 
     def around(self, pid: int) -> Tree | None:
         """The innermost open tree that the process runs in, by its cgroups or by descent from the shim."""
-        prefix = f"oomless-{self.paths.install_id()}-"
-        inside = [tree for tree in self.trees.values() if tree.contains(pid, prefix + tree.id)]
+        inside = [tree for tree in self.trees.values() if tree.contains(pid, self._group_prefix + tree.id)]
         return max(inside, key=lambda tree: tree.intent.marker.count("/"), default=None)
 
     def any_open(self) -> bool:
