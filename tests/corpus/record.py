@@ -173,7 +173,7 @@ def perform(name: str, folder: Path, group: Path | None = None) -> int:
     stage = Stage(folder, machine.Group(group) if group else None)
     try:
         play.run(stage)
-        stage.settle()
+        stage.await_quiet()
         facts = msgspec.structs.replace(stage.daemon_facts(), configured=mcp_configs.McpConfigReader().read())
         seen, standings = read(stage.platform())
         labels = stage.labels(seen.processes)

@@ -26,6 +26,7 @@ from oomless.model import ProcessInfo
 from oomless.paths import Paths
 from oomless.platform import current, proc
 from oomless.platform.base import Platform
+from oomless.processes.ids import ProcessId
 from oomless.protocol import spawn
 from oomless.protocol.client import Client
 from oomless.reports.look import daemon_facts
@@ -41,8 +42,6 @@ QUIET, LOOKED_TWICE = 1.0, 2 * SAMPLE_EVERY + 0.5
 #: Nothing on a stage lives longer by itself.
 LIFE = 600.0
 ACTORS = str(Path(__file__).with_name("stage_actors.py"))
-
-Who = tuple[int, int]
 
 
 class StageFailed(Exception):
@@ -106,8 +105,8 @@ class Stage:
         #: Kept to the end: what nobody refers to any more closes its ends of pipes and sockets.
         self.kept: list[object] = []
         self._said: list[tuple[str, Label]] = []
-        self._said_of: dict[Who, Label] = {}
-        self._roles: dict[Who, str] = {}
+        self._said_of: dict[ProcessId, Label] = {}
+        self._roles: dict[ProcessId, str] = {}
         self._own = {os.getppid(): "it adopts orphans, and started none", 1: "the init"}
         self._own[os.getpid()] = "it only starts hosts, as a terminal would"
         self._daemon = self._noticed = self._looks = False
@@ -135,7 +134,7 @@ class Stage:
         return started
 
     def daemon(self) -> None:
-        """From now on oomless' daemon runs, and remembers."""
+        """Starts oomless' daemon, which records ancestry from now on."""
         spawn.ensure(Paths())
         pid = Client(Paths(), start=False).status().pid
         assert pid is not None
@@ -179,14 +178,14 @@ class Stage:
         for pid, stat in table.items():
             role = _role(pid)
             if role and pid not in self._own:
-                self._roles[(pid, stat.start)] = role
+                self._roles[ProcessId.of(stat)] = role
         return table
 
     def role(self, pid: int, table: Mapping[int, proc.Stat]) -> str:
         """Its own, or that of the nearest above it (Chromium writes over the environment of its helpers)."""
         at = table.get(pid)
         while at is not None and at.pid not in self._own:
-            found = self._roles.get((at.pid, at.start))
+            found = self._roles.get(ProcessId.of(at))
             if found:
                 return found
             at = table.get(at.ppid)
@@ -201,22 +200,23 @@ class Stage:
             if fnmatchcase(self.role(pid, table), role) and all(word in " ".join(proc.cmdline(pid)) for word in words)
         }
 
-    def one(self, role: str, *words: str) -> Who:
+    def one(self, role: str, *words: str) -> ProcessId:
         """The oldest of those; there must be one within a minute."""
         self.wait(lambda: self.those(role, *words), 60, f"{role} {words}")
-        return min(self.those(role, *words).items(), key=lambda who: (who[1], who[0]))
+        found = (ProcessId(pid, start) for pid, start in self.those(role, *words).items())
+        return min(found, key=lambda process: (process.start, process.pid))
 
     def wait(self, condition: Callable[[], object], seconds: float, what: str) -> None:
         """Polls: most of what a stage waits for sends no event to it."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                raise StageFailed(f"{what}: not within {seconds:.0f} s\n{self.told_apart()}")
+                raise StageFailed(f"{what}: not within {seconds:.0f} s\n{self.describe_table()}")
             time.sleep(0.05)
 
-    def settle(self, most: float = 30.0) -> None:
-        """Returns when nobody has been born, has ended or has become another program for a while; or at last. The
-        daemon looks seldom as long as it knows of no session."""
+    def await_quiet(self, most: float = 30.0) -> None:
+        """Waits until no process has started, ended or changed its program for a while, or for ``most`` seconds. The
+        daemon samples seldom as long as it knows of no session."""
         before: object = None
         quiet = LOOKED_TWICE if self._daemon else QUIET
         if self._daemon and not self._noticed:
@@ -228,7 +228,7 @@ class Stage:
                 before, since = now, time.monotonic()
             time.sleep(0.05)
 
-    def told_apart(self) -> str:
+    def describe_table(self) -> str:
         table = self.look()
         rows = (f"{p} {s.ppid} {self.role(p, table)} {' '.join(proc.cmdline(p))[:150]}" for p, s in table.items())
         return "\n".join(rows)
@@ -236,15 +236,15 @@ class Stage:
     # -- the truth --------------------------------------------------------------------------------------------------
 
     def say(self, roles: str, verdict: Verdict, why: str) -> None:
-        """Of whoever has a role of that pattern; what is said later holds."""
+        """Labels all processes with a role of that pattern; a later label replaces an earlier one."""
         self._said.append((roles, Label(verdict=verdict, why=why)))
 
-    def say_of(self, who: Iterable[Who], verdict: Verdict, why: str) -> None:
-        """Of these very processes; it goes before what is said of their roles."""
-        self._said_of.update(dict.fromkeys(who, Label(verdict=verdict, why=why)))
+    def say_of(self, processes: Iterable[ProcessId], verdict: Verdict, why: str) -> None:
+        """Labels these processes, whatever is said of their roles."""
+        self._said_of.update(dict.fromkeys(processes, Label(verdict=verdict, why=why)))
 
     def labels(self, processes: Iterable[ProcessInfo]) -> dict[int, Label]:
-        """Raises StageFailed if nothing was said of one."""
+        """By pid. Raises StageFailed if a process has no label."""
         table = self.look()
         return {process.pid: self._label(process, table) for process in processes}
 
@@ -252,7 +252,7 @@ class Stage:
         own = self._own.get(process.pid)
         if own:
             return Label(verdict="unknown", why=own)
-        found = self._said_of.get((process.pid, process.start))
+        found = self._said_of.get(ProcessId.of(process))
         role = self.role(process.pid, table)
         for pattern, label in reversed(self._said):
             if found is None and fnmatchcase(role, pattern):

@@ -88,10 +88,10 @@ def launchers_killed(stage: Stage) -> None:
 
 def kill_launcher(session: Session, server: Server) -> None:
     """Only the process that the host started: what the kernel does to one of them when memory is short."""
-    table, host = proc.table(), session.who[0]
+    table, host = proc.table(), session.process_id.pid
     those = session.stage.those(f"{session.name}:{server.name}")
     ((pid, start),) = ((pid, start) for pid, start in those.items() if table[pid].ppid == host)
     assert pid != os.getpid()
     proc.send(pid, start, signal.SIGKILL)
     session.stage.wait(lambda: proc.start_of(pid) != start, 20, f"{pid} is gone")
-    session.stage.settle()
+    session.stage.await_quiet()

@@ -40,7 +40,7 @@ def terminal_closed(stage: Stage) -> None:
     other = Session(stage, "two", [script("memory")], launch=False)
     kept.type(other.line())
     other.ready()
-    who = session.ready().who
+    who = session.ready().process_id
     terminal.hang_up()
     session.gone(who)
     stage.expect("one:job")

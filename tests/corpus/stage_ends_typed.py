@@ -47,7 +47,7 @@ def hung_up_with_jobs(stage: Stage) -> None:
     session = Typed(stage, "one", screen, project(stage, "shop"), servers, turns)
     second = Typed(stage, "two", other, project(stage, "blog"), servers, [plain_job("two")])
     next_serves(stage, "one")
-    who = session.ready().who
+    who = session.ready().process_id
     second.ready()
     screen.hang_up()
     session.gone(who)
@@ -92,7 +92,7 @@ def conversation_cleared(stage: Stage) -> None:
     shop, screen = project(stage, "shop"), Screen(stage, "terminal")
     session = Typed(stage, "one", screen, shop, servers, before, rules=[after]).ready()
     session.enter("/clear")
-    stage.settle()
+    stage.await_quiet()
     session.enter("AGENT=after")
     stage.expect("one:after")
     session.ready()
@@ -153,12 +153,12 @@ def let_go_of(stage: Stage) -> None:
     shop, screen = project(stage, "shop"), Screen(stage, "terminal")
     kept_on = Session(stage, "one", servers, tails(stage, "one"), launch=False, project=shop)
     screen.type(f"cd {shop}; " + shlex.join(["nohup", "setsid", "bash", "-c", kept_on.line()]) + " &")
-    who = kept_on.ready().who
+    who = kept_on.ready().process_id
     other = Typed(stage, "two", screen, shop, servers, tails(stage, "two")).ready()
-    with_it = other.who
+    with_it = other.process_id
     screen.hang_up()
     other.gone(with_it)
-    assert kept_on.ready().who == who
+    assert kept_on.ready().process_id == who
 
 
 @play("a session that was told by /mcp to start a server again, three times", "claude", "servers", machine=True)
@@ -171,8 +171,8 @@ def reconnected_by_hand(stage: Stage) -> None:
     other = Typed(stage, "two", Screen(stage, "other-terminal"), project(stage, "blog"), servers).ready()
     duplicates(other)
     for server in servers[:2] * 3:
-        stage.say_of(session.reconnect(server, settle=False), "superseded", OLDER)
-    stage.settle()
+        stage.say_of(session.reconnect(server, wait=False), "superseded", OLDER)
+    stage.await_quiet()
     stage.expect("one:flow-nexus", 6)
     stage.expect("one:wrapped", 5)
     other.ready()
@@ -216,7 +216,7 @@ def hung_up_with_the_prefix(stage: Stage) -> None:
         bash("sleep 630", run_in_background=True),
     ]  # fmt: skip
     session = Typed(stage, "one", screen, shop, servers, turns)
-    who = session.ready().who
+    who = session.ready().process_id
     other = Typed(stage, "two", Screen(stage, "other-terminal"), shop, servers, tails(stage, "two")).ready()
     screen.hang_up()
     session.gone(who)

@@ -24,10 +24,11 @@ import msgspec
 from helpers import wait_gone
 from oomless.demo.model import Call, ModelProcess, Rule, Script, Turn, WaitFile, read_log
 from oomless.platform import proc
+from oomless.processes.ids import ProcessId
 from realparts import claude_environment
 
 from . import stage_settings as settings
-from .stage import LIFE, ROLE, Stage, StageFailed, Who
+from .stage import LIFE, ROLE, Stage, StageFailed
 from .stage_parts import VERSIONS, Server, claude
 
 assert sys.platform == "linux"
@@ -150,7 +151,7 @@ class Session:
         self._stuck = stuck
         self.stage.wait(self._has_played, 90, f"the session {self.name} has played {self.said()[-600:]}")
         self.stage.wait(lambda: all(map(self.serves, self.servers)), 60, f"the servers of {self.name} serve")
-        self.stage.settle()
+        self.stage.await_quiet()
         self.stage.heard()
         return self
 
@@ -172,14 +173,14 @@ class Session:
         return self.out.read_text(errors="replace") if self.out.exists() else ""
 
     @property
-    def who(self) -> Who:
+    def process_id(self) -> ProcessId:
         """Its process; the oldest one of its role, if a shell started it."""
         if self.process is None:
             return self.stage.one(self.name, claude())
         start = proc.start_of(self.process.pid)
         if start is None:
             raise StageFailed(f"the session {self.name} is gone: {self.said()[-600:]}")
-        return self.process.pid, start
+        return ProcessId(self.process.pid, start)
 
     # -- asking it --------------------------------------------------------------------------------------------------
 
@@ -196,16 +197,16 @@ class Session:
         self._write({"type": "control_request", "request_id": id, "request": {"subtype": subtype, **fields}})
         self.stage.wait(lambda: f'"request_id":"{id}"' in self.said(), 60, f"{subtype} is answered")
 
-    def reconnect(self, server: Server, settle: bool = True) -> set[Who]:
+    def reconnect(self, server: Server, wait: bool = True) -> set[ProcessId]:
         """What ``/mcp`` does on request: ends the server's process and starts another. The older generation's
         processes, whether they live or not."""
         role = f"{self.name}:{server.name}"
-        before = set(self.stage.those(role).items())
+        before = {ProcessId(*older) for older in self.stage.those(role).items()}
         self._ask_again(server)
         younger = lambda: len(set(self.stage.those(role).items()) - before) >= server.processes  # noqa: E731
         self.stage.wait(younger, 60, f"{role} runs again")
-        if settle:
-            self.stage.settle()
+        if wait:
+            self.stage.await_quiet()
         return before
 
     def _ask_again(self, server: Server) -> None:
@@ -214,7 +215,7 @@ class Session:
     # -- its end ----------------------------------------------------------------------------------------------------
 
     def end(self, number: int) -> None:
-        who = self.who
+        who = self.process_id
         proc.send(*who, number)
         self.gone(who)
 
@@ -224,23 +225,23 @@ class Session:
     def close_input(self) -> None:
         assert self.process is not None
         assert self.process.stdin is not None
-        who = self.who
+        who = self.process_id
         self.process.stdin.close()
         self.gone(who)
 
     def finish(self) -> None:
         """Its last answer comes."""
-        who = self.who
+        who = self.process_id
         (self.folder / "go").touch()
         self.gone(who)
 
-    def gone(self, who: Who) -> None:
+    def gone(self, who: ProcessId) -> None:
         if not wait_gone(*who, 60):
             raise StageFailed(f"the session {self.name} does not end: {self.said()[-600:]}")
         if self.process is not None:
             self.process.wait(10)
         self._over()
-        self.stage.settle()
+        self.stage.await_quiet()
 
 
 class Terminal:

@@ -100,7 +100,7 @@ def stand_in(stage: Stage, name: str, python: Path) -> StandIn:
     stage.say(f"{name}:{MUX}*", "protected", "a terminal multiplexer")
     stage.say(f"{name}:mine-*", "unknown", "in a terminal multiplexer, where people work")
     stage.wait(lambda: len(stage.those(f"{name}*")) >= 10, 30, f"{name} has started all")
-    stage.settle()
+    stage.await_quiet()
     assert proc.start_of(session.pid) is not None
     return session
 

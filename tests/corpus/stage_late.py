@@ -139,7 +139,7 @@ def multiplexer_closed(stage: Stage) -> None:
         stage.start("users", *mux.split(), "send-keys", "-t", name, session.line(), "Enter").wait(20)
         started.append(session.ready())
     duplicates(started[1])
-    who = started[0].who
+    who = started[0].process_id
     stage.start("users", *mux.split(), "kill-session", "-t", "one").wait(20)
     started[0].gone(who)
     stage.say("two:flow-nexus", "owned", OWNED)
@@ -191,7 +191,7 @@ def terminal_closed_remembered(stage: Stage) -> None:
     ]  # fmt: skip
     first = Session(stage, "first", servers, turns, launch=False)
     one.type(first.line())
-    who = first.ready(stuck=1).who
+    who = first.ready(stuck=1).process_id
     second = Session(stage, "second", servers[1:], [plain_job("second")], launch=False)
     two.type(second.line())
     second.ready()

@@ -97,7 +97,7 @@ def group_killed(stage: Stage) -> None:
     shop = project(stage, "shop")
     session = Session(stage, "one", [*servers, detached], turns, project=shop).ready(stuck=1)
     stage.expect("one:build", 7)
-    who = session.who
+    who = session.process_id
     assert session.process is not None
     assert os.getpgid(session.process.pid) == session.process.pid != os.getpgrp()  # its zombie holds the number
     os.killpg(session.process.pid, signal.SIGKILL)
@@ -132,7 +132,7 @@ def servers_at_work(stage: Stage) -> None:
     turns = [*tails(stage, "one"), stuck_git(servers, serving)]
     session = Session(stage, "one", [*servers, by_uvx("time")], turns, project=shop)
     stage.wait(lambda: all(map(session.serves, session.servers)), 60, "all serve")  # it starts three at a time
-    stage.settle()
+    stage.await_quiet()
     serving.touch()
     stage.wait(lambda: len(stage.those("one:git*", "git status")) == len(servers), 30, "git runs below each")
     session.ready(stuck=1).killed()
@@ -154,11 +154,11 @@ def started_again(stage: Stage) -> None:
     session = Session(stage, "one", [*named, *rest], tails(stage, "one"), talk=True, project=shop).ready()
     duplicates(session)
     for server in [*named, *rest, *named]:
-        stage.say_of(session.reconnect(server, settle=False), "superseded", OLDER)
+        stage.say_of(session.reconnect(server, wait=False), "superseded", OLDER)
     for server in named[:2] * 2:
         kill_launcher(session, server)
-        stage.say_of(session.reconnect(server, settle=False), "superseded", OLDER)
-    stage.settle()
+        stage.say_of(session.reconnect(server, wait=False), "superseded", OLDER)
+    stage.await_quiet()
     stage.expect("one:flow-nexus", 2 + 2 * 2 + 3)
     other.ready()
 
@@ -246,15 +246,14 @@ def worker_for_all(stage: Stage) -> None:
     at_home(stage, *servers)
     shop = project(stage, "shop")
     first = Session(stage, "one", servers, tails(stage, "one"), project=shop).ready()
-    worker = set(stage.those("one:plugin", "build-daemon").items())
-    assert len(worker) == 1
+    worker = [stage.one("one:plugin", "build-daemon")]
     second = Session(stage, "two", servers, tails(stage, "two"), project=shop).ready()
     first.killed()
     stage.say_of(worker, "detached", "it works for all sessions, and the one that started it is gone")
     stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")
     stage.expect("one:flow-nexus", 3)
     second.ready()
-    assert worker <= set(stage.those("*", "build-daemon").items())
+    assert set(worker) <= set(stage.those("*", "build-daemon").items())
 
 
 @play("a killed session whose server hangs with a browser open", "claude", "servers", machine=True)
@@ -271,7 +270,9 @@ def browsers_of_servers(stage: Stage) -> None:
     second = Session(stage, "two", servers, [opens], project=shop).ready()
     stage.expect("two:playwright", 5)
     table = proc.table()
-    ((pid, start),) = ((p, s) for p, s in stage.those("one:playwright").items() if table[p].ppid == first.who[0])
+    ((pid, start),) = (
+        (p, s) for p, s in stage.those("one:playwright").items() if table[p].ppid == first.process_id.pid
+    )
     proc.send(pid, start, signal.SIGSTOP)  # it hangs
     first.killed()
     stage.wait(lambda: stage.daemon_facts().leftovers, 20, "the daemon tells of what is left")

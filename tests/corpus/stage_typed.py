@@ -100,6 +100,6 @@ class Typed(Session):
         self.enter(f"/mcp reconnect {server.name}")
 
     def exit(self) -> None:
-        who = self.who
+        who = self.process_id
         self.enter("/exit")
         self.gone(who)

@@ -41,7 +41,9 @@ def killed_at_work(stage: Stage) -> None:
     stage.expect("one:git", 3)
     other = Session(stage, "two", servers, [*tails(stage, "two"), opens], project=shop).ready()
     table = proc.table()
-    ((pid, start),) = ((p, s) for p, s in stage.those("one:playwright").items() if table[p].ppid == first.who[0])
+    ((pid, start),) = (
+        (p, s) for p, s in stage.those("one:playwright").items() if table[p].ppid == first.process_id.pid
+    )
     proc.send(pid, start, signal.SIGSTOP)  # it hangs
     first.killed()
     stage.expect("one:playwright", 5)
@@ -67,7 +69,7 @@ def closed_beside_my_servers(stage: Stage) -> None:
         *tails(stage, "one"), build_daemon(stage, "one"), kept("one", "nohup", f"nohup {actor('server-of-mine')}"),
     ]  # fmt: skip
     session = Typed(stage, "one", screen, project(stage, "shop"), servers, turns).ready()
-    who = session.who
+    who = session.process_id
     left.kill()
     left.wait()
     screen.hang_up()

@@ -20,6 +20,7 @@ from corpus.stage import ACTORS, Stage, StageFailed
 from helpers import wait_gone
 from oomless.platform import current, proc
 from oomless.processes.command import base_name, parse_command
+from oomless.processes.ids import ProcessId
 
 assert sys.platform == "linux"
 
@@ -66,7 +67,7 @@ def test_a_role_is_known_when_the_parents_are_gone(stage: Stage) -> None:
         stage.say("one:*", "orphan", "first")
         stage.say("one:keep-*", "detached", "then")
         assert stage.labels([process])[pid] == scene.Label(verdict="detached", why="then")
-        stage.say_of([(pid, start)], "superseded", "of this one")
+        stage.say_of([ProcessId(pid, start)], "superseded", "of this one")
         assert stage.labels([process])[pid].verdict == "superseded"
     finally:
         proc.kill(pid, start)

@@ -141,7 +141,7 @@ def _read_events(history: History) -> Iterator[tuple[float, CaseEvent]]:
             yield decision.at, _make_event(decision.at, text, "decisions")
     for reap in history.reaps:
         of = f"session {reap.host} {reap.session[:8]} ended" if reap.session else f"reap ({reap.why})"
-        counts = f"{len(reap.ended)} ended, {len(reap.left)} could not be, {len(reap.left_running)} left running"
+        counts = f"{len(reap.ended)} ended, {len(reap.left)} could not be, {len(reap.left_running)} detached"
         yield reap.at, _make_event(reap.at, f"{of}: {counts}", "reaps")
 
 
