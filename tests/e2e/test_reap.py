@@ -341,7 +341,7 @@ def test_the_table_says_what_and_why(orphan: Who) -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (("--include", "protected"), "never ended"),
+        (("--include", "protected"), "never killed"),
         (("--include", "x"), "detached and duplicate"),
         (("--include", ","), "names no verdict"),
     ],

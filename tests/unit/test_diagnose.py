@@ -318,7 +318,7 @@ def test_a_live_report_has_the_journal_of_the_time_asked_for(own_folders: Path) 
     texts = [event["text"] for event in found["timeline"]]
     assert any(text.startswith("job agent1 (agent1) ended: done, 0 survivors, peak 50 MB (pss)") for text in texts)
     assert "big refused: no memory for it" in texts
-    assert any(text.startswith("session claude-code abcdef01 ended: 1 ended") for text in texts)
+    assert any(text.startswith("session claude-code abcdef01 ended: 1 killed") for text in texts)
     assert not any("agent0" in text or "old" in text for text in texts)
     times = [event["when"] for event in found["timeline"]]
     assert times == sorted(times)

@@ -141,7 +141,7 @@ def _read_events(history: History) -> Iterator[tuple[float, CaseEvent]]:
             yield decision.at, _make_event(decision.at, text, "decisions")
     for reap in history.reaps:
         of = f"session {reap.host} {reap.session[:8]} ended" if reap.session else f"reap ({reap.why})"
-        counts = f"{len(reap.ended)} ended, {len(reap.left)} could not be, {len(reap.left_running)} detached"
+        counts = f"{len(reap.ended)} killed, {len(reap.left)} survived, {len(reap.left_running)} detached"
         yield reap.at, _make_event(reap.at, f"{of}: {counts}", "reaps")
 
 
@@ -156,7 +156,7 @@ def _tree_events(row: TreeRow) -> Iterator[tuple[float, CaseEvent]]:
         peak = f"peak {format_size(record.peak_bytes)} ({record.peak_source})"
         end = f"{record.status}, {record.survivors} survivors, {peak}"
     elif row.sweep is not None:
-        end = f"swept, {row.sweep.ended} ended, {len(row.sweep.left)} left"
+        end = f"swept, {row.sweep.ended} killed, {len(row.sweep.left)} survived"
     else:
         end = "no record"
     yield row.ended_at, _make_event(row.ended_at, f"{name} ended: {end}", "trees")
