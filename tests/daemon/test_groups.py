@@ -126,7 +126,7 @@ def test_members_that_are_long_in_dying_are_waited_for(made: list[str], monkeypa
         for path in groups_of_it:
             files.write(f"{path}/cgroup.procs", str(dying.pid))
         journal = Journal.open(paths.journal)
-        late = stale_files.Remnants(paths, journal, Log())
+        late = stale_files.StaleFiles(paths, journal, Log())
 
         async def wait() -> None:
             task = asyncio.create_task(late.clear_late("t1", {str(n): path for n, path in enumerate(groups_of_it)}))
@@ -138,5 +138,5 @@ def test_members_that_are_long_in_dying_are_waited_for(made: list[str], monkeypa
 
         asyncio.run(wait())
         journal.close()
-    assert not late.anything("t1", {"": groups_of_it[0]})
+    assert not late.has_any("t1", {"": groups_of_it[0]})
     assert left() == []

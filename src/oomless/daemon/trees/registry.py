@@ -1,7 +1,6 @@
-"""The open trees: from the intent in the journal to the end in the journal, whoever dies in between.
+"""The open trees: from the intent in the journal to the end in the journal, whatever dies in between.
 
-Covers: recovery at the daemon's start, the watch on shims, sweeps, taking in exit records. Does not cover: who is
-admitted (``gate.py``), the conversation with a shim (``leases.py``).
+If a shim dies, its tree is swept; if the daemon dies, the next one takes over what the journal holds open.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from oomless.daemon.events import EventBus, TreeEnded
 from oomless.daemon.logs import Log
 from oomless.daemon.sessions.leftovers import DetachedFromTrees
 from oomless.daemon.tasks import TaskSet
-from oomless.daemon.trees.stale_files import Remnants
+from oomless.daemon.trees.stale_files import StaleFiles
 from oomless.daemon.trees.tree import Tree
 from oomless.errors import JournalError
 from oomless.journal.journal import Journal
@@ -37,13 +36,13 @@ from oomless.platform.system import sum_footprints
 from oomless.processes.ids import ProcessId
 from oomless.processes.kill_times import KillTimes
 
-#: How long a tree that was granted may stay without a shim once its lease is gone.
+#: Seconds that a tree that was granted may stay without a shim once its lease is gone.
 START_WITHIN = 10.0
-START_LOOK = 0.1
-#: A tool shell without its keeper is looked at so often: nobody tells when the last of it has ended.
-UNKEPT_EVERY = 2.0
-#: So many of the newest trees are asked who outlived them when the daemon starts.
-ROWS_LOOKED_AT = 200
+START_CHECK_EVERY = 0.1
+#: A tool shell whose shim was killed is polled, for nothing reports the death of its last process.
+ORPHANED_SHELL_EVERY = 2.0
+#: Of so many of the newest trees the detached processes are listed again when the daemon starts.
+ROWS_RECOVERED = 200
 
 
 class Registry:
@@ -57,7 +56,7 @@ class Registry:
         self._log = log
         self.trees: dict[str, Tree] = {}
         self.detached = DetachedFromTrees()
-        self._remnants = Remnants(paths, journal, log)
+        self._stale_files = StaleFiles(paths, journal, log)
         self._platform = platform
         self._bus = bus
         self._tasks = TaskSet(log, "a sweep failed")
@@ -78,7 +77,7 @@ class Registry:
             self.shim_died(tree)
 
     def ended(self, tree: Tree, record: ExitRecord) -> None:
-        """The shim's own word. Its cgroups may still be there for some milliseconds: then the rest is swept."""
+        """By the shim's record. Its cgroups may still be there for some milliseconds: then they are swept."""
         if tree.closed.is_set():
             return
         if self._write(lambda: self._rows.ended(tree.id, record, time.time())):
@@ -87,10 +86,10 @@ class Registry:
         self.detached.add(tree.intent, record.left_running, time.time())
         self._forget(tree, f"{record.status}, exit {record.exit_code}")
         if any(os.path.exists(path) for path in tree.cgroups.values()):
-            spared = frozenset((one.pid, one.start) for one in record.left_running)
-            self._tasks.start(self._sweep(tree, "its groups were still there", close=False, spared=spared))
-        elif self._remnants.anything(tree.id, {}):
-            self._tasks.start(self._remnants.clear_late(tree.id, {}))
+            spared = frozenset((process.pid, process.start) for process in record.left_running)
+            self._tasks.start(self._sweep(tree, "its cgroups were still there", close=False, spared=spared))
+        elif self._stale_files.has_any(tree.id, {}):
+            self._tasks.start(self._stale_files.clear_late(tree.id, {}))
 
     def released(self, tree: Tree) -> None:
         """A slot has no processes: its end is the end of its lease."""
@@ -99,7 +98,7 @@ class Registry:
             self._forget(tree, "released")
 
     def lease_lost(self, tree: Tree) -> None:
-        """The connection is gone. A shim comes back by itself; without one nobody holds this tree any more."""
+        """The connection is gone. A shim reconnects by itself; without one there is no tree."""
         tree.writer = None
         if not tree.intent.kind.has_processes:
             self.released(tree)
@@ -108,25 +107,25 @@ class Registry:
 
     def shim_died(self, tree: Tree) -> None:
         tree.unwatch()
-        self._tasks.start(self._shim_gone(tree, "its shim was killed"))
+        self._tasks.start(self._outlive_shim(tree, "its shim was killed"))
 
-    async def _shim_gone(self, tree: Tree, reason: str) -> None:
-        """A tool shell whose keeper was killed goes on as it would have without us: until the last of it has ended,
-        or its session has."""
+    async def _outlive_shim(self, tree: Tree, reason: str) -> None:
+        """A tool shell whose shim was killed goes on as it would have without us, until its last process or its
+        session ends. Any other tree is swept."""
         session = tree.intent.session
         if tree.intent.kind is TreeKind.SHELL and session is not None:
-            await self._last_word(tree)
+            await self._take_late_record(tree)
             if tree.closed.is_set():
                 return
-            if tree.watch(session.owner, self.session_died) and not await self._empties(tree):
+            if tree.watch(session.owner, self.session_died) and not await self._wait_until_empty(tree):
                 return
-        await self._bury(tree, reason)
+        await self._end_without_shim(tree, reason)
 
-    async def _empties(self, tree: Tree) -> bool:
-        """Waits until nobody of it lives; False if its session has died before that, which is then seen to."""
+    async def _wait_until_empty(self, tree: Tree) -> bool:
+        """Returns when no process of it lives. False: its session died first, and ``session_died`` deals with it."""
         sweep = self._sweep_of(tree)
         while sweep.has_members():
-            await asyncio.sleep(UNKEPT_EVERY)
+            await asyncio.sleep(ORPHANED_SHELL_EVERY)
             if not tree.watched:
                 return False
         tree.unwatch()
@@ -134,10 +133,10 @@ class Registry:
 
     def session_died(self, tree: Tree) -> None:
         tree.unwatch()
-        self._tasks.start(self._bury(tree, "its session is gone"))
+        self._tasks.start(self._end_without_shim(tree, "its session is gone"))
 
     async def stop(self) -> None:
-        """Leaves the trees alone that live; a sweep that has begun is brought to its end."""
+        """Leaves the trees alone; a sweep that has begun is brought to its end."""
         for tree in self.trees.values():
             tree.unwatch()
         if self._sweeps:
@@ -147,66 +146,66 @@ class Registry:
     # -- recovery ------------------------------------------------------------------------------------------
 
     def recover(self) -> list[Tree]:
-        """Takes over what the journal holds open; returns the trees that live and may adopt themselves."""
+        """Takes over what the journal holds open; returns the trees that live and whose shims will reconnect."""
         boot = self._platform.boot_id()
-        rows = self._rows.recent(ROWS_LOOKED_AT)
+        rows = self._rows.recent(ROWS_RECOVERED)
         self.detached.recover(rows, boot)
         living = []
-        for found in self._rows.open():
-            tree = Tree(found.intent, "taken over from the daemon before")
-            tree.shim, tree.root, tree.rung, tree.why_rung = found.shim, found.root, found.rung, found.why_rung
+        for row in self._rows.open():
+            tree = Tree(row.intent, "taken over from the daemon before")
+            tree.shim, tree.root, tree.rung, tree.why_rung = row.shim, row.root, row.rung, row.why_rung
             self.trees[tree.id] = tree
-            if found.intent.boot_id != boot:
+            if row.intent.boot_id != boot:
                 self._close_swept(tree, "the machine was restarted", 0, (), None)
-            elif self._resume(tree, found):
+            elif self._resume(tree, row):
                 living.append(tree)
-        self._remnants.remove_groups(rows, self.trees)
-        self._remnants.remove_drafts(self.trees)
-        self._tasks.start(self._remnants.remove_forgotten(self.trees))
+        self._stale_files.remove_groups(rows, self.trees)
+        self._stale_files.remove_drafts(self.trees)
+        self._tasks.start(self._stale_files.remove_forgotten(self.trees))
         return living
 
-    def _resume(self, tree: Tree, found: TreeRow) -> bool:
-        """True if the tree may still live; else its burial is under way."""
-        if not found.intent.kind.has_processes:
+    def _resume(self, tree: Tree, row: TreeRow) -> bool:
+        """True if the tree may still live; otherwise its end is under way."""
+        if not row.intent.kind.has_processes:
             self.released(tree)
             return False
-        if found.shim is not None:
-            if tree.watch(found.shim, self.shim_died):
+        if row.shim is not None:
+            if tree.watch(row.shim, self.shim_died):
                 return True
-            self._tasks.start(self._shim_gone(tree, "its shim was killed while no daemon ran"))
+            self._tasks.start(self._outlive_shim(tree, "its shim was killed while no daemon ran"))
             return False
         self._tasks.start(self._await_start(tree))
         return True
 
     async def _await_start(self, tree: Tree) -> None:
-        """Granted by a daemon that died at once: its shim, if there is one, adopts itself within seconds, unless it
-        has ended already and its record is there. The looks are counted, and not the time: while we are stopped, no
-        message of the shim's is read."""
-        for _ in range(round(START_WITHIN / START_LOOK)):
+        """Granted by a daemon that died at once: its shim, if there is one, reconnects within seconds, unless it has
+        ended already and its record is there. Checks are counted, and not the time: while this process is stopped,
+        no message of the shim is read."""
+        for _ in range(round(START_WITHIN / START_CHECK_EVERY)):
             if tree.shim is not None or tree.closed.is_set():
                 break
-            await self._last_word(tree)
-            await asyncio.sleep(START_LOOK)
+            await self._take_late_record(tree)
+            await asyncio.sleep(START_CHECK_EVERY)
         if tree.shim is None and not tree.closed.is_set():
             await self._never_started(tree)
 
     async def _never_started(self, tree: Tree) -> None:
-        """Unless its shim is there and just has not come to it: a machine under load may keep it for ten seconds."""
-        slow = tree.starting()
+        """Unless its shim is there and has not reconnected yet: a machine under load may delay it for ten seconds."""
+        slow = tree.starting_shim()
         if slow is None or not tree.watch(slow, self.shim_died):
-            await self._bury(tree, "it never started")
+            await self._end_without_shim(tree, "it never started")
 
-    # -- ends without a word -------------------------------------------------------------------------------
+    # -- ends without a message -------------------------------------------------------------------------------
 
-    async def _bury(self, tree: Tree, reason: str) -> None:
-        """The record on disk is the truth if there is one; else the rest is ended here and named."""
-        self._to_be_finished()
-        await self._last_word(tree)
+    async def _end_without_shim(self, tree: Tree, reason: str) -> None:
+        """By the record on disk if there is one; otherwise what lives is killed here, and survivors are named."""
+        self._protect_from_stop()
+        await self._take_late_record(tree)
         if not tree.closed.is_set():
             await self._sweep(tree, reason, close=True)
 
-    async def _last_word(self, tree: Tree) -> None:
-        """The shim's last message may still be on its way through the socket, or its record on disk."""
+    async def _take_late_record(self, tree: Tree) -> None:
+        """The shim's last message may still be on its way through the socket, or its record be on disk."""
         if tree.writer is not None:
             try:
                 await asyncio.wait_for(tree.closed.wait(), 0.2)
@@ -219,28 +218,28 @@ class Registry:
     async def _sweep(
         self, tree: Tree, reason: str, close: bool, spared: frozenset[tuple[int, int]] = frozenset()
     ) -> None:
-        self._to_be_finished()
+        self._protect_from_stop()
         sweep = self._sweep_of(tree, spared)
         began = time.monotonic()
         while not sweep.step() and (pause := sweep.pause(time.monotonic() - began)) is not None:
             await asyncio.sleep(pause)
         left = sweep.left()
-        text = f"{reason}; {sweep.ended} ended" + (f"; {len(left)} left" if left else "")
+        text = f"{reason}; {sweep.ended} killed" + (f"; {len(left)} survivors" if left else "")
         if sweep.gap and close and tree.shim is not None and tree.rung != PID_NAMESPACE:
             text += f"; {sweep.gap}"
-        for one in left:
-            self._log.warning("left running", tree=tree.id, pid=one.pid, command=one.command, why=one.why)
+        for process in left:
+            self._log.warning("survivor", tree=tree.id, pid=process.pid, command=process.command, why=process.why)
         if close:
             running = sweep.detached()
-            tmp = "" if left or running else await self._remnants.remove_tmp(tree.id)
+            tmp = "" if left or running else await self._stale_files.remove_tmp(tree.id)
             text += f"; {tmp}" if tmp else ""
             self._close_swept(tree, text, sweep.ended, left, sweep.bytes_freed, running)
-            self._remnants.remove_drafts(self.trees)
-        if self._remnants.anything(tree.id, tree.cgroups):
-            self._tasks.start(self._remnants.clear_late(tree.id, tree.cgroups))
+            self._stale_files.remove_drafts(self.trees)
+        if self._stale_files.has_any(tree.id, tree.cgroups):
+            self._tasks.start(self._stale_files.clear_late(tree.id, tree.cgroups))
 
-    def _to_be_finished(self) -> None:
-        """By this task, though the daemon is told to stop."""
+    def _protect_from_stop(self) -> None:
+        """The current task is finished before the daemon stops."""
         task = asyncio.current_task()
         assert task is not None
         self._sweeps.add(task)
@@ -274,17 +273,17 @@ class Registry:
         self._write(lambda: self._rows.swept(sweep))
         self._forget(tree, text)
 
-    def _forget(self, tree: Tree, how: str) -> None:
+    def _forget(self, tree: Tree, reason: str) -> None:
         tree.unwatch()
         tree.closed.set()
         self.trees.pop(tree.id, None)
-        self._bus.publish(TreeEnded(tree=tree.id, name=tree.name, reason=how))
+        self._bus.publish(TreeEnded(tree=tree.id, name=tree.name, reason=reason))
 
     # -- figures -------------------------------------------------------------------------------------------
 
     def usage(self) -> list[tuple[str, int]]:
-        """Bytes per open tree, outer ones first. Trees without cgroups tell of themselves, or are measured at their
-        root while their shim is on its way back."""
+        """Bytes by id of the open trees, outer ones first. A tree without cgroups reports its use, or is measured by
+        its known members while its shim reconnects."""
         found = []
         for tree in self.trees.values():
             memory = self._platform.cgroup_footprint(tree.cgroups) if tree.cgroups else None
@@ -304,7 +303,7 @@ class Registry:
             return self.trees[id_or_name]
         return next((tree for tree in self.trees.values() if tree.intent.terms.name == id_or_name), None)
 
-    def around(self, pid: int) -> Tree | None:
+    def innermost_tree(self, pid: int) -> Tree | None:
         """The innermost open tree that the process runs in, by its cgroups or by descent from the shim."""
         inside = [tree for tree in self.trees.values() if tree.contains(pid, self._group_prefix + tree.id)]
         return max(inside, key=lambda tree: tree.intent.marker.count("/"), default=None)
@@ -313,10 +312,10 @@ class Registry:
         return bool(self.trees)
 
     def holds(self, pid: int) -> bool:
-        return self.around(pid) is not None
+        return self.innermost_tree(pid) is not None
 
     def innermost(self, pid: int) -> str | None:
-        tree = self.around(pid)
+        tree = self.innermost_tree(pid)
         return tree.id if tree is not None else None
 
     def roots(self) -> set[ProcessId]:
@@ -331,7 +330,7 @@ class Registry:
         return found
 
     def _write(self, write: Callable[[], object]) -> bool:
-        """A journal that cannot be written (a full disk) must not keep the memory of what is gone reserved: the
+        """A journal that cannot be written (a full disk) must not keep memory reserved for a tree that is gone: the
         row stays open, and the next daemon closes it by the same evidence."""
         try:
             write()

@@ -1,8 +1,8 @@
-"""What dead trees leave besides processes: empty groups, half an exit record, the folders of ``--private-tmp``.
+"""What dead trees leave besides processes: empty cgroups, half-written exit records, the folders of
+``--private-tmp``.
 
-A shim removes all of it itself. Here is what happens where it was killed: after its tree was swept, and for what is
-still there when a daemon starts. Nothing is removed of a tree of which somebody lives. Not here: ending those
-(``registry.py``), and the removal itself (``contain/private_tmp.py``, ``contain/rungs/empty_groups.py``).
+A shim removes all of it itself. This is for where it was killed: after its tree was swept, and when a daemon starts.
+Nothing is removed of a tree of which a process lives.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from oomless.contain import private_tmp
 from oomless.contain.rungs import empty_groups
 from oomless.contain.sweep import Sweep
 from oomless.daemon.logs import Log
-from oomless.daemon.trees.tree import shim_of
+from oomless.daemon.trees.tree import find_shim
 from oomless.journal.journal import Journal
 from oomless.journal.trees import TreeRow
 from oomless.paths import Paths
 from oomless.platform import system
 from oomless.units import format_size
 
-LATE_LOOKS, LATE_EVERY = 60, 1.0
+LATE_CHECKS, LATE_EVERY = 60, 1.0
 
 
-class Remnants:
+class StaleFiles:
     def __init__(self, paths: Paths, journal: Journal, log: Log) -> None:
         self._paths = paths
         self._journal = journal
         self._log = log
 
     def remove_groups(self, rows: list[TreeRow], living: Iterable[str]) -> None:
-        """Empty groups of our own that no tree of ``living`` is in: a daemon that died right after a tree's record
-        came may have left them, or one that was killed together with a shim."""
+        """Removes empty cgroups of this installation that no tree of ``living`` is in. A daemon that died right after
+        a tree's record came leaves them, or one that was killed together with a shim."""
         install = self._paths.install_id()
         keep = {f"oomless-{install}-{tree}" for tree in living}
         places = {os.path.dirname(path) for row in rows for path in row.intent.cgroups.values()}
@@ -45,9 +45,12 @@ class Remnants:
         empty_groups.remove_empty(places, install, keep)
         for path in empty_groups.list_groups(places, install):
             if os.path.basename(path) not in keep and (pids := system.pids_in(path)):
-                why = "no journal knows their tree; they are left alone"
+                why = "the journal has no tree of that id; they are left alone"
                 self._log.warning(
-                    "processes in a group of ours", path=path, pids=" ".join(map(str, pids[:20])), why=why
+                    "processes in a cgroup of this installation",
+                    path=path,
+                    pids=" ".join(map(str, pids[:20])),
+                    why=why,
                 )
 
     def remove_drafts(self, living: Container[str]) -> None:
@@ -58,22 +61,22 @@ class Remnants:
                     os.unlink(f"{self._paths.exits}/{name}")
 
     async def clear_late(self, tree: str, cgroups: dict[str, str]) -> None:
-        """Of a tree that is over, whose members have been killed and are long in dying: seconds, on a machine under
-        load. What is still there after a minute is seen to when a daemon starts."""
-        for _ in range(LATE_LOOKS):
+        """For a tree that is over, and whose members were killed and take seconds to die on a machine under load.
+        What is still there after a minute is removed when a daemon starts."""
+        for _ in range(LATE_CHECKS):
             await asyncio.sleep(LATE_EVERY)
             gone = [system.remove_group(path) for path in cgroups.values()]
-            if all(gone) and not self._anybody(tree):
+            if all(gone) and not self._any_alive(tree):
                 await self.remove_tmp(tree)
                 return
 
-    def anything(self, tree: str, cgroups: dict[str, str]) -> bool:
+    def has_any(self, tree: str, cgroups: dict[str, str]) -> bool:
         paths = [*cgroups.values(), private_tmp.folder(self._paths.state, tree)]
         return any(os.path.lexists(path) for path in paths)
 
     async def remove_tmp(self, tree: str) -> str:
-        """Of a tree of which nobody lives; a line for its reason, or "" if it has none. Others have their turn
-        meanwhile: a folder may hold a hundred thousand files."""
+        """The TMPDIR of a tree of which no process lives; returns a line for its reason, or "" if it has none. Other
+        tasks run in between: a folder may hold a hundred thousand files."""
         removal = private_tmp.Removal(private_tmp.folder(self._paths.state, tree))
         if not os.path.lexists(removal.path):
             return ""
@@ -85,18 +88,18 @@ class Remnants:
         return f"its TMPDIR is kept ({removal.why})"
 
     async def remove_forgotten(self, living: Container[str]) -> None:
-        """Of trees whose rows were closed while somebody lived, or whose daemon was killed before it came to it."""
+        """Of trees that were closed with survivors, or whose daemon was killed before it removed them."""
         try:
             names = os.listdir(self._paths.tmp)
         except OSError:
             return
         for tree in names:
-            if tree not in living and not self._anybody(tree):
+            if tree not in living and not self._any_alive(tree):
                 await self.remove_tmp(tree)
 
-    def _anybody(self, tree: str) -> bool:
-        """Whether anyone lives who was left then, or has the tree's mark, or its shim (journals get lost)."""
-        if shim_of(tree) is not None:
+    def _any_alive(self, tree: str) -> bool:
+        """Whether a survivor lives, or a process with the tree's mark, or its shim (journals get lost)."""
+        if find_shim(tree) is not None:
             return True
         row = self._journal.trees.get(tree)
         left = [] if row is None else [*(row.sweep.left if row.sweep else ())]

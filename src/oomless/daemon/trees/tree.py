@@ -29,9 +29,9 @@ V2 = ("cgroup2", "cgroup2+systemd")
 
 
 class Tree:
-    """``writer``: the lease connection, None while the shim is on its way back. ``members``: the last that a shim
-    told of: all of them without cgroups, else those who have moved out (``escaped``). ``closed`` is set once its end
-    is in the journal. ``retriable``: whoever started it will try again if it fails."""
+    """``writer``: the lease connection, None while the shim reconnects. ``members``: those that the shim reported
+    last: all of them without cgroups, otherwise those that escaped. ``closed`` is set once its end is in the journal.
+    ``retriable``: it will be tried again if it fails."""
 
     def __init__(self, intent: TreeIntent, reason: str) -> None:
         self.intent = intent
@@ -47,7 +47,7 @@ class Tree:
         self.retriable = False
         self.closed = asyncio.Event()
         self._pidfd: int | None = None
-        # From here on by the clock that nobody sets.
+        # From here on by the monotonic clock, which nobody sets.
         self._since = time.monotonic() - max(0.0, time.time() - intent.intended_at)
 
     @property
@@ -61,27 +61,27 @@ class Tree:
 
     @property
     def cgroups(self) -> dict[str, str]:
-        """Only if its shim really took them (it may have fallen through to another rung)."""
+        """Only if its shim used them (it may have fallen through to another rung)."""
         return {} if self.rung == "subreaper" else self.intent.cgroups
 
-    def watch(self, who: Identity, died: Callable[[Tree], None]) -> bool:
-        """Calls ``died`` when that process is gone; False if it is already."""
+    def watch(self, process: Identity, on_death: Callable[[Tree], None]) -> bool:
+        """Calls ``on_death`` when that process is gone; False if it is already."""
         self.unwatch()
-        fd = system.open_verified(who.pid, who.start)
+        fd = system.open_verified(process.pid, process.start)
         if fd is None:
             return False
         self._pidfd = fd
-        asyncio.get_running_loop().add_reader(fd, died, self)
+        asyncio.get_running_loop().add_reader(fd, on_death, self)
         return True
 
-    def starting(self) -> Identity | None:
-        """The shim, if it is there but has said nothing yet. Its arguments name the tree; a tool shell or server of a
-        host's is known by who asked for it."""
-        asked = self.intent.requester
+    def starting_shim(self) -> Identity | None:
+        """The shim, if it lives but has reported nothing yet. Its arguments name the tree; that of a tool shell or
+        server is its requester."""
+        requester = self.intent.requester
         if self.intent.kind.has_session:
-            return asked if system.start_of(asked.pid) == asked.start else None
-        found = shim_of(self.id)
-        return Identity(boot_id=asked.boot_id, pid=found.pid, start=found.start) if found else None
+            return requester if system.start_of(requester.pid) == requester.start else None
+        shim = find_shim(self.id)
+        return Identity(boot_id=requester.boot_id, pid=shim.pid, start=shim.start) if shim else None
 
     @property
     def watched(self) -> bool:
@@ -131,7 +131,7 @@ class Tree:
             at=time.monotonic(),
         )
 
-    def _count(self) -> int | None:
+    def _count_processes(self) -> int | None:
         if not self.cgroups:
             return len(self.members) if self.members else None
         return max((len(system.pids_in(path)) for path in self.cgroups.values()), default=None)
@@ -147,7 +147,7 @@ class Tree:
             parent=intent.terms.parent,
             reserved_bytes=intent.reserved,
             used_bytes=self.used,
-            processes=self._count(),
+            processes=self._count_processes(),
             limit_bytes=intent.terms.limit,
             footprint_source="cgroup" if "memory" in self.cgroups or self.rung in V2 else "pss",
             rung=self.rung,
@@ -156,11 +156,11 @@ class Tree:
             seconds=round(time.monotonic() - self._since, 3),
             reason=reason or self.reason,
             command=redact.printable_words(intent.argv),
-            escaped=tuple(one for one in self.escaped if system.start_of(one.pid) == one.start),
+            escaped=tuple(p for p in self.escaped if system.start_of(p.pid) == p.start),
         )
 
 
-def shim_of(tree: str) -> system.Stat | None:
+def find_shim(tree: str) -> system.Stat | None:
     """The process whose arguments say that it is the shim of that tree."""
     for stat in system.table().values():
         if stat.alive and ours.is_shim_of(system.cmdline(stat.pid), tree):

@@ -143,7 +143,9 @@ class MemoryPressure:
         found = set()
         for pid, start in self._sessions.living():
             stat = system.read_stat(pid)
-            tree = self._registry.around(pid) if stat is not None and stat.start == start and stat.tty else None
+            tree = (
+                self._registry.innermost_tree(pid) if stat is not None and stat.start == start and stat.tty else None
+            )
             while tree is not None:
                 found.add(tree.id)
                 tree = self._registry.trees.get(tree.intent.terms.parent or "")
