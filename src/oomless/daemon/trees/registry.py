@@ -224,7 +224,7 @@ class Registry:
         while not sweep.step() and (pause := sweep.pause(time.monotonic() - began)) is not None:
             await asyncio.sleep(pause)
         left = sweep.left()
-        text = f"{reason}; {sweep.ended} killed" + (f"; {len(left)} survivors" if left else "")
+        text = f"{reason}; {sweep.ended} killed" + (f"; {len(left)} survivor{'s' * (len(left) > 1)}" if left else "")
         if sweep.gap and close and tree.shim is not None and tree.rung != PID_NAMESPACE:
             text += f"; {sweep.gap}"
         for process in left:
