@@ -39,6 +39,10 @@ time.sleep(30)
 """
 
 
+#: Seconds that a tree has to end after SIGTERM in most tests; those of the grace itself give it as an option.
+SHORT_GRACE = 0.3
+
+
 class Run:
     """A shim around ``command``, started by us; ``finish`` returns its record."""
 
@@ -60,6 +64,7 @@ class Run:
             "exits": str(folder),
         }
         lifeline = options.pop("lifeline_fd", None)
+        options.setdefault("grace", SHORT_GRACE * SLOWNESS)
         spec = ShimSpec(granted, name="try", state=str(folder), lifeline_fd=lifeline, **options)  # type: ignore[arg-type]
         fd = write_spec(spec)
         argv = [*wrap, *shim_argv(fd, self.tree, command)]
