@@ -2,7 +2,7 @@
 
 ``NAME.labels`` (TOML) names the truth about every process of ``NAME.txt``, or of the listing that it refers to. All
 are written for the corpus, in the forms that public bug reports have; what was rebuilt after a report says so in its
-first line. Not here: recorded scenes (``scene.py``).
+first line.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A recorded scene: processes with what was read of each, and with the truth about each; kept as JSON, and replayed.
 
-The truth (``Label``) is written by whoever staged the scene, from what it started and ended itself, never from what
-the rules answer. Not here: recording, listings (``listing.py``), scores (``score.py``).
-"""
+The truth (``Label``) is written by the script that staged the scene, from what it started and ended itself, never
+from what the rules answer."""
 
 from __future__ import annotations
 
@@ -33,8 +32,8 @@ _MEMORY = MachineMemory(total_bytes=16 * 2**30, available_bytes=8 * 2**30)
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True):
-    """What is true of a process. ``unknown``: nobody's session is behind it, or nothing that could be read tells;
-    there the census may also not list it at all."""
+    """What is true of a process. ``unknown``: no session started it, or nothing that could be read shows which; then
+    the census need not list it."""
 
     verdict: Verdict
     why: str
@@ -70,7 +69,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """``found``: what the census lists, by pid; ``proposed``: whom ``reap`` would end without being asked more."""
+    """``found``: what the census lists, by pid; ``proposed``: the pids that ``reap`` proposes."""
 
     found: Mapping[int, Attributed]
     proposed: frozenset[int]

@@ -1,5 +1,5 @@
-"""How well verdicts agree with the truth: precision and recall per verdict, who was judged wrong, whom ``reap`` would
-end. Pure; where the judged come from is ``whole.py``'s business.
+"""How well verdicts agree with the labels: precision and recall of each verdict, wrong verdicts, and what ``reap``
+proposes. Pure.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from oomless.census.attribution import Verdict
 VERDICTS: tuple[str, ...] = get_args(Verdict)
 #: Of what the census does not list.
 UNLISTED = "unlisted"
-#: Of these a process may be ended without asking.
-ENDABLE = frozenset({"orphan", "superseded"})
+#: Verdicts for which a process may be killed without asking.
+KILLABLE = frozenset({"orphan", "superseded"})
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """One labelled process, and what became of it. ``recorded``: read from a machine, not from a listing;
     ``held_out``: in a scene that is younger than the rules; ``why``: the label's reason; ``proposed``: ``reap`` would
-    end it."""
+    kill it."""
 
     scene: str
     recorded: bool
@@ -37,7 +37,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def right(self) -> bool:
-        """Whom nobody owns the census need not list."""
+        """An unowned process need not be listed."""
         return self.verdict == self.label or (self.label, self.verdict) == ("unknown", UNLISTED)
 
     @property
@@ -47,7 +47,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rightly_proposed(self) -> bool:
-        return self.proposed and self.label in ENDABLE
+        return self.proposed and self.label in KILLABLE
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import pytest
 
 from corpus import __main__ as command
 from corpus import listing, rules, scene, table
-from corpus.score import ENDABLE, Score, Scores, scores
+from corpus.score import KILLABLE, Score, Scores, scores
 from corpus.whole import digests, judged
 from oomless.census.snapshot import MARKER
 from oomless.hosts import mcp_configs
@@ -76,7 +76,7 @@ def test_labels_do_not_contradict_each_other() -> None:
     for name, parents, labels in families():
         for pid, parent in parents.items():
             above, own = labels.get(parent or 0), labels[pid]
-            if above in ENDABLE and own not in (above, "detached"):
+            if above in KILLABLE and own not in (above, "detached"):
                 wrong.append(f"{name}: {pid} is {own}, below {parent}, which is {above}")
     assert wrong == []
 
@@ -123,14 +123,14 @@ def test_servers_are_proposed_as_a_whole() -> None:
 @pytest.mark.parametrize("part", ["whole", "recorded"])
 def test_true_orphans_and_superseded_servers_are_found(part: str, found: Scores) -> None:
     score: Score = getattr(found, part)
-    missed = [one for one in score.wrong + score.unknown if one.label in ENDABLE]
-    recall = score.recall_of(ENDABLE)
+    missed = [one for one in score.wrong + score.unknown if one.label in KILLABLE]
+    recall = score.recall_of(KILLABLE)
     assert recall is not None
     assert recall >= FOUND, [f"{one.scene} {one.pid} said {one.verdict}: {one.command}" for one in missed]
 
 
 def test_nothing_live_is_called_an_orphan(found: Scores) -> None:
-    amiss = [one for one in found.recorded.wrong if one.verdict in ENDABLE]
+    amiss = [one for one in found.recorded.wrong if one.verdict in KILLABLE]
     assert [f"{one.scene} {one.pid} is {one.label}, said {one.verdict}" for one in amiss] == []
 
 
