@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def test_a_signal_becomes_128_and_its_number(offer: Offer, tmp_path: Path) -> No
 
 
 def test_nothing_is_left_when_the_root_ends(offer: Offer, tmp_path: Path, roster: Path) -> None:
-    record = Run(tmp_path, offer, [*TREE, str(roster), "5"]).finish()
+    record = Run(tmp_path, offer, [*TREE, str(roster), "5"], grace=None).finish()
     members = read_roster(roster)
     assert set(members) == {*trees.KINDS, "root"}
     assert [kind for kind, who in members.items() if alive(*who)] == []
@@ -174,7 +175,7 @@ def test_a_time_out_ends_the_tree(offer: Offer, tmp_path: Path, roster: Path) ->
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_the_shim_ends_the_tree(offer: Offer, tmp_path: Path, roster: Path, number: int) -> None:
-    run = Run(tmp_path, offer, [*TREE, str(roster), "stay"])
+    run = Run(tmp_path, offer, [*TREE, str(roster), "stay"], grace=None)
     assert wait_for(lambda: "root" in read_roster(roster), 20)
     run.process.send_signal(number)
     record = run.finish()
@@ -182,9 +183,19 @@ def test_a_signal_to_the_shim_ends_the_tree(offer: Offer, tmp_path: Path, roster
     assert not any(alive(*who) for who in read_roster(roster).values())
 
 
+def test_the_grace_is_that_of_the_specification(offer: Offer, tmp_path: Path) -> None:
+    run = Run(tmp_path, offer, ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"], grace=2.5)
+    assert run.process.stdout is not None
+    assert run.process.stdout.readline() == "ready\n"
+    began = time.monotonic()
+    run.process.terminate()
+    assert run.finish().exit_code == 143
+    assert time.monotonic() - began > 2.4
+
+
 def test_a_command_that_ends_on_sigterm_keeps_its_exit_code(offer: Offer, tmp_path: Path, roster: Path) -> None:
     code = f"trap 'exit 5' TERM; echo root $$ 0 >> {roster}; while :; do sleep 0.05; done"
-    run = Run(tmp_path, offer, ["sh", "-c", code])
+    run = Run(tmp_path, offer, ["sh", "-c", code], grace=None)
     assert wait_for(roster.exists, 20)
     run.process.terminate()
     assert run.finish().exit_code == 5
