@@ -277,7 +277,7 @@ def test_a_lock_whose_holder_is_silent_is_one_line(paths: Paths, monkeypatch: py
     lock = os.open(paths.daemon_lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         assert spawn.take_lock(lock, 0)
-        with pytest.raises(DaemonError, match="a daemon is there and does not answer"):
+        with pytest.raises(DaemonError, match="a daemon runs and does not answer"):
             spawn.ensure(paths)
     finally:
         os.close(lock)

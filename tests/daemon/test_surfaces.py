@@ -20,7 +20,7 @@ from oomless.daemon.api import Control, Loopback, unquote
 from oomless.daemon.logs import Log
 from oomless.daemon.message import Request, Response
 from oomless.daemon.server import Server
-from oomless.daemon.surfaces import Tokens, judge, load_tokens, surface_of
+from oomless.daemon.surfaces import Tokens, check_access, load_tokens, surface_of
 from oomless.errors import DaemonError, StateUnwritable
 from oomless.paths import Paths
 from oomless.protocol.views import DaemonView, EventView
@@ -40,7 +40,7 @@ def paths() -> Paths:
 
 def ask(path: str, token: str = "", **headers: str) -> int:
     given = {"host": f"127.0.0.1:{PORT}", "authorization": f"Bearer {token}", **headers}
-    return judge(path, given, TOKENS, PORT).status
+    return check_access(path, given, TOKENS, PORT).status
 
 
 # The judgement
@@ -66,7 +66,7 @@ def test_only_a_bearer_header_counts() -> None:
     assert ask("/status", authorization=f"bearer  {TOKENS.read}") == 200
     assert ask("/status", authorization=f"Basic {TOKENS.read}") == 401
     assert ask("/status", authorization=TOKENS.read) == 401
-    assert judge("/status", {"host": f"127.0.0.1:{PORT}"}, TOKENS, PORT).status == 401
+    assert check_access("/status", {"host": f"127.0.0.1:{PORT}"}, TOKENS, PORT).status == 401
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(DaemonError, match="it is not a folder of ours"):
-        server_module.bind(str(tmp_path / "link" / "x.sock"))
+        server_module.bind_socket(str(tmp_path / "link" / "x.sock"))
 
 
 @pytest.mark.root

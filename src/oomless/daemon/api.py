@@ -1,4 +1,4 @@
-"""What is answered: control on the Unix socket (``/v1``) and the surfaces on 127.0.0.1.
+"""The routes: control on the Unix socket (``/v1``) and the surfaces on 127.0.0.1.
 
 ::
 
@@ -21,7 +21,7 @@ from typing import Protocol
 import msgspec
 
 from oomless.daemon.message import Handler, Request, Response, as_json, failure
-from oomless.daemon.surfaces import Tokens, judge
+from oomless.daemon.surfaces import Tokens, check_access
 from oomless.protocol.reap_views import ReapAnswer, ReapRequest
 from oomless.protocol.views import Answer, DaemonView, EndRequest, EventView, Registration, StatusView, TreeView
 
@@ -32,7 +32,7 @@ class Backend(Protocol):
     async def start(self) -> None: ...
 
     async def stop(self) -> None:
-        """Leaves the trees alone; they adopt themselves to the next daemon. Also called after a failed start."""
+        """Leaves the trees alone; their shims reconnect to the next daemon. Also called after a failed start."""
         ...
 
     async def lease(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer_pid: int) -> None:
@@ -124,7 +124,7 @@ class Control:
         try:
             asked = msgspec.json.decode(body, type=Registration)
         except msgspec.DecodeError as error:
-            return failure(400, f"the body is not understood: {error}")
+            return failure(400, f"the body is not valid: {error}")
         if self._backend.register(asked):
             return as_json(Answer(ok=True))
         return failure(409, f"there is no process {asked.pid} that started at {asked.start}")
@@ -133,7 +133,7 @@ class Control:
         try:
             asked = msgspec.json.decode(body, type=ReapRequest)
         except msgspec.DecodeError as error:
-            return failure(400, f"the body is not understood: {error}")
+            return failure(400, f"the body is not valid: {error}")
         return as_json(await self._backend.reap(asked))
 
     async def _end(self, quoted: str, body: bytes) -> Response:
@@ -141,7 +141,7 @@ class Control:
         try:
             asked = msgspec.json.decode(body, type=EndRequest) if body else EndRequest()
         except msgspec.DecodeError as error:
-            return failure(400, f"the body is not understood: {error}")
+            return failure(400, f"the body is not valid: {error}")
         if name and await self._backend.end(name, asked.reason):
             return as_json(Answer(ok=True))
         return failure(404, f"there is no open tree {name or quoted!r}")
@@ -165,12 +165,12 @@ class Loopback:
         self._tokens = tokens
 
     async def __call__(self, request: Request) -> Response:
-        verdict = judge(request.path, request.headers, self._tokens, self.port)
-        if verdict.status != 200:
-            return failure(verdict.status, verdict.error)
-        if verdict.surface == "hooks":
+        decision = check_access(request.path, request.headers, self._tokens, self.port)
+        if decision.status != 200:
+            return failure(decision.status, decision.error)
+        if decision.surface == "hooks":
             return await self._registered(self.hooks, "host", request)
-        if verdict.surface == "mcp":
+        if decision.surface == "mcp":
             return await self._registered(self.mcp, "server", request)
         return await self._read(request)
 

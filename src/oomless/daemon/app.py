@@ -68,16 +68,8 @@ class App:
         self._checkpoint = AncestryCheckpoint(store, sessions.descendants, discovered.leftovers.has_root)
         self._idle = IdleTracker(lambda: [descendants for _, _, descendants in sessions.descendants()])
         growth = SessionGrowth(platform.private_bytes)
-        self._hooks = HookGate(
-            (host.hook_mapping() for host in hosts.known()),
-            gate,
-            self._registered,
-            registry,
-            settings,
-            limits,
-            bus,
-            growth,
-        )
+        mappings = (host.hook_mapping() for host in hosts.known())
+        self._hooks = HookGate(mappings, gate, self._registered, registry, settings, limits, bus, growth)
 
         self._pressure = MemoryPressure(registry, gate, settings, sessions, sampler, self._leases, bus, log)
         self._reaper = Reaper(registry, sessions, boot_id, rows.reaped, log)

@@ -16,7 +16,7 @@ from typing import Any
 
 import httptools
 
-from oomless.daemon.message import Handler, Request, Response, failure, head
+from oomless.daemon.message import Handler, Request, Response, encode_head, failure
 
 MAX_BODY = 4 * 2**20
 MAX_HEAD = 64 * 2**10
@@ -206,7 +206,7 @@ class HttpProtocol(asyncio.Protocol):
             self._loop.call_exception_handler(report)
             if not self._answering:
                 response = failure(500, "the daemon failed; its log says more")
-                self._transport.write(head(response, True, False) + response.body)
+                self._transport.write(encode_head(response, True, False) + response.body)
             self._transport.close()
         elif self._queue:
             self._start()  # It came after the loop's last look at the queue.
@@ -222,7 +222,7 @@ class HttpProtocol(asyncio.Protocol):
         bare = request is not None and request.method == "HEAD"
         chunked = stream is not None and not old
         self._answering = True
-        self._transport.write(head(response, close, chunked) + (b"" if bare else response.body))
+        self._transport.write(encode_head(response, close, chunked) + (b"" if bare else response.body))
         if stream is not None:
             await self._pump(stream, chunked, bare)
         await self._drain()

@@ -1,9 +1,6 @@
-"""oomlessd's own life: it detaches, wins the lock or names the winner, serves until it is told to stop, cleans up.
+"""oomlessd's process: it detaches, wins the lock or names the winner, serves until it is told to stop, cleans up.
 
-Covers: the process (double fork, session, descriptors, log, signals), ``daemon.json`` and the answer to whoever is
-waiting for it. Not here: how it is asked for (``spawn.py``), listening (``server.py``), and all that it is for
-(``core.py``). An idle daemon sleeps in one epoll_wait, but for a look at the process table
-every five seconds (``descent/lookout.py``).
+An idle daemon sleeps in one epoll_wait, but for a sample of the process table every five seconds.
 
 asyncio is imported late: before that, ``ssl`` is made unavailable, for OpenSSL would cost 2.7 MB and is never used.
 """
@@ -35,12 +32,12 @@ if TYPE_CHECKING:
     from oomless.daemon.server import Server
     from oomless.protocol.views import DaemonView
 
-#: How long a loser waits until the winner answers, or until one that is stopping is gone.
+#: Seconds that a loser waits until the winner answers, or until one that is stopping is gone.
 WINNER_SECONDS = 10.0
 
 
 class Ready:
-    """The one answer to whoever started us; they may be gone by then."""
+    """The one answer to the process that started us, which may be gone by then."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -66,22 +63,22 @@ def main(argv: list[str]) -> int:
             os.write(2, b"usage: python -I -m oomless.daemon [--ready-fd N]\n")
             return 2
     detach()
-    return begin(Paths(), Log(), Ready(ready_fd), ready_fd)
+    return run_detached(Paths(), Log(), Ready(ready_fd), ready_fd)
 
 
-def begin(paths: Paths, log: Log, ready: Ready, ready_fd: int) -> int:
+def run_detached(paths: Paths, log: Log, ready: Ready, ready_fd: int) -> int:
     try:
         paths.make()
-        redirect(paths.log, ready_fd)
-        prepare(log)
+        redirect_output(paths.log, ready_fd)
+        reset_limits(log)
         settings = config.load_settings(paths.config_file)
-        winner = take_place(paths)
+        winner = win_lock(paths)
         if winner:
             ready.say(spawn.success_line(winner.socket))
             return 0
         rotate(paths.log)  # Not earlier: a winner would go on writing to the file that a loser has renamed.
         open_log(paths.log)
-        run(paths, log, ready, settings.daemon.port)
+        run_app(paths, log, ready, settings.daemon.port)
     except OomlessError as error:
         log.error(error.line(), exit_code=error.exit_code)
         ready.say(spawn.failure_line(error))
@@ -90,7 +87,7 @@ def begin(paths: Paths, log: Log, ready: Ready, ready_fd: int) -> int:
 
 
 def detach() -> None:
-    """Nobody's child, no terminal, no working directory. The second fork gives up the leadership of the session, with
+    """No parent, no terminal, no working directory. The second fork gives up the leadership of the session, with
     which opening a terminal could make it ours again."""
     for step in (os.setsid, lambda: None):
         if os.fork():
@@ -100,9 +97,9 @@ def detach() -> None:
     os.umask(0o077)
 
 
-def redirect(log: str, ready_fd: int) -> None:
-    """Standard input from nowhere, output to the log, and no other descriptor of whoever started us but the one for
-    the answer: an inherited pipe would keep its reader waiting as long as we live."""
+def redirect_output(log: str, ready_fd: int) -> None:
+    """No standard input, output to the log, and of the inherited descriptors only the one for the answer: an
+    inherited pipe would keep its reader waiting as long as we live."""
     open_log(log)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -123,8 +120,8 @@ def open_log(path: str) -> None:
         os.close(fd)
 
 
-def prepare(log: Log) -> None:
-    """Whatever the starter's limits, signals and cgroup were, they are not the daemon's."""
+def reset_limits(log: Log) -> None:
+    """The daemon does not keep the limits, signals and cgroup of the process that started it."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for line in system.leave_governed_trees():
         log.warning(line)
@@ -136,81 +133,82 @@ def prepare(log: Log) -> None:
         pass  # Lowering it needs CAP_SYS_RESOURCE (proc(5)): an ordinary user's daemon stays as it is.
 
 
-def take_place(paths: Paths) -> spawn.DaemonFile | None:
-    """None: the lock is ours, until we end (the descriptor stays open). Else the daemon that has it and answers."""
+def win_lock(paths: Paths) -> spawn.DaemonFile | None:
+    """None: the lock is ours until this process ends (the descriptor stays open). Otherwise the daemon that has it
+    and answers."""
     try:
         lock = os.open(paths.daemon_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         why = error.strerror or str(error)
         raise StateUnwritable(f"cannot write {paths.daemon_lock}", why, "make it writable") from None
-    deadline, told = time.monotonic() + WINNER_SECONDS, False
+    deadline, hung_up = time.monotonic() + WINNER_SECONDS, False
     while not spawn.take_lock(lock, 0):
-        found = spawn.DaemonFile.read(paths.daemon_file)
-        if found and found.alive():
-            if found.accepts():
+        winner = spawn.DaemonFile.read(paths.daemon_file)
+        if winner and winner.alive():
+            if winner.accepts():
                 os.close(lock)
-                return found
-            if not told:  # Its socket was deleted: told so, it listens anew.
-                system.send(found.pid, found.start, signal.SIGHUP)
-                told = True
+                return winner
+            if not hung_up:  # its socket was deleted: on SIGHUP it listens anew
+                system.send(winner.pid, winner.start, signal.SIGHUP)
+                hung_up = True
         if time.monotonic() > deadline:
-            who = f"pid {found.pid}" if found and found.alive() else "another process"
-            why = f"{who} holds {paths.daemon_lock}"
-            raise DaemonError("a daemon is there and does not answer", why, "end it and try again")
+            process = f"pid {winner.pid}" if winner and winner.alive() else "another process"
+            why = f"{process} holds {paths.daemon_lock}"
+            raise DaemonError("a daemon runs and does not answer", why, "kill it and try again")
         time.sleep(0.02)
     return None
 
 
-def run(paths: Paths, log: Log, ready: Ready, port: int) -> None:
+def run_app(paths: Paths, log: Log, ready: Ready, port: int) -> None:
     sys.modules["ssl"] = None  # type: ignore[assignment]
     import asyncio
 
     from oomless.daemon.app import App
 
-    asyncio.run(live(paths, App(paths, log), log, ready, port))
+    asyncio.run(serve(paths, App(paths, log), log, ready, port))
 
 
-async def live(paths: Paths, backend: Backend, log: Log, ready: Ready, port: int) -> None:
+async def serve(paths: Paths, backend: Backend, log: Log, ready: Ready, port: int) -> None:
     """From the journal's opening to the last line of the log."""
     import asyncio
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    loop.set_exception_handler(lambda _, context: report(log, context))
+    loop.set_exception_handler(lambda _, context: log_unhandled(log, context))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = build(paths, backend, log, stop)
+    server = build_server(paths, backend, log, stop)
     try:
         await backend.start()
         await server.open(port)
         reload = Reload(paths, server, log)
         loop.add_signal_handler(signal.SIGHUP, reload)
-        announce(paths, server)
+        write_daemon_file(paths, server)
         log.info("ready", pid=os.getpid(), socket=server.path, url=server.url, version=__version__)
         ready.say(spawn.success_line(server.path))
         gc.collect()
         gc.freeze()  # What lives now lives for good: no collection has to touch (and copy) its pages again.
         await stop.wait()
-        await reload.settle()
+        await reload.wait()
     finally:
-        # In this order: who reads the file and finds no socket would take us for one that needs a SIGHUP.
+        # In this order: a reader of the file that finds no socket would take us for one that needs a SIGHUP.
         atomicfile.remove(paths.daemon_file)
         server.close()
         await backend.stop()
     log.info("stopped", pid=os.getpid())
 
 
-def build(paths: Paths, backend: Backend, log: Log, stop: asyncio.Event) -> Server:
+def build_server(paths: Paths, backend: Backend, log: Log, stop: asyncio.Event) -> Server:
     from oomless.daemon.api import Control, Loopback
     from oomless.daemon.server import Server
     from oomless.daemon.surfaces import load_tokens
 
     loopback = Loopback(backend, load_tokens(paths))
-    control = Control(backend, lambda: describe(paths, backend, server), stop.set)
+    control = Control(backend, lambda: describe_daemon(paths, backend, server), stop.set)
     server = Server(paths, backend, control, loopback, log)
     return server
 
 
-def describe(paths: Paths, backend: Backend, server: Server) -> DaemonView:
+def describe_daemon(paths: Paths, backend: Backend, server: Server) -> DaemonView:
     from oomless.protocol.views import DaemonView, TokenFiles
 
     memory = current().own_memory()
@@ -228,8 +226,8 @@ def describe(paths: Paths, backend: Backend, server: Server) -> DaemonView:
 
 
 class Reload:
-    """SIGHUP: says in the log what is wrong with the settings (they are read again whenever they change anyway), and
-    looks whether the socket is still there."""
+    """On SIGHUP: logs what is wrong with the settings (they are read again whenever they change anyway), and listens
+    anew if the socket is gone."""
 
     def __init__(self, paths: Paths, server: Server, log: Log) -> None:
         self._paths, self._server, self._log = paths, server, log
@@ -239,35 +237,35 @@ class Reload:
         import asyncio
 
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._again())
+            self._task = asyncio.get_running_loop().create_task(self._reload())
 
-    async def _again(self) -> None:
+    async def _reload(self) -> None:
         try:
             if await self._server.reopen_if_lost():
-                announce(self._paths, self._server)
+                write_daemon_file(self._paths, self._server)
             config.load_settings(self._paths.config_file)
             self._log.info("settings read again")
         except OomlessError as error:
             self._log.error(error.line())
 
-    async def settle(self) -> None:
+    async def wait(self) -> None:
         if self._task:
             await self._task
 
 
-def announce(paths: Paths, server: Server) -> None:
-    """``daemon.json``, at once whole: readers see the old one or the new one."""
+def write_daemon_file(paths: Paths, server: Server) -> None:
+    """``daemon.json``: readers see the old one or the new one."""
     pid = os.getpid()
-    me = spawn.DaemonFile(pid, system.start_of(pid) or 0, system.boot_id(), server.path, server.url, __version__)
+    own = spawn.DaemonFile(pid, system.start_of(pid) or 0, system.boot_id(), server.path, server.url, __version__)
     try:
-        atomicfile.write(paths.daemon_file, me.encode())
+        atomicfile.write(paths.daemon_file, own.encode())
     except OSError as error:
         why = error.strerror or str(error)
         raise StateUnwritable(f"cannot write {paths.daemon_file}", why, "free disk space") from None
 
 
-def report(log: Log, context: dict[str, Any]) -> None:
-    """What asyncio found that nobody handles, with its traceback: the log is for us, not for users."""
+def log_unhandled(log: Log, context: dict[str, Any]) -> None:
+    """What asyncio reports as unhandled, with its traceback: the log is for developers."""
     import traceback
 
     error = context.get("exception")

@@ -1,8 +1,4 @@
-"""Requests and responses as the HTTP server hands them over: whole, parsed, and free of the connection they
-came by.
-
-Not here: reading and sending them (``http.py``) and what is answered (``api.py``).
-"""
+"""Requests and responses as the HTTP server passes them on: whole, parsed, and free of their connection."""
 
 from __future__ import annotations
 
@@ -54,7 +50,7 @@ def failure(status: int, text: str) -> Response:
     return as_json(Failure(error=text), status)
 
 
-def head(response: Response, close: bool, chunked: bool) -> bytes:
+def encode_head(response: Response, close: bool, chunked: bool) -> bytes:
     """Status line and header fields."""
     lines = [
         f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Unknown')}",

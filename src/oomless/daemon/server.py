@@ -1,8 +1,7 @@
-"""Where the daemon listens: a Unix socket for leases and control, and 127.0.0.1 for the surfaces with tokens.
+"""Listens on a Unix socket for leases and control, and on 127.0.0.1 for the surfaces with tokens.
 
-Covers: making the socket's folder and the socket safe, who may connect to it (SO_PEERCRED), telling leases from HTTP
-by the first byte, and listening anew when the socket was deleted under us (a logout removes the runtime folder).
-Not here: what is answered (``api.py``, ``core.py``) and how the process came to be (``main.py``).
+The first byte on the Unix socket tells a lease from HTTP. If the socket was deleted (a logout removes the runtime
+folder) the daemon listens anew.
 """
 
 from __future__ import annotations
@@ -106,11 +105,11 @@ class Server:
 
     async def open(self, port: int) -> None:
         """Raises DaemonError or StateUnwritable."""
-        last = 0 if port else remembered_port(self._paths.port_file)
+        last = 0 if port else read_port(self._paths.port_file)
         self._tcp = await self._listen_again(last) or await self._listen(port)
         self.loopback.port = self._tcp.sockets[0].getsockname()[1]
         if self.loopback.port != last:
-            remember_port(self._paths.port_file, self.loopback.port)
+            write_port(self._paths.port_file, self.loopback.port)
         await self._open_unix()
 
     async def _listen(self, port: int) -> asyncio.Server:
@@ -123,25 +122,25 @@ class Server:
             raise DaemonError(f"cannot listen on port {port} of 127.0.0.1", why, todo) from None
 
     async def _listen_again(self, last: int) -> asyncio.Server | None:
-        """On the port of the daemon before, which settings of hosts name; None if there is none or it is taken."""
+        """On the port of the daemon before, which hosts' settings name; None if there is none or it is taken."""
         if not last:
             return None
         try:
             return await self._listen(last)
         except DaemonError as error:
-            again = "another one is used; install the hosts' hooks again, they name the old one"
+            again = "another port is used; install the hosts' hooks again, they name the old one"
             self._log.warning(f"{error.what}; {error.why}; {again}", port=last)
             return None
 
     async def _open_unix(self) -> None:
         path = self._paths.socket()
-        listener = bind(path)
+        listener = bind_socket(path)
         found = os.stat(path)
         loop = asyncio.get_running_loop()
-        self._unix = await loop.create_unix_server(self._door, sock=listener, backlog=BACKLOG)
+        self._unix = await loop.create_unix_server(self._make_sniffer, sock=listener, backlog=BACKLOG)
         self.path, self._inode = path, (found.st_dev, found.st_ino)
 
-    def _door(self) -> ProtocolSniffer:
+    def _make_sniffer(self) -> ProtocolSniffer:
         return ProtocolSniffer(self._backend, self._control, self._log, self._leases)
 
     async def reopen_if_lost(self) -> bool:
@@ -170,8 +169,8 @@ class Server:
         return (found.st_dev, found.st_ino) == self._inode
 
 
-def remembered_port(path: str) -> int:
-    """0 if there is none, or what is there is no port of an ordinary program."""
+def read_port(path: str) -> int:
+    """0 if there is none, or it is no port of an ordinary program."""
     try:
         with open(path, encoding="ascii") as file:
             text = file.read(16).strip()
@@ -180,7 +179,7 @@ def remembered_port(path: str) -> int:
     return int(text) if text.isdecimal() and 1024 <= int(text) <= 65535 else 0
 
 
-def remember_port(path: str, port: int) -> None:
+def write_port(path: str, port: int) -> None:
     """Whole or not at all; raises StateUnwritable."""
     try:
         atomicfile.write(path, b"%d\n" % port)
@@ -188,14 +187,14 @@ def remember_port(path: str, port: int) -> None:
         raise StateUnwritable(f"cannot write {path}", error.strerror or str(error), "free disk space") from None
 
 
-def bind(path: str) -> socket.socket:
-    """A bound socket, 0600 in a folder that is ours alone. What is in its place is stale: its name carries our
-    installation's id, and we hold that installation's lock."""
+def bind_socket(path: str) -> socket.socket:
+    """A bound socket, 0600 in a folder that is ours alone. A file in its place is stale: its name has the id of this
+    installation, whose lock we hold."""
     folder = os.path.dirname(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        _make_private(folder)
+        _require_private(folder)
         if os.path.lexists(path):
             os.unlink(path)
         listener.bind(path)
@@ -212,8 +211,8 @@ def bind(path: str) -> socket.socket:
     return listener
 
 
-def _make_private(folder: str) -> None:
-    """A folder under /tmp may have been made by someone else before us."""
+def _require_private(folder: str) -> None:
+    """A folder under /tmp may have been made by another user before us."""
     found = os.lstat(folder)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise DaemonError(f"cannot listen in {folder}", "it is not a folder of ours", "delete it")

@@ -1,10 +1,8 @@
-"""Who may ask for what on 127.0.0.1: a token for each surface, and a check against foreign web pages.
+"""Access to 127.0.0.1: a token for each surface, and a check against foreign web pages.
 
-Any program of any user of the machine can connect there, and so can a web page in the user's browser: by a
-form, or by DNS rebinding under its own host name. So Host and Origin must name us, and a token must be
-shown. A token opens its own surface and no other: an agent can read its own settings, hence it may know the
-hooks token. ``judge`` is pure. Not here: control, which is on the Unix socket only (``server.py``), and the
-routes (``api.py``)."""
+Any program of any user of the machine can connect there, and so can a web page in the user's browser: by a form, or
+by DNS rebinding under its own host name. So Host and Origin must name us, and a token must be shown. A token opens
+its own surface and no other: an agent can read its own settings, hence it may know the hooks token."""
 
 from __future__ import annotations
 
@@ -29,28 +27,28 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     read: str
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """``status`` 200 lets the request in; else it is the answer, with ``error`` as its text."""
+class AccessDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """``status`` 200 admits the request; any other is the answer, with ``error`` as its text."""
 
     status: int
     surface: Surface
     error: str = ""
 
 
-def judge(path: str, headers: Mapping[str, str], tokens: Tokens, port: int) -> Verdict:
+def check_access(path: str, headers: Mapping[str, str], tokens: Tokens, port: int) -> AccessDecision:
     """``headers`` by lower-case name, those given twice joined by commas (and thus no longer valid)."""
     surface = surface_of(path)
     ours = (f"127.0.0.1:{port}", f"localhost:{port}")
     if headers.get("host", "").lower() not in ours:
-        return Verdict(status=403, surface=surface, error="the Host header does not name this daemon")
+        return AccessDecision(status=403, surface=surface, error="the Host header does not name this daemon")
     origin = headers.get("origin")
     if origin is not None and origin.lower() not in [f"http://{host}" for host in ours]:
-        return Verdict(status=403, surface=surface, error="requests from other origins are refused")
+        return AccessDecision(status=403, surface=surface, error="requests from other origins are refused")
     if path == "/v1" or path.startswith("/v1/"):
-        return Verdict(status=404, surface=surface, error="control is on the Unix socket only")
+        return AccessDecision(status=404, surface=surface, error="control is on the Unix socket only")
     if not _matches(headers.get("authorization", ""), getattr(tokens, surface)):
-        return Verdict(status=401, surface=surface, error=f"the {surface} token is needed as a Bearer token")
-    return Verdict(status=200, surface=surface)
+        return AccessDecision(status=401, surface=surface, error=f"the {surface} token is needed as a Bearer token")
+    return AccessDecision(status=200, surface=surface)
 
 
 def surface_of(path: str) -> Surface:
@@ -84,7 +82,7 @@ def _token(paths: Paths, surface: Surface) -> str:
 
 
 def _read(path: str) -> str | None:
-    """The token, if the file is whole and nobody else's to read."""
+    """The token, if the file is whole and no other user can read it."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -98,7 +96,7 @@ def _read(path: str) -> str | None:
 
 
 def _write(path: str) -> str:
-    """Only the daemon that holds the lock writes here, so nobody else can be first."""
+    """Only the daemon that holds the lock writes here: no other process can be first."""
     token = os.urandom(_TOKEN_BYTES).hex()
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(fd, "w", encoding="ascii") as file:
