@@ -68,14 +68,15 @@ class TestTable:
         assert keeper is not None
         assert (keeper.program.name, keeper.program.host) == ("claude-code-pty-host", False)
 
-    def test_an_entry_is_found_by_its_name_and_not_by_walking_past_all_others(self) -> None:
+    def test_an_entry_is_found_by_its_name_and_not_by_walking_past_all_others(self, tmp_path: Path) -> None:
         """A process is looked up among the few whose names fit, in the order of the file."""
         many = "".join(
             f'[[program]]\nname="p{n}"\ntitle="P"\nkind="other"\nsource="s"\n'
             f'executables=["x{n % 2}"]\nfirst=["{n}"]\n'
             for n in range(40)
         )
-        found = programs.read_catalog(many, "many.toml")
+        (tmp_path / "many.toml").write_text(many)
+        found = catalog.load(str(tmp_path / "many.toml"))
         known = found.recognise(("x1", "33"))
         assert known is not None
         assert known.program.name == "p33"

@@ -5,12 +5,14 @@ All on snapshots written by hand; real processes are scanned in ``test_scan.py``
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomless.catalog import programs
+from oomless import catalog
 from oomless.census import governed
 from oomless.census.attribution import attribute
 from oomless.census.daemon_facts import OpenTree
@@ -146,9 +148,10 @@ class TestCatalog:
             ),
         ],
     )
-    def test_a_broken_catalog_is_named_by_file_and_entry(self, text: str, words: str) -> None:
+    def test_a_broken_catalog_is_named_by_file_and_entry(self, text: str, words: str, tmp_path: Path) -> None:
+        (tmp_path / "mine.toml").write_text(text)
         with pytest.raises(ConfigError) as caught:
-            programs.read_catalog(text, "mine.toml")
+            catalog.load(str(tmp_path / "mine.toml"))
         assert "mine.toml" in caught.value.line()
         assert words in caught.value.line()
 

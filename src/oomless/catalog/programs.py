@@ -213,11 +213,6 @@ def load_or_default(path: str, warn: Callable[[str], None]) -> Catalog:
         return load()
 
 
-def read_catalog(text: str, name: str) -> Catalog:
-    """A catalog from TOML text; ``name`` is the file in errors. Raises ConfigError."""
-    return Catalog(_read_entries(text, name))
-
-
 def _read_package() -> tuple[Program, ...]:
     return tuple(program for name in FILES for program in _read_entries(_read_file(name), name))
 
