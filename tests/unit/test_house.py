@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +134,18 @@ def test_what_root_skips_an_ordinary_user_runs(path: Path) -> None:
         if not whole_module and "as_user" not in " ".join(map(ast.unparse, node.decorator_list))
     ]
     assert unmarked == []
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda: subprocess.run(["true"], check=True),
+        lambda: os.posix_spawn("/bin/true", ["true"], {}),
+        lambda: os.system("true"),
+        lambda: os.fork() or os._exit(1),
+    ],
+    ids=["subprocess", "posix_spawn", "system", "fork"],
+)
+def test_no_process_is_started_in_this_folder(start: Callable[[], object]) -> None:
+    with pytest.raises(RuntimeError, match="a unit test starts a process"):
+        start()
