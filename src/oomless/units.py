@@ -75,3 +75,8 @@ def format_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def shorten(text: str, length: int) -> str:
+    """At most ``length`` characters of the text; the last is "…" if some are left out."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"

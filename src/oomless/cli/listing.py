@@ -10,7 +10,7 @@ from oomless.cli.plain_table import Column, print_table, screen
 from oomless.listing import Unreadable
 from oomless.reports.listing import ListingReport
 from oomless.reports.scan import ProcessRow
-from oomless.units import format_size
+from oomless.units import format_size, shorten
 
 #: What the other columns of the table need; commands get the rest, within these bounds.
 _OTHERS_WIDTH, _NARROWEST, _WIDEST = 86, 16, 60
@@ -41,7 +41,7 @@ def show_listing(report: ListingReport) -> None:
 
 def show_unreadable(lines: tuple[Unreadable, ...]) -> None:
     for line in lines[:_UNREADABLE_SHOWN]:
-        print_line(f"line {line.line}: {_cut_text(printable(line.text), _WIDEST)}")
+        print_line(f"line {line.line}: {shorten(printable(line.text), _WIDEST)}")
     if len(lines) > _UNREADABLE_SHOWN:
         print_line(f"and {len(lines) - _UNREADABLE_SHOWN} more lines (--json has all)")
 
@@ -51,7 +51,7 @@ def _print_rows(rows: Iterable[ProcessRow]) -> None:
     cells = []
     for row in sorted(rows, key=_sort_key):
         owner = printable(f"{row.host} {(row.session or '')[:8]}") if row.host else "-"
-        what = _cut_text(printable(f"{row.server}: {row.command}" if row.server else row.command), width)
+        what = shorten(printable(f"{row.server}: {row.command}" if row.server else row.command), width)
         size = "?" if row.footprint_bytes is None else format_size(row.footprint_bytes)
         cells.append((str(row.pid), row.kind, what, row.tty or "-", owner, size, row.verdict))
     print_table(_COLUMNS, cells)
@@ -59,7 +59,3 @@ def _print_rows(rows: Iterable[ProcessRow]) -> None:
 
 def _sort_key(row: ProcessRow) -> tuple[str, str, str, bool]:
     return row.host or "~", row.session or "~", row.tty or "", row.kind != "session"
-
-
-def _cut_text(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -8,7 +8,7 @@ from oomless.cli.output import print_line, printable
 from oomless.cli.plain_table import SECTION, Column, print_table
 from oomless.reports.reap import ReapReport
 from oomless.reports.scan import ProcessRow
-from oomless.units import format_size
+from oomless.units import format_size, shorten
 
 _WHAT_WIDTH = 44
 
@@ -75,5 +75,4 @@ def _print_rows(rows: Iterable[ProcessRow], results: Mapping[tuple[int, int], st
 
 
 def _format_what(row: ProcessRow) -> str:
-    text = printable(f"{row.server}: {row.command}" if row.server else row.command)
-    return text if len(text) <= _WHAT_WIDTH else f"{text[: _WHAT_WIDTH - 1]}…"
+    return shorten(printable(f"{row.server}: {row.command}" if row.server else row.command), _WHAT_WIDTH)

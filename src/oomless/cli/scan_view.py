@@ -20,7 +20,7 @@ from oomless.paths import Paths
 from oomless.platform import current
 from oomless.reports.look import Scanner
 from oomless.reports.scan import ProcessRow, ScanReport
-from oomless.units import format_size
+from oomless.units import format_size, shorten
 
 Severity = Literal["warning", "critical"]
 #: Seconds: reading memory is announced only if it takes longer than that (a process of 500 MB takes 9 ms).
@@ -111,8 +111,7 @@ def _format_what(row: ProcessRow) -> str:
     """The server's name where there is one, then the command, cut; of a tool shell its command."""
     name = short_name("shell", row.command) if row.kind == "tool-shell" else ""
     text = printable(name if name and name != "tool shell" else row.command)
-    text = f"{row.server}: {text}" if row.server else text
-    return text if len(text) <= _WHAT_WIDTH else f"{text[: _WHAT_WIDTH - 1]}…"
+    return shorten(f"{row.server}: {text}" if row.server else text, _WHAT_WIDTH)
 
 
 def _format_owner(row: ProcessRow, trees: Mapping[int, str]) -> str:

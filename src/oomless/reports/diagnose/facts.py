@@ -141,6 +141,27 @@ def case_process(
     return CaseProcess(**fields, place=place, program=program, source=source, figure_line=figure_line, lines=lines)
 
 
+def count_copies(processes: Iterable[CaseProcess]) -> tuple[Copies, ...]:
+    """The servers that run, by name, each with its instances by the census. Processes of which neither parent nor
+    place is known may all be of one instance."""
+    servers: dict[str, list[CaseProcess]] = {}
+    for process in processes:
+        if process.server:
+            servers.setdefault(process.server, []).append(process)
+    return tuple(_make_copies(name, group) for name, group in sorted(servers.items()))
+
+
+def _make_copies(name: str, group: list[CaseProcess]) -> Copies:
+    roots = {process.instance or process.pid for process in group if process.ppid is not None or process.place}
+    return Copies(
+        name=name,
+        number=max(1, len(roots)),
+        places=tuple(sorted({process.place for process in group if process.place})),
+        lines=tuple(line for process in group for line in process.lines),
+        pids=tuple(sorted(process.pid for process in group)),
+    )
+
+
 class CaseEvent(msgspec.Struct, frozen=True, kw_only=True):
     """``when``: as the text says it, or a date; ``source``: a line, or the part of the journal."""
 

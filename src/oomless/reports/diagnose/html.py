@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator
 from html import escape as _escape
 
 from oomless.reports.diagnose.markdown import (
+    LONGEST,
     claims_by_topic,
     format_amount,
     format_value,
     place_preposition,
-    shorten,
     verdict_words,
 )
 from oomless.reports.diagnose.report import DiagnosisReport, TreeNode
-from oomless.units import format_size
+from oomless.units import format_size, shorten
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -106,7 +106,7 @@ def _format_node(node: TreeNode, at: str) -> str:
     known = f" {format_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
     source = f' <span class="source">({escape_html(node.source)})</span>' if node.source else ""
     place = f" {at} {escape_html(node.place)}" if node.place else ""
-    what = f"{known}{source}{escape_html(verdict_words(node))}: {escape_html(shorten(node.what))}"
+    what = f"{known}{source}{escape_html(verdict_words(node))}: {escape_html(shorten(node.what, LONGEST))}"
     return f"{'  ' * node.depth}{node.pid} {escape_html(node.kind)}{place}{what}"
 
 

@@ -24,10 +24,18 @@ from oomless.journal.trees import TreeRow
 from oomless.paths import Paths
 from oomless.platform import current
 from oomless.redact import command_line
-from oomless.reports.diagnose.facts import Case, CaseEvent, CaseProcess, Copies, EndedAgent, Inside, case_process
+from oomless.reports.diagnose.facts import (
+    Case,
+    CaseEvent,
+    CaseProcess,
+    EndedAgent,
+    Inside,
+    case_process,
+    count_copies,
+)
 from oomless.reports.look import Scanner, find_subagents, owner_of
 from oomless.reports.scan import ProcessRow, ScanReport
-from oomless.units import format_size
+from oomless.units import format_size, shorten
 
 #: Rows of each table that are looked at; the newest of the time asked for are among them.
 MOST_ROWS = 2000
@@ -82,11 +90,12 @@ def build_case(
 ) -> Case:
     events = sorted(_read_events(history), key=lambda pair: pair[0])
     newest = [event for at, event in events if at >= since][-MOST_EVENTS:]
+    processes = tuple(_make_process(row) for row in report.processes)
     return Case(
         origin="live",
         memory=report.memory,
-        processes=tuple(_make_process(row) for row in report.processes),
-        copies=_count_copies(report.processes),
+        processes=processes,
+        copies=count_copies(processes),
         events=tuple(newest),
         inside=tuple(session for session in inside if session.number),
         ended=tuple(_ended_agents(history.trees, catalog)),
@@ -101,25 +110,6 @@ def _make_process(row: ProcessRow) -> CaseProcess:
 
 def _session_name(row: ProcessRow) -> str:
     return f"{row.host or 'session'} {row.session.partition(':')[0][:8]}" if row.session else ""
-
-
-def _count_copies(rows: Iterable[ProcessRow]) -> tuple[Copies, ...]:
-    """An instance is a process of a server with none of the same server above it."""
-    by_server: dict[str, list[ProcessRow]] = {}
-    for row in rows:
-        if row.server:
-            by_server.setdefault(row.server, []).append(row)
-    return tuple(_make_copies(name, group) for name, group in sorted(by_server.items()))
-
-
-def _make_copies(name: str, group: list[ProcessRow]) -> Copies:
-    pids = {row.pid for row in group}
-    return Copies(
-        name=name,
-        number=sum(row.ppid not in pids for row in group),
-        places=tuple(sorted({place for row in group if (place := _session_name(row))})),
-        pids=tuple(sorted(pids)),
-    )
 
 
 def _ended_agents(trees: Iterable[TreeRow], catalog: Catalog) -> Iterator[EndedAgent]:
@@ -163,8 +153,7 @@ def _tree_events(row: TreeRow) -> Iterator[tuple[float, CaseEvent]]:
 
 
 def _short_name(name: str) -> str:
-    text = command_line((name,))
-    return text if len(text) <= _CUT else f"{text[: _CUT - 1]}…"
+    return shorten(command_line((name,)), _CUT)
 
 
 def _make_event(at: float, text: str, table: str) -> CaseEvent:

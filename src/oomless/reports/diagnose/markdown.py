@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 
 from oomless.reports.diagnose.claims import Claim
 from oomless.reports.diagnose.report import DiagnosisReport, Metric, TreeNode
-from oomless.units import format_size
+from oomless.units import format_size, shorten
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]|~<>&$])")
 #: At the beginning of an item these would begin another one, or a heading.
 _FIRST = re.compile(r"^(?:[#+=-]|\d{1,9}(?=[.)](?:\s|$)))")
 _ADDRESS = re.compile(r"\b(https?|ftp|www)(?=[:.])", re.IGNORECASE)
-_LONGEST = 120
+#: Of a long command line people need the beginning; JSON has all of it.
+LONGEST = 120
 _BLANK = re.compile(r"\s+")
 
 
@@ -115,7 +116,7 @@ def _format_node(node: TreeNode, at: str) -> str:
     known = f", {format_size(node.footprint_bytes)}" if node.footprint_bytes is not None else ""
     source = f" ({escape_markdown(node.source)})" if node.source else ""
     place = f" {at} {escape_markdown(node.place)}" if node.place else ""
-    what = f"{known}{source}{verdict_words(node)}: {escape_markdown(shorten(node.what))}"
+    what = f"{known}{source}{verdict_words(node)}: {escape_markdown(shorten(node.what, LONGEST))}"
     return f"{'  ' * node.depth}- {node.pid} {escape_markdown(node.kind)}{place}{what}"
 
 
@@ -133,11 +134,6 @@ def place_preposition(report: DiagnosisReport) -> str:
 def verdict_words(node: TreeNode) -> str:
     """The verdict, if it says more than the owner."""
     return "" if node.verdict in ("owned", "protected", "unknown") else f", {node.verdict}"
-
-
-def shorten(text: str) -> str:
-    """Of a long command line people need the beginning; JSON has all of it."""
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def format_amount(known: int | None) -> str:

@@ -13,6 +13,7 @@ from oomless.redact import command_line
 from oomless.reports.diagnose.amounts import find_amounts
 from oomless.reports.diagnose.document import TextLine, find_lists, moment_words
 from oomless.reports.diagnose.facts import Amount, CaseEvent, Copies, Count, Enumeration, ListItem, Mention
+from oomless.units import shorten
 
 _PIDS = re.compile(
     r"\bPIDs?\s*[:#=]?\s*(\d{1,7}(?:\s*(?:,|/|and|&)\s*\d{1,7}\b(?!\s*(?:MB|GB|KB|%)))*)", re.IGNORECASE
@@ -241,9 +242,7 @@ def find_events(document: tuple[TextLine, ...]) -> tuple[CaseEvent, ...]:
 
 
 def _make_event(when: str, text: str, line: TextLine) -> CaseEvent:
-    shown = command_line((text,))
-    shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
-    return CaseEvent(when=when, text=shown, source=f"line {line.number}")
+    return CaseEvent(when=when, text=shorten(command_line((text,)), _LONGEST), source=f"line {line.number}")
 
 
 def find_failed_small_model(document: tuple[TextLine, ...]) -> tuple[int, ...]:

@@ -16,7 +16,16 @@ from oomless.listing import Listing
 from oomless.redact import command_line
 from oomless.reports.diagnose import prose, reckoning
 from oomless.reports.diagnose.document import TextLine, read_lines
-from oomless.reports.diagnose.facts import Case, CaseProcess, Copies, Enumeration, Mention, case_process, format_lines
+from oomless.reports.diagnose.facts import (
+    Case,
+    CaseProcess,
+    Copies,
+    Enumeration,
+    Mention,
+    case_process,
+    count_copies,
+    format_lines,
+)
 from oomless.reports.listing import listing_row, shown_command
 from oomless.reports.scan import ProcessRow
 
@@ -147,29 +156,9 @@ def _join_copies_by_server(
     for copies in said:
         if copies.name in names or "mcp" in copies.name.lower():
             by_name.setdefault(copies.name, []).append(copies)
-    for server, group in _by_server(processes).items():
-        by_name.setdefault(server, []).append(_copies_of_tables(server, group))
+    for copies in count_copies(processes):
+        by_name.setdefault(copies.name, []).append(copies)
     return tuple(_join_copies(name, group) for name, group in sorted(by_name.items()))
-
-
-def _by_server(processes: Iterable[CaseProcess]) -> dict[str, list[CaseProcess]]:
-    servers: dict[str, list[CaseProcess]] = {}
-    for process in processes:
-        if process.server:
-            servers.setdefault(process.server, []).append(process)
-    return servers
-
-
-def _copies_of_tables(server: str, group: list[CaseProcess]) -> Copies:
-    """Its instances by the census; those of which neither parent nor terminal is printed may all be one."""
-    roots = {process.instance for process in group if process.ppid is not None or process.place}
-    return Copies(
-        name=server,
-        number=max(1, len(roots)),
-        places=tuple(sorted({process.place for process in group if process.place})),
-        lines=tuple(line for process in group for line in process.lines),
-        pids=tuple(sorted(process.pid for process in group)),
-    )
 
 
 def _join_copies(name: str, group: list[Copies]) -> Copies:
