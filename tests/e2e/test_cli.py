@@ -76,6 +76,7 @@ HEAVY = {"typer", "rich", "asyncio", "ssl", "tomlkit", "tomllib", "markdown_it"}
         # A command line of anybody's that is not ASCII is laid out by rich.
         (["scan"], HEAVY - {"tomllib", "rich"} | {"oomless.cli.app"}),
         (["run", "--quiet", "--", "true"], HEAVY | {"msgspec", "oomless.cli.app", "typing", "argparse"}),
+        (["batch", "--help"], HEAVY - {"typer"}),
         (["scan", "--help"], HEAVY - {"typer", "tomllib"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
