@@ -262,7 +262,7 @@ def test_a_client_that_is_gone_while_it_waits_is_no_error_of_the_daemons() -> No
         assert isinstance(line.exception(), ConnectionResetError)
         line = asyncio.ensure_future(reader.readline())
         await asyncio.wait([line])
-        leases._let_go(line)
+        leases._discard(line)
         del line
         await asyncio.sleep(0)
         writer.close()

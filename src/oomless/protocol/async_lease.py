@@ -1,7 +1,6 @@
-"""Asking the daemon for a lease from asyncio: what ``protocol/lease.py`` does for callers that may block.
+"""The client of the lease protocol for asyncio: what ``protocol/lease.py`` is for callers that may block.
 
-Covers: connecting (starting the daemon if need be), the reasons of a wait, the way back to a new daemon when one
-dies while we ask. Not here: the messages (``protocol/wire.py``) and what is started with a lease (``launch.py``).
+It starts the daemon if need be, passes on the reasons of a wait, and asks again when a daemon dies during a request.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from oomless.paths import Paths
 from oomless.protocol import spawn, wire
 from oomless.protocol.lease import failure, parent_tree
 
-#: Daemons that may die on us during one question before we say so.
+#: Daemons that may die during one request before it fails.
 DAEMONS = 5
 #: Longer than any queue; the settings' own ``wait`` is meant for a single command.
 FOREVER = 365 * 86400.0
@@ -43,7 +42,7 @@ class GrantedLease:
 
 
 class AsyncLeaseClient:
-    """Where one batch or ``Governor`` asks; requests arrive at the daemon in the order of the calls."""
+    """The requests of one batch or ``Governor``; they arrive at the daemon in the order of the calls."""
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
@@ -61,7 +60,7 @@ class AsyncLeaseClient:
                 return await _converse(await self._open(wire.line(request)), on_waiting)
             except (OSError, _Lost) as error:
                 last = error
-        raise DaemonError("the daemon went away while we asked", str(last), "see: oomless daemon logs")
+        raise DaemonError("the daemon went away during the request", str(last), "see: oomless daemon logs")
 
     async def _open(self, opening: bytes) -> socket.socket:
         """A connection on which the request is under way."""

@@ -1,9 +1,7 @@
-"""Asking the daemon, for the commands: blocking, over the Unix socket, with typed answers.
+"""The commands' client of the daemon: blocking, over the Unix socket, with typed answers.
 
-Covers: one request a connection, bounded in time, and every way in which a daemon may fail to answer as one line.
-Not here: leases (``lease.py``, ``wire.py``) and starting the daemon (``spawn.py``, used here if wanted). There is no
-daemon on macOS yet: that none runs is the answer there.
-"""
+One request for each connection, bounded in time; every way in which a daemon may fail to answer is a DaemonError.
+There is no daemon on macOS yet: the answer there is that none runs."""
 
 from __future__ import annotations
 
@@ -133,7 +131,9 @@ def _ask(path: str, method: str, target: str, body: bytes = b"") -> _Reply:
     try:
         raw = _exchange(path, head.encode("ascii") + body)
     except TimeoutError:
-        raise DaemonError("the daemon does not answer", f"no word in {ANSWER_SECONDS:.0f} s", "see its log") from None
+        raise DaemonError(
+            "the daemon does not answer", f"no answer within {ANSWER_SECONDS:.0f} s", "see its log"
+        ) from None
     except OSError as error:
         why = f"{path}: {error.strerror or error}"
         raise DaemonError("cannot reach the daemon", why, "try again") from None

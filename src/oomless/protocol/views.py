@@ -1,7 +1,8 @@
-"""What the daemon shows of itself, as frozen structs that go to JSON as they are.
+"""The daemon's views of itself and its control requests, as frozen structs that go to JSON as they are.
 
-``StatusView`` and ``DaemonView`` are the objects that ``oomless status --json`` and ``oomless daemon status
---json`` print. The lease protocol is in ``wire.py``."""
+``StatusView`` and ``DaemonView`` are the objects that ``oomless status --json`` and ``oomless daemon status --json``
+print.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +25,7 @@ TreeState = Literal["running", "waiting", "ended"]
 class TreeView(msgspec.Struct, frozen=True, kw_only=True):
     """One tree or slot, or (``kind`` subagent) one inside a host's own process, which has no processes of its own and
     an ``agent_type``. ``pid`` and ``start`` are its root's; ``seconds`` it has run or waited so far; ``reason`` is
-    why it waits, runs or ended; ``escaped`` are those of its processes that have moved out of its groups and are not
-    back."""
+    why it waits, runs or ended; ``escaped`` are its processes that moved out of its cgroups and are not back."""
 
     tree: str
     kind: str = "tree"
@@ -64,8 +64,8 @@ class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
 
 class PressureView(msgspec.Struct, frozen=True, kw_only=True):
     """What all trees together use and may use, or (``group``) those of a batch or project with a budget of its own.
-    ``warned``: they are, or were a moment ago, above the mark at which it is told. ``ending``: the tree that is being
-    ended for the others."""
+    ``warned``: the use is, or was a moment ago, above the mark for a warning. ``ending``: the victim that is being
+    killed."""
 
     group: str | None = None
     used_bytes: int
@@ -76,8 +76,8 @@ class PressureView(msgspec.Struct, frozen=True, kw_only=True):
 
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """``reserved_bytes`` is what admission counts for all trees together, ``problem`` what is wrong with the
-    settings that were read last, ``reap`` what they say of what dead sessions leave. ``pid`` is None when no daemon
-    runs; then only ``memory`` says anything."""
+    settings that were read last, ``reap`` the setting of that name. ``pid`` is None when no daemon runs; then only
+    ``memory`` has a meaning."""
 
     schema: str = "oomless.status/1"
     pid: int | None
@@ -119,7 +119,7 @@ class DaemonView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):
-    """A decision or an end as it happens; ``kind`` is ``decision`` or ``end``."""
+    """An event as it happens; ``kind`` is ``decision``, ``end``, ``victim`` or ``pressure``."""
 
     at: float
     kind: str
@@ -147,7 +147,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What routes without a view answer: ``ok``, or what went wrong."""
+    """The answer of routes without a view: ``ok``, or what went wrong."""
 
     ok: bool
     error: str | None = None

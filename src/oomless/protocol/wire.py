@@ -1,9 +1,9 @@
 """The lease protocol, version 1: one JSON object a line over the control socket (a first byte ``{`` means it).
 
 A connection is a lease. It opens with ``lease`` (a new one) or ``adopt`` (a shim that outlived its daemon) and
-stays open as long as the tree or slot lives; whoever is at the other end is known by the kernel's word
-(SO_PEERCRED), not by what it says. Fields that a side does not know are ignored; ``v`` is checked on the opening
-message only. All sizes are bytes, all times seconds.
+stays open as long as the tree or slot lives. The peer is identified by the kernel (SO_PEERCRED), not by what it says.
+Fields that a side does not know are ignored; ``v`` is checked on the opening message only. All sizes are bytes, all
+times seconds.
 
 ::
 
@@ -14,8 +14,8 @@ message only. All sizes are bytes, all times seconds.
                 <---  granted   the intent is in the journal: fork may happen now
     (run execs the shim, which goes on with the same connection; a slot just holds it)
     started     --->            the root process and what contains it
-    usage       --->            about once a second, bytes and members: on rungs without cgroups, and of those who
-                                have moved out of them
+    usage       --->            about once a second, bytes and members: on rungs without cgroups, and of processes
+                                that escaped their cgroups
                 <---  end       end the tree, for this reason
     ended       --->            the exit record, before the shim exits; nothing is answered
 
@@ -69,7 +69,7 @@ class AdoptRequest(_Message, frozen=True, kw_only=True, tag="adopt"):
 
 
 class StartReport(_Message, frozen=True, kw_only=True, tag="started"):
-    """``rung`` is what really contains it (the shim may have fallen through, ``why_rung`` says why)."""
+    """``rung`` is what contains it in fact (the shim may have fallen through, ``why_rung`` says why)."""
 
     shim_pid: int
     shim_start: int
@@ -80,8 +80,8 @@ class StartReport(_Message, frozen=True, kw_only=True, tag="started"):
 
 
 class UsageReport(_Message, frozen=True, kw_only=True, tag="usage"):
-    """``members``: pid and start of each that the daemon cannot find itself, so that it can end them if the shim is
-    killed. ``escaped``: those of them who have moved out of the tree's cgroups."""
+    """``used``: bytes. ``members``: pid and start of each that the daemon cannot find itself, so that it can kill
+    them if the shim is killed. ``escaped``: those of them that moved out of the tree's cgroups."""
 
     used: int
     members: tuple[tuple[int, int], ...] = ()
@@ -89,10 +89,14 @@ class UsageReport(_Message, frozen=True, kw_only=True, tag="usage"):
 
 
 class EndReport(_Message, frozen=True, kw_only=True, tag="ended"):
+    """The last message of a shim."""
+
     record: ExitRecord
 
 
 class ReservationHolder(msgspec.Struct, frozen=True, kw_only=True):
+    """A tree that a request waits for. ``bytes``: the larger of its reservation and its use."""
+
     tree: str
     name: str
     bytes: int
@@ -100,6 +104,8 @@ class ReservationHolder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WaitNotice(_Message, frozen=True, kw_only=True, tag="waiting"):
+    """``ahead``: how many older requests wait."""
+
     reason: str
     ahead: int = 0
     holders: tuple[ReservationHolder, ...] = ()
@@ -113,8 +119,8 @@ class RefusalNotice(_Message, frozen=True, kw_only=True, tag="refused"):
 
 class Grant(_Message, frozen=True, kw_only=True, tag="granted"):
     """``cgroups``: directories to make and use, by controller (``""``: the v2 tree); empty on rungs without.
-    ``marker``: the value of ``OOMLESS_TREE`` for everything in the tree. ``limit`` and ``processes`` as settled
-    by the settings. ``exits``: the folder for the exit record."""
+    ``marker``: the value of ``OOMLESS_TREE`` for everything in the tree. ``limit`` and ``processes``
+    as the settings bound them. ``exits``: the folder for the exit record."""
 
     tree: str
     reserved: int
@@ -129,7 +135,7 @@ class Grant(_Message, frozen=True, kw_only=True, tag="granted"):
 
 
 class EndOrder(_Message, frozen=True, kw_only=True, tag="end"):
-    """``victim``: for a budget shared with others."""
+    """``victim``: killed for a budget that it shares with other trees, and not for its own limit."""
 
     reason: str
     victim: bool = False

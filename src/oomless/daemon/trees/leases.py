@@ -30,8 +30,8 @@ from oomless.platform.base import Platform
 from oomless.protocol import wire
 
 
-class _Asker(NamedTuple):
-    """Who asks for a lease, and for what: ``parent`` is the governed tree that ``peer`` runs in."""
+class _Request(NamedTuple):
+    """A request with its requester: ``parent`` is the governed tree that ``peer`` runs in."""
 
     lease: wire.LeaseRequest
     limits: EffectiveLimits
@@ -62,7 +62,7 @@ class Leases:
         self._boot = platform.boot_id()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer_pid: int) -> None:
-        """One lease connection to its end; never raises for what the other side does."""
+        """Serves one lease connection to its end; never raises for what the client does."""
         try:
             opening = wire.decode_from_client(await reader.readline())
         except (msgspec.MsgspecError, ValueError) as error:
@@ -96,56 +96,56 @@ class Leases:
         except OomlessError as error:
             self._refuse(writer, error.exit_code, error.summary(), error.hint)
             return
-        asker = _Asker(lease, limits, peer, parent, writer)
+        request = _Request(lease, limits, peer, parent, writer)
         if lease.kind.has_session:
-            await self._attach(id, asker, reader)
+            await self._attach(id, request, reader)
             return
         line = asyncio.ensure_future(reader.readline())
-        request = self._gate.request(
-            id, limits, prior=PRIOR, requester=peer.pid, on_wait=lambda wait: self._tell_wait(id, asker, wait)
+        pending = self._gate.request(
+            id, limits, prior=PRIOR, requester=peer.pid, on_wait=lambda wait: self._send_wait(id, request, wait)
         )
-        either: list[asyncio.Future[Any]] = [line, request.answer]
+        either: list[asyncio.Future[Any]] = [line, pending.answer]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not request.answer.done():  # it hung up, or speaks out of turn
-            _let_go(line)
+        if not pending.answer.done():  # it hung up, or speaks out of turn
+            _discard(line)
             self._gate.withdraw(id)
             reason = "the requester did not wait for the answer"
             self._bus.publish(TreeWithdrawn(tree=id, name=lease.name, reason=reason))
             return
-        answer = request.answer.result()
+        answer = pending.answer.result()
         if isinstance(answer, Refuse):
-            _let_go(line)
+            _discard(line)
             self._bus.publish(TreeRefused(tree=id, name=lease.name, reason=answer.reason))
             self._refuse(writer, answer.code, answer.error, answer.hint)
             return
-        tree = self._grant(answer, asker)
+        tree = self._grant(answer, request)
         if tree is None:
-            _let_go(line)
+            _discard(line)
             return
         await self._converse(tree, line, reader)
 
-    async def _attach(self, id: str, asker: _Asker, reader: asyncio.StreamReader) -> None:
+    async def _attach(self, id: str, request: _Request, reader: asyncio.StreamReader) -> None:
         """A host's tool shell or server: contained and bounded, never kept waiting, and not counted as a subagent."""
-        lease = asker.lease
-        session = session_of(lease, self._boot, asker.peer.pid)
+        lease = request.lease
+        session = session_of(lease, self._boot, request.peer.pid)
         if session is None:
-            self._refuse(asker.writer, 125, "that session is not an ancestor: the command runs ungoverned")
+            self._refuse(request.writer, 125, "that session is not an ancestor: the command runs ungoverned")
             return
-        tree = self._grant(Admit(id=id, reserved=0, reason=f"a {lease.kind} of a running session"), asker, session)
+        tree = self._grant(Admit(id=id, reserved=0, reason=f"a {lease.kind} of a running session"), request, session)
         if tree is None:
             return
         self.restore(tree)
         await self._converse(tree, asyncio.ensure_future(reader.readline()), reader)
 
     def _parent(self, claimed: str | None, pid: int) -> Tree | None:
-        """The governed tree that the request claims to come from, if that is true."""
+        """The governed tree that the request claims to come from, if the peer runs in it."""
         tree = self._registry.trees.get(claimed) if claimed else None
         return tree if tree is not None and tree.contains(pid, cgroup_name(self._install, tree.id)) else None
 
-    def _tell_wait(self, id: str, asker: _Asker, wait: Wait) -> None:
-        self._bus.publish(TreeWaiting(tree=id, name=asker.lease.name, reason=wait.reason))
+    def _send_wait(self, id: str, request: _Request, wait: Wait) -> None:
+        self._bus.publish(TreeWaiting(tree=id, name=request.lease.name, reason=wait.reason))
         holders = tuple(self._holder(h.id, h.name, h.bytes) for h in wait.holders)
-        self._send(asker.writer, wire.WaitNotice(reason=wait.reason, ahead=wait.ahead, holders=holders))
+        self._send(request.writer, wire.WaitNotice(reason=wait.reason, ahead=wait.ahead, holders=holders))
 
     def _holder(self, id: str, name: str, size: int) -> wire.ReservationHolder:
         tree = self._registry.trees.get(id)
@@ -153,14 +153,14 @@ class Leases:
             tree=id, name=name, bytes=size, pid=tree.root.pid if tree and tree.root else None
         )
 
-    def _grant(self, admit: Admit, asker: _Asker, session: TreeSession | None = None) -> Tree | None:
+    def _grant(self, admit: Admit, request: _Request, session: TreeSession | None = None) -> Tree | None:
         """The intent goes to the journal before the answer goes out: whatever dies after that is found again."""
-        lease, writer = asker.lease, asker.writer
+        lease, writer = request.lease, request.writer
         wanted = self._settings.current().rung
         if wanted == PID_NAMESPACE and lease.kind.has_session:
             wanted = "auto"  # a host refers to their processes by pid, and what detached from a shell goes on
-        offer = self._ladder.choose(system.cgroups(asker.peer.pid), wanted)
-        intent = self._intent(admit, asker, offer, session)
+        offer = self._ladder.choose(system.cgroups(request.peer.pid), wanted)
+        intent = self._intent(admit, request, offer, session)
         tree = Tree(intent, admit.reason)
         tree.writer, tree.retriable = writer, lease.retriable
         try:
@@ -186,22 +186,22 @@ class Leases:
         self._send(writer, granted)
         return tree
 
-    def _intent(self, admit: Admit, asker: _Asker, offer: Offer, session: TreeSession | None) -> TreeIntent:
-        lease, parent, install = asker.lease, asker.parent, self._install
+    def _intent(self, admit: Admit, request: _Request, offer: Offer, session: TreeSession | None) -> TreeIntent:
+        lease, parent, install = request.lease, request.parent, self._install
         contained = lease.kind.has_processes
         return TreeIntent(
             tree=admit.id,
             kind=lease.kind,
-            terms=msgspec.structs.replace(asker.limits.terms, name=shown_name(lease.name, lease.kind)),
+            terms=msgspec.structs.replace(request.limits.terms, name=shown_name(lease.name, lease.kind)),
             owner=lease.owner,
             argv=lease.argv,
             cwd=lease.cwd,
-            boot_id=asker.peer.boot_id,
+            boot_id=request.peer.boot_id,
             reserved=admit.reserved,
             rung=offer.name if contained else "",
             cgroups=offer.cgroups(cgroup_name(install, admit.id)) if contained else {},
             marker=f"{parent.intent.marker}/{admit.id}" if parent else f"{install}:{admit.id}",
-            requester=asker.peer,
+            requester=request.peer,
             intended_at=time.time(),
             session=session,
         )
@@ -224,7 +224,7 @@ class Leases:
         writer = tree.writer
         try:
             while raw := await line:
-                self._take(tree, wire.decode_from_client(raw))
+                self._apply(tree, wire.decode_from_client(raw))
                 line = asyncio.ensure_future(reader.readline())
         except (msgspec.MsgspecError, ValueError, ConnectionError) as error:
             reason = f"its shim sent something else: {error}"
@@ -233,7 +233,7 @@ class Leases:
             if tree.writer is writer:
                 self._registry.lease_lost(tree)
 
-    def _take(self, tree: Tree, message: wire.FromClient) -> None:
+    def _apply(self, tree: Tree, message: wire.FromClient) -> None:
         if isinstance(message, wire.StartReport):
             shim = Identity(boot_id=self._boot, pid=message.shim_pid, start=message.shim_start)
             root = Identity(boot_id=self._boot, pid=message.root_pid, start=message.root_start)
@@ -278,7 +278,7 @@ def session_of(lease: wire.LeaseRequest, boot_id: str, peer: int) -> TreeSession
     return None
 
 
-def _let_go(line: asyncio.Future[bytes]) -> None:
-    """Whatever it brings, or has brought: a client that is killed with unread words of ours leaves an error here."""
+def _discard(line: asyncio.Future[bytes]) -> None:
+    """Its result is not wanted, nor its error: a client that is killed with unread messages of ours leaves one."""
     line.cancel()
     line.add_done_callback(lambda done: done.cancelled() or done.exception())
