@@ -18,7 +18,7 @@ from helpers import run_oomless, wait_for, wait_gone
 from intents import bare_intent
 from oomless import Governor
 from oomless.contain import private_tmp
-from oomless.contain.private_tmp import PrivateTmp, Removal
+from oomless.contain.private_tmp import Removal, TmpFolder
 from oomless.journal.journal import Journal
 from oomless.journal.trees import SweepRow
 from oomless.model import Identity, Survivor
@@ -156,7 +156,7 @@ def test_a_batch_and_a_governor_have_it_too(tmp_path: Path) -> None:
 
 def test_it_is_kept_while_something_is_left_running(folder: Path) -> None:
     spec = {"private_tmp": True, "state": str(folder.parents[1]), "granted": {"tree": "t2"}}
-    private = PrivateTmp(spec)
+    private = TmpFolder(spec)
     private.make()
     facts = private.finish(busy=True)
     assert facts

@@ -34,7 +34,7 @@ def folder(state: str, tree: str) -> str:
     return f"{state}/tmp/{tree}"
 
 
-class PrivateTmp:
+class TmpFolder:
     """The shim's side: makes and removes the folder, if the specification asks for one."""
 
     def __init__(self, spec: dict[str, Any]) -> None:

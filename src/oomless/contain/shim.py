@@ -26,7 +26,7 @@ from oomless.contain.limits.limits import TreeLimits
 from oomless.contain.limits.process_limit import far_over
 from oomless.contain.limits.reclaimed import Reclaimed
 from oomless.contain.link import Link
-from oomless.contain.private_tmp import PrivateTmp
+from oomless.contain.private_tmp import TmpFolder
 from oomless.contain.rungs.build import build_rung
 from oomless.contain.rungs.subreaper import Subreaper
 from oomless.lean import loads, signal
@@ -77,7 +77,7 @@ class Shim:
         self.report_at = self.began
         self.report_pause = REPORT_FIRST
         self.front: int | None = None
-        self.tmp = PrivateTmp(spec)
+        self.tmp = TmpFolder(spec)
         self.escapes = EscapeWatch(self.pid, self.granted["cgroups"], self.strangers, spec["state"], self.began)
 
     # -- start ---------------------------------------------------------------------------------------------

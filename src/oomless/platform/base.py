@@ -29,7 +29,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     backgrounded: bool = False
 
 
-class GroupMemory(Protocol):
+class CgroupUse(Protocol):
     """Bytes. ``peak``: the kernel's own high-water mark, page cache included; None where it keeps none."""
 
     @property
@@ -81,7 +81,7 @@ class Platform(Protocol):
         """Bytes that would be free if that very process ended; None if it is gone or cannot be read."""
         ...
 
-    def cgroup_footprint(self, folders: Mapping[str, str]) -> GroupMemory | None:
+    def cgroup_footprint(self, folders: Mapping[str, str]) -> CgroupUse | None:
         """Use and peak of a governed tree, from its cgroup folders by controller; None where no group counts it."""
         ...
 

@@ -24,8 +24,8 @@ SENT, GONE, DENIED = "sent", "gone", "denied"
 _SOL_LOCAL, _LOCAL_PEERCRED, _LOCAL_PEERPID = 0, 1, 2
 
 
-class Stat:
-    """A row of the process table, with the fields of ``proc.Stat``. Memory and processor time are not in it."""
+class DarwinStat:
+    """A row of the process table, with the fields of ``proc.DarwinStat``. Memory and processor time are not in it."""
 
     __slots__ = ("comm", "cpu_ticks", "pgid", "pid", "ppid", "rss_bytes", "sid", "start", "state", "tty")
 
@@ -51,11 +51,11 @@ def _rows(flavor: int, argument: int) -> list[abi.KinfoProc]:
     return abi.read_all(abi.KinfoProc, _calls().sysctl((abi.CTL_KERN, abi.KERN_PROC, flavor, argument)))
 
 
-class ForkEvents:
+class NoForkEvents:
     """The system tells of none to an ordinary program."""
 
     @classmethod
-    def open(cls) -> ForkEvents | None:
+    def open(cls) -> NoForkEvents | None:
         return None
 
     def fileno(self) -> int:
@@ -68,21 +68,21 @@ class ForkEvents:
         pass
 
 
-class TableReader:
-    def read(self) -> dict[int, Stat]:
+class DarwinTableReader:
+    def read(self) -> dict[int, DarwinStat]:
         return table()
 
     def close(self) -> None:
         pass
 
 
-def table() -> dict[int, Stat]:
-    return {row.pid: Stat(row, _calls().session(row.pid)) for row in _rows(abi.KERN_PROC_ALL, 0)}
+def table() -> dict[int, DarwinStat]:
+    return {row.pid: DarwinStat(row, _calls().session(row.pid)) for row in _rows(abi.KERN_PROC_ALL, 0)}
 
 
-def read_stat(pid: int) -> Stat | None:
+def read_stat(pid: int) -> DarwinStat | None:
     rows = (row for row in _rows(abi.KERN_PROC_PID, pid) if row.pid == pid)
-    return next((Stat(row, _calls().session(pid)) for row in rows), None)
+    return next((DarwinStat(row, _calls().session(pid)) for row in rows), None)
 
 
 def start_of(pid: int) -> int | None:
@@ -168,7 +168,7 @@ def open_verified(pid: int, start: int) -> int | None:
     raise UnsupportedPlatform("cannot watch a process", "there is no pidfd on macOS")
 
 
-def sum_footprints(stats: Sequence[Stat]) -> int:
+def sum_footprints(stats: Sequence[DarwinStat]) -> int:
     """Bytes: phys_footprint of each."""
     used = 0
     for stat in stats:

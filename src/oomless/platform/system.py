@@ -48,9 +48,6 @@ if sys.platform == "darwin":
         DENIED,
         GONE,
         SENT,
-        ForkEvents,
-        Stat,
-        TableReader,
         boot_id,
         cgroups,
         cmdline,
@@ -78,6 +75,9 @@ if sys.platform == "darwin":
         sum_footprints,
         table,
     )
+    from oomless.platform.darwin_system import DarwinStat as Stat
+    from oomless.platform.darwin_system import DarwinTableReader as TableReader
+    from oomless.platform.darwin_system import NoForkEvents as ForkEvents
 else:
     from oomless.platform.cgroup import folders_around, leave_governed_trees, pids_in
     from oomless.platform.cgroup import remove as remove_group
