@@ -153,6 +153,43 @@ def test_the_daemon_asks_the_operating_system_by_neutral_names() -> None:
     assert linux_only(SRC) == []
 
 
+#: A file of ``/proc`` or ``/sys``, or of a control group.
+KERNEL_FILE = re.compile(r"^/(proc|sys)/|/(cgroup|memory|pids)\.\w")
+#: A program that a browser names as its own, compared and never opened.
+COMPARED = "/proc/self/exe"
+
+
+def kernel_files(src: Path) -> list[str]:
+    """Files of the kernel that modules outside of ``platform/`` name."""
+    return [
+        f"{module_name(src, path)} names {node.value}"
+        for path in sorted((src / "oomless").rglob("*.py"))
+        if path.parent != src / "oomless/platform"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and KERNEL_FILE.search(node.value)
+        and "\n" not in node.value  # a docstring
+        and node.value != COMPARED
+    ]
+
+
+def test_platform_alone_opens_files_of_the_kernel() -> None:
+    assert kernel_files(SRC) == []
+
+
+def test_a_file_of_the_kernel_is_found(tmp_path: Path) -> None:
+    files = {
+        "contain/bad.py": "open(f'{folder}/memory.max')\nopen(f'/proc/{1}/stat')\n",
+        "contain/good.py": "raise OSError(95, 'this kernel has no cgroup.kill')\n",
+        "platform/proc.py": "open('/proc/self/mountinfo')\n",
+    }
+    assert kernel_files(make(tmp_path, files)) == [
+        "oomless.contain.bad names /memory.max",
+        "oomless.contain.bad names /proc/",
+    ]
+
+
 def test_what_only_linux_has_is_found(tmp_path: Path) -> None:
     files = {
         "daemon/good.py": "from oomless.platform import current, system\nfrom oomless.platform.system import Stat\n",
