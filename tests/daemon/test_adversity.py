@@ -527,7 +527,10 @@ def test_a_sweep_may_be_repeated(roster: Path) -> None:
     cgroups = OFFERS[0].cgroups(f"oomless-{Paths().install_id()}-{tree.tree}") if OFFERS[0].bases else {}
     kill_daemon()
     kill(process)
-    marker, known = f"{Paths().install_id()}:{tree.tree}", set(read_roster(roster).values())
+    marker, known = (
+        f"{Paths().install_id()}:{tree.tree}",
+        {ProcessId(*process) for process in read_roster(roster).values()},
+    )
     one, other = (Sweep(marker, cgroups, set(known), 0) for _ in range(2))
     assert wait_for(lambda: (one.step(), other.step()) == (True, True), 10)
     assert gone(roster, 0) == []

@@ -44,9 +44,9 @@ class Sweep:
         self,
         marker: str,
         cgroups: dict[str, str],
-        members: Iterable[tuple[int, int]],
+        members: Iterable[ProcessId],
         since: int,
-        never: Iterable[tuple[int, int]] = (),
+        never: Iterable[ProcessId] = (),
         shell_sid: int | None = None,
         times: KillTimes | None = None,
     ) -> None:
@@ -54,9 +54,9 @@ class Sweep:
         self._install, _, path = marker.partition(":")
         self._tree = path.rsplit("/", 1)[-1]
         self._cgroups = cgroups
-        self._known = {ProcessId(*member) for member in members}
+        self._known = set(members)
         self._since = since
-        self._never = {ProcessId(*process) for process in never}
+        self._never = frozenset(never)
         self._sid = shell_sid
         self._detached: dict[ProcessId, str] = {}
         self._attended: list[ProcessId] = []

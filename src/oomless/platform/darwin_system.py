@@ -42,6 +42,10 @@ class DarwinStat:
         return self.state != abi.ZOMBIE
 
 
+#: The name that the type has on every system.
+Stat = DarwinStat
+
+
 @functools.cache
 def _calls() -> Calls:
     return System()
@@ -83,6 +87,10 @@ def table() -> dict[int, DarwinStat]:
 def read_stat(pid: int) -> DarwinStat | None:
     rows = (row for row in _rows(abi.KERN_PROC_PID, pid) if row.pid == pid)
     return next((DarwinStat(row, _calls().session(pid)) for row in rows), None)
+
+
+def children_of(pid: int) -> list[int]:
+    return [row.pid for row in _rows(abi.KERN_PROC_ALL, 0) if row.ppid == pid]
 
 
 def start_of(pid: int) -> int | None:

@@ -13,10 +13,13 @@ from __future__ import annotations
 import os
 import sys
 
-assert sys.platform == "linux"
-
 from oomless.lean import signal
-from oomless.platform import proc
+
+if sys.platform == "darwin":
+    from oomless.platform import darwin_system as proc
+else:
+    from oomless.platform import proc
+
 from oomless.processes.ids import ProcessId
 
 TYPE_CHECKING = False

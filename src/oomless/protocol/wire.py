@@ -28,6 +28,7 @@ from __future__ import annotations
 import msgspec
 
 from oomless.model import EscapedProcess, ExitRecord, Terms, TreeKind
+from oomless.processes.ids import ProcessId
 
 VERSION = 1
 
@@ -84,7 +85,7 @@ class UsageReport(_Message, frozen=True, kw_only=True, tag="usage"):
     them if the shim is killed. ``escaped``: those of them that moved out of the tree's cgroups."""
 
     used: int
-    members: tuple[tuple[int, int], ...] = ()
+    members: tuple[ProcessId, ...] = ()
     escaped: tuple[EscapedProcess, ...] = ()
 
 

@@ -27,6 +27,8 @@ from oomless.journal.trees import TreeIntent, TreeSession
 from oomless.model import Identity
 from oomless.platform import system
 from oomless.platform.base import Platform
+from oomless.processes import descendants
+from oomless.processes.ids import ProcessId
 from oomless.protocol import wire
 
 
@@ -268,14 +270,10 @@ def session_of(lease: wire.LeaseRequest, boot_id: str, peer: int) -> TreeSession
     if lease.session_pid is None or lease.session_start is None:
         return None
     owner = Identity(boot_id=boot_id, pid=lease.session_pid, start=lease.session_start)
-    if system.start_of(owner.pid) != owner.start:
+    own = system.read_stat(peer)
+    if own is None or not descendants.alive(ProcessId.of(owner)) or not descendants.is_below(peer, owner.pid):
         return None
-    own = stat = system.read_stat(peer)
-    while stat is not None and stat.pid > 1:
-        if stat.pid == owner.pid:
-            return TreeSession(owner=owner, sid=own.sid) if own is not None else None
-        stat = system.read_stat(stat.ppid)
-    return None
+    return TreeSession(owner=owner, sid=own.sid)
 
 
 def _discard(line: asyncio.Future[bytes]) -> None:

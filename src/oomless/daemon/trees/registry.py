@@ -61,7 +61,7 @@ class Registry:
         self._bus = bus
         self._tasks = TaskSet(log, "a sweep failed")
         self._sweeps: set[asyncio.Task[Any]] = set()
-        self._own = frozenset([(self.own_pid, system.start_of(self.own_pid) or 0)])
+        self._own = frozenset([ProcessId(self.own_pid, system.start_of(self.own_pid) or 0)])
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -86,7 +86,7 @@ class Registry:
         self.detached.add(tree.intent, record.left_running, time.time())
         self._forget(tree, f"{record.status}, exit {record.exit_code}")
         if any(os.path.exists(path) for path in tree.cgroups.values()):
-            spared = frozenset((process.pid, process.start) for process in record.left_running)
+            spared = frozenset(map(ProcessId.of, record.left_running))
             self._tasks.start(self._sweep(tree, "its cgroups were still there", close=False, spared=spared))
         elif self._stale_files.has_any(tree.id, {}):
             self._tasks.start(self._stale_files.clear_late(tree.id, {}))
@@ -215,9 +215,7 @@ class Registry:
         if record is not None:
             self.ended(tree, record)
 
-    async def _sweep(
-        self, tree: Tree, reason: str, close: bool, spared: frozenset[tuple[int, int]] = frozenset()
-    ) -> None:
+    async def _sweep(self, tree: Tree, reason: str, close: bool, spared: frozenset[ProcessId] = frozenset()) -> None:
         self._protect_from_stop()
         sweep = self._sweep_of(tree, spared)
         began = time.monotonic()
@@ -245,7 +243,7 @@ class Registry:
         self._sweeps.add(task)
         task.add_done_callback(self._sweeps.discard)
 
-    def _sweep_of(self, tree: Tree, spared: frozenset[tuple[int, int]] = frozenset()) -> Sweep:
+    def _sweep_of(self, tree: Tree, spared: frozenset[ProcessId] = frozenset()) -> Sweep:
         since = tree.intent.requester.start
         session = tree.intent.session if tree.intent.kind is TreeKind.SHELL else None
         sid = session.sid if session is not None else None

@@ -24,6 +24,7 @@ from oomless.journal.journal import Journal
 from oomless.journal.trees import TreeRow
 from oomless.paths import Paths
 from oomless.platform import system
+from oomless.processes.ids import ProcessId
 from oomless.units import format_size
 
 LATE_CHECKS, LATE_EVERY = 60, 1.0
@@ -105,5 +106,5 @@ class StaleFiles:
         left = [] if row is None else [*(row.sweep.left if row.sweep else ())]
         if row is not None and row.record is not None:
             left += [*row.record.left, *row.record.left_running]
-        known = {(one.pid, one.start) for one in left}
+        known = map(ProcessId.of, left)
         return Sweep(f"{self._paths.install_id()}:{tree}", {}, known, 0).has_members()

@@ -14,7 +14,8 @@ from oomless.admission.events import Restore
 from oomless.journal.trees import TreeIntent
 from oomless.model import Identity, TreeKind
 from oomless.platform import system
-from oomless.processes import ours
+from oomless.processes import descendants, ours
+from oomless.processes.ids import ProcessId
 from oomless.protocol.views import TreeView
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Tree:
         self.rung = intent.rung
         self.why_rung = ""
         self.used: int | None = None
-        self.members: set[tuple[int, int]] = set()
+        self.members: set[ProcessId] = set()
         self.escaped: tuple[EscapedProcess, ...] = ()
         self.writer: asyncio.StreamWriter | None = None
         self.retriable = False
@@ -93,10 +94,10 @@ class Tree:
             os.close(self._pidfd)
             self._pidfd = None
 
-    def known_members(self) -> set[tuple[int, int]]:
+    def known_members(self) -> set[ProcessId]:
         known = set(self.members)
         if self.root is not None:
-            known.add((self.root.pid, self.root.start))
+            known.add(ProcessId.of(self.root))
         return known
 
     def contains(self, pid: int, leaf: str) -> bool:
@@ -105,14 +106,7 @@ class Tree:
         if any(leaf in path.split("/") for path in system.cgroups(pid).values()):
             return True
         shim = self.shim.pid if self.shim is not None else self.intent.requester.pid
-        while pid > 1:
-            stat = system.read_stat(pid)
-            if stat is None:
-                return False
-            pid = stat.ppid
-            if pid == shim:
-                return True
-        return False
+        return pid != shim and descendants.is_below(pid, shim)
 
     def restore_event(self) -> Restore:
         """What admission is told of a tree that runs without having been asked for. Tool shells and servers take no
