@@ -237,7 +237,7 @@ class TestVerdicts:
         host = row(100, 1, "codex")
         found = by_pid(snapshot(host, row(101, 100, self.SERVER)), told=told)[101]
         assert (found.server, found.kind, found.verdict) == ("mine", "server", "owned")
-        assert "settings: ~/.claude.json starts the server mine with this command" in found.evidence
+        assert found.evidence.count("settings: ~/.claude.json starts the server mine with this command") == 1
         plain = by_pid(snapshot(host, row(101, 100, self.SERVER)))[101]
         assert plain.server is None
 

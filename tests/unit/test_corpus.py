@@ -16,12 +16,15 @@ from corpus import __main__ as command
 from corpus import listing, rules, scene, table
 from corpus.score import KILLABLE, Score, Scores, scores
 from corpus.whole import digests, judged
+from oomless.catalog import programs
+from oomless.census import snapshot
 from oomless.census.snapshot import MARKER
-from oomless.hosts import mcp_configs
+from oomless.hosts import mcp_configs, mcp_entries
 from oomless.hosts.claude_code.facts import FACTS
 from oomless.model import Footprint, Identity, MachineMemory, ProcessInfo
 from oomless.paths import Paths
 from oomless.platform.base import Platform, Standing
+from oomless.processes.command import ParsedCommand, parse_command
 from oomless.protocol.reap_views import PROVEN
 from oomless.protocol.views import StatusView
 from oomless.reports import look
@@ -132,6 +135,30 @@ def test_true_orphans_and_superseded_servers_are_found(part: str, found: Scores)
 def test_nothing_live_is_called_an_orphan(found: Scores) -> None:
     amiss = [one for one in found.recorded.wrong if one.verdict in KILLABLE]
     assert [f"{one.scene} {one.pid} is {one.label}, said {one.verdict}" for one in amiss] == []
+
+
+def test_no_command_line_is_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[tuple[str, ...]] = []
+
+    def count(argv: tuple[str, ...]) -> ParsedCommand:
+        parsed.append(argv)
+        return parse_command(argv)
+
+    for module in (snapshot, programs, mcp_entries):
+        monkeypatch.setattr(module, "parse_command", count)
+    for recorded in scene.scenes():
+        parsed.clear()
+        scene.replay(recorded)
+        argvs = Counter(row.process.command for row in recorded.processes)
+        settings = "\n".join(" ".join(server.command) for server in recorded.daemon.configured)
+        again = (Counter(parsed) - argvs).keys() & argvs.keys()
+        assert [argv for argv in again if " ".join(argv) not in settings] == [], recorded.name
+        assert argvs.keys() <= set(parsed)
+    for listed in listing.listings():
+        parsed.clear()
+        rows = listing.replay(listed).rows
+        shells = [row for row in rows.values() if parse_command(row.argv).becomes != row.argv]
+        assert len(rows) <= len(parsed) <= len(rows) + len(shells), listed.name
 
 
 def test_verdicts_are_those_that_were_declared() -> None:
