@@ -9,24 +9,10 @@ from typing import Any
 
 import pytest
 
+from descents import NoTrees
 from oomless.daemon.sessions import sampling
 from oomless.daemon.sessions.sampling import ProcessSample, ProcessSampler
 from oomless.platform import system
-from oomless.processes.ids import ProcessId
-
-
-class NoTrees:
-    def any_open(self) -> bool:
-        return False
-
-    def holds(self, pid: int) -> bool:
-        return False
-
-    def innermost(self, pid: int) -> str | None:
-        return None
-
-    def roots(self) -> set[ProcessId]:
-        return set()
 
 
 class Observer:
