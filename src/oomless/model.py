@@ -1,8 +1,7 @@
 """The frozen facts that pass between rooms, as msgspec structs (so that each can go to JSON as it is).
 
 Units: bytes and seconds. Times named ``*_at`` are seconds since the epoch (wall clock, for people); durations and
-deadlines are measured on the monotonic clock by whoever needs them. Not here: settings (``config.py``), the
-messages of the lease protocol (``protocol/wire.py``), and what only one room uses.
+deadlines are measured on the monotonic clock by whoever needs them.
 
 The shim and the fast commands don't import this module (msgspec is not in the standard library): they write the
 same fields by hand, and ``tests/test_contract.py`` checks that both agree.
@@ -69,7 +68,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Names one process for ever: a bare pid names nobody. ``start`` is in clock ticks since boot on Linux, in
+    """Names one process for ever, which a bare pid does not. ``start`` is in clock ticks since boot on Linux, in
     microseconds since the epoch on macOS: to be compared with another of the same machine, and never counted with."""
 
     boot_id: str
@@ -224,12 +223,11 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a shim writes at the end of its tree: ``<state>/exits/<tree>.json`` and ``run --report FILE``.
 
     ``exit_code`` is what ``oomless run`` returns (the contract's codes); ``reason`` is one line for people.
-    ``left`` lists who lives on against our will (``survivors`` is their number), ``left_running`` who was spared
-    because it detached on purpose, ``escaped`` who moved out of the tree's groups meanwhile, ``ended`` counts the
-    members that had to be ended after the root was gone. ``bytes_before``: used when its end began, where that was
-    measured, ``bytes_after`` by those who are left. ``victim``: ended for a budget shared with others, and not for
-    anything that it did.
-    """
+    ``left`` lists the survivors (``survivors`` is their number), ``left_running`` the processes that detached on
+    purpose and were not killed, ``escaped`` those that moved out of the tree's cgroups meanwhile, ``ended`` counts
+    the members that had to be ended after the root was gone. ``bytes_before``: used when its end began, where that
+    was measured, ``bytes_after`` by the survivors. ``victim``: killed for a budget shared with others, and not for
+    anything that it did."""
 
     schema: str = "oomless.run/1"
     tree: str

@@ -14,8 +14,8 @@ from oomless.model import Terms
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """``budget``: bytes that all trees together may use (None: no fixed cap). ``headroom``: bytes of the available
     memory that are not reserved. ``max_parallel``: places (None: as memory allows). ``starvation``: after so many
-    seconds of waiting nobody younger goes first. ``admit_mark``: above that share of a fixed budget in use nothing
-    more starts, until it is a twentieth of it less."""
+    seconds of waiting no younger request goes first. ``admit_mark``: above that share of a fixed budget in use
+    nothing more starts, until it is a twentieth of it less."""
 
     budget: int | None = None
     admit_mark: float = 1.0

@@ -45,7 +45,7 @@ class LedgerNode:
 
 class Sums:
     """The totals over some outermost trees; ``members`` are they and everything nested in them, but for what takes no
-    place: a server is there as long as its session and makes room for nobody."""
+    place: a server lives as long as its session and makes no room."""
 
     __slots__ = ("expected", "growth", "holders", "members", "placed", "places", "used")
 
@@ -102,12 +102,12 @@ class Ledger:
 
     def ancestors(self, parent: str | None) -> list[LedgerNode]:
         """The open trees around a tree with that parent, innermost first."""
-        found = []
+        nodes = []
         node = self.nodes.get(parent or "")
         while node is not None:
-            found.append(node)
+            nodes.append(node)
             node = self.nodes.get(node.reservation.terms.parent or "")
-        return found
+        return nodes
 
     def charge(self, ask: Ask, around: list[LedgerNode], group: str | None = None) -> Charge:
         """What the ask adds to the totals of a group or of everything, ``around`` being its ancestors: only what

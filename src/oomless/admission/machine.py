@@ -77,7 +77,7 @@ class _Work:
             queue=tuple(self.queue),
         )
 
-    # Events: each returns whether a request may fit now or has to be told a new reason.
+    # Events: each returns whether a request may fit now or has to be sent a new reason.
 
     def ask(self, event: Ask) -> bool:
         if event.id in self.reservations or any(w.ask.id == event.id for w in self.queue):
@@ -145,7 +145,7 @@ class _Work:
     # The queue
 
     def drain_queue(self) -> None:
-        """Admits all that may start, refuses what cannot wait longer, and tells the others their reason."""
+        """Admits all that may start, refuses what cannot wait longer, and sends the others their reason."""
         self.full = above_mark(Ledger(self.reservations), self.policy, self.full)
         if not self.queue:
             return
@@ -153,10 +153,10 @@ class _Work:
         while True:
             while self._admit_all(excuse=False) or self._admit_all(excuse=True):
                 pass
-            # An ask that leaves the queue may have been in the way of others: look again.
+            # A request that leaves the queue may have been in the way of others: admit again.
             if not self._refuse_where(lambda w: w.block if self._expired(w.ask) else None):
                 break
-        self._tell()
+        self._send_reasons()
 
     def reserve(self, reservation: Reservation) -> None:
         """A parent that is nested in it (two restored in a circle) does not count as its parent."""
@@ -257,11 +257,11 @@ class _Work:
         self.queue = left
         return refused
 
-    def _tell(self) -> None:
+    def _send_reasons(self) -> None:
         for place, waiting in enumerate(self.queue):
             block = waiting.block
-            if block is not None and waiting.told != block.key():
-                self.queue[place] = replace(waiting, told=block.key())
+            if block is not None and waiting.sent != block.key():
+                self.queue[place] = replace(waiting, sent=block.key())
                 why = wait_reason(block, waiting.ask, self.policy)
                 self.actions.append(Wait(id=waiting.ask.id, reason=why, ahead=place, holders=block.holders))
 

@@ -8,7 +8,7 @@ An ask may start when each of these holds, for the machine and (the first two) f
 * available: sum(max(reserved - used, 0)) + need <= available - headroom
 * ceiling:   the same with what is left under the requester's own ancestor cgroups
 
-and when nobody older has waited too long to be passed (``machine.py``). How nested trees are charged is in
+and when no older request has waited too long to be passed (``machine.py``). How nested trees are charged is in
 ``ledger.py``.
 """
 
@@ -34,7 +34,7 @@ class Room:
 
 
 def impossible(policy: Policy, ask: Ask) -> Block | None:
-    """A declared need above a fixed budget can never run. An estimate is only an estimate: that one may try."""
+    """A declared need above a fixed budget can never run. With only an estimate it may try."""
     for group, budget in ((ask.terms.group, ask.terms.group_budget), (None, policy.budget)):
         declared = ask.terms.need
         if budget is not None and declared is not None and declared > budget:
@@ -59,8 +59,8 @@ def failures(ledger: Ledger, policy: Policy, ask: Ask, room: Room, full: bool = 
 def excused(ledger: Ledger, ask: Ask, block: Block, waited_in: Set[str] | None) -> bool:
     """True where waiting would be for nothing.
 
-    With nobody inside that scope, one ask may go whatever its size. A nested ask may also go when every tree there
-    waits for a nested one itself (``waited_in``, None: not considered), because none would make room. Then
+    With no tree inside that scope, a request may start whatever its size. A nested request may also start when every
+    tree there waits for a nested one itself (``waited_in``, None: not considered), because none would make room. Then
     the count needs no excuse: the innermost of those trees has its place to give."""
     members = ledger.sums(block.group).members
     if not members:

@@ -46,7 +46,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def scope(self) -> str:
-        """Whom it concerns: one group, all under a ceiling, or everybody."""
+        """What it holds for: a group, all requests under a ceiling, or the machine."""
         if self.group is not None:
             return f"group {self.group}"
         return "ceiling" if self.kind == "ceiling" else "machine"
@@ -57,12 +57,12 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """Queued. ``ceiling`` is as of the last observation, ``told`` the key of the last ``Wait`` sent."""
+    """Queued. ``ceiling`` is as of the last observation, ``sent`` the key of the last ``Wait``."""
 
     ask: Ask
     ceiling: int | None
     block: Block | None = None
-    told: tuple[str, str, str, frozenset[str]] | None = None
+    sent: tuple[str, str, str, frozenset[str]] | None = None
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

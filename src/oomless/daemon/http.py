@@ -1,9 +1,7 @@
 """A small HTTP/1.1 server protocol over httptools, for the Unix socket and for 127.0.0.1 alike.
 
 Covers: parsing within bounds, keep-alive and pipelining (answered in order), bodies by length and chunked,
-streamed answers, time-outs, and errors that are answered before the connection ends. Does not cover: who may
-ask (``surfaces.py``) and what is answered (``api.py``): a handler takes a whole ``Request`` and returns a
-``Response`` (``message.py``).
+streamed answers, time-outs, and errors that are answered before the connection ends.
 """
 
 from __future__ import annotations
@@ -209,7 +207,7 @@ class HttpProtocol(asyncio.Protocol):
                 self._transport.write(encode_head(response, True, False) + response.body)
             self._transport.close()
         elif self._queue:
-            self._start()  # It came after the loop's last look at the queue.
+            self._start()  # it came after the loop had seen the queue empty
         elif self._deaf:
             self._linger()
         elif not self._draft:

@@ -135,10 +135,10 @@ class Server:
     async def _open_unix(self) -> None:
         path = self._paths.socket()
         listener = bind_socket(path)
-        found = os.stat(path)
+        status = os.stat(path)
         loop = asyncio.get_running_loop()
         self._unix = await loop.create_unix_server(self._make_sniffer, sock=listener, backlog=BACKLOG)
-        self.path, self._inode = path, (found.st_dev, found.st_ino)
+        self.path, self._inode = path, (status.st_dev, status.st_ino)
 
     def _make_sniffer(self) -> ProtocolSniffer:
         return ProtocolSniffer(self._backend, self._control, self._log, self._leases)
@@ -163,10 +163,10 @@ class Server:
 
     def _is_ours(self) -> bool:
         try:
-            found = os.stat(self.path)
+            status = os.stat(self.path)
         except OSError:
             return False
-        return (found.st_dev, found.st_ino) == self._inode
+        return (status.st_dev, status.st_ino) == self._inode
 
 
 def read_port(path: str) -> int:
@@ -213,8 +213,8 @@ def bind_socket(path: str) -> socket.socket:
 
 def _require_private(folder: str) -> None:
     """A folder under /tmp may have been made by another user before us."""
-    found = os.lstat(folder)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         raise DaemonError(f"cannot listen in {folder}", "it is not a folder of ours", "delete it")
-    if found.st_mode & 0o077:
+    if status.st_mode & 0o077:
         os.chmod(folder, 0o700)

@@ -2,7 +2,8 @@
 
 Any program of any user of the machine can connect there, and so can a web page in the user's browser: by a form, or
 by DNS rebinding under its own host name. So Host and Origin must name us, and a token must be shown. A token opens
-its own surface and no other: an agent can read its own settings, hence it may know the hooks token."""
+its own surface and no other: an agent can read its own settings, hence it may know the hooks token.
+"""
 
 from __future__ import annotations
 
@@ -70,9 +71,9 @@ def load_tokens(paths: Paths) -> Tokens:
 def _token(paths: Paths, surface: Surface) -> str:
     path = paths.token(surface)
     try:
-        found = _read(path)
-        if found is not None:
-            return found
+        token = _read(path)
+        if token is not None:
+            return token
         if os.path.lexists(path):
             os.unlink(path)  # Cut short, a link, or open to others: no secret any more.
         return _write(path)

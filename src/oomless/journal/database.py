@@ -116,7 +116,7 @@ def insert(table: str, *columns: str) -> str:
 def _journal_error(path: str, error: sqlite3.Error, doing: str = "write") -> JournalError:
     """The extended result code's low byte is the kind of error (sqlite.org/rescode.html)."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    why, todo = _BY_CODE.get(code, (str(error), "look at its folder and disk, or move it aside"))
+    why, todo = _BY_CODE.get(code, (str(error), "check its folder and disk, or move it aside"))
     return JournalError(f"cannot {doing} the journal {path}", why, todo)
 
 
@@ -170,9 +170,9 @@ def _inspect(path: str, patience: float) -> int:
                 f"a newer oomless has written {path}",
                 f"upgrade oomless, or move {path} aside",
             )
-        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise JournalError(f"cannot open the journal {path}", f"it is damaged ({found})", _ASIDE)
+        problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise JournalError(f"cannot open the journal {path}", f"it is damaged ({problem})", _ASIDE)
         if version == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise JournalError(f"cannot open the journal {path}", "it is another program's database", _ASIDE)
         return version
@@ -198,7 +198,7 @@ def _configure(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA wal_autocheckpoint = 256")
     db.execute("PRAGMA foreign_keys = ON")
-    # Takes the write lock once, so that a read-only or locked file is told now and not at the first tree.
+    # Takes the write lock once, so that a read-only or locked file is an error now and not at the first tree.
     db.execute("BEGIN IMMEDIATE")
     db.execute("ROLLBACK")
 

@@ -23,9 +23,9 @@ class HostSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReapRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done about what a dead session left: who was ended, who could not be (``left``), and who was left
-    alone (``left_running``), each with the reason. ``bytes_freed`` is the proportional set of those that were
-    ended, ``bytes_source`` where the figure is from. Where somebody asked for it (``why``), host and session are
+    """What was done about what a dead session left: which processes were killed (``ended``), survive (``left``) or
+    are detached (``left_running``), each with the reason. ``bytes_freed`` is the proportional set of those that were
+    ended, ``bytes_source`` where the figure is from. Where it was requested (``why``), host and session are
     empty, ``process`` is the daemon, and ``refused`` are those that it did not signal."""
 
     host: str
@@ -60,7 +60,7 @@ class SessionRows:
         )
 
     def open(self) -> list[HostSession]:
-        """All whose process nobody has seen end, oldest first."""
+        """All whose process has not been seen to end, oldest first."""
         return [
             HostSession(
                 host=row["host"],
@@ -85,7 +85,7 @@ class SessionRows:
                 connection.execute(_REAP, encode(_columns(reap)))
 
     def reaped(self, reap: ReapRow) -> None:
-        """What somebody asked for, not the death of a session."""
+        """By a request, not by the death of a session."""
         self._database.write(_REAP, **_columns(reap))
 
     def reaps(self, limit: int = 50) -> list[ReapRow]:

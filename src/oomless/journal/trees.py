@@ -22,9 +22,9 @@ class TreeSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TreeIntent(msgspec.Struct, frozen=True, kw_only=True):
-    """What is written before anything is forked: enough to find a tree again though nobody reported it.
+    """What is written before anything is forked: enough to find a tree again that was never reported.
 
-    ``requester`` becomes the shim of a ``run`` by exec; ``rung`` is the one intended; ``argv`` names leftovers."""
+    ``requester`` becomes the shim of a ``run`` by exec; ``rung`` is the one intended; ``argv`` names survivors."""
 
     tree: str
     kind: TreeKind = TreeKind.TREE
@@ -43,7 +43,8 @@ class TreeIntent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SweepRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A tree ended by the daemon because its shim was gone: how many were ended, who could not be."""
+    """A tree whose members were killed by the daemon because its shim was gone: how many were (``ended``), and which
+    survive (``left``)."""
 
     tree: str
     at: float
@@ -55,7 +56,7 @@ class SweepRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TreeRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about one tree. ``ended_at`` None: open. ``record`` is its shim's word (None for a slot, and where
+    """Everything about one tree. ``ended_at`` None: open. ``record`` is its shim's (None for a slot, and where
     the shim was killed), ``sweep`` the newest one."""
 
     intent: TreeIntent
@@ -155,7 +156,7 @@ class TreeRows:
         )
 
     def open(self) -> list[TreeRow]:
-        """All whose end nobody has reported, slots too, oldest first."""
+        """All without an end, slots too, oldest first."""
         return [self._row(row) for row in self._database.read(f"{_TREES} WHERE ended_at IS NULL ORDER BY seq")]
 
     def get(self, tree: str) -> TreeRow | None:

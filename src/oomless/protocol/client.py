@@ -1,7 +1,8 @@
 """The commands' client of the daemon: blocking, over the Unix socket, with typed answers.
 
 One request for each connection, bounded in time; every way in which a daemon may fail to answer is a DaemonError.
-There is no daemon on macOS yet: the answer there is that none runs."""
+There is no daemon on macOS yet: the answer there is that none runs.
+"""
 
 from __future__ import annotations
 
@@ -81,8 +82,8 @@ class Client:
         if sys.platform == "linux":
             if self._start:
                 return spawn.ensure(self._paths)
-            found = spawn.running(self._paths)
-            return found.socket if found else None
+            daemon = spawn.running(self._paths)
+            return daemon.socket if daemon else None
         if self._start:
             raise UnsupportedPlatform("no daemon can be started", f"there is none on {sys.platform} yet", "use Linux")
         return None
@@ -91,20 +92,20 @@ class Client:
 if sys.platform == "linux":
 
     def _stop(paths: Paths) -> int | None:
-        found = spawn.running(paths)
-        pidfd = proc.open_verified(found.pid, found.start) if found else None
-        if found is None or pidfd is None:
+        daemon = spawn.running(paths)
+        pidfd = proc.open_verified(daemon.pid, daemon.start) if daemon else None
+        if daemon is None or pidfd is None:
             return None
         try:
-            _decode(_ask(found.socket, "POST", "/v1/stop"), Answer)
+            _decode(_ask(daemon.socket, "POST", "/v1/stop"), Answer)
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
             if not poll.poll(STOP_SECONDS * 1000):
-                why = f"pid {found.pid} is still there after {STOP_SECONDS:.0f} s"
+                why = f"pid {daemon.pid} is still there after {STOP_SECONDS:.0f} s"
                 raise DaemonError("the daemon does not stop", why, f"see {paths.log}")
         finally:
             os.close(pidfd)
-        return found.pid
+        return daemon.pid
 
 
 class _Reply(msgspec.Struct, frozen=True, kw_only=True):

@@ -282,7 +282,7 @@ class Registry:
     def usage(self) -> list[tuple[str, int]]:
         """Bytes by id of the open trees, outer ones first. A tree without cgroups reports its use, or is measured by
         its known members while its shim reconnects."""
-        found = []
+        used = []
         for tree in self.trees.values():
             memory = self._platform.cgroup_footprint(tree.cgroups) if tree.cgroups else None
             if memory is not None:
@@ -293,8 +293,8 @@ class Registry:
                 ]
                 tree.used = sum_footprints(stats)
             if tree.used is not None:
-                found.append((tree.id, tree.used))
-        return found
+                used.append((tree.id, tree.used))
+        return used
 
     def find(self, id_or_name: str) -> Tree | None:
         if id_or_name in self.trees:
@@ -318,14 +318,14 @@ class Registry:
 
     def roots(self) -> set[ProcessId]:
         """Every shim, and what becomes one by exec (``run``) or stands before one (a tool shell)."""
-        found = set()
+        roots = set()
         for tree in self.trees.values():
             intent = tree.intent
             if intent.owner == "run" or intent.kind.has_session:
-                found.add(ProcessId(intent.requester.pid, intent.requester.start))
+                roots.add(ProcessId(intent.requester.pid, intent.requester.start))
             if tree.shim is not None:
-                found.add(ProcessId(tree.shim.pid, tree.shim.start))
-        return found
+                roots.add(ProcessId(tree.shim.pid, tree.shim.start))
+        return roots
 
     def _write(self, write: Callable[[], object]) -> bool:
         """A journal that cannot be written (a full disk) must not keep memory reserved for a tree that is gone: the

@@ -81,10 +81,10 @@ class MemoryPressure:
 
     def views(self) -> tuple[PressureView, ...]:
         """By the last sample."""
-        found = []
+        views = []
         for budget in self._budgets():
             pressure = self._pressures.get(budget.group, Pressure())
-            found.append(
+            views.append(
                 PressureView(
                     group=budget.group,
                     used_bytes=budget.used,
@@ -93,7 +93,7 @@ class MemoryPressure:
                     ending=pressure.victim,
                 )
             )
-        return tuple(found)
+        return tuple(views)
 
     def _budgets(self) -> tuple[Budget, ...]:
         """Of all trees, and then of those of each group with a budget of its own."""
@@ -102,13 +102,13 @@ class MemoryPressure:
         used = bytes_in_use(tuple(uses.values()))
         headroom = resolve_headroom(settings, memory.total_bytes)
         allowed = allowed_bytes(settings.budget, memory.total_bytes, headroom, memory.available_bytes, used)
-        found = [Budget(fixed=settings.budget is not None, ids=frozenset(uses), used=used, allowed=allowed)]
+        limits = [Budget(fixed=settings.budget is not None, ids=frozenset(uses), used=used, allowed=allowed)]
         intents = {tree.id: tree.intent for tree in self._registry.trees.values()}
         for group, budget in group_budgets(intents.values()).items():
             ids = frozenset(id for id in uses if is_in_group(id, group, intents))
             inside = bytes_in_use(tuple(uses[id] for id in ids))
-            found.append(Budget(group=group, ids=ids, used=inside, allowed=budget))
-        return tuple(found)
+            limits.append(Budget(group=group, ids=ids, used=inside, allowed=budget))
+        return tuple(limits)
 
     def _select(self) -> tuple[bool, dict[str | None, Pressure], tuple[Warn | Kill, ...]]:
         now, marks, budgets = time.monotonic(), self._settings.current().marks, self._budgets()
@@ -127,7 +127,7 @@ class MemoryPressure:
     def _tree_uses(self, near: frozenset[str], over: frozenset[str], now: float) -> tuple[TreeUse, ...]:
         """Which trees are idle is found out only near a mark, which may be victims only above the last one."""
         trees = tuple(self._registry.trees.values())
-        idle = {tree.id for tree in trees if tree.id in near and self._idle(tree, now)}
+        idle = {tree.id for tree in trees if tree.id in near and self._is_idle(tree, now)}
         unattended = over - self._attended() if over else over
         return tuple(
             _tree_use(
@@ -140,18 +140,18 @@ class MemoryPressure:
 
     def _attended(self) -> set[str]:
         """Trees with a host's session in them that runs on a terminal."""
-        found = set()
+        attended = set()
         for pid, start in self._sessions.living():
             stat = system.read_stat(pid)
             tree = (
                 self._registry.innermost_tree(pid) if stat is not None and stat.start == start and stat.tty else None
             )
             while tree is not None:
-                found.add(tree.id)
+                attended.add(tree.id)
                 tree = self._registry.trees.get(tree.intent.terms.parent or "")
-        return found
+        return attended
 
-    def _idle(self, tree: Tree, now: float) -> bool:
+    def _is_idle(self, tree: Tree, now: float) -> bool:
         groups = {pid for path in tree.cgroups.values() for pid in system.pids_in(path)}
         pids = groups or {pid for pid, _ in tree.known_members()}
         ticks = sum(stat.cpu_ticks for pid in pids if (stat := system.read_stat(pid)))
@@ -170,20 +170,24 @@ class MemoryPressure:
 
 def group_budgets(intents: Iterable[TreeIntent]) -> dict[str, int]:
     """Of each group that has one: the newest, as for a new request."""
-    found: dict[str, int] = {}
-    for one in sorted(intents, key=lambda intent: intent.intended_at):
-        if (group := one.terms.group) is not None and one.terms.group_budget is not None and one.kind.takes_place:
-            found[group] = one.terms.group_budget
-    return found
+    budgets: dict[str, int] = {}
+    for intent in sorted(intents, key=lambda row: row.intended_at):
+        if (
+            (group := intent.terms.group) is not None
+            and intent.terms.group_budget is not None
+            and intent.kind.takes_place
+        ):
+            budgets[group] = intent.terms.group_budget
+    return budgets
 
 
 def is_in_group(id: str | None, group: str, intents: Mapping[str, TreeIntent]) -> bool:
     """Whether a tree is of a group, or nested in one that is. Tool shells and servers are not counted in one by
     admission, so its trees are not killed for what those use."""
-    while id is not None and (one := intents.get(id)) is not None:
-        if one.terms.group == group and one.kind.takes_place:
+    while id is not None and (intent := intents.get(id)) is not None:
+        if intent.terms.group == group and intent.kind.takes_place:
             return True
-        id = one.terms.parent
+        id = intent.terms.parent
     return False
 
 
