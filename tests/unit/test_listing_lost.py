@@ -209,7 +209,7 @@ def test_a_launchers_shell_is_of_the_server_that_it_was_told_to_run() -> None:
     ]
     assert {found[pid].server for pid in (511, 512)} == {"b-mcp"}
     assert [found[pid].verdict for pid in (700, 701)] == ["orphan", "orphan"]
-    assert any("was told to run it: taken for its launcher's" in line for line in found[700].evidence)
+    assert any("that runs it: taken for its launcher's" in line for line in found[700].evidence)
 
 
 # -- tool shells ---------------------------------------------------------------------------------------------------
