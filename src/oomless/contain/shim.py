@@ -76,7 +76,7 @@ class Shim:
         self.biggest = self.ended = 0
         self.report_at = self.began
         self.report_pause = REPORT_FIRST
-        self.front: int | None = None
+        self.foreground: int | None = None
         self.tmp = TmpFolder(spec)
         self.escapes = EscapeWatch(self.pid, self.granted["cgroups"], self.strangers, spec["state"], self.began)
 
@@ -124,19 +124,19 @@ class Shim:
         fixed = [self.signals.fd, *self.rung.events()] + ([owner] if owner is not None else [])
         for fd in fixed:
             poll.register(fd, select.POLLIN | select.POLLPRI)
-        front = self.front
-        if front is not None:
-            poll.register(front, 0)  # POLLERR comes unasked: nobody reads any more
+        foreground = self.foreground
+        if foreground is not None:
+            poll.register(foreground, 0)  # POLLERR comes unasked: nobody reads any more
         linked: int | None = None
         while not self.is_over():
             linked = self.link.follow(poll, linked)
             ready = {fd for fd, _ in poll.poll(self._pause())}
             now = time.monotonic()
             self._handle_signals()
-            if front is not None and (front in ready or self.front is None):
-                poll.unregister(front)
-                front = None
-                self.front_gone()
+            if foreground is not None and (foreground in ready or self.foreground is None):
+                poll.unregister(foreground)
+                foreground = None
+                self.foreground_gone()
             if owner in ready:
                 poll.unregister(owner)
                 owner = None
@@ -248,8 +248,8 @@ class Shim:
         """Whether the root's end is the tree's."""
         return True
 
-    def front_gone(self) -> None:
-        """Only a tool shell has a front."""
+    def foreground_gone(self) -> None:
+        """Only a tool shell has a foreground."""
 
     def root_gone(self) -> None:
         self.strangers |= ending.daemon_below(self.spec["state"], self.pid)

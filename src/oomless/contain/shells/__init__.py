@@ -1,1 +1,1 @@
-"""A host's tool shell: its front, which the host waits for, and its keeper, which stays with the background."""
+"""A host's tool shell: the foreground, which the host waits for, and the background shim, which outlives it."""

@@ -47,7 +47,7 @@ class BackgroundShim(Shim):
         os.close(self.signals.fd)
         self.signals = SignalFd(spec["mask"], (CLEAR,))
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        self.front = foreground
+        self.foreground = foreground
         self.sid = os.getsid(0)
         self.session_gone = False
         self.detached: dict[ProcessId, str] = {}
@@ -57,15 +57,15 @@ class BackgroundShim(Shim):
         self.tell(f"root {self.root} {self.root_start}\n")
 
     def tell(self, line: str) -> None:
-        if self.front is not None:
+        if self.foreground is not None:
             try:
-                os.write(self.front, line.encode())
+                os.write(self.foreground, line.encode())
             except BrokenPipeError:
-                pass  # the host has killed the foreground, see front_gone
+                pass  # the host has killed the foreground, see foreground_gone
 
     # -- the shell's end -----------------------------------------------------------------------------------
 
-    def front_gone(self) -> None:
+    def foreground_gone(self) -> None:
         """What killed the foreground was meant for the shell."""
         self._leave_foreground()
         if self.root_status is None:
@@ -86,10 +86,10 @@ class BackgroundShim(Shim):
         child.close_inherited(2)
 
     def _leave_foreground(self) -> None:
-        if self.front is not None:
+        if self.foreground is not None:
             self._leave_group()
-            os.close(self.front)
-            self.front = None
+            os.close(self.foreground)
+            self.foreground = None
 
     def _leave_group(self) -> None:
         """A signal to the host's process group that can no longer be meant for the shell must not take us with it."""
