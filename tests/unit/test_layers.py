@@ -190,6 +190,26 @@ def test_a_file_of_the_kernel_is_found(tmp_path: Path) -> None:
     ]
 
 
+def private_modules(src: Path) -> list[str]:
+    """Modules below the standard library's, as CPython names them, that others than ``lean`` import."""
+    return [
+        f"{module_name(src, path)} imports {name}"
+        for path in sorted((src / "oomless").rglob("*.py"))
+        if path != src / "oomless/lean.py"
+        for name in sorted(imported(src, path, deep=True))
+        if re.match(r"_(?!_)", name)
+    ]
+
+
+def test_lean_alone_knows_the_private_modules_of_cpython() -> None:
+    assert private_modules(SRC) == []
+
+
+def test_a_private_module_is_found(tmp_path: Path) -> None:
+    files = {"lean.py": "import _signal\n", "contain/link.py": "from __future__ import annotations\nimport _socket\n"}
+    assert private_modules(make(tmp_path, files)) == ["oomless.contain.link imports _socket"]
+
+
 def test_what_only_linux_has_is_found(tmp_path: Path) -> None:
     files = {
         "daemon/good.py": "from oomless.platform import current, system\nfrom oomless.platform.system import Stat\n",

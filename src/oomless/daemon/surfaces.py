@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import stat
-from _operator import _compare_digest  # hmac would load OpenSSL for the same function: 3 MB
 from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
 from oomless.errors import StateUnwritable
+from oomless.lean import compare_digest
 from oomless.paths import Paths
 
 Surface = Literal["hooks", "mcp", "read"]
@@ -60,7 +60,7 @@ def surface_of(path: str) -> Surface:
 
 def _matches(authorization: str, token: str) -> bool:
     scheme, _, shown = authorization.partition(" ")
-    return scheme.lower() == "bearer" and _compare_digest(shown.strip().encode(), token.encode())
+    return scheme.lower() == "bearer" and compare_digest(shown.strip().encode(), token.encode())
 
 
 def load_tokens(paths: Paths) -> Tokens:
