@@ -260,7 +260,7 @@ def test_json_has_the_fields_of_a_live_scan(tmp_path: Path) -> None:
     file.write_text(TWO_TERMINALS + "sam  12\n")
     found = parsed("--from", str(file))
     assert found["schema"] == "oomless.scan/1"
-    assert found["memory"] is None
+    assert (found["memory"], found["form"]) == (None, "ps aux")
     assert found["unreadable"] == [{"line": 8, "text": "sam  12"}]
     live = {
         *("pid", "ppid", "start", "uid", "command", "kind", "verdict", "confidence", "host", "session", "server"),
