@@ -113,9 +113,9 @@ class Paths:
         for _ in range(2):
             try:
                 with open(path, encoding="ascii") as file:
-                    found = file.read().strip()
-                if found:
-                    return found
+                    install = file.read().strip()
+                if install:
+                    return install
             except FileNotFoundError:
                 pass
             self.make()

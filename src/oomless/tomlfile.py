@@ -230,7 +230,7 @@ _PART = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)\s*([.=\]]?)
 def key_line(text: str, key: Key) -> int:
     """The line that sets ``key``, else the one that opens its nearest table. A string of several lines may be
     taken for keys: that can only make the number worse, and no setting has such a value."""
-    best, found, table = 0, 1, Key()
+    best, best_line, table = 0, 1, Key()
     for number, line in enumerate(text.split("\n"), 1):
         header = line.lstrip().startswith("[")
         parts = _key_of(line.lstrip().lstrip("["), "]" if header else "=")
@@ -240,8 +240,8 @@ def key_line(text: str, key: Key) -> int:
         table = full if header else table
         common = min(len(full), len(key))
         if common > best and full[:common] == key[:common]:
-            best, found = common, number
-    return found
+            best, best_line = common, number
+    return best_line
 
 
 def _key_of(text: str, end: str) -> Key | None:
