@@ -62,7 +62,7 @@ def journal(path: str) -> Iterator[Journal]:
 def test_an_intent_is_open_until_its_end_is_reported(journal: Journal) -> None:
     journal.trees.intend(intent())
     assert journal.trees.open() == [TreeRow(intent=intent(), rung="cgroup2")]
-    assert journal.trees.started("t1", identity(200), identity(201), "subreaper", "cgroup2: busy", at=1001.0)
+    assert journal.trees.mark_started("t1", identity(200), identity(201), "subreaper", "cgroup2: busy", at=1001.0)
     assert journal.trees.open() == [
         TreeRow(
             intent=intent(),
@@ -73,7 +73,7 @@ def test_an_intent_is_open_until_its_end_is_reported(journal: Journal) -> None:
             started_at=1001.0,
         )
     ]
-    assert journal.trees.ended("t1", record(), 1003.5)
+    assert journal.trees.mark_ended("t1", record(), 1003.5)
     assert journal.trees.open() == []
     row = journal.trees.get("t1")
     assert row is not None
@@ -84,22 +84,22 @@ def test_an_intent_is_open_until_its_end_is_reported(journal: Journal) -> None:
 def test_open_trees_come_oldest_first(journal: Journal) -> None:
     for n in (3, 1, 2):
         journal.trees.intend(intent(f"t{n}"))
-    journal.trees.ended("t1", record("t1"), 1.0)
+    journal.trees.mark_ended("t1", record("t1"), 1.0)
     assert [t.intent.tree for t in journal.trees.open()] == ["t3", "t2"]
 
 
 def test_an_adoption_renews_the_identities_and_not_the_start(journal: Journal) -> None:
     journal.trees.intend(intent())
-    journal.trees.started("t1", identity(200), identity(201), "cgroup2", at=1001.0)
-    journal.trees.started("t1", identity(300), identity(201), "cgroup2", at=5000.0)
+    journal.trees.mark_started("t1", identity(200), identity(201), "cgroup2", at=1001.0)
+    journal.trees.mark_started("t1", identity(300), identity(201), "cgroup2", at=5000.0)
     (tree,) = journal.trees.open()
     assert (tree.shim, tree.started_at) == (identity(300), 1001.0)
 
 
 def test_the_first_record_stays(journal: Journal) -> None:
     journal.trees.intend(intent())
-    journal.trees.ended("t1", record(exit_code=3, status="failed"), 1003.0)
-    journal.trees.ended("t1", record(), 1004.0)
+    journal.trees.mark_ended("t1", record(exit_code=3, status="failed"), 1003.0)
+    journal.trees.mark_ended("t1", record(), 1004.0)
     row = journal.trees.get("t1")
     assert row is not None
     assert row.record is not None
@@ -109,7 +109,9 @@ def test_the_first_record_stays(journal: Journal) -> None:
 def test_a_swept_tree_is_closed_and_names_who_is_left(journal: Journal) -> None:
     journal.trees.intend(intent())
     left = (Survivor(pid=7, start=70, command="sleep 9", why="another user's"),)
-    assert journal.trees.swept(sweep("t1", 1002.0, "its shim was killed", ended=4, left=left, bytes_freed=5_000_000))
+    assert journal.trees.add_sweep(
+        sweep("t1", 1002.0, "its shim was killed", ended=4, left=left, bytes_freed=5_000_000)
+    )
     assert journal.trees.open() == []
     row = journal.trees.get("t1")
     assert row is not None
@@ -123,8 +125,8 @@ def test_a_swept_tree_is_closed_and_names_who_is_left(journal: Journal) -> None:
 
 def test_a_record_that_comes_after_a_sweep_is_kept_with_it(journal: Journal) -> None:
     journal.trees.intend(intent())
-    journal.trees.swept(sweep("t1", 1002.0, "its shim was killed"))
-    journal.trees.ended("t1", record(), 1005.0)
+    journal.trees.add_sweep(sweep("t1", 1002.0, "its shim was killed"))
+    journal.trees.mark_ended("t1", record(), 1005.0)
     row = journal.trees.get("t1")
     assert row is not None
     assert (row.ended_at, row.record) == (1002.0, record())
@@ -134,8 +136,8 @@ def test_a_record_that_comes_after_a_sweep_is_kept_with_it(journal: Journal) -> 
 def test_a_slot_is_released(journal: Journal) -> None:
     journal.trees.intend(intent("s1", kind=TreeKind.SLOT, argv=(), cgroups={}))
     journal.trees.intend(intent("t1"))
-    assert journal.trees.released("s1", 1009.0)
-    assert not journal.trees.released("t1", 1009.0), "a tree is no slot"
+    assert journal.trees.mark_released("s1", 1009.0)
+    assert not journal.trees.mark_released("t1", 1009.0), "a tree is no slot"
     assert [t.intent.tree for t in journal.trees.open()] == ["t1"]
 
 
@@ -151,9 +153,9 @@ def test_find_gives_the_newest_of_a_name(journal: Journal) -> None:
 
 
 def test_unknown_trees_are_told_and_harm_nothing(journal: Journal) -> None:
-    assert not journal.trees.started("x", identity(1), identity(2), "cgroup2", at=1.0)
-    assert not journal.trees.ended("x", record("x"), 1.0)
-    assert not journal.trees.swept(sweep("x", 1.0))
+    assert not journal.trees.mark_started("x", identity(1), identity(2), "cgroup2", at=1.0)
+    assert not journal.trees.mark_ended("x", record("x"), 1.0)
+    assert not journal.trees.add_sweep(sweep("x", 1.0))
     assert journal.trees.get("x") is None
 
 
@@ -190,7 +192,7 @@ def test_pruning_keeps_the_newest_and_everything_open(journal: Journal) -> None:
         journal.trees.intend(intent(f"t{n}"))
         journal.decisions.add(decision(n))
         if n not in (0, 5):
-            journal.trees.swept(sweep(f"t{n}", 1.0))
+            journal.trees.add_sweep(sweep(f"t{n}", 1.0))
     assert journal.prune(2) == 2 + 4
     assert [row.intent.tree for row in journal.trees.recent()] == ["t5", "t4", "t3", "t0"]
     assert [d.tree for d in journal.decisions.recent()] == ["t5", "t4"]
@@ -287,7 +289,7 @@ def test_an_older_schema_is_copied_and_brought_up(path: str, tmp_path: Path, ver
     opened = Journal.open(path)
     assert [t.intent.tree for t in opened.trees.open()] == ["old"]
     opened.decisions.add(decision(1))
-    opened.trees.swept(sweep("old", 2.0))
+    opened.trees.add_sweep(sweep("old", 2.0))
     assert [tuple(row) for row in opened.database.read("PRAGMA user_version")] == [(schema.VERSION,)]
     opened.close()
 
@@ -454,7 +456,9 @@ def test_a_full_disk_loses_nothing_and_the_journal_goes_on(journal: Journal) -> 
         journal.decisions.add(Decision(at=1.0, tree="t", name="n", verdict="refused", reason="x" * 200_000))
     assert [t.intent.tree for t in journal.trees.open()] == accepted
     assert journal.decisions.recent() == []
-    assert journal.trees.ended("t0", record("t0", reason="small enough to fit"), 5.0), "the journal is still usable"
+    assert journal.trees.mark_ended("t0", record("t0", reason="small enough to fit"), 5.0), (
+        "the journal is still usable"
+    )
     journal.database.read("PRAGMA max_page_count = 1000000")
     journal.trees.intend(intent("after"))
     assert len(journal.trees.open()) == len(accepted)

@@ -295,7 +295,7 @@ def test_rows_come_back_as_they_were(journal: Journal) -> None:
     for one in (row("a"), row("b"), row("a"), row("c", pid=8)):
         rows.register(one)
     assert rows.open() == [row("a"), row("b"), row("c", pid=8)]
-    rows.ended(row("a").process, 6.0, reap("b"))
+    rows.mark_ended(row("a").process, 6.0, reap("b"))
     assert rows.open() == [row("c", pid=8)]
     assert rows.reaps() == [reap("b")]
     rows.register(row("a"))
@@ -306,7 +306,7 @@ def test_pruning_keeps_what_is_open_and_the_newest(journal: Journal) -> None:
     rows = journal.sessions
     for n in range(5):
         rows.register(row(f"s{n}", pid=10 + n))
-        rows.ended(row("", pid=10 + n).process, 6.0, reap(f"s{n}"))
+        rows.mark_ended(row("", pid=10 + n).process, 6.0, reap(f"s{n}"))
     rows.register(row("open"))
     assert rows.prune(2) == 6
     assert [one.session for one in rows.reaps()] == ["s4", "s3"]
@@ -315,7 +315,7 @@ def test_pruning_keeps_what_is_open_and_the_newest(journal: Journal) -> None:
 
 def test_a_damaged_row_is_one_clear_line(journal: Journal) -> None:
     rows = journal.sessions
-    rows.ended(row("a").process, 6.0, reap("a"))
+    rows.mark_ended(row("a").process, 6.0, reap("a"))
     journal.database.write("UPDATE reaps SET ended = 'x'")
     with pytest.raises(JournalError, match="damaged"):
         rows.reaps()

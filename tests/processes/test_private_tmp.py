@@ -181,7 +181,7 @@ def test_a_start_removes_what_nobody_uses_any_more(sleeper: Identity, tmp_path: 
     journal = Journal.open(paths.journal)
     journal.trees.intend(bare_intent("t0b", sleeper, f"{paths.install_id()}:t0b"))
     left = Survivor(pid=sleeper.pid, start=sleeper.start, command="sleep", why="may not be signalled")
-    journal.trees.swept(SweepRow(tree="t0b", at=time.time(), reason="its shim was killed", ended=0, left=(left,)))
+    journal.trees.add_sweep(SweepRow(tree="t0b", at=time.time(), reason="its shim was killed", ended=0, left=(left,)))
     journal.close()
     for name in ("t0a", "t0b", "t0c"):
         os.makedirs(f"{paths.tmp}/{name}/in")

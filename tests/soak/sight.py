@@ -76,7 +76,7 @@ def _clear(scene: Scene, tree: str) -> None:
     os.unlink(f"{scene.paths.exits}/{tree}.json")
     os.rmdir(f"{scene.paths.tmp}/{tree}")
     journal = Journal.open(scene.paths.journal)
-    journal.trees.swept(SweepRow(tree=tree, at=time.time(), reason="it was only planted", ended=0))
+    journal.trees.add_sweep(SweepRow(tree=tree, at=time.time(), reason="it was only planted", ended=0))
     journal.close()
     for work in scene.works:
         wait_gone(*work.who, 10)

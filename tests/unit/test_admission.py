@@ -22,7 +22,7 @@ from oomless.admission.events import (
     Wait,
     Withdraw,
 )
-from oomless.admission.explain import explain, totals
+from oomless.admission.explain import explain, sum_totals
 from oomless.admission.machine import initial, next_deadline, step
 from oomless.admission.state import State
 from oomless.model import Terms
@@ -88,7 +88,7 @@ def test_growth_since_the_last_observation_is_not_available_twice() -> None:
     m = Machine(available=GB)
     m.ask("a", 500 * MB)
     m(Use(id="a", used=500 * MB))
-    assert totals(m.state).available == 500 * MB
+    assert sum_totals(m.state).available == 500 * MB
     assert not admitted(m.ask("b", 600 * MB))
     assert admitted(m(Observe(available=GB, at=1.0))) == ["b"]
 
@@ -206,7 +206,7 @@ def test_nested_is_charged_to_its_parent_first() -> None:
     (action,) = m.ask("c", 600 * MB, parent="p")
     assert isinstance(action, Admit)
     assert action.reason == "fits in the reservation of 'p'"
-    assert totals(m.state).reserved_bytes == GB
+    assert sum_totals(m.state).reserved_bytes == GB
     assert admitted(m.ask("d", 300 * MB, parent="p")) == ["d"], "100 used, 600 and 300 taken"
     m.ask("other", MB)
     assert m.waiting == ["other"]
@@ -218,8 +218,8 @@ def test_nested_use_is_part_of_its_parents_use() -> None:
     m.ask("c", 300 * MB, parent="p")
     m(Use(id="p", used=400 * MB))
     m(Use(id="c", used=300 * MB))
-    assert totals(m.state).used_bytes == 400 * MB
-    assert totals(m.state).reserved_bytes == 500 * MB
+    assert sum_totals(m.state).used_bytes == 400 * MB
+    assert sum_totals(m.state).reserved_bytes == 500 * MB
     assert admitted(m.ask("other", 500 * MB)) == ["other"]
 
 
@@ -234,7 +234,7 @@ def test_what_exceeds_the_parent_counts_against_the_machine() -> None:
         " reserved by o (500 MB), p (300 MB, its own parent)"
     )
     assert admitted(m.ask("d", 500 * MB, parent="p")) == ["d"]
-    assert totals(m.state).reserved_bytes == GB
+    assert sum_totals(m.state).reserved_bytes == GB
 
 
 def test_nested_does_not_wait_for_its_own_ancestors() -> None:
@@ -297,9 +297,9 @@ def test_three_deep_is_charged_to_all_around_it() -> None:
     m.ask("p", 500 * MB)
     m.ask("c", 300 * MB, parent="p")
     m.ask("g", 400 * MB, parent="c")
-    assert totals(m.state).reserved_bytes == 500 * MB, "100 MB more than c has, which p still had"
+    assert sum_totals(m.state).reserved_bytes == 500 * MB, "100 MB more than c has, which p still had"
     m.ask("h", 200 * MB, parent="c")
-    assert totals(m.state).reserved_bytes == 600 * MB
+    assert sum_totals(m.state).reserved_bytes == 600 * MB
 
 
 def test_one_nested_at_a_time_uses_its_parents_place() -> None:
@@ -308,7 +308,7 @@ def test_one_nested_at_a_time_uses_its_parents_place() -> None:
     m.ask("o", MB)
     assert admitted(m.ask("c", MB, parent="p")) == ["c"]
     assert admitted(m.ask("g", MB, parent="c")) == ["g"]
-    assert totals(m.state).places == 2
+    assert sum_totals(m.state).places == 2
     (wait,) = m.ask("d", MB, parent="p")
     assert isinstance(wait, Wait)
     assert wait.reason.startswith("2 of 2 places taken")
@@ -339,7 +339,7 @@ def test_a_nested_tree_whose_parent_ended_stands_for_itself() -> None:
     m.ask("p", 800 * MB)
     m.ask("c", 300 * MB, parent="p")
     m(End(id="p", at=1.0))
-    assert totals(m.state).reserved_bytes == 300 * MB
+    assert sum_totals(m.state).reserved_bytes == 300 * MB
 
 
 def test_restored_in_a_circle_ends_nowhere_but_counts() -> None:
@@ -347,8 +347,8 @@ def test_restored_in_a_circle_ends_nowhere_but_counts() -> None:
     m(Restore(id="a", terms=Terms(name="a", parent="b"), reserved=MB, at=0.0))
     m(Restore(id="b", terms=Terms(name="b", parent="a"), reserved=MB, at=0.0))
     m(Restore(id="c", terms=Terms(name="c", parent="c"), reserved=MB, at=0.0))
-    assert totals(m.state).running == 3
-    assert totals(m.state).places == 2
+    assert sum_totals(m.state).running == 3
+    assert sum_totals(m.state).places == 2
 
 
 # The queue
@@ -517,7 +517,7 @@ def test_explain_and_totals() -> None:
     assert "400 MB of 1.00 GB budget left" in b.reason
     assert explain(m.state, "b") == (b,)
     assert explain(m.state, "nobody") == ()
-    t = totals(m.state)
+    t = sum_totals(m.state)
     assert (t.running, t.waiting, t.places, t.reserved_bytes, t.growth_bytes) == (1, 1, 1, 600 * MB, 550 * MB)
     assert (t.budget, t.headroom, t.max_parallel) == (GB, 100 * MB, 4)
 
@@ -555,7 +555,7 @@ def test_restored_trees_are_held_without_question_and_once() -> None:
     m = Machine(budget=GB)
     for _ in range(2):
         assert m(Restore(id="a", terms=Terms(name="a"), reserved=5 * GB, used=MB, at=1.0)) == ()
-    assert totals(m.state).reserved_bytes == 5 * GB
+    assert sum_totals(m.state).reserved_bytes == 5 * GB
     assert not admitted(m.ask("b", MB, at=1.0))
 
 
@@ -585,7 +585,7 @@ def test_what_takes_no_place_does_not_count_under_the_caps() -> None:
     assert isinstance(wait, Wait)
     assert "2 of 2 places taken" in wait.reason
     assert {h.id for h in wait.holders} == {"a", "b"}
-    assert totals(m.state).places == 2
+    assert sum_totals(m.state).places == 2
     m(placeless("s4"))
     assert admitted(m(End(id="a", at=1.0))) == ["c"]
 
@@ -597,26 +597,26 @@ def test_its_memory_counts_all_the_same() -> None:
     (wait,) = m.ask("b", MB)
     assert isinstance(wait, Wait)
     assert {h.id for h in wait.holders} == {"a", "s"}
-    assert totals(m.state).reserved_bytes == 10 * MB
+    assert sum_totals(m.state).reserved_bytes == 10 * MB
 
 
 def test_a_tree_keeps_its_place_when_what_takes_none_is_nested_in_it() -> None:
     m = Machine(max_parallel=1)
     m.ask("a", MB)
     m(placeless("s", parent="a"))
-    assert totals(m.state).places == 1
+    assert sum_totals(m.state).places == 1
     assert not admitted(m.ask("b", MB))
     assert admitted(m.ask("in-a", MB, parent="a")) == ["in-a"]
-    assert totals(m.state).places == 1
+    assert sum_totals(m.state).places == 1
 
 
 def test_an_ask_inside_a_tool_shell_takes_the_place_that_its_shell_has_not() -> None:
     m = Machine(max_parallel=2)
     m(placeless("shell"))
     assert admitted(m.ask("a", MB, parent="shell")) == ["a"]
-    assert totals(m.state).places == 1
+    assert sum_totals(m.state).places == 1
     assert admitted(m.ask("b", MB, parent="shell")) == ["b"]
-    assert totals(m.state).places == 2
+    assert sum_totals(m.state).places == 2
     assert not admitted(m.ask("c", MB, parent="shell"))
     assert not admitted(m.ask("d", MB))
 

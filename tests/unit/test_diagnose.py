@@ -277,7 +277,7 @@ def note(journal: Journal, tree: str, argv: tuple[str, ...], at: float) -> None:
             intended_at=at,
         )
     )
-    journal.trees.started(tree, identity(101), identity(102), "subreaper", at=at)
+    journal.trees.mark_started(tree, identity(101), identity(102), "subreaper", at=at)
     record = ExitRecord(
         tree=tree,
         name=f"job {tree}",
@@ -291,7 +291,7 @@ def note(journal: Journal, tree: str, argv: tuple[str, ...], at: float) -> None:
         survivors=0,
         started_at=at,
     )
-    journal.trees.ended(tree, record, at + 1)
+    journal.trees.mark_ended(tree, record, at + 1)
 
 
 def filled(path: Path, now: float) -> None:
@@ -308,7 +308,7 @@ def filled(path: Path, now: float) -> None:
         at=now - 30,
         ended=(Survivor(pid=1, start=2, command="x", why="lineage"),),
     )
-    journal.sessions.reaped(reap)
+    journal.sessions.add_reap(reap)
     journal.close()
 
 

@@ -59,7 +59,7 @@ def explain(state: State, id: str | None = None) -> tuple[Explanation, ...]:
     return tuple(rows)
 
 
-def totals(state: State) -> Totals:
+def sum_totals(state: State) -> Totals:
     sums = Ledger(state.reservations).sums()
     return Totals(
         running=len(state.reservations),

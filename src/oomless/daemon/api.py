@@ -20,7 +20,7 @@ from typing import Protocol
 
 import msgspec
 
-from oomless.daemon.message import Handler, Request, Response, as_json, failure
+from oomless.daemon.message import Handler, Request, Response, error_response, json_response
 from oomless.daemon.surfaces import Tokens, check_access
 from oomless.protocol.reap_views import ReapAnswer, ReapRequest
 from oomless.protocol.views import Answer, DaemonView, EndRequest, EventView, Registration, StatusView, TreeView
@@ -90,13 +90,13 @@ class Control:
     async def __call__(self, request: Request) -> Response:
         match (request.method, *request.path.split("/")[1:]):
             case ("GET", "v1", "status"):
-                return as_json(await self._backend.status())
+                return json_response(await self._backend.status())
             case ("GET", "v1", "daemon"):
-                return as_json(self._describe())
+                return json_response(self._describe())
             case ("POST", "v1", "stop"):
                 # The answer is written before the loop comes to this.
                 asyncio.get_running_loop().call_soon(self._stop)
-                return as_json(Answer(ok=True))
+                return json_response(Answer(ok=True))
             case ("GET", "v1", "trees", name):
                 return self._tree(name)
             case ("POST", "v1", "trees", name, "end"):
@@ -112,39 +112,39 @@ class Control:
                 | (_, "v1", "trees", _)
                 | (_, "v1", "trees", _, "end")
             ):
-                return failure(405, f"{request.method} is not for this")
-        return failure(404, f"there is no {request.path}")
+                return error_response(405, f"{request.method} is not for this")
+        return error_response(404, f"there is no {request.path}")
 
     def _tree(self, quoted: str) -> Response:
         name = _name(quoted)
         found = self._backend.tree(name) if name else None
-        return as_json(found) if found else failure(404, f"there is no tree {name or quoted!r}")
+        return json_response(found) if found else error_response(404, f"there is no tree {name or quoted!r}")
 
     def _register(self, body: bytes) -> Response:
         try:
             asked = msgspec.json.decode(body, type=Registration)
         except msgspec.DecodeError as error:
-            return failure(400, f"the body is not valid: {error}")
+            return error_response(400, f"the body is not valid: {error}")
         if self._backend.register(asked):
-            return as_json(Answer(ok=True))
-        return failure(409, f"there is no process {asked.pid} that started at {asked.start}")
+            return json_response(Answer(ok=True))
+        return error_response(409, f"there is no process {asked.pid} that started at {asked.start}")
 
     async def _reap(self, body: bytes) -> Response:
         try:
             asked = msgspec.json.decode(body, type=ReapRequest)
         except msgspec.DecodeError as error:
-            return failure(400, f"the body is not valid: {error}")
-        return as_json(await self._backend.reap(asked))
+            return error_response(400, f"the body is not valid: {error}")
+        return json_response(await self._backend.reap(asked))
 
     async def _end(self, quoted: str, body: bytes) -> Response:
         name = _name(quoted)
         try:
             asked = msgspec.json.decode(body, type=EndRequest) if body else EndRequest()
         except msgspec.DecodeError as error:
-            return failure(400, f"the body is not valid: {error}")
+            return error_response(400, f"the body is not valid: {error}")
         if name and await self._backend.end(name, asked.reason):
-            return as_json(Answer(ok=True))
-        return failure(404, f"there is no open tree {name or quoted!r}")
+            return json_response(Answer(ok=True))
+        return error_response(404, f"there is no open tree {name or quoted!r}")
 
 
 def _name(quoted: str) -> str | None:
@@ -167,7 +167,7 @@ class Loopback:
     async def __call__(self, request: Request) -> Response:
         decision = check_access(request.path, request.headers, self._tokens, self.port)
         if decision.status != 200:
-            return failure(decision.status, decision.error)
+            return error_response(decision.status, decision.error)
         if decision.surface == "hooks":
             return await self._registered(self.hooks, "host", request)
         if decision.surface == "mcp":
@@ -176,21 +176,21 @@ class Loopback:
 
     async def _registered(self, handlers: dict[str, Handler], kind: str, request: Request) -> Response:
         handler = handlers.get("/".join(request.path.split("/")[2:3]))
-        return await handler(request) if handler else failure(404, f"no such {kind}")
+        return await handler(request) if handler else error_response(404, f"no such {kind}")
 
     async def _read(self, request: Request) -> Response:
         if request.path not in ("/status", "/events", "/health"):
-            return failure(404, f"there is no {request.path}")
+            return error_response(404, f"there is no {request.path}")
         if request.method not in ("GET", "HEAD"):
-            return failure(405, "this surface is read-only")
+            return error_response(405, "this surface is read-only")
         if request.path == "/status":
-            return as_json(await self._backend.status())
+            return json_response(await self._backend.status())
         if request.path == "/health":
-            return as_json(Answer(ok=True))
-        return Response(content_type="text/event-stream", stream=events(self._backend))
+            return json_response(Answer(ok=True))
+        return Response(content_type="text/event-stream", stream=stream_events(self._backend))
 
 
-async def events(backend: Backend) -> AsyncGenerator[bytes, None]:
+async def stream_events(backend: Backend) -> AsyncGenerator[bytes, None]:
     """Server-sent events; the first bytes, a comment, say that nothing from then on is missed."""
     queue: asyncio.Queue[EventView] = backend.subscribe()
     try:

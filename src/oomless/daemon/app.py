@@ -51,7 +51,7 @@ class App:
 
         # Trees, from the request to the end.
         self._registry = registry = Registry(paths, journal, platform, bus, log)
-        self._gate = gate = AdmissionGate(platform, settings, registry.usage)
+        self._gate = gate = AdmissionGate(platform, settings, registry.read_usage)
         limits = LimitResolver(settings, platform, log)
         self._leases = Leases(gate, registry, RungChooser(paths.install_id()), platform, settings, limits, bus)
 
@@ -72,7 +72,7 @@ class App:
         self._hooks = HookGate(mappings, gate, self._registered, registry, settings, limits, bus, growth)
 
         self._pressure = MemoryPressure(registry, gate, settings, sessions, sampler, self._leases, bus, log)
-        self._reaper = Reaper(registry, sessions, boot_id, rows.reaped, log)
+        self._reaper = Reaper(registry, sessions, boot_id, rows.add_reap, log)
         self._views = StatusViews(
             settings=settings,
             journal=journal,

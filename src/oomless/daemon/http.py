@@ -14,7 +14,7 @@ from typing import Any
 
 import httptools
 
-from oomless.daemon.message import Handler, Request, Response, encode_head, failure
+from oomless.daemon.message import Handler, Request, Response, encode_head, error_response
 
 MAX_BODY = 4 * 2**20
 MAX_HEAD = 64 * 2**10
@@ -173,7 +173,7 @@ class HttpProtocol(asyncio.Protocol):
         if not self._deaf:
             self._deaf, self._draft = True, None
             self._disarm()
-            self._enqueue(failure(status, text))
+            self._enqueue(error_response(status, text))
 
     # Answering
 
@@ -203,7 +203,7 @@ class HttpProtocol(asyncio.Protocol):
             report = {"message": "a request failed", "exception": error}
             self._loop.call_exception_handler(report)
             if not self._answering:
-                response = failure(500, "the daemon failed; its log says more")
+                response = error_response(500, "the daemon failed; its log says more")
                 self._transport.write(encode_head(response, True, False) + response.body)
             self._transport.close()
         elif self._queue:

@@ -42,12 +42,12 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
-def as_json(view: msgspec.Struct, status: int = 200) -> Response:
+def json_response(view: msgspec.Struct, status: int = 200) -> Response:
     return Response(status=status, body=msgspec.json.encode(view) + b"\n")
 
 
-def failure(status: int, text: str) -> Response:
-    return as_json(Failure(error=text), status)
+def error_response(status: int, text: str) -> Response:
+    return json_response(Failure(error=text), status)
 
 
 def encode_head(response: Response, close: bool, chunked: bool) -> bytes:

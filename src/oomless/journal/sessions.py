@@ -72,7 +72,7 @@ class SessionRows:
             for row in self._database.read("SELECT * FROM sessions WHERE ended_at IS NULL ORDER BY seq")
         ]
 
-    def ended(self, process: Identity, at: float, reap: ReapRow | None = None) -> None:
+    def mark_ended(self, process: Identity, at: float, reap: ReapRow | None = None) -> None:
         """The process is gone, and with it every session that ran in it."""
         values = {"at": at, "boot_id": process.boot_id, "pid": process.pid, "start": process.start}
         with self._database.transaction() as connection:
@@ -84,7 +84,7 @@ class SessionRows:
             if reap is not None:
                 connection.execute(_REAP, encode(_columns(reap)))
 
-    def reaped(self, reap: ReapRow) -> None:
+    def add_reap(self, reap: ReapRow) -> None:
         """By a request, not by the death of a session."""
         self._database.write(_REAP, **_columns(reap))
 

@@ -102,7 +102,9 @@ class TreeRows:
             session=intent.session,
         )
 
-    def started(self, tree: str, shim: Identity, root: Identity, rung: str, why_rung: str = "", *, at: float) -> bool:
+    def mark_started(
+        self, tree: str, shim: Identity, root: Identity, rung: str, why_rung: str = "", *, at: float
+    ) -> bool:
         """Written again after an adoption it changes nothing but the identities. False: no such tree."""
         return self._database.write(
             "UPDATE trees SET shim = :shim, root = :root, contained_by = :rung, why_rung = :why_rung,"
@@ -115,7 +117,7 @@ class TreeRows:
             tree=tree,
         )
 
-    def ended(self, tree: str, record: ExitRecord, at: float) -> bool:
+    def mark_ended(self, tree: str, record: ExitRecord, at: float) -> bool:
         """The shim's record. The first one stays, and one that comes after a sweep is kept with it. False: no such
         tree."""
         return self._database.write(
@@ -126,7 +128,7 @@ class TreeRows:
             tree=tree,
         )
 
-    def swept(self, sweep: SweepRow) -> bool:
+    def add_sweep(self, sweep: SweepRow) -> bool:
         """Ends a tree whose shim is gone; it does not come back as open, and survivors are named. False: no such
         tree."""
         values = encode(
@@ -147,7 +149,7 @@ class TreeRows:
             connection.execute(_SWEEP, values)
             return True
 
-    def released(self, slot: str, at: float) -> bool:
+    def mark_released(self, slot: str, at: float) -> bool:
         """A slot was given back. False: no such slot."""
         return self._database.write(
             "UPDATE trees SET ended_at = coalesce(ended_at, :at) WHERE tree = :slot AND kind = 'slot'",

@@ -31,7 +31,7 @@ from oomless.daemon.events import (
     TreeWithdrawn,
 )
 from oomless.daemon.governed_trees import GovernedTrees
-from oomless.daemon.message import Handler, Request, Response, failure
+from oomless.daemon.message import Handler, Request, Response, error_response
 from oomless.daemon.sessions.growth import SessionGrowth
 from oomless.daemon.sessions.subagents import Subagent, Subagents
 from oomless.daemon.trees import admission_gate
@@ -91,13 +91,13 @@ class HookGate:
 
     async def _handle(self, mapping: HookMapping, request: Request) -> Response:
         if request.path.count("/") != 2:
-            return failure(404, f"there is no {request.path}")
+            return error_response(404, f"there is no {request.path}")
         if request.method != "POST":
-            return failure(405, "hooks use POST")
+            return error_response(405, "hooks use POST")
         try:
             event = mapping.parse_event(request.body)
         except ValueError as error:
-            return failure(400, str(error))
+            return error_response(400, str(error))
         if isinstance(event, SubagentRequested):
             return Response(stream=self._decide(mapping, event))
         self._apply(mapping, event)

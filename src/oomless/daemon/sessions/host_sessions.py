@@ -110,7 +110,7 @@ class RegisteredSessions:
         for row in self._rows.open():
             if row.process.boot_id != self._boot_id or self._watch(row) is None:
                 process = row.process
-                self._write(lambda process=process: self._rows.ended(process, time.time()))  # type: ignore[misc]
+                self._write(lambda process=process: self._rows.mark_ended(process, time.time()))  # type: ignore[misc]
         for reap in self._rows.reaps(REAPS_SHOWN):
             if reap.session and reap.process.boot_id == self._boot_id:
                 self._remember_detached(reap)
@@ -183,7 +183,7 @@ class RegisteredSessions:
                 del self._by_id[id]
         if self._settings.current().reap != "proven":  # proposed by "oomless reap", or only listed
             self._discovered.leftovers.add(session.host, session.ids[-1], session.descendants)
-            self._write(lambda: self._rows.ended(session.process, time.time()))
+            self._write(lambda: self._rows.mark_ended(session.process, time.time()))
         else:
             self._tasks.start(self._clean_up(session))
 
@@ -202,7 +202,7 @@ class RegisteredSessions:
             bytes_freed=result.bytes_freed,
         )
         has_rows = result.ended or result.left or result.left_running
-        self._write(lambda: self._rows.ended(session.process, reap.at, reap if has_rows else None))
+        self._write(lambda: self._rows.mark_ended(session.process, reap.at, reap if has_rows else None))
         self._remember_detached(reap)
         self._log_result(session, result)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from oomless.admission import events
-from oomless.admission.explain import Explanation, Totals, explain, totals
+from oomless.admission.explain import Explanation, Totals, explain, sum_totals
 from oomless.admission.machine import initial, next_deadline, step
 from oomless.config import LiveSettings
 from oomless.daemon.trees.limits import EffectiveLimits, policy_of
@@ -131,7 +131,7 @@ class AdmissionGate:
         return explain(self._state)
 
     def totals(self) -> Totals:
-        return totals(self._state)
+        return sum_totals(self._state)
 
     def close(self) -> None:
         """Nothing is admitted any more, whatever ends from now on."""

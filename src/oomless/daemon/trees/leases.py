@@ -239,11 +239,11 @@ class Leases:
         if isinstance(message, wire.StartReport):
             shim = Identity(boot_id=self._boot, pid=message.shim_pid, start=message.shim_start)
             root = Identity(boot_id=self._boot, pid=message.root_pid, start=message.root_start)
-            self._registry.started(tree, shim, root, message.rung, message.why_rung)
+            self._registry.mark_started(tree, shim, root, message.rung, message.why_rung)
         elif isinstance(message, wire.UsageReport):
             tree.used, tree.members, tree.escaped = message.used, set(message.members), message.escaped
         elif isinstance(message, wire.EndReport):
-            self._registry.ended(tree, message.record)
+            self._registry.mark_ended(tree, message.record)
 
     def end(self, tree: Tree, reason: str, victim: bool = False) -> bool:
         if tree.writer is None:

@@ -70,17 +70,17 @@ class Registry:
         self._rows.intend(tree.intent)
         self.trees[tree.id] = tree
 
-    def started(self, tree: Tree, shim: Identity, root: Identity, rung: str, why_rung: str) -> None:
+    def mark_started(self, tree: Tree, shim: Identity, root: Identity, rung: str, why_rung: str) -> None:
         tree.shim, tree.root, tree.rung, tree.why_rung = shim, root, rung, why_rung
-        self._write(lambda: self._rows.started(tree.id, shim, root, rung, why_rung, at=time.time()))
+        self._write(lambda: self._rows.mark_started(tree.id, shim, root, rung, why_rung, at=time.time()))
         if not tree.watch(shim, self.shim_died):
             self.shim_died(tree)
 
-    def ended(self, tree: Tree, record: ExitRecord) -> None:
+    def mark_ended(self, tree: Tree, record: ExitRecord) -> None:
         """By the shim's record. Its cgroups may still be there for some milliseconds: then they are swept."""
         if tree.closed.is_set():
             return
-        if self._write(lambda: self._rows.ended(tree.id, record, time.time())):
+        if self._write(lambda: self._rows.mark_ended(tree.id, record, time.time())):
             with suppress(OSError):
                 os.unlink(self._exit_file(tree.id))  # else the next daemon takes it in
         self.detached.add(tree.intent, record.left_running, time.time())
@@ -91,17 +91,17 @@ class Registry:
         elif self._stale_files.has_any(tree.id, {}):
             self._tasks.start(self._stale_files.clear_late(tree.id, {}))
 
-    def released(self, tree: Tree) -> None:
+    def mark_released(self, tree: Tree) -> None:
         """A slot has no processes: its end is the end of its lease."""
         if not tree.closed.is_set():
-            self._write(lambda: self._rows.released(tree.id, time.time()))
+            self._write(lambda: self._rows.mark_released(tree.id, time.time()))
             self._forget(tree, "released")
 
     def lease_lost(self, tree: Tree) -> None:
         """The connection is gone. A shim reconnects by itself; without one there is no tree."""
         tree.writer = None
         if not tree.intent.kind.has_processes:
-            self.released(tree)
+            self.mark_released(tree)
         elif tree.shim is None and not tree.closed.is_set():
             self._tasks.start(self._never_started(tree))
 
@@ -167,7 +167,7 @@ class Registry:
     def _resume(self, tree: Tree, row: TreeRow) -> bool:
         """True if the tree may still live; otherwise its end is under way."""
         if not row.intent.kind.has_processes:
-            self.released(tree)
+            self.mark_released(tree)
             return False
         if row.shim is not None:
             if tree.watch(row.shim, self.shim_died):
@@ -213,7 +213,7 @@ class Registry:
                 pass
         record = None if tree.closed.is_set() else self._read_record(self._exit_file(tree.id))
         if record is not None:
-            self.ended(tree, record)
+            self.mark_ended(tree, record)
 
     async def _sweep(self, tree: Tree, reason: str, close: bool, spared: frozenset[ProcessId] = frozenset()) -> None:
         self._protect_from_stop()
@@ -268,7 +268,7 @@ class Registry:
             left_running=running,
             bytes_freed=freed,
         )
-        self._write(lambda: self._rows.swept(sweep))
+        self._write(lambda: self._rows.add_sweep(sweep))
         self._forget(tree, text)
 
     def _forget(self, tree: Tree, reason: str) -> None:
@@ -279,7 +279,7 @@ class Registry:
 
     # -- figures -------------------------------------------------------------------------------------------
 
-    def usage(self) -> list[tuple[str, int]]:
+    def read_usage(self) -> list[tuple[str, int]]:
         """Bytes by id of the open trees, outer ones first. A tree without cgroups reports its use, or is measured by
         its known members while its shim reconnects."""
         used = []
