@@ -1,5 +1,5 @@
 """How a tree's end is carried out: signals to its members, patience with those that are slow to die, and the proof
-that nobody is left.
+that none is left.
 
 Nothing here decides when to end a tree or how a rung kills. Standard library only.
 """
@@ -128,7 +128,7 @@ def is_empty(own: int, strangers: set[ProcessId], state: str) -> bool:
 
 def masked_command(pid: int) -> str:
     """Its command line as it may stand in a record: secrets masked. What does that is loaded for the rare tree only
-    that leaves somebody (with ``re`` it takes 6 ms); if our package has gone meanwhile, nothing is shown."""
+    that leaves survivors (with ``re`` it takes 6 ms); if our package has gone meanwhile, nothing is shown."""
     try:
         from oomless.redact import command_line
     except ImportError:
@@ -144,7 +144,7 @@ def remove_rung(rung: Rung) -> None:
 
 
 def print_line(line: str) -> None:
-    """One line on stderr, if anybody still reads it."""
+    """One line on stderr, if it is still read."""
     try:
         os.write(2, (line + "\n").encode())
     except OSError:

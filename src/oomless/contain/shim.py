@@ -1,11 +1,11 @@
-"""The shim: owns one tree from its first fork until nobody of it is left.
+"""The shim: owns one tree from its first fork until no process of it is left.
 
 It starts the command, forwards signals, watches the tree's owner and limits, and ends the tree: TERM, grace, KILL,
 verify, record.
 
 One thread, one poll, no handlers, standard library only: the shim must stay below 5 MB and die with nothing
-undone. On a terminal, or where it is told so, it stays in the command's process group, so that job control is the
-caller's as always; elsewhere the command gets a session of its own.
+undone. On a terminal, or where the specification says so, it stays in the command's process group, so that job
+control is the caller's as always; elsewhere the command gets a session of its own.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Shim:
     # -- the loop ------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Returns when the root is gone and nobody else is left (or can be reached)."""
+        """Returns when the root is gone and no other process is left (or can be reached)."""
         poll = select.poll()
         owner = self._owner_fd()
         fixed = [self.signals.fd, *self.rung.events()] + ([owner] if owner is not None else [])
@@ -126,7 +126,7 @@ class Shim:
             poll.register(fd, select.POLLIN | select.POLLPRI)
         foreground = self.foreground
         if foreground is not None:
-            poll.register(foreground, 0)  # POLLERR comes unasked: nobody reads any more
+            poll.register(foreground, 0)  # POLLERR comes unasked: the reader is gone
         linked: int | None = None
         while not self.is_over():
             linked = self.link.follow(poll, linked)
@@ -285,14 +285,14 @@ class Shim:
             ending.signal_all(self.members(), signal.SIGTERM)
 
     def kill(self) -> None:
-        """One round, repeated until nobody is left: the rung's own, and from the second on by descent, for whoever
-        moved itself out of its group (hosts do that to scopes)."""
+        """One round, repeated until no process is left: the rung's own, and from the second on by descent, for those
+        that moved itself out of its group (hosts do that to scopes)."""
         self.rung.kill()
         if self.rung.reachable and self.round_at:
             self.killer.round()
 
     def is_over(self) -> bool:
-        """Whether nobody of the tree is left, or can be reached."""
+        """Whether no process of the tree is left, or can be reached."""
         if self.root_status is None:
             return False
         self._reap()

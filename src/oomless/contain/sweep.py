@@ -70,7 +70,7 @@ class Sweep:
         return len(self._ended)
 
     def step(self) -> bool:
-        """One round of KILL; True once ``quiet_rounds`` have found nobody and the cgroups are gone."""
+        """One round of KILL; True once ``quiet_rounds`` have found none and the cgroups are gone."""
         if self._sid is None:
             cgroup.kill_members(self._cgroups)
         living = self._living()

@@ -16,11 +16,11 @@ from oomless.model import Footprint, Identity, MachineMemory, MemoryUse, Process
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """How a process stands to those around it. ``stdin``: whether anybody holds the other end of its standard input.
+    """The relations of a process to others. ``stdin``: whether a process holds the other end of its standard input.
     ``listens``: at a port; ``serves``: at a Unix socket. ``backgrounded``: it ignores SIGINT and SIGQUIT, as what a
     shell without job control starts with ``&`` (POSIX, shell command language, 2.11), and has become another program
-    since it was forked, which who makes itself a daemon does not. What cannot be read is unknown, and counts as
-    listening."""
+    since it was forked, which a process that makes itself a daemon does not. What cannot be read is unknown, and
+    counts as listening."""
 
     stdin: Literal["held", "gone", "unknown"] = "unknown"
     ignores_hangup: bool = False
@@ -44,7 +44,7 @@ class Platform(Protocol):
     starts_per_second: int
 
     def boot_id(self) -> str:
-        """Changes at every boot, so that an identity of before it names nobody."""
+        """Changes at every boot, so that an identity of before it names no process."""
         ...
 
     def identity(self, pid: int) -> Identity | None: ...

@@ -1,4 +1,4 @@
-"""Control groups of both versions: where they are mounted, who is in one, what it uses, and the limits of one.
+"""Control groups of both versions: mounts, members, use and limits.
 
 A *folder* is the directory of one group in one hierarchy. A group that spans several hierarchies is a dictionary of
 folders by controller, as ``/proc/N/cgroup`` names them: ``"memory"`` and ``"pids"`` for version 1, ``""`` for the
@@ -256,7 +256,7 @@ class CgroupPids:
         return files.read_int(f"{self.folder}/pids.current") or 0
 
     def refused_forks(self) -> int:
-        """How many forks have failed so far. A fork in a group below it that fails at its limit is told there (v1,
+        """How many forks have failed so far. A fork in a group below it that fails at its limit is counted there (v1,
         and v2 before 6.11), or in both, which does no harm: only growth is looked at."""
         folders = subfolders(self.folder)
         return sum(files.read_field(f"{folder}/pids.events", "max") or 0 for folder in folders)

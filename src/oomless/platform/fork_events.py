@@ -84,7 +84,7 @@ class ProcEvents:
         try:
             self._link.send(request(_IGNORE))
         except OSError:
-            pass  # closing has the same effect from Linux 6.6 on; before, events go on to nobody
+            pass  # closing has the same effect from Linux 6.6 on; before, events go on unread
         self._link.close()
 
 

@@ -1,8 +1,8 @@
-"""Questions to the process table, live or as it was read: who lives, who descends from whom; and rounds of SIGKILL
+"""Questions to the process table, live or as it was read: life and descent of processes; and rounds of SIGKILL
 for the descendants of a shim.
 
 A live shim is a subreaper: a process that loses its parent becomes the shim's child, so descent is complete, whatever
-the descendant did to its session, group or environment. ``waitpid`` answering ECHILD proves that nobody is left.
+the descendant did to its session, group or environment. ``waitpid`` answering ECHILD proves that none is left.
 What a scan can miss is a process that forks and exits faster than it is read; each such hop leaves its dead
 parent as our zombie, whose group is still readable, so whole groups are signalled (measured: 4 of 20 such
 processes escaped before that rule, 0 of 20 after). Standard library only.
@@ -70,8 +70,8 @@ def descendants(
 
 
 def children(pid: int) -> Iterator[proc.Stat]:
-    """Direct children, zombies included. Of our own none is missed: nobody but us can take one out of the kernel's
-    list while we read it."""
+    """Direct children, zombies included. Of our own none is missed: only this process can take one out of the
+    kernel's list while we read it."""
     return (stat for child in proc.children_of(pid) if (stat := proc.read_stat(child)))
 
 
@@ -124,7 +124,7 @@ class DescentKiller:
                 proc.kill(stat.pid, stat.start)
 
     def _whole_groups(self, below: list[proc.Stat]) -> set[int]:
-        """Groups in which everybody is of the tree."""
+        """Groups all of whose members are of the tree."""
         sessions = {*self._sessions, os.getsid(0)}
         pinned = [stat for stat in below if stat.pgid == stat.pid or not stat.alive]
         apart = {stat.pgid for stat in pinned if stat.sid not in sessions}

@@ -29,7 +29,7 @@ TERMED, KILLED, BY_ITSELF = "ended by SIGTERM", "ended by SIGKILL", "had ended b
 
 class KillRounds:
     """``spare`` says of a process that was started meanwhile whether to let it be. ``how`` is how each ended (see the
-    constants); ``born`` are those that nobody had named; ``bytes_before`` what each used."""
+    constants); ``born`` are those that were not named; ``bytes_before`` what each used."""
 
     def __init__(
         self, named: Iterable[tuple[int, int]], spare: Callable[[proc.Stat], bool], times: KillTimes | None = None
@@ -49,7 +49,7 @@ class KillRounds:
             self._measure(stat)
 
     def step(self, *, hard: bool) -> bool:
-        """TERM to those that have not had it, KILL if ``hard``; True once ``quiet_rounds`` have found nobody."""
+        """TERM to those that have not had it, KILL if ``hard``; True once ``quiet_rounds`` have found none."""
         table = proc.table()
         self._note_births(table)
         living = self._living(table)
@@ -85,7 +85,7 @@ class KillRounds:
 
     def _own_groups(self, table: dict[int, proc.Stat]) -> set[int]:
         """Process groups all of whose members are to be killed: what appears in one later was born there, even if its
-        parent has died since. Nobody uses the number of a group again while it has a member."""
+        parent has died since. The number of a group is not used again while it has a member."""
         own: set[int] = set()
         others: set[int] = set()
         for stat in table.values():

@@ -41,7 +41,7 @@ class TreeLimits:
 
     @property
     def is_holding(self) -> bool:
-        """The tree is stopped by us, and not by whoever may do that with a job."""
+        """The tree is stopped by us, and not as a job is stopped on a terminal."""
         return self._processes is not None and self._processes.is_holding
 
     def due(self, rung: Rung) -> list[float]:

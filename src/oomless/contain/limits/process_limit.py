@@ -1,11 +1,11 @@
 """The limit on how many processes a tree may hold, and when being at it is an offence.
 
 Where the kernel holds the limit (``pids.max``; it counts threads too), a fork beyond it fails, and only a tree whose
-forks go on failing is ended: being full is allowed. Elsewhere nobody refuses a fork, and a tree is ended when it has
+forks go on failing is ended: being full is allowed. Elsewhere no fork is refused, and a tree is ended when it has
 been over its limit for as long, or is far beyond it. Standard library only.
 
 A tree whose forks fail by the hundred is held still for three quarters of the time until it is ended or gives in. Its
-processes are in the middle of fork(2), with their memory map locked, and hardly get a processor; whoever reads their
+processes are in the middle of fork(2), with their memory map locked, and hardly get a processor; a reader of their
 command lines, ``ps`` as well as ``scan``, waits for that lock. Measured with 100 such processes on 2 cores (6.18):
 ``scan`` took 9 s, and no less with them at nice 19 or SCHED_IDLE, which keep the lock longer; held still, 0.5 s.
 A process is stopped on its way out of the kernel, where it holds no lock.
@@ -73,7 +73,7 @@ class ProcessLimit:
         self._stopped = []
 
     def _hold(self, rung: Rung) -> None:
-        """By the freezer of the v2 tree, which nobody in it notices; by SIGSTOP where there is none."""
+        """By the freezer of the v2 tree, which its processes do not notice; by SIGSTOP where there is none."""
         self.is_holding = True
         if "" in rung.paths and cgroup.CgroupV2(rung.paths[""]).freeze(True):
             return

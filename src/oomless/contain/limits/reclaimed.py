@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Reclaimed:
-    """``before``: bytes used when its end began, None if nobody measured it; ``after``: by the survivors."""
+    """``before``: bytes used when its end began, None if it was not measured; ``after``: by the survivors."""
 
     def __init__(self) -> None:
         self.before: int | None = None

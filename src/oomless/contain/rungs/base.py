@@ -34,7 +34,7 @@ if TYPE_CHECKING:
             """The kernel enforces the memory limit by itself; else the shim polls ``usage``."""
             ...
 
-        #: The daemon can reach every member without the shim; else the shim tells it who they are.
+        #: The daemon can reach every member without the shim; else the shim reports them.
         reachable: bool
         #: Its own directories by controller (``""``: the v2 tree); empty without.
         paths: dict[str, str]
@@ -85,11 +85,11 @@ if TYPE_CHECKING:
             ...
 
         def disband(self) -> None:
-            """The root is gone: if nobody else is left either, what the rung itself keeps alive ends."""
+            """The root is gone: if no other member is left either, what the rung itself keeps alive ends."""
             ...
 
         def kill(self) -> None:
-            """One round of SIGKILL for all members; called until nobody is left."""
+            """One round of SIGKILL for all members; called until no member is left."""
             ...
 
         def join(self, pid: int, controller: str) -> None:

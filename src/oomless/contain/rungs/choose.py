@@ -76,7 +76,7 @@ class RungChooser:
         return best
 
     def _offer_namespace(self) -> Offer:
-        """Tried once, and only for who asks: it makes namespaces, which some systems log."""
+        """Tried once, and only where it is asked for: it makes namespaces, which some systems log."""
         if self._namespace is None:
             from oomless.contain.rungs.pid_namespace import try_namespace
 

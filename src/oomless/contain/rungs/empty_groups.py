@@ -1,9 +1,9 @@
-"""Groups of one installation that nobody needs any more: where they may be, and taking the empty ones away.
+"""Groups of one installation that are not needed any more: where they may be, and their removal.
 
 A shim removes its tree's groups; a daemon those of a shim that was killed. What stays is what both left, because they
 were killed together, and folders in which a rung was tried. The kernel removes only groups without processes, so
-nobody is harmed here; a tree that is just starting must be named in ``keep``, for its groups are empty for a moment.
-Standard library only.
+no process is harmed here; a tree that is just starting must be named in ``keep``, for its groups are empty for a
+moment. Standard library only.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def _be_init(leash: int, ready: int) -> NoReturn:
                 os.close(fd)
         os.write(ready, b"0 ")
         os.close(ready)
-        # The first byte comes when the shim is our parent; until then its death would be told as the end of the file.
+        # The first byte comes when the shim is our parent; until then its death would show as the end of the file.
         while os.read(leash, 1):
             proc.die_with_parent(0)  # as a parent outside of the namespace is seen from inside
             proc.name_self("oomless-init")

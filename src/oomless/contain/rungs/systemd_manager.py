@@ -1,8 +1,8 @@
 """Requests to systemd's manager of this user: a scope of our own, and that a process be moved into it.
 
-An ordinary user may move a process only within a subtree of groups that is the user's own. Who logged in by ssh or on
-a terminal is outside of that (in ``session-N.scope``, which is root's); the manager moves such a process, with the
-help of the system's manager, which checks that process and groups are of one user. Standard library only.
+An ordinary user may move a process only within a subtree of groups that is the user's own. A user who logged in by
+ssh or on a terminal is outside of that (in ``session-N.scope``, which is root's); the manager moves such a process,
+with the help of the system's manager, which checks that process and groups are of one user. Standard library only.
 
 Measured with systemd 252 and 257: what ``systemctl --user`` uses, the socket ``systemd/private``, answers without a
 message bus and sends the ends of jobs unasked; the bus beside it is the second choice, and wants a subscription.

@@ -138,7 +138,7 @@ class DelegatedScope:
             pass
         try:
             manager.start_scope(self.unit, pid, "oomless: governed trees")
-        except BusRefused:  # somebody else has made it meanwhile
+        except BusRefused:  # another process has made it meanwhile
             return self._enter_existing(manager, pid)
         return manager.group_of(self.unit)
 
@@ -161,7 +161,7 @@ class DelegatedScope:
             if f"{folder}/".startswith(f"{path}/"):
                 break
             if path.startswith(f"{folder}/"):
-                continue  # a tree of ours: who is in there asks for a nested one, which its reservation covers
+                continue  # a tree of ours: a request from in there is for a nested one, which its reservation covers
             if cgroup.CgroupV2(path).is_bounded():
                 return path.removeprefix(self._mount or "")
         return ""
