@@ -77,11 +77,11 @@ class ActSampler:
     def survivors(self) -> tuple[Member, ...]:
         return self._members(proc.table())
 
-    def agents(self) -> dict[str, ProcessId]:
-        """The root of each agent that lives now."""
+    def agents(self) -> list[tuple[str, ProcessId]]:
+        """The roots of the agents that live now, each with its agent's name."""
         table = proc.table()
         roots = [_id_of(stat) for stat in self._living(table) if self._role(stat, table) == AGENT_ROLE]
-        return {self._agents[root]: root for root in roots}
+        return [(self._agents[root], root) for root in roots]
 
     def kill_survivors(self) -> int:
         """Kills all that is left and returns how many processes that were; raises if any lives on."""

@@ -215,7 +215,7 @@ class Act:
     def kill_halfway(self) -> None:
         """SIGKILL to each agent's root that is half-way, once: an agent that is tried again is left alone."""
         due = {name for name in self.stage.agents.names if self._has_file(name, ".half")} - self.killed
-        for name, root in self.sampler.agents().items() if due else []:
+        for name, root in self.sampler.agents() if due else []:
             if name in due and proc.kill(*root) == proc.SENT:
                 self.killed.add(name)
 
