@@ -21,7 +21,7 @@ from oomless.daemon.logs import Log
 from oomless.daemon.sessions import discovery
 from oomless.daemon.sessions.ancestry_store import AncestryStore
 from oomless.daemon.sessions.discovery import HINTS, DiscoveredSessions, HostRecogniser
-from oomless.daemon.sessions.sampling import ProcessSample
+from oomless.daemon.sessions.sampling import ProcessSample, ProcessSampler
 from oomless.journal.journal import Journal
 from oomless.model import Leftover
 from oomless.platform import proc
@@ -209,7 +209,7 @@ def test_a_registered_one_that_has_just_died_is_not_taken_for_another(tmp_path: 
     async def run() -> None:
         trees = NoTrees()
         kept = AncestryStore(journal.ancestry, "b", Log(-1))
-        watching = DiscoveredSessions(trees, lambda: registered, lambda: None, Log(-1), kept)
+        watching = DiscoveredSessions(trees, lambda: registered, ProcessSampler(NoTrees()), Log(-1), kept)
         assert wait_for(lambda: who in HostRecogniser().recognise(proc.table()), 5)
         watching.observe(ProcessSample(proc.table()))
         process.kill()

@@ -33,6 +33,7 @@ from oomless.protocol.views import StatusView
 
 assert sys.platform == "linux"
 
+pytestmark = pytest.mark.as_user
 #: An oomless that knows the made-up host, too.
 OOMLESS = (sys.executable, COMMAND, "oomless")
 

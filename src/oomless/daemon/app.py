@@ -59,10 +59,10 @@ class App:
         self._sampler = sampler = ProcessSampler(registry)
         store = AncestryStore(journal.ancestry, boot_id, log)
         self._discovered = discovered = DiscoveredSessions(
-            registry, lambda: self._registered.hosts(), sampler.sample, log, store
+            registry, lambda: self._registered.hosts(), sampler, log, store
         )
         self._registered = RegisteredSessions(
-            rows, boot_id, registry, log, lambda id: self._hooks.end_session(id), discovered, sampler.sample, settings
+            rows, boot_id, registry, log, lambda id: self._hooks.end_session(id), discovered, sampler, settings
         )
         self._sessions = sessions = AllSessions(self._registered, discovered, registry.detached)
         self._checkpoint = AncestryCheckpoint(store, sessions.descendants, discovered.leftovers.has_root)

@@ -18,7 +18,7 @@ from oomless.daemon.logs import Log
 from oomless.daemon.sessions.ancestry_store import AncestryStore
 from oomless.daemon.sessions.leftovers import Leftovers
 from oomless.daemon.sessions.programs import known_programs
-from oomless.daemon.sessions.sampling import ProcessSample
+from oomless.daemon.sessions.sampling import ProcessSample, ProcessSampler
 from oomless.paths import Paths
 from oomless.platform import system
 from oomless.platform.system import Stat
@@ -39,18 +39,18 @@ class DiscoveredSession:
 
 class DiscoveredSessions:
     """An observer of the sampler's. ``registered`` yields the processes of registered sessions, with their hosts.
-    ``request_sample`` has the table sampled at once."""
+    ``sampler`` is asked for a sample when a session dies."""
 
     def __init__(
         self,
         trees: GovernedTrees,
         registered: Callable[[], Mapping[ProcessId, str]],
-        request_sample: Callable[[], None],
+        sampler: ProcessSampler,
         log: Log,
         ancestry_store: AncestryStore,
     ) -> None:
         self._registered = registered
-        self._request_sample = request_sample
+        self._sampler = sampler
         self._log = log
         self._recogniser = HostRecogniser()
         self._sessions: dict[ProcessId, DiscoveredSession] = {}
@@ -115,7 +115,7 @@ class DiscoveredSessions:
 
     def _on_death(self, session: DiscoveredSession) -> None:
         # A last sample first: what was born since the one before may still be visible as a child.
-        self._request_sample()
+        self._sampler.sample()
         if session.process not in self._sessions:
             return
         self._unwatch(session)

@@ -21,7 +21,7 @@ from oomless.config import LiveSettings
 from oomless.daemon.governed_trees import GovernedTrees
 from oomless.daemon.logs import Log
 from oomless.daemon.sessions.discovery import DiscoveredSessions
-from oomless.daemon.sessions.sampling import ProcessSample
+from oomless.daemon.sessions.sampling import ProcessSample, ProcessSampler
 from oomless.daemon.tasks import TaskSet
 from oomless.errors import JournalError
 from oomless.journal.sessions import HostSession, ReapRow, SessionRows
@@ -57,7 +57,8 @@ class RegisteredSessions:
 
     ``on_gone`` is called with each id of a session whose process has died, before its leftovers are dealt with.
     ``discovered`` hands over the descendants already remembered of a process that registers, and takes over what a
-    session left where ``settings`` do not have it killed. ``request_sample`` has the table sampled at once.
+    session left where ``settings`` do not have it killed. ``sampler`` is asked for a sample when a session begins or
+    dies.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class RegisteredSessions:
         log: Log,
         on_gone: Callable[[str], None],
         discovered: DiscoveredSessions,
-        request_sample: Callable[[], None],
+        sampler: ProcessSampler,
         settings: LiveSettings,
     ) -> None:
         self._rows = rows
@@ -78,7 +79,7 @@ class RegisteredSessions:
         self._on_gone = on_gone
         self._discovered = discovered
         self._settings = settings
-        self._request_sample = request_sample
+        self._sampler = sampler
         self._by_process: dict[ProcessId, RegisteredSession] = {}
         self._by_id: dict[str, RegisteredSession] = {}
         self._detached: list[DetachedProcess] = []
@@ -100,7 +101,7 @@ class RegisteredSessions:
         if self._watch(row) is None:
             return False
         self._write(lambda: self._rows.register(row))
-        self._request_sample()
+        self._sampler.sample()
         return True
 
     def recover(self) -> None:
@@ -172,7 +173,7 @@ class RegisteredSessions:
 
     def _on_death(self, session: RegisteredSession) -> None:
         # A last sample first: fork events since the one before are still to be had.
-        self._request_sample()
+        self._sampler.sample()
         self._unwatch(session)
         del self._by_process[ProcessId.of(session.process)]
         for id in session.ids:
