@@ -19,7 +19,7 @@ demo: $(STAMP) ## replay the incident, ungoverned and governed (ARGS=--synthetic
 	@$(BIN)/oomless demo $(ARGS)
 
 test: $(STAMP) ## run the tests, JOBS at a time (ARGS=... goes to pytest)
-	@$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist load --maxschedchunk 1 $(ARGS)
 
 test-all: ## all that .ci/run does in its long form: the real demo, 1,000 faults, every machine (an hour or more; as root)
 	@.ci/run --all

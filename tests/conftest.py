@@ -40,13 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["OOMLESS_TEST_TURNSTILE"] = made.name
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    parallel = config.pluginmanager.has_plugin("xdist")  # which a guest of tests/vm does without
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if parallel and item.get_closest_marker("machine"):
-            item.add_marker(pytest.mark.xdist_group("machine"))
         if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root"))
+    if _turnstile is not None:  # those that run alone come last, where nobody waits for them
+        items.sort(key=lambda item: item.get_closest_marker("machine") is not None)
 
 
 @pytest.hookimpl(wrapper=True)
