@@ -495,6 +495,7 @@ def churn() -> Iterator[list[subprocess.Popen[bytes]]]:
         process.communicate()
 
 
+@pytest.mark.machine
 def test_processes_that_are_gone_while_they_are_read(churn: list[subprocess.Popen[bytes]]) -> None:
     """Forks at full speed beside everything that reads the table: nobody raises, and who stays is always found."""
     own = os.getpid()
@@ -502,7 +503,7 @@ def test_processes_that_are_gone_while_they_are_read(churn: list[subprocess.Pope
     watched = {process.pid for process in churn}
     until = time.monotonic() + 2
     rounds = 0
-    while time.monotonic() < until:
+    while rounds <= 3 or time.monotonic() < until:
         rounds += 1
         table = proc.table()
         assert watched <= table.keys()
@@ -513,7 +514,6 @@ def test_processes_that_are_gone_while_they_are_read(churn: list[subprocess.Pope
             proc.cgroups(pid)
             proc.cmdline(pid)
             proc.environ(pid)
-    assert rounds > 3
 
 
 # -- a sweep is idempotent -------------------------------------------------------------------------------------

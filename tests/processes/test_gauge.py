@@ -16,7 +16,7 @@ from helpers import wait_for
 from oomless.contain.limits.poll_interval import CEILING, FLOOR, PollInterval
 from oomless.platform import proc, pss
 
-pytestmark = pytest.mark.as_user
+pytestmark = [pytest.mark.as_user, pytest.mark.machine]  # answers within 0.25 s are waited for
 
 MB = 10**6
 #: 64 MB that a forked child has too, without a copy of its own.
