@@ -18,7 +18,7 @@ from oomless.processes.ids import ProcessId
 WITHIN, SECONDS = 0.05, 10.0
 
 
-class _Reading(msgspec.Struct, frozen=True, kw_only=True):
+class _FootprintReading(msgspec.Struct, frozen=True, kw_only=True):
     footprint: Footprint
     rss: int
     at: float
@@ -29,14 +29,14 @@ class FootprintCache:
 
     def __init__(self, read: Callable[[int], Footprint | None]) -> None:
         self._read = read
-        self._last: dict[ProcessId, _Reading] = {}
+        self._last: dict[ProcessId, _FootprintReading] = {}
 
     def read_all(
         self, processes: Iterable[ProcessInfo], now: float, tick: Callable[[], None]
     ) -> dict[int, Footprint]:
         """By pid, of the processes that live; ``now`` in seconds on any steady clock. ``tick`` is called after each
         reading. A process that is not asked for is forgotten."""
-        readings: dict[ProcessId, _Reading] = {}
+        readings: dict[ProcessId, _FootprintReading] = {}
         for process in processes:
             process_id = ProcessId.of(process)
             last = self._last.get(process_id)
@@ -45,11 +45,11 @@ class FootprintCache:
                 continue
             footprint = self._read(process.pid)
             if footprint is not None:
-                readings[process_id] = _Reading(footprint=footprint, rss=process.rss_bytes, at=now)
+                readings[process_id] = _FootprintReading(footprint=footprint, rss=process.rss_bytes, at=now)
             tick()
         self._last = readings
         return {process_id.pid: reading.footprint for process_id, reading in readings.items()}
 
 
-def _is_stale(last: _Reading, rss: int, now: float) -> bool:
+def _is_stale(last: _FootprintReading, rss: int, now: float) -> bool:
     return abs(rss - last.rss) > WITHIN * last.rss or now - last.at >= SECONDS

@@ -35,7 +35,7 @@ _FILES = (
 _Of = TypeVar("_Of")
 
 
-class _Entry(msgspec.Struct):
+class _ConfigEntry(msgspec.Struct):
     command: Annotated[str, msgspec.Meta(min_length=1)]
     args: tuple[str, ...] = ()
 
@@ -112,7 +112,7 @@ class McpConfigReader:
         home = os.path.join(self._home, "")
         shown = f"~/{file.removeprefix(home)}" if file.startswith(home) else file
         for name, value in entries.items():
-            entry = _convert(value, _Entry)
+            entry = _convert(value, _ConfigEntry)
             if entry is not None:
                 yield ConfiguredServer(
                     name=redact.printable_name(name),

@@ -88,7 +88,7 @@ class Cgroups:
 
     def breach(self) -> str | None:
         killed = self._memory is not None and self._memory.oom_kills()
-        return "the kernel ended it at its memory limit" if killed else None
+        return "the kernel killed it at its memory limit" if killed else None
 
     def _pids(self) -> list[int]:
         return sorted({pid for path in self.paths.values() for pid in cgroup.pids_in(path)})
