@@ -27,11 +27,7 @@ from oomless.processes.descendants import alive
 from oomless.processes.descent import Descendants
 from oomless.processes.detach import OWN_SESSION
 from oomless.processes.ids import ProcessId
-
-GRACE = 1.0
-GIVE_UP_AFTER = 5.0
-ROUND_EVERY = 0.02
-QUIET_ROUNDS = 3
+from oomless.processes.kill_times import KillTimes
 
 
 class CleanupResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +42,14 @@ class CleanupResult(msgspec.Struct, frozen=True, kw_only=True):
 class Cleanup:
     """One dead session. ``session_ids`` are the host's for it."""
 
-    def __init__(self, descendants: Descendants, session_ids: tuple[str, ...], trees: GovernedTrees) -> None:
+    def __init__(
+        self,
+        descendants: Descendants,
+        session_ids: tuple[str, ...],
+        trees: GovernedTrees,
+        times: KillTimes | None = None,
+    ) -> None:
+        self._times = KillTimes(round_every=0.02) if times is None else times
         self._processes = LivingDescendants(descendants, trees)
         self._descendants = descendants
         self._session_ids = session_ids
@@ -56,11 +59,12 @@ class Cleanup:
         self._freed = 0
 
     async def run(self) -> CleanupResult:
-        began, quiet, leftovers = time.monotonic(), 0, self._processes.classify()
+        times, began = self._times, time.monotonic()
+        quiet, leftovers = 0, self._processes.classify()
         self._freed = sum_footprints(list(leftovers.values()))
-        while quiet < QUIET_ROUNDS and time.monotonic() - began < GIVE_UP_AFTER:
-            self._signal(leftovers, hard=time.monotonic() - began >= GRACE)
-            await asyncio.sleep(ROUND_EVERY)
+        while quiet < times.quiet_rounds and time.monotonic() - began < times.give_up_after:
+            self._signal(leftovers, hard=time.monotonic() - began >= times.grace)
+            await asyncio.sleep(times.round_every)
             leftovers = self._processes.classify()
             quiet = 0 if leftovers else quiet + 1
         return self._result(leftovers)
