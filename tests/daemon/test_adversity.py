@@ -458,7 +458,7 @@ def test_who_is_in_a_group_of_ours_that_no_journal_knows_is_said_and_left_alone(
     for path in Path(Paths().state).glob("journal.db*"):
         path.unlink()
     run_oomless("daemon", "start")
-    assert "no journal knows their tree" in run_oomless("daemon", "logs").stdout
+    assert "the journal has no tree of that id" in run_oomless("daemon", "logs").stdout
     members = read_roster(roster)
     assert all(alive(*who) for who in members.values())
     for who in members.values():
