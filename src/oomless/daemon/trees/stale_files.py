@@ -55,7 +55,7 @@ class StaleFiles:
                 )
 
     def remove_drafts(self, living: Container[str]) -> None:
-        """Exit records that a shim was writing when it was killed (``files.replace``: ``TREE.json.PID.new``)."""
+        """Exit records that a shim was writing when it was killed (``TREE.json.PID.new``)."""
         with suppress(OSError):
             for name in os.listdir(self._paths.exits):
                 if name.endswith(".new") and name.partition(".")[0] not in living:
