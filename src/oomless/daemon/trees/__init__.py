@@ -1,1 +1,1 @@
-"""Trees from the request to the end: admission with a clock, leases, open trees, victims, and what dead trees leave."""
+"""Trees from the request to the end: admission with a clock, leases, open trees, victims, what dead trees leave."""
