@@ -27,7 +27,7 @@ from oomless.reports.scan import build_scan
 
 SCENES = Path(__file__).parent / "scenes"
 #: What is of the machine where a scene was recorded, and says nothing: homes but /home/dev, and temporary folders.
-_PLACE = re.compile(r"(?<![\w.-])(?:/root\b|/work\b|/home/(?!dev\b)[^/ ]+|/tmp/(?!scene\b)[^ ]+)")
+_PLACE = re.compile(r"(?<![\w.-])(?:/root\b|/home/(?!dev\b)[^/ ]+|/tmp/(?!scene\b)[^ ]+)")
 _MEMORY = MachineMemory(total_bytes=16 * 2**30, available_bytes=8 * 2**30)
 
 
