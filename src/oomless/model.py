@@ -4,7 +4,7 @@ Units: bytes and seconds. Times named ``*_at`` are seconds since the epoch (wall
 deadlines are measured on the monotonic clock by whoever needs them.
 
 The shim and the fast commands don't import this module (msgspec is not in the standard library): they write the
-same fields by hand, and ``tests/test_contract.py`` checks that both agree.
+same fields by hand, and ``tests/processes/test_contain.py`` checks that both agree.
 """
 
 from __future__ import annotations

@@ -150,8 +150,9 @@ def test_far_more_than_the_limit_is_ended_at_once_where_nobody_refuses_forks(tmp
 
 
 def test_a_storm_is_held_still_by_turns(offer: Offer, tmp_path: Path) -> None:
-    """What the machine gains by that is in ``crowd.py``: nobody waits for the locks of processes that get no turn. An
-    emulated processor may be too slow for a storm: then the reason tells of fewer failed forks than make one."""
+    """What the machine gains by that is in ``limits/process_limit.py``: nobody waits for the locks of processes that
+    get no turn. An emulated processor may be too slow for a storm: then the reason tells of fewer failed forks than
+    make one."""
     if not counts(offer):
         pytest.skip("no kernel counts processes on this rung")
     run = Run(tmp_path, offer, [*PYTHON, "-c", STORMS], processes=LIMIT)

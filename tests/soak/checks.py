@@ -48,7 +48,7 @@ class Counts:
 
 @dataclass
 class Tally:
-    """``beyond_reach`` names what no rung claims to reach (``ladder.SUBREAPER_GAP``); it counts as no failure."""
+    """``beyond_reach`` names what no rung claims to reach (``rungs.base.SUBREAPER_GAP``); it counts as no failure."""
 
     counts: Counts = field(default_factory=Counts)
     trees: int = 0

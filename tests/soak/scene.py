@@ -1,7 +1,7 @@
 """The stage of a soak: a house of its own, what runs in it, and who of it is who at any moment.
 
 Covers: folders and settings, starting commands, batches and bystanders, telling clients, shims, members and the
-daemon apart. Not here: what is killed and what must hold afterwards (``round.py``), and ending it all
+daemon apart. Not here: what is killed and what must hold afterwards (``faults.py``, ``checks.py``), and ending it all
 (``__main__.py``). Everybody here descends from ``guard``, a subreaper, whatever becomes of the parents in between.
 """
 

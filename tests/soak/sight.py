@@ -27,7 +27,7 @@ from .scene import PYTHON, Scene, read
 
 
 def blind(scene: Scene) -> list[str]:
-    """What was planted and not found: names of ``soak_checks.Counts``."""
+    """What was planted and not found: names of ``checks.Counts``."""
     patience = soak_checks.GONE, soak_checks.ROWS
     soak_checks.GONE = soak_checks.ROWS = 0.1
     checks = Checks(scene, Tally())

@@ -1,4 +1,4 @@
-"""A core without leases, for tests of the surfaces around it."""
+"""A backend without leases, for tests of the surfaces around it."""
 
 from __future__ import annotations
 

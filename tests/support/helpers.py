@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from oomless.platform import proc
 
-#: How many times as long as usual things take on an emulated CPU (``vm_guest.py``): for time-outs, not assertions.
+#: How many times as long as usual things take on an emulated CPU (``tests/vm/guest.py``). For time-outs only.
 SLOWNESS = float(os.environ.get("OOMLESS_TEST_SLOWNESS", "1"))
 
 

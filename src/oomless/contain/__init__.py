@@ -1,2 +1,2 @@
-"""Trees: how they are bounded, ended and proven gone. Everything here but ``sweep`` and ``rungs.ladder`` runs in the
+"""Trees: how they are limited, ended and proven gone. Everything here but ``sweep`` and ``rungs.choose`` runs in the
 shim, with the standard library alone."""

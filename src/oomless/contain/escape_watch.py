@@ -44,7 +44,7 @@ class Escape:
         self.why = ""
 
     def row(self) -> dict[str, object]:
-        """The fields of ``model.Escaped``."""
+        """The fields of ``model.EscapedProcess``."""
         return {
             "pid": self.process.pid,
             "start": self.process.start,

@@ -177,10 +177,6 @@ class CgroupV2:
     def has_memory(self) -> bool:
         return self._has("memory.max")
 
-    @property
-    def has_pids(self) -> bool:
-        return self._has("pids.max")
-
     def set_limit(self, limit: int) -> None:
         files.write(f"{self.folder}/memory.max", str(limit))
         # With swap, memory.max alone let a 120 MB process live under 64 MiB.

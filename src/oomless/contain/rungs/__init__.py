@@ -1,1 +1,1 @@
-"""What holds a tree: which rungs this machine offers (``ladder``), and what each does (from ``members`` on)."""
+"""What holds a tree: which rungs this machine offers (``choose``), and what each does (``base.Rung``)."""
