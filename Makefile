@@ -1,4 +1,4 @@
-# Everything happens in .venv in this folder; nothing is installed anywhere else. Start with `make` alone.
+# Everything happens in .venv in this folder; the real programs of the demo go to ~/.cache/oomless. Start with `make` alone.
 PYTHON ?= python3
 FAULTS ?= 200
 JOBS ?= 4

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.parts
 SERVERS = ("chrome-devtools", "flow-nexus", "claude-flow", "ruv-swarm", "everything")
 
 
+@pytest.mark.machine  # Chromium starts within a time-out that is not ours
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_server_answers(name: str, tmp_path: Path) -> None:
     server = real_server(name)

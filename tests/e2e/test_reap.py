@@ -144,6 +144,14 @@ def test_included_verdicts_are_ended(started: list[Started]) -> None:
     assert alive(*other.who)
 
 
+def test_a_client_of_an_earlier_version_calls_detached_left_running(started: list[Started]) -> None:
+    process, other = polite(started), polite(started)
+    ask(item(process.who, "left-running"), include=("left-running",))
+    assert not alive(*process.who)
+    ask(item(other.who, "left-running"))
+    assert alive(*other.who)
+
+
 def test_refuses_itself_and_init_and_sessions(started: list[Started]) -> None:
     host, one = Host(), polite(started)
     assert host.register("s", one.process.pid) == 200

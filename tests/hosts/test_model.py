@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from helpers import wait_gone
 from oomless.demo.model import (
@@ -206,6 +207,11 @@ def with_model(plan: Script, talk: Callable[[ModelServer], Awaitable[None]]) -> 
             return logged(serving)
 
     return asyncio.run(main())
+
+
+def test_a_script_with_an_unknown_field_is_refused() -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"\$\.rules\[0\]\.turns\[0\]"):
+        msgspec.json.decode(b'{"rules": [{"turns": [{"sing": 1}]}]}', type=Script)
 
 
 def test_an_answer_at_once_and_as_a_stream() -> None:

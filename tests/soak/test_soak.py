@@ -23,10 +23,9 @@ import trees
 from helpers import run_oomless, wait_for, wait_gone
 from intents import bare_intent
 from leaks import descendants
-from oomless.contain.rungs import choose
 from oomless.journal.journal import Journal
 from oomless.model import Identity
-from oomless.platform import proc
+from oomless.platform import cgroup, proc
 from soak import checks as soak_checks
 from soak import sight as soak_sight
 from soak.checks import Checks, Tally
@@ -131,7 +130,7 @@ def test_open_rows_files_and_groups_are_counted(checks: Checks) -> None:
 
 
 def test_groups_are_counted(checks: Checks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "mounts", lambda: {"": str(tmp_path)})
+    monkeypatch.setattr(cgroup, "mount_points", lambda: {"": str(tmp_path)})
     (tmp_path / "a" / f"oomless-{checks.scene.install}-t1").mkdir(parents=True)
     (tmp_path / "a" / "oomless-ffffffff-t1").mkdir()
     checks.books()

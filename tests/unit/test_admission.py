@@ -431,7 +431,7 @@ def test_failing_fast_names_who_holds_what() -> None:
     assert isinstance(action, Refuse)
     assert action.code == 75
     assert action.error == ("not enough memory for 'build': needs 300 MB, 120 MB of 1.00 GB budget left")
-    assert action.hint == "'a' has reserved 500 MB and 1 other more; wait with --wait 10m"
+    assert action.hint == "'a' has reserved 500 MB (1 other runs too); wait with --wait 10m"
     assert action.reason == "needs 300 MB, 120 MB of 1.00 GB budget left, reserved by a (500 MB), b (380 MB)"
     assert m.waiting == []
 

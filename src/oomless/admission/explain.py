@@ -127,7 +127,7 @@ def refusal(block: Block, ask: Ask, policy: Policy, waited: float) -> Refused:
         hint = "wait longer with --wait"
     if block.holders and block.kind != "turn":
         largest, others = block.holders[0], len(block.holders) - 1
-        more = f" and {others} other{'s' * (others > 1)} more" if others else ""
+        more = f" ({others} other{'s run' if others > 1 else ' runs'} too)" if others else ""
         verb = "runs with" if block.kind == "count" else "uses" if block.kind == "mark" else "has reserved"
         hint = f"'{largest.name}' {verb} {format_size(largest.bytes)}{more}; {hint}"
     return Refused(what, why, hint)

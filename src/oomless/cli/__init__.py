@@ -1,5 +1,5 @@
 """The ``oomless`` command. What people and hosts wait for (``run``, ``hook``, ``status``, ``scan``, help) is answered
-before typer, rich or msgspec are imported, which take longer to load than any of these; everything else is in
+before typer and rich are imported, which take longer to load than any of these; everything else is in
 ``app.py``, one file per command. What typer itself finds wrong comes out like every other error."""
 
 from __future__ import annotations

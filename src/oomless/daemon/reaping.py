@@ -27,6 +27,7 @@ from oomless.processes.ids import ProcessId
 from oomless.processes.kill import KillRounds
 from oomless.processes.kill_times import KillTimes
 from oomless.protocol.reap_views import (
+    FORMER_VERDICTS,
     INCLUDABLE,
     PROVEN,
     ReapAnswer,
@@ -79,8 +80,9 @@ class Reaper:
     def _refusal(self, item: ReapItem, include: tuple[str, ...]) -> str:
         """Why the process is not signalled, or ""."""
         process = ProcessId.of(item)
-        included = [verdict for verdict in include if verdict in INCLUDABLE]
-        if item.verdict not in (*PROVEN, *included):
+        included = [FORMER_VERDICTS.get(verdict, verdict) for verdict in include]
+        included = [verdict for verdict in included if verdict in INCLUDABLE]
+        if FORMER_VERDICTS.get(item.verdict, item.verdict) not in (*PROVEN, *included):
             return f"a process with the verdict {item.verdict} is not killed"
         if process.pid <= 1 or process.pid == os.getpid():
             return "it is the daemon itself" if process.pid == os.getpid() else "it is the system's first process"

@@ -38,14 +38,14 @@ POLL = 0.02
 # The script
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class Call(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One tool call. Several in a turn are made at once."""
 
     name: str
     input: dict[str, Any] = {}
 
 
-class Hold(msgspec.Struct, frozen=True, kw_only=True):
+class Hold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The answer waits until ``count`` conversations of ``group`` run at the same time, at most ``seconds``. Once
     reached it stays open, or the last of an odd number would wait in vain."""
 
@@ -54,14 +54,14 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-class WaitFile(msgspec.Struct, frozen=True, kw_only=True):
+class WaitFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The answer waits until ``path`` exists, at most ``seconds``."""
 
     path: str
     seconds: float
 
 
-class OnError(msgspec.Struct, frozen=True, kw_only=True):
+class OnError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Calls of the turn that failed with ``text`` in their result are made again after ``delay`` seconds, up to
     ``retries`` times; their siblings are not. After that the script goes on."""
 
@@ -70,7 +70,7 @@ class OnError(msgspec.Struct, frozen=True, kw_only=True):
     delay: float = 0.0
 
 
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
+class Turn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One answer: text, calls or both, after ``hold``, ``wait_file`` and ``delay`` in that order."""
 
     text: str = ""
@@ -81,7 +81,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     on_error: OnError | None = None
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fits a conversation of that ``kind`` whose first prompt has the word ``marker`` in it (empty: any).
     ``group`` is what holds count."""
 
@@ -91,7 +91,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     turns: tuple[Turn, ...]
 
 
-class Script(msgspec.Struct, frozen=True, kw_only=True):
+class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rules: tuple[Rule, ...]
 
 

@@ -19,8 +19,8 @@ HOOK_SCRIPT = "/oomless/cli/boot_hook.py"
 #: What a host runs in the place of a tool shell, before it becomes ``PREFIX_SCRIPT``: ``/bin/sh .../oomless/prefix``.
 PREFIX_FILE = "/oomless/prefix"
 DAEMON_MODULE = "oomless.daemon"
-#: Options of the interpreter come before the script: it is among the first words.
-_WORDS, _OPTIONS = 8, 4
+#: The interpreter's options come before the script, each a word of its own: it is among the first words.
+_WORDS, _OPTIONS = 6, 4
 
 
 def role(argv: Sequence[str]) -> Role:

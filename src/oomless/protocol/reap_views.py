@@ -7,6 +7,8 @@ import msgspec
 #: Verdicts on what is killed without being included, and verdicts that may be included.
 PROVEN = ("orphan", "superseded")
 INCLUDABLE = ("detached", "duplicate")
+#: What a client of an earlier version calls them.
+FORMER_VERDICTS = {"left-running": "detached"}
 
 
 class ReapItem(msgspec.Struct, frozen=True, kw_only=True):
