@@ -18,9 +18,10 @@ SERVERS = ("chrome-devtools", "flow-nexus", "claude-flow", "ruv-swarm", "everyth
 
 @pytest.mark.machine  # Chromium starts within a time-out that is not ours
 @pytest.mark.parametrize("name", SERVERS)
-def test_a_server_answers(name: str, tmp_path: Path) -> None:
+def test_a_server_answers(name: str, house: Path) -> None:
+    """In a folder with a short path: Chromium makes a socket below it."""
     server = real_server(name)
-    client = Client(server, tmp_path)
+    client = Client(server, house)
     try:
         info = {"name": "test", "version": "1"}
         client.request("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo=info)

@@ -418,6 +418,7 @@ def test_findings_leave_room_for_the_table() -> None:
         assert len(text.splitlines()) <= rows
 
 
+@pytest.mark.machine
 @pytest.mark.parts
 @pytest.mark.machine
 def test_a_real_session_is_named_with_all_that_it_started(tmp_path: Path) -> None:
