@@ -75,7 +75,7 @@ def test_samples_for_readers_keep_their_distance(births: list[int], monkeypatch:
             births.append(101 + number)
             await sampler.refresh()
         assert len(observer.samples) == 4
-        assert loop.time() - began >= 0.29
+        assert loop.time() - began >= 0.2  # the sample before the first of these is older than ``began``
 
     run(scene)
 

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.parts
 SERVERS = ("chrome-devtools", "flow-nexus", "claude-flow", "ruv-swarm", "everything")
 
 
-@pytest.mark.machine  # Chromium starts within a time-out that is not ours
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_server_answers(name: str, house: Path) -> None:
     """In a folder with a short path: Chromium makes a socket below it."""

@@ -420,7 +420,6 @@ def test_findings_leave_room_for_the_table() -> None:
 
 @pytest.mark.machine
 @pytest.mark.parts
-@pytest.mark.machine
 def test_a_real_session_is_named_with_all_that_it_started(tmp_path: Path) -> None:
     """Foreground and background shells, one that detached, two servers, one behind a launcher's back."""
     home, ready = tmp_path, tmp_path / "ready"
