@@ -99,10 +99,11 @@ def test_what_a_host_starts_is_shown_masked(session: Session, tmp_path: Path) ->
 
 
 def test_what_is_left_running_is_shown_masked(session: Session, tmp_path: Path) -> None:
-    session.shell(
-        f"nohup setsid {sys.executable} -c 'import time; time.sleep(60)' --token {SECRET} & echo", str(tmp_path)
-    )
+    ready = tmp_path / "ready"
+    code = f"import time; open('{ready}', 'w'); time.sleep(60)"
+    session.shell(f'nohup setsid {sys.executable} -c "{code}" --token {SECRET} & echo', str(tmp_path))
     assert wait_for(started, 10)
+    assert wait_for(ready.exists, 10)  # it has left the shell's process session by then
     session.end("KILL")
     assert wait_for(left_running, 10)
     said = texts()

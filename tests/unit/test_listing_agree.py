@@ -31,7 +31,7 @@ TWO_PICTURES = "\n\n".join(
         [(3100, "900000", "claude"), (3190, " 95000", SERVER)],
     )
 )
-LISTINGS = Path(__file__).parent / "corpus" / "listings"
+LISTINGS = Path(__file__).parents[1] / "corpus" / "listings"
 FILES = [DATA / "incident.md", DATA / "incident-ps.txt", *sorted(LISTINGS.glob("*.txt"))]
 
 
@@ -63,6 +63,37 @@ def test_two_pictures_of_top_have_one_figure() -> None:
     held = run("reap", text=text)["held_back"]
     assert [row["pid"] for row in held] == [3190]  # order of start alone
     assert scanned[3190]["verdict"] == diagnosed[3190]["verdict"] == "superseded"
+
+
+ZOMBIES = """USER PID PPID STAT RSS COMMAND
+sam 500 1 S 309000 claude
+sam 501 500 S 66000 node /x/.bin/claude-flow mcp start
+
+USER PID PPID STAT RSS COMMAND
+sam 500 1 S 310000 claude
+sam 501 500 Z 0 [node] <defunct>
+sam 502 500 Z 0 [sh] <defunct>
+"""
+
+
+def test_an_age_that_went_round_is_unknown() -> None:
+    """procps 4.0.2 of a process that started after its look at the clock."""
+    text = "USER PID ELAPSED RSS COMMAND\nsam 500 441077234-00:18:40 309000 claude\n"
+    found = run("scan", text=text)
+    assert [row["pid"] for row in found["processes"]] == [500]
+    assert found["unreadable"] == []
+
+
+def test_zombies_are_named_and_are_no_processes_any_more() -> None:
+    assert {row["pid"] for row in run("scan", text=ZOMBIES)["processes"]} == {500}
+    (note,) = (note for note in run("scan", text=ZOMBIES)["notes"] if "zombie" in note)
+    assert note == "2 zombies are not listed (ended and not reaped by the parent; no memory): 501, 502"
+    diagnosis = run("diagnose", text=ZOMBIES)
+    assert {node["pid"] for node in diagnosis["tree"]} == {500}
+    assert [line for line in diagnosis["unreadable"] if "zombie" in line] == [
+        "line 7: zombie 501, ended and not reaped by its parent",
+        "line 8: zombie 502, ended and not reaped by its parent",
+    ]
 
 
 def test_what_reap_proposes_has_the_figure_of_scan() -> None:

@@ -51,8 +51,8 @@ def dispatch(argv: list[str]) -> int:
             return _print(format_help())
         case ["--version" | "version"]:
             return _print(f"oomless {__version__}\n")
-        case ["help", name] if not name.startswith("-"):
-            return dispatch([name, "--help"])
+        case ["help", *names] if not any(name.startswith("-") for name in names):
+            return dispatch([*names, "--help"])
     return _run_typer(argv, argv[0])
 
 

@@ -50,9 +50,20 @@ def merge_listing(listing: Listing) -> dict[int, MergedRow]:
     for section in _in_order(listing.sections):
         in_order = reversed(section.rows) if section.form == "pid list" else section.rows
         for row in in_order:
-            if not _is_zombie(row):
+            if _is_zombie(row):
+                rows.pop(row.pid, None)  # it has ended since the table above was printed
+            else:
                 rows.setdefault(row.pid, []).append((section.form, row))
     return {pid: _merge_rows(group) for pid, group in rows.items()}
+
+
+def list_zombies(listing: Listing) -> list[Listed]:
+    """The last row of each process that has ended and was not reaped by its parent. They use no memory and are no
+    rows of ``merge_listing``."""
+    rows: dict[int, Listed] = {}
+    for section in _in_order(listing.sections):
+        rows |= {row.pid: row for row in section.rows}
+    return [row for _, row in sorted(rows.items()) if _is_zombie(row)]
 
 
 def _in_order(sections: Iterable[ListingSection]) -> list[ListingSection]:

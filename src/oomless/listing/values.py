@@ -13,8 +13,10 @@ from collections.abc import Sequence
 
 from oomless.model import MachineMemory
 
-_CLOCK = re.compile(r"(?:([0-9]{1,6})-)?(?:([0-9]{1,6}):)?([0-9]{1,8}):([0-9]{2})(?:[.,]([0-9]{1,3}))?")
+_CLOCK = re.compile(r"(?:([0-9]{1,15})-)?(?:([0-9]{1,6}):)?([0-9]{1,8}):([0-9]{2})(?:[.,]([0-9]{1,3}))?")
 _LONG_CPU = re.compile(r"([0-9]{1,8}(?:[.,][0-9]{1,3})?)([hdw])")
+#: procps prints the age of a process that started after its own look at the clock as a negative number gone round.
+_MOST_DAYS = 36500
 _SECONDS = re.compile(r"[0-9]{1,12}")
 _SCALED = re.compile(r"([0-9]{1,15}(?:[.,][0-9]{1,3})?)([BKMGTkmgt]?)[+-]?")
 _SPOKEN = re.compile(r"([0-9]{1,3}(?:,[0-9]{3}){1,3}|[0-9]{1,15}(?:\.[0-9]{1,3})?)\s?([KMGT]i?B|kB|bytes)", re.ASCII)
@@ -39,6 +41,8 @@ def parse_clock(text: str) -> float | None:
     if match is None:
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups()[:4])
+    if days > _MOST_DAYS:
+        return None
     rest = float(f"0.{match[5]}") if match[5] else 0.0
     return float(days * 86400 + hours * 3600 + minutes * 60 + seconds) + rest
 

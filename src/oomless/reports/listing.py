@@ -20,7 +20,7 @@ from oomless.census.findings.finding import join_words
 from oomless.census.listing import ListingCensus
 from oomless.errors import UsageError
 from oomless.listing import Listing, Unreadable, parse_listing
-from oomless.listing.merge import MergedRow
+from oomless.listing.merge import MergedRow, list_zombies
 from oomless.redact import command_line, mask_secrets
 from oomless.reports.reap import ReapReport, select_rows, sum_recoverable
 from oomless.reports.scan import ProcessRow, ScanReport, group_rows, process_row
@@ -159,6 +159,11 @@ def _scan_notes(listing: Listing, census: ListingCensus) -> list[str]:
     forms = [section.form for section in listing.sections]
     if max(forms.count("top -b"), forms.count("top -l")) > 1:
         notes.append("of several pictures of top only the last is shown")
+    zombies = list_zombies(listing)
+    if zombies:
+        pids = ", ".join(str(row.pid) for row in zombies)
+        noun = "1 zombie is" if len(zombies) == 1 else f"{len(zombies)} zombies are"
+        notes.append(f"{noun} not listed (ended and not reaped by the parent; no memory): {pids}")
     if listing.unreadable:
         count = len(listing.unreadable)
         notes.append(f"{count} line{'s' if count > 1 else ''} within tables could not be read")

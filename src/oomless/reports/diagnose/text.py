@@ -13,6 +13,7 @@ import msgspec
 from oomless.catalog import Catalog
 from oomless.census.listing import ListingCensus, attribute_listing
 from oomless.listing import Listing
+from oomless.listing.merge import list_zombies
 from oomless.redact import command_line
 from oomless.reports.diagnose import prose, reckoning
 from oomless.reports.diagnose.document import TextLine, read_lines
@@ -53,7 +54,13 @@ def build_case(text: str, listing: Listing, catalog: Catalog) -> Case:
         events=prose.find_events(document),
         small_model_failed=prose.find_failed_small_model(document),
         findings=census.findings,
-        unreadable=tuple(f"line {line.line}: {command_line((line.text[:200],))}" for line in listing.unreadable),
+        unreadable=(
+            *(f"line {line.line}: {command_line((line.text[:200],))}" for line in listing.unreadable),
+            *(
+                f"line {row.line}: zombie {row.pid}, ended and not reaped by its parent"
+                for row in list_zombies(listing)
+            ),
+        ),
     )
 
 
