@@ -91,7 +91,7 @@ def test_what_a_listing_does_not_print_is_named() -> None:
 def test_for_people() -> None:
     out = run(text=LOST + "  12 \x1b[2Jx\n").stdout
     assert out.startswith("700 is held back: orphan with confidence 60% only")
-    assert "\nNo leftover processes found.\nnote: a listing shows no standard input" in out
+    assert "\nNo process is proven to be a leftover.\nnote: a listing shows no standard input" in out
     assert "line 5: " in out
     assert "\x1b" not in out
     out = run("--include", "duplicate", text=COPY).stdout

@@ -18,7 +18,7 @@ def show_reap(report: ReapReport, next_step: str) -> None:
     for held in report.held_back:
         print_line(f"{held.pid} is held back: {printable(held.why)}")
     if not report.proposed:
-        print_line("No leftover processes found.")
+        print_line("No process is proven to be a leftover." if report.held_back else "No leftover processes found.")
     elif report.dry_run:
         _print_rows(report.proposed, None)
         print_line(f"{_count_processes(len(report.proposed))} to kill, {_format_freed(report)}; {next_step}")
