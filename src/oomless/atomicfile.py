@@ -31,6 +31,30 @@ def try_write(path: str, data: str | bytes, mode: int = 0o600) -> OSError | None
     return None
 
 
+def is_special(path: str) -> bool:
+    """Whether there is something other than a file: a device, a pipe, a folder. Links are followed."""
+    try:
+        return os.stat(path).st_mode & 0o170000 != 0o100000
+    except OSError:
+        return False
+
+
+def try_write_named(path: str, data: str, mode: int) -> OSError | None:
+    """Writes where a person said; returns the error. A device or pipe is written to and never replaced, and a link
+    stays: the file that it names is replaced."""
+    if not is_special(path):
+        return try_write(os.path.realpath(path), data, mode)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)  # a pipe may have no reader
+        try:
+            os.write(fd, data.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return error
+    return None
+
+
 def write_first(path: str, data: str | bytes, mode: int = 0o600) -> bool:
     """Only if there is no such file: of several writers the first wins. Whether it was this one; raises OSError."""
     draft = _write_draft(path, data, mode)

@@ -194,6 +194,7 @@ def test_on_a_terminal_the_command_is_in_the_foreground(tmp_path: Path) -> None:
         (["--", "no-such-command-anywhere"], 127, "no-such-command-anywhere"),
         (["--", "/etc/passwd"], 126, "/etc/passwd"),
         (["--report", "/no/such/folder/x", "--", "true"], 2, "/no/such/folder"),
+        (["--report", "/", "--", "true"], 2, "it is no file"),
     ],
 )
 def test_bad_input_gets_one_line(args: list[str], code: int, says: str) -> None:

@@ -65,3 +65,28 @@ def test_a_careful_one_has_exactly_its_mode(tmp_path: Path) -> None:
         os.umask(before)
     assert (tmp_path / "careful").stat().st_mode & 0o777 == 0o644
     assert (tmp_path / "plain").stat().st_mode & 0o777 == 0o600
+
+
+def test_where_a_person_said_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    assert atomicfile.try_write_named(str(link), "new", 0o600) is None
+    assert (link.is_symlink(), target.read_text()) == (True, "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "target"]
+
+
+def test_where_a_person_said_a_pipe_is_written_to(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert atomicfile.try_write_named(str(pipe), "lost", 0o600) is not None  # no reader
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert atomicfile.try_write_named(str(pipe), "read", 0o600) is None
+    assert os.read(reader, 10) == b"read"
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_where_a_person_said_a_folder_is_an_error(tmp_path: Path) -> None:
+    assert isinstance(atomicfile.try_write_named(str(tmp_path), "x", 0o600), IsADirectoryError)
+    assert list(tmp_path.iterdir()) == []

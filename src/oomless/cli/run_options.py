@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
+from oomless.atomicfile import is_special
 from oomless.errors import CommandNotFound, NotRunnable, UsageError
 from oomless.units import parse_duration, parse_size
 
@@ -136,7 +137,11 @@ def check_command(command: str) -> None:
 
 def check_report(path: str | None) -> None:
     """Raises UsageError now rather than when the command has done its work."""
-    folder = os.path.dirname(os.path.abspath(path)) if path else None
+    if path and is_special(path):
+        if os.path.isdir(path) or not os.access(path, os.W_OK):
+            raise UsageError(f"--report {path} cannot be written", "it is no file", "name another")
+        return
+    folder = os.path.dirname(os.path.realpath(path)) if path else None
     if folder and not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"--report {path} cannot be written", f"{folder} is not a writable folder", "name another")
 

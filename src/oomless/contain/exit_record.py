@@ -80,4 +80,4 @@ def _row(stat: proc.Stat, why: str) -> Record:
 
 def write(path: str, record: Record) -> OSError | None:
     """Not synced: no process outlives a power cut, so the journal closes such trees by their boot id."""
-    return atomicfile.try_write(path, dumps(record) + "\n", 0o666)
+    return atomicfile.try_write_named(path, dumps(record) + "\n", 0o666)

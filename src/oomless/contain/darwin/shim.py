@@ -231,7 +231,7 @@ class DarwinShim:
                 "ended": self.ended,
                 "started_at": self.started_at,
             }
-            error = atomicfile.try_write(self.spec.report, dumps(facts) + "\n", 0o666)
+            error = atomicfile.try_write_named(self.spec.report, dumps(facts) + "\n", 0o666)
             if error is not None:
                 _print_line(f"oomless: cannot write {self.spec.report}; {error.strerror}; the record is lost")
         return cause.code
