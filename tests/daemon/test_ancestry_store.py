@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-import fake_claude
-from descents import CLAUDE, HOOK, SERVER, SHELL, FakeClaude, NoTrees, stat, table
+from descents import CLAUDE, HOOK, SERVER, SHELL, FakeClaude, NoTrees, stat, table, told
 from helpers import alive, run_oomless, wait_for, wait_gone
 from hosting import Host, settings
 from oomless.daemon.logs import Log
@@ -23,7 +22,7 @@ from oomless.daemon.sessions.sampling import ProcessSample
 from oomless.errors import JournalError
 from oomless.journal.ancestry import AncestryRow, RecordedDescendant
 from oomless.journal.journal import Journal
-from oomless.model import Identity, Leftover
+from oomless.model import Identity
 from oomless.paths import Paths
 from oomless.platform import proc
 from oomless.processes.descent import Descendants, Descent
@@ -182,25 +181,6 @@ class TestTakingUp:
 
 
 # Real daemons
-
-
-@pytest.fixture
-def fake(house: Path) -> Iterator[Callable[..., FakeClaude]]:
-    made: list[FakeClaude] = []
-    script = house / "claude"
-    script.symlink_to(fake_claude.__file__)
-
-    def make(session: str, *kinds: str, hook: str = "true") -> FakeClaude:
-        made.append(FakeClaude(house, session, kinds, str(script), hook))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.clean()
-
-
-def told(host: Host, one: FakeClaude) -> dict[ProcessId, Leftover]:
-    return {ProcessId.of(left): left for left in host.status().leftovers if left.root == one.process.pid}
 
 
 def json_of(*words: str) -> Any:

@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import fake_claude
-from descents import ENDED, HOOK, KINDS, SPARED, FakeClaude, NoTrees
+from descents import ENDED, HOOK, KINDS, SPARED, FakeClaude, NoTrees, told
 from helpers import alive, wait_for, wait_gone
 from hosting import Host, settings
 from oomless import catalog
@@ -23,7 +23,6 @@ from oomless.daemon.sessions.ancestry_store import AncestryStore
 from oomless.daemon.sessions.discovery import HINTS, DiscoveredSessions, HostRecogniser
 from oomless.daemon.sessions.sampling import ProcessSample, ProcessSampler
 from oomless.journal.journal import Journal
-from oomless.model import Leftover
 from oomless.platform import proc
 from oomless.platform.fork_events import ProcEvents
 from oomless.processes.detach import DAEMON, OWN_SESSION
@@ -32,26 +31,6 @@ from oomless.processes.ids import ProcessId
 assert sys.platform == "linux"
 
 pytestmark = pytest.mark.as_user
-
-
-@pytest.fixture
-def fake(house: Path) -> Iterator[Callable[..., FakeClaude]]:
-    """A session whose command line is that of the host, with no hook of ours (unless said)."""
-    made: list[FakeClaude] = []
-    script = house / "claude"
-    script.symlink_to(fake_claude.__file__)
-
-    def make(session: str, *kinds: str, hook: str = "true") -> FakeClaude:
-        made.append(FakeClaude(house, session, kinds, str(script), hook))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.clean()
-
-
-def told(host: Host, one: FakeClaude) -> dict[ProcessId, Leftover]:
-    return {ProcessId.of(left): left for left in host.status().leftovers if left.root == one.process.pid}
 
 
 def test_what_an_unregistered_session_left_is_told_within_two_seconds_and_not_ended(

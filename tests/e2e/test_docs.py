@@ -15,7 +15,7 @@ import typer.main
 
 from documents import PAGES, ROOT, Step, blocks, commands, links, matches, steps
 from oomless.cli.app import build
-from oomless.config import load_settings
+from oomless.config import Settings, load_settings
 
 #: Each command's own exit code stays readable by the ``echo $?`` after it.
 MARK = "\x01end of a step\x01"
@@ -152,7 +152,7 @@ def settings() -> list[Any]:
 def test_settings_load(text: str, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(text)
-    load_settings(str(path))
+    assert load_settings(str(path)) != Settings()  # each example sets something; a mistake in it raises
 
 
 @pytest.mark.parametrize("text", blocks(ROOT / "README.md", "python"))

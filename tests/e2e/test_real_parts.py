@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from oomless.demo.model import Call, Hold, LogEntry, ModelProcess, OnError, Rule, Script, Turn, peak_running, read_log
+from model_log import peak_running
+from oomless.demo.model import Call, Hold, LogEntry, ModelProcess, OnError, Rule, Script, Turn, read_log
 from realparts import mcp_config, real_parts, real_server, run_claude
 from realservers import Client
 

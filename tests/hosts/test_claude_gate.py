@@ -21,6 +21,7 @@ import pytest
 from helpers import alive, run_oomless, wait_for, wait_gone
 from hosting import Host, settings
 from leaks import descendants
+from model_log import peak_running
 from oomless.demo.model import (
     Call,
     Hold,
@@ -31,7 +32,6 @@ from oomless.demo.model import (
     Script,
     Turn,
     WaitFile,
-    peak_running,
     read_log,
 )
 from oomless.paths import Paths

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from helpers import wait_gone
+from model_log import peak_running
 from oomless.demo.model import (
     AGENT_HEADER,
     LAST_WORDS,
@@ -33,7 +34,6 @@ from oomless.demo.model import (
     Turn,
     WaitFile,
     choose_turn,
-    peak_running,
     read_conversation,
     read_log,
 )

@@ -13,6 +13,8 @@ from pathlib import Path
 import fake_claude
 from contained import read_roster
 from helpers import wait_for, wait_gone
+from hosting import Host
+from oomless.model import Leftover
 from oomless.platform import proc
 from oomless.platform.proc import Stat
 from oomless.processes.detach import OWN_SESSION
@@ -150,3 +152,8 @@ class FakeClaude:
         for pid, start in self.who.values():
             proc.kill(pid, start)
             wait_gone(pid, start, 10)
+
+
+def told(host: Host, one: FakeClaude) -> dict[ProcessId, Leftover]:
+    """What the daemon lists as left of that session."""
+    return {ProcessId.of(left): left for left in host.status().leftovers if left.root == one.process.pid}

@@ -18,6 +18,7 @@ from oomless.catalog import programs
 from oomless.census import snapshot
 from oomless.cli.app import build
 from oomless.listing import parse_listing
+from oomless.listing.values import parse_clock
 from oomless.processes import command, words
 
 SERVER = "node /home/sam/npx/.bin/chrome-devtools-mcp"
@@ -82,6 +83,8 @@ def test_an_age_that_went_round_is_unknown() -> None:
     found = run("scan", text=text)
     assert [row["pid"] for row in found["processes"]] == [500]
     assert found["unreadable"] == []
+    assert parse_clock("441077234-00:18:40") is None
+    assert parse_clock("36500-00:00:00") == 36500 * 86400
 
 
 def test_zombies_are_named_and_are_no_processes_any_more() -> None:

@@ -291,19 +291,6 @@ def read_log(path: str | Path) -> list[LogEntry]:
     return [msgspec.json.decode(line, type=LogEntry) for line in whole.splitlines()]
 
 
-def peak_running(entries: Iterable[LogEntry], group: str) -> int:
-    """The most conversations of ``group`` that ran at the same time."""
-    running: set[tuple[str, str]] = set()
-    peak = 0
-    for entry in entries:
-        if entry.group == group and entry.event == "asked":
-            running.add((entry.session, entry.agent))
-            peak = max(peak, len(running))
-        elif entry.group == group and (entry.last or entry.event == "dropped"):
-            running.discard((entry.session, entry.agent))
-    return peak
-
-
 # The server
 
 
